@@ -1,0 +1,1 @@
+"""Example jobs and the user code they need."""

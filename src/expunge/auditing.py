@@ -1,0 +1,50 @@
+"""Audits that train and run a method again: evidence that one release cannot give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from expunge import planning
+from expunge.core.data import Ids
+from expunge.core.measurement import Check
+from expunge.core.method import Outcome, Watch, silent
+from expunge.core.request import Request, Target
+from expunge.evidence import refutation
+from expunge.evidence.utility import row_outputs
+from expunge.methods import registry
+
+
+def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> Check | None:
+    """Toss a coin for each of a few canaries, train with those that win, forget them, and guess which they were.
+
+    Canaries that lose are never trained on: then every outcome of the coins should look like a model retrained without
+    any canary, and a guess that succeeds speaks against the certificate. (Were the losers kept in training instead, a
+    perfect retraining could be told apart too.) As many canaries as the published capacity, so that whatever the coins say
+    stays within what was promised. Costs one training and one unlearning; the models are thrown away.
+
+    Returns:
+        The check, or ``None`` where there is no finite certificate under a published budget to refute.
+
+    Formal guarantee: a true certificate is refuted with probability at most 5 % (Steinke et al. 2023, R2D spec 6.4(3)).
+    """
+    before, certificate, rows = outcome.before, outcome.certificate, outcome.deletion.before
+    budget, recipe = before.budget, before.recipe
+    if certificate is None or budget is None or recipe is None or before.spent or not np.isfinite(certificate.epsilon):
+        return None
+    generator = np.random.default_rng(seed)
+    canaries = np.sort(generator.choice(rows.ids, min(budget.capacity, len(rows) - 1), replace=False))
+    inserted = generator.random(len(canaries)) < 0.5
+    if len(canaries) < 2 or not inserted.any():
+        return None
+    method = registry.make(outcome.method["name"], outcome.method["settings"])
+    trained = recipe.fit(before.task, rows.without(Ids.rows(canaries[~inserted])), seed=before.seed, watch=watch)
+    fresh = replace(budget, sigma=budget.sigma if budget.by_hand else None, by_hand=False, method={})
+    published = planning.publish(trained, fresh, method=method)
+    request = Request("audit", (Target("samples", {"ids": canaries[inserted].tolist()}),))
+    released = planning.plan(published, request, method, watch=watch).run().releases[0].artifact.tensors
+    looked_at = rows.only(Ids.rows(canaries))
+    scores = -row_outputs(before.task, released, looked_at).losses
+    promised = budget.epsilon or certificate.epsilon
+    return refutation.one_run_audit(inserted.tolist(), scores.tolist(), len(canaries), promised, budget.delta)

@@ -1,0 +1,181 @@
+"""Every command of ``expunge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from expunge.cli import output
+
+app = typer.Typer(
+    name="expunge",
+    help="Make a trained model forget, and show what is proven, what is measured and what is not known.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+requests = typer.Typer(no_args_is_help=True, help="Deletion requests in a ledger.")
+calibrate = typer.Typer(no_args_is_help=True, help="Sensitivities and noise levels without training anything.")
+app.add_typer(requests, name="requests")
+app.add_typer(calibrate, name="calibrate")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; everything else goes to stderr.")]
+Job = Annotated[Path, typer.Argument(help="YAML file; paths in it are relative to the file.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for evidence; what must stay secret goes to a sibling .private folder.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key of the job: key.sub=value. May be repeated.")
+]
+
+
+@app.command()
+def demo(out: Out = Path("demo-evidence"), json: Json = False) -> None:
+    """Forget one (synthetic) person from scikit-learn's digits, twice: with a proof, and without one."""
+    from expunge.demo import run_demo
+
+    with output.progress() as watch:
+        result = run_demo(out, watch=watch)
+    output.show_runs(result, json)
+
+
+@app.command()
+def run(job: Job, out: Out = Path("evidence"), set_: Set = None, json: Json = False) -> None:
+    """Carry out a deletion job: your model, your data, your request."""
+    from expunge.jobs.run import run_job
+
+    with output.progress() as watch:
+        result = run_job(job, set_ or [], out, watch=watch)
+    output.show_runs(result, json)
+
+
+@app.command()
+def plan(
+    job: Job,
+    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
+    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Find the cheapest rewind and regularisation that reach a guarantee, and say what it costs. Writes nothing."""
+    from expunge.jobs.search import parse_guarantee, search
+
+    target = parse_guarantee(guarantee)
+    with output.progress() as watch:
+        result = search(job, set_ or [], target, tolerance=tolerance, watch=watch)
+    output.show_search(result, json)
+
+
+@app.command()
+def methods(json: Json = False) -> None:
+    """What each method needs, serves and promises."""
+    from expunge.methods.registry import table
+
+    output.show_methods(table(), json)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Evidence folder that run or demo wrote.")],
+    key: Annotated[Path | None, typer.Option("--key", help="Public key (PEM) of the expected signer.")] = None,
+    json: Json = False,
+) -> None:
+    """Check an evidence folder again, offline: signature, digests, certificates, ledger. Exit code 1 on tampering."""
+    from expunge.report.signing import load_public_key
+    from expunge.report.verify import verify_folder
+
+    result = verify_folder(folder, load_public_key(key) if key else None)
+    output.show_verification(result, json)
+    if not result.consistent:
+        raise typer.Exit(1)
+
+
+@app.command()
+def key(json: Json = False) -> None:
+    """Show the public key that this installation signs evidence with (made at the first use)."""
+    from expunge.report.signing import key_id, public_pem, signing_key
+
+    pem = public_pem(signing_key().public_key())
+    output.show({"key_id": key_id(signing_key().public_key()), "public_key": pem}, json, pem)
+
+
+Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]
+
+
+@requests.command("list")
+def requests_list(ledger: Ledger_, json: Json = False) -> None:
+    """All requests with their status."""
+    from expunge.jobs.requests import list_requests
+
+    output.show_requests(list_requests(ledger), json)
+
+
+@requests.command("show")
+def requests_show(
+    request: Annotated[str, typer.Argument(help="Its id, as list shows it.")], ledger: Ledger_, json: Json = False
+) -> None:
+    """One request with every ledger entry about it."""
+    from expunge.jobs.requests import show_request
+
+    output.show_request(show_request(ledger, request), json)
+
+
+@requests.command("add")
+def requests_add(
+    ledger: Ledger_,
+    subject: Annotated[str, typer.Option(help="Who asks; recorded only as a keyed hash.")],
+    kind: Annotated[str, typer.Option(help="samples, user or class.")] = "user",
+    where: Annotated[list[str] | None, typer.Option(help="What to match: column=value. May be repeated.")] = None,
+    ground: Annotated[str, typer.Option(help="Why, without names.")] = "not stated",
+    received: Annotated[str | None, typer.Option(help="Day it came, YYYY-MM-DD; today if not given.")] = None,
+    due: Annotated[str | None, typer.Option(help="Day an answer is owed; one month later if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """File a request; filing the same one again changes nothing."""
+    from expunge.jobs.requests import add_request
+
+    output.show_added(add_request(ledger, subject, kind, where or [], ground, received, due), json)
+
+
+@calibrate.command("r2d")
+def calibrate_r2d(
+    smoothness: Annotated[float, typer.Option(help="L, of every row's loss.")],
+    gradient_bound: Annotated[float, typer.Option(help="G, bound on every row's gradient norm.")],
+    lr: Annotated[float, typer.Option(help="eta, the step size.")],
+    samples: Annotated[int, typer.Option(help="n, training rows.")],
+    forget: Annotated[int, typer.Option(help="m, rows to forget.")],
+    steps: Annotated[int, typer.Option(help="T, training steps.")],
+    rewind: Annotated[int, typer.Option(help="K, steps rewound and done again.")],
+    epsilon: Annotated[float, typer.Option(help="Target epsilon.")] = 1.0,
+    delta: Annotated[float, typer.Option(help="Target delta.")] = 1e-5,
+    convex: Annotated[bool, typer.Option("--convex", help="The loss is convex.")] = False,
+    strong_convexity: Annotated[float, typer.Option(help="mu, if the loss is strongly convex.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Sensitivity bounds of rewind-to-delete, and the noise that each needs."""
+    from expunge.jobs.calibration import calibrate_r2d as compute
+
+    result = compute(
+        smoothness=smoothness, gradient_bound=gradient_bound, lr=lr, samples=samples, forget=forget, steps=steps,
+        rewind=rewind, epsilon=epsilon, delta=delta, convex=convex, strong_convexity=strong_convexity,
+    )  # fmt: skip
+    output.show_calibration(result, json)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from expunge import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> Any:
+    pass

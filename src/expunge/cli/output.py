@@ -1,0 +1,224 @@
+"""What people and machines see: tables on a terminal, plain lines elsewhere, one JSON object with ``--json``."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+Watch = Callable[[str, int, int], None]
+WIDTH = 100  # columns of a table at most
+SILENCE = 30.0  # seconds after which a long stage says how far it is
+
+
+def show(value: Any, json: bool, text: str | None = None) -> None:
+    """``value`` as JSON, or ``text`` (indented JSON where there is none) for people."""
+    if json:
+        print(json_module.dumps(value, ensure_ascii=False, allow_nan=False))
+    else:
+        print(text if text is not None else json_module.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def progress() -> Iterator[Watch]:
+    """A watch that draws live bars on a terminal and prints plain lines elsewhere; always on stderr.
+
+    What the user's own code prints meanwhile goes to stderr too: stdout belongs to the result.
+    """
+    if not sys.stderr.isatty():
+        with redirect_stdout(sys.stderr):
+            yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with redirect_stdout(sys.stderr), Progress(*columns, console=Console(stderr=True)) as bars:
+        open_: dict[str, Any] = {}
+
+        def watch(stage: str, done: int, total: int) -> None:
+            if stage not in open_:
+                open_[stage] = bars.add_task(stage, total=total)
+            bars.update(open_[stage], completed=done, total=total)
+            if done >= total:
+                open_.pop(stage)
+
+        yield watch
+
+
+def _lines() -> Watch:
+    """A line when a stage ends, and one every half minute of a long stage."""
+    started: dict[str, float] = {}
+    spoke: dict[str, float] = {}
+
+    def watch(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        began = started.setdefault(stage, now)
+        if done >= total:
+            print(f"{stage}: {total} done in {now - began:.1f} s", file=sys.stderr, flush=True)
+            started.pop(stage)
+            spoke.pop(stage, None)
+        elif now - spoke.setdefault(stage, began) >= SILENCE:
+            print(f"{stage}: {done} of {total} after {now - began:.0f} s", file=sys.stderr, flush=True)
+            spoke[stage] = now
+
+    return watch
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+    """A table no wider than :data:`WIDTH` or the terminal; columns in ``numbers`` are set to the right.
+
+    A row that is empty draws a line.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=i == 0, justify="right" if column in numbers else "left")
+    for row in rows:
+        if row:
+            table.add_row(*row)
+        else:
+            table.add_section()
+    console = Console(highlight=False, soft_wrap=False)
+    console.width = min(console.width, WIDTH) if sys.stdout.isatty() else WIDTH
+    console.print(table)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for a table; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def show_runs(result: Mapping[str, Any], json: bool) -> None:
+    """The summary of a carried-out request: for each model, what it was, what it is, what retraining makes of it."""
+    if json:
+        show(result, True)
+        return
+    rows: list[list[str]] = []
+    for run in result["runs"]:
+        heads = [run["model"], f"by {run['method']}", run["verdict"], _promise(run), ""]
+        cells = [[f"accuracy {name}", *_three(run["accuracy"][where], share)] for where, name in _WHERE.items()]
+        cells.append(["membership AUC", *_three(run["membership_auc"], lambda value: number(value, 3))])
+        seconds = run["seconds"]
+        cells.append(["seconds", "", number(seconds["unlearn"], 2), number(seconds["retrain"], 2)])
+        rows += [[head, *cell] for head, cell in zip(heads, cells, strict=True)] + [[]]
+    title = f"Request {result['request']['id']} ({result['request']['kind']})"
+    _table(title, ("model", "", *_MODELS), rows, numbers=_MODELS)
+    for run in result["runs"]:
+        if run["epsilon"] is None and run["nominal_epsilon"] is not None:
+            print(
+                f"{run['model']}: the formula gives epsilon {number(run['nominal_epsilon'])}; that is no guarantee "
+                f"({run['verdict']}, see the report)."
+            )
+    print(f"Report: {result['report']}")
+    print(f"Check it again: expunge verify {result['evidence']}")
+
+
+_MODELS = ("original", "unlearned", "retrained")
+_WHERE = {"retain": "retained", "forget": "forgotten", "test": "test"}
+
+
+def _three(values: Mapping[str, float | None], form: Callable[[float | None], str]) -> list[str]:
+    return [form(values[model]) for model in _MODELS]
+
+
+def _promise(run: Mapping[str, Any]) -> str:
+    if run["epsilon"] is None:
+        return "no epsilon"
+    return f"epsilon {number(run['epsilon'])}, delta {number(run['delta'])}"
+
+
+def show_methods(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
+    """The table of methods."""
+    if json:
+        show(rows, True)
+        return
+    cells = [
+        [row["name"], ", ".join(row["kinds"]), ", ".join(row["needs"]) or "nothing", row["effect"],
+         "yes" if row["certified"] else "no"]
+        for row in rows
+    ]  # fmt: skip
+    _table("Methods", ("name", "serves", "needs", "changes", "can certify"), cells)
+    for row in rows:
+        print(f"  {row['name']}: {row['paper']}")
+
+
+def show_requests(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
+    """The requests of a ledger."""
+    if json:
+        show(list(rows), True)
+        return
+    if not rows:
+        print("No request is on record.")
+        return
+    cells = [
+        [r["id"], "+".join(r["kinds"]), r["status"], str(r["received"]), str(r["due"]), str(r["ground"])] for r in rows
+    ]
+    _table("Requests", ("id", "kind", "status", "received", "due", "ground"), cells)
+
+
+def show_request(found: Mapping[str, Any], json: bool) -> None:
+    """One request and the ledger entries about it."""
+    if json:
+        show(found, True)
+        return
+    request = found["request"]
+    lines = [f"Request {request['id']} ({'+'.join(request['kinds'])}): {request['status']}"]
+    lines += [f"  {name}: {request[name]}" for name in ("ground", "received", "due", "reason", "by") if request[name]]
+    lines += [f"  entry {entry['sequence']}, {entry['time']}: {entry['kind']}" for entry in found["entries"]]
+    print("\n".join(lines))
+
+
+def show_added(row: Mapping[str, Any], json: bool) -> None:
+    """A request that was filed."""
+    show(row, json, f"{row['id']}: {row['status']}, received {row['received']}, an answer is due by {row['due']}")
+
+
+def show_verification(result: Any, json: bool) -> None:
+    """The outcome of a verification."""
+    if json:
+        show(result.to_json(), True)
+        return
+    for check in result.checks:
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.name}" + (f": {check.problem}" if check.problem else ""))
+    print(result.message)
+
+
+def show_calibration(result: Mapping[str, Any], json: bool) -> None:
+    """Bounds and noise levels."""
+    if json:
+        show(result, True)
+        return
+    rows = [[name, number(value, 8), number(result["sigma"][name], 6)] for name, value in result["sensitivity"].items()]
+    title = f"R2D, epsilon {result['epsilon']:g}, delta {result['delta']:g}"
+    _table(title, ("bound", "sensitivity", "sigma"), rows, numbers=("sensitivity", "sigma"))
+    print(f"Tightest valid bound: {result['tightest']}")
+
+
+_COSTS = ("sensitivity", "sigma", "accuracy", "cost")
+
+
+def show_search(result: Mapping[str, Any], json: bool) -> None:
+    """Candidates of a plan search and the chosen one."""
+    if json:
+        show(result, True)
+        return
+    rows = [
+        [number(c["l2"]), share(c["rewind"]), c["bound"], number(c["sensitivity"]), number(c["sigma"]),
+         share(c["accuracy"]), share(c["accuracy_cost"]), "chosen" if c["chosen"] else ("" if c["fits"] else "too costly")]
+        for c in result["candidates"]
+    ]  # fmt: skip
+    title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
+    _table(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
+    print(result["statement"])

@@ -1,0 +1,1 @@
+"""The nouns every other room speaks in: small, frozen, free of heavy imports."""

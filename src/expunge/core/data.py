@@ -1,0 +1,148 @@
+"""Data that can lose a part of itself, and the deletion that says exactly which part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from expunge.core.digest import digest_arrays, keyed_hash
+from expunge.core.errors import InputError
+from expunge.core.request import Request, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """Persistent names of what is removed, by what they name: ``{"row": [...]}``, ``{"edge": [...], "node": [...]}``.
+
+    Ids keep their meaning after a deletion: row 7 is row 7 however many rows went before it.
+    """
+
+    of: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        of = {unit: np.unique(np.asarray(ids, dtype=np.int64)) for unit, ids in self.of.items()}
+        object.__setattr__(self, "of", {unit: ids for unit, ids in sorted(of.items()) if len(ids)})
+
+    @classmethod
+    def rows(cls, ids: Iterable[int] | np.ndarray) -> Ids:
+        """Ids of rows."""
+        return cls({"row": np.fromiter(ids, dtype=np.int64) if not isinstance(ids, np.ndarray) else ids})
+
+    @classmethod
+    def none(cls) -> Ids:
+        """No ids."""
+        return cls({})
+
+    def __len__(self) -> int:
+        return sum(len(ids) for ids in self.of.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ids) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __or__(self, other: Ids) -> Ids:
+        units = {*self.of, *other.of}
+        return Ids({unit: np.concatenate([self[unit], other[unit]]) for unit in units})
+
+    def __getitem__(self, unit: str) -> np.ndarray:
+        return self.of.get(unit, np.empty(0, dtype=np.int64))
+
+    def __and__(self, other: Ids) -> Ids:
+        return Ids({unit: np.intersect1d(ids, other[unit]) for unit, ids in self.of.items()})
+
+    @property
+    def digest(self) -> str:
+        """Content digest of the ids."""
+        return digest_arrays(self.of)
+
+    def hashed(self, key: bytes) -> list[str]:
+        """Each id as a keyed hash: the form in which matched ids may be recorded."""
+        return [keyed_hash(key, [unit, int(item)])[:20] for unit, ids in self.of.items() for item in ids]
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Rows, documents, a graph or a partition by owner; immutable, and named by its content."""
+
+    @property
+    def digest(self) -> str:
+        """Content digest."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def select(self, target: Target) -> Ids:
+        """Ids of what ``target`` names; raises InputError where the target cannot be read on this kind of data."""
+        ...
+
+    def without(self, ids: Ids) -> Data:
+        """The data after ``ids`` are gone."""
+        ...
+
+    def only(self, ids: Ids) -> Data:
+        """What goes with ``ids``."""
+        ...
+
+    def touched(self, ids: Ids) -> Ids:
+        """Retained rows whose content changes when ``ids`` go (neighbours in a graph); none for independent rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What a request comes to on given data.
+
+    Attributes:
+        before, after: the data with and without the forgotten part.
+        forget: the forgotten part, or authored material that stands for it.
+        ids: persistent ids of what goes.
+        touched: retained rows that change too (a graph's neighbours).
+        member: False where ``forget`` was authored rather than trained on.
+        probes: named sets to be measured on besides retained and forgotten, for example ``{"test": ...}``.
+    """
+
+    before: Any
+    after: Any
+    forget: Any
+    ids: Ids
+    touched: Ids = field(default_factory=Ids.none)
+    member: bool = True
+    probes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Data, request: Request, probes: Mapping[str, Data] | None = None) -> Deletion:
+        """Match ``request`` on ``data``.
+
+        Raises:
+            InputError: if nothing matches, or everything does.
+        """
+        ids = Ids.none()
+        for target in request.targets:
+            ids = ids | data.select(target)
+        if not len(ids):
+            raise InputError(
+                f"The request matches nothing: no {' or '.join(request.kinds)} of these data fits its targets. "
+                "Check the column and the value, or whether an earlier request already removed it."
+            )
+        after = data.without(ids)
+        if not len(after):
+            raise InputError(
+                f"The request matches everything ({len(data)} rows): nothing would be retained to learn from. "
+                "Withdraw the model instead, or narrow the request."
+            )
+        return cls(data, after, data.only(ids), ids, data.touched(ids), True, dict(probes or {}))
+
+    @classmethod
+    def authored(cls, data: Any, material: Data, probes: Mapping[str, Data] | None = None) -> Deletion:
+        """Forgetting through material that was written for the purpose (SIU): no trained row goes."""
+        return cls(data, data, material, Ids.none(), member=False, probes=dict(probes or {}))
+
+    @property
+    def size(self) -> int:
+        """How many ids go."""
+        return len(self.ids)

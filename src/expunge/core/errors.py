@@ -1,0 +1,34 @@
+"""What can go wrong, in words: every message says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+
+class ExpungeError(Exception):
+    """Base of every error that expunge raises on purpose; the command line exits with ``exit_code``."""
+
+    exit_code = 2
+
+
+class InputError(ExpungeError):
+    """A value at the border (YAML, command line, public function) cannot be used."""
+
+
+class RefusedError(ExpungeError):
+    """A plan may not run: the method cannot serve this request on this model; the message names what would work."""
+
+
+class FailedError(ExpungeError):
+    """A run ended without doing what it declared, for example a method that left every weight unchanged."""
+
+    exit_code = 1
+
+
+class TamperedError(ExpungeError):
+    """A record does not verify: a hash, a signature or a recomputed value differs from what is written."""
+
+
+class ExtraMissingError(ExpungeError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, package: str):
+        super().__init__(f"{package} is not installed; it comes with: pip install 'expunge[{extra}]'")

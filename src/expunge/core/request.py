@@ -1,0 +1,135 @@
+"""What must go: targets, the request that carries them, and the record of it that names nobody."""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from expunge.core.digest import keyed_hash
+from expunge.core.errors import InputError
+
+
+class Kind(StrEnum):
+    """What a target names. Methods declare the kinds they serve; a request may mix kinds."""
+
+    SAMPLES = "samples"
+    USER = "user"
+    CLASS = "class"
+    CONCEPT = "concept"
+    NODE = "node"
+    EDGE = "edge"
+    FEATURE = "feature"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to forget.
+
+    Attributes:
+        kind: one of :class:`Kind`.
+        where: how it is found in the data, for example ``{"ids": [3, 5]}`` for samples, ``{"patient": 17}`` (a column and
+            its value) for a user, ``{"label": 3}`` for a class. It may identify a person: it stays in memory and is
+            recorded only through a keyed hash.
+    """
+
+    kind: str
+    where: Mapping[str, Any] = field(repr=False)
+
+    def __post_init__(self):
+        known = [kind.value for kind in Kind]
+        if self.kind not in known:
+            raise InputError(f"Expected a target kind among {', '.join(known)}; got {self.kind!r}.")
+        if not self.where:
+            raise InputError(f"A {self.kind} target needs to say where: for example {{'ids': [0, 1]}}; it is empty.")
+        object.__setattr__(self, "kind", Kind(self.kind))
+        object.__setattr__(self, "where", dict(self.where))
+
+    @property
+    def rule(self) -> str:
+        """The matching rule in words, without the value that identifies someone."""
+        names = ", ".join(sorted(map(str, self.where)))
+        return f"{self.kind} target: rows whose {names} equal(s) the hashed value"
+
+
+def one_month_after(day: date) -> date:
+    """The same day of the next month, or its last day where there is none (GDPR Art. 12(3): one month to reply)."""
+    year, month = (day.year + 1, 1) if day.month == 12 else (day.year, day.month + 1)
+    return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A deletion request as it arrives. It is personal data itself: only :meth:`record` may be stored.
+
+    Attributes:
+        subject: who asks, or on whose behalf; never written down.
+        targets: what must go.
+        ground: the legal or operational reason, free text without names ("Art. 17(1)(b) consent withdrawn").
+        received: the day it arrived.
+        due: the day an answer is owed; one month after ``received`` where not given (GDPR Art. 12(3)).
+    """
+
+    subject: str = field(repr=False)
+    targets: tuple[Target, ...]
+    ground: str = "not stated"
+    received: date = field(default_factory=date.today)
+    due: date | None = None
+
+    def __post_init__(self):
+        targets = (self.targets,) if isinstance(self.targets, Target) else tuple(self.targets)
+        if not targets:
+            raise InputError("A request needs at least one target; it has none. Add Target('user', {'patient': 17}).")
+        if not self.subject:
+            raise InputError(
+                "A request needs a subject (who asks); it is empty. Any stable name will do: it is hashed."
+            )
+        object.__setattr__(self, "targets", targets)
+        due = self.due or one_month_after(self.received)
+        if due < self.received:
+            raise InputError(f"Expected a due date on or after the day received ({self.received}); got {due}.")
+        object.__setattr__(self, "due", due)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of the targets, each once, in order."""
+        return tuple(dict.fromkeys(str(target.kind) for target in self.targets))
+
+    def id(self, key: bytes) -> str:
+        """The name of the request: equal subject and targets give an equal id, so asking twice is asking once."""
+        content = [self.subject, sorted([[t.kind, _plain(t.where)] for t in self.targets], key=str)]
+        return "req-" + keyed_hash(key, content)[:20]
+
+    def record(self, key: bytes) -> dict[str, Any]:
+        """The form that may be stored: names and values only as keyed hashes.
+
+        Formal guarantee: none by itself; whoever lacks ``key`` cannot test a guessed name (HMAC-SHA-256).
+        """
+        assert self.due is not None
+        return {
+            "id": self.id(key),
+            "subject": keyed_hash(key, self.subject),
+            "kind": "+".join(self.kinds),
+            "targets": [
+                {"kind": t.kind, "rule": t.rule, "where": keyed_hash(key, _plain(t.where))} for t in self.targets
+            ],
+            "ground": self.ground,
+            "received": self.received.isoformat(),
+            "due": self.due.isoformat(),
+        }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON types, so that a NumPy 17 and a Python 17 are one request."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_plain(item) for item in value]
+        return sorted(items, key=str) if isinstance(value, set | frozenset) else items
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

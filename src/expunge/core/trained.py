@@ -1,0 +1,200 @@
+"""A trained model with everything that decides what can be promised about forgetting from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Protocol
+
+from expunge.core.data import Data, Ids
+from expunge.core.digest import digest_arrays, digest_json
+from expunge.core.errors import InputError
+
+
+class Origin(StrEnum):
+    """Where a fact comes from, strongest first."""
+
+    PROVED = "proved"  # follows from a closed form
+    ENFORCED = "enforced"  # the code that ran made it so (clipping, projection, a loop that only does this)
+    DECLARED = "declared"  # the user says so
+    CLAIMED = "claimed"  # a paper says so and nobody here re-proved it
+    ESTIMATED = "estimated"  # sampled: for a supremum only ever a lower bound
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A recorded circumstance of training and how it is known."""
+
+    value: Any
+    origin: Origin
+    note: str = ""
+
+
+Facts = Mapping[str, Fact]
+Tensors = Mapping[str, Any]  # name → tensor
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What is released: weights, an adapter, weights with deletion operators or masks, shards, a closed-form state.
+
+    Attributes:
+        tensors: everything that leaves the house, by name.
+        form: ``weights``, ``adapter``, ``operator``, ``shards`` or ``state``.
+        extra: JSON-like parts that belong to the release (an adapter's configuration, mask names).
+    """
+
+    tensors: Tensors
+    form: str = "weights"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content digest of tensors, form and extra."""
+        return digest_json([digest_arrays(self.tensors), self.form, dict(self.extra)])
+
+    @property
+    def shape(self) -> dict[str, list[int]]:
+        """Names and shapes: what an architecture is known by."""
+        return {name: list(tensor.shape) for name, tensor in sorted(self.tensors.items())}
+
+
+@dataclass(frozen=True)
+class Trail:
+    """Un-noised iterates of training, kept secret: they contain what later requests remove.
+
+    Attributes:
+        iterates: step → tensors; step 0 is the start.
+        length: T, how many steps training made.
+        data: digest of the data that made the latest part of the trail.
+        rows: n, how many rows training began with: the denominator of every sensitivity.
+        recovery_error: distance bound (L2) between a recovered iterate and the true one; 0 for stored ones.
+    """
+
+    iterates: Mapping[int, Tensors] = field(repr=False)
+    length: int
+    data: str
+    rows: int
+    recovery_error: float = 0.0
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps whose iterate is at hand, ascending."""
+        return tuple(sorted(self.iterates))
+
+    def at(self, step: int) -> Tensors:
+        """The iterate after ``step`` steps; raises InputError naming the stored ones."""
+        if step not in self.iterates:
+            stored = ", ".join(map(str, self.steps)) or "none"
+            raise InputError(f"Expected a stored iterate at step {step}; stored are {stored}. Rewind to one of these.")
+        return self.iterates[step]
+
+    def until(self, step: int) -> Trail:
+        """The trail without everything after ``step``."""
+        return replace(self, iterates={at: tensors for at, tensors in self.iterates.items() if at <= step})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is promised before any request arrives.
+
+    Attributes:
+        epsilon, delta: the guarantee against an observer of all releases until ``capacity`` is used up; ``epsilon=None``
+            promises no level (``sigma`` is then given by hand and the report says what it comes to).
+        capacity: m, how many records may go in all before the model must be trained anew.
+        sigma: noise standard deviation of every released weight; ``publish`` fixes it before requests come.
+        by_hand: whether somebody picked ``sigma`` instead of deriving it from a bound.
+        method: name and settings of the method that ``sigma`` was computed for.
+        unnoised: the explicit wish to publish with ``sigma=0``; every certificate is then void.
+    """
+
+    epsilon: float | None
+    delta: float
+    capacity: int
+    sigma: float | None = None
+    by_hand: bool = False
+    method: Mapping[str, Any] = field(default_factory=dict)
+    unnoised: bool = False
+
+    def __post_init__(self):
+        if self.epsilon is not None and not self.epsilon > 0:
+            raise InputError(f"Expected epsilon > 0; got {self.epsilon}. Smaller is stronger; 1 is a common choice.")
+        if not 0 < self.delta < 1:
+            raise InputError(f"Expected delta strictly between 0 and 1; got {self.delta}. 1e-5 is a common choice.")
+        if self.capacity < 1:
+            raise InputError(f"Expected a capacity of at least 1 record; got {self.capacity}.")
+        if self.sigma is not None and not self.sigma >= 0:
+            raise InputError(f"Expected a noise level sigma >= 0; got {self.sigma}.")
+        if self.epsilon is None and self.sigma is None:
+            raise InputError(
+                "A budget needs an epsilon to derive its noise from, or a sigma given by hand; it has neither."
+            )
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One release that an observer may have seen: its request, records removed in all so far, and its mu."""
+
+    request: str
+    removed: int
+    mu: float
+
+
+class Recipe(Protocol):
+    """How a model comes from data, deterministically given a seed. Ours, or the user's own callable in a wrapper."""
+
+    def fit(self, task: Any, data: Any, *, seed: int, watch: Any = None) -> Trained:
+        """Train on ``data`` and return the un-published model with its facts and trail."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-like settings: equal descriptions on equal data and seed give equal models."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as expunge knows it.
+
+    Attributes:
+        task: how this kind of model is run.
+        artifact: the released (published) weights; before ``publish``, the un-noised ones.
+        data: the data it stands for now; ``None`` where unknown (adopted).
+        recipe: how it was made; ``None`` means that retraining is impossible.
+        trail: stored iterates, or ``None``.
+        facts: circumstances of training with their origins.
+        budget: the published promise, or ``None``.
+        removed: ids of all requests so far.
+        spent: releases so far, for composition.
+        seed: the seed that the recipe was run with.
+        state: secret un-noised form of ``artifact`` (``None`` where they are the same).
+        views: who holds what, for a network of peers (``artifact`` is then the first peer's); empty for one model.
+    """
+
+    task: Any
+    artifact: Artifact
+    data: Data | None
+    recipe: Recipe | None = None
+    trail: Trail | None = None
+    facts: Facts = field(default_factory=dict)
+    budget: Budget | None = None
+    removed: Ids = field(default_factory=Ids.none)
+    spent: tuple[Spent, ...] = ()
+    seed: int = 0
+    state: Tensors | None = field(default=None, repr=False)
+    views: Mapping[str, Artifact] = field(default_factory=dict, repr=False)
+
+    def view(self, name: str) -> Artifact:
+        """What ``name`` holds."""
+        return self.views.get(name, self.artifact)
+
+    @property
+    def secret(self) -> Tensors:
+        """The un-noised weights; never to be released."""
+        return self.artifact.tensors if self.state is None else self.state
+
+    def fact(self, name: str, default: Any = None) -> Any:
+        """The value of a recorded fact, or ``default``."""
+        return self.facts[name].value if name in self.facts else default

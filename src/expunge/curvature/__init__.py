@@ -1,0 +1,1 @@
+"""Second derivatives: products, explicit Hessians of small models, conjugate gradients. Usable alone."""

@@ -1,0 +1,163 @@
+"""Independent rows with labels and columns that name their users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from expunge.core.data import Ids
+from expunge.core.digest import digest_arrays
+from expunge.core.errors import InputError
+from expunge.core.request import Kind, Target
+from expunge.core.trained import Fact, Origin
+
+ROWS_AS_GIVEN = Fact(
+    "fixed", Origin.DECLARED, "rows came prepared; the caller says that preparing them did not look at other rows"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Inputs, integer labels, persistent row ids, and columns by which users are found.
+
+    Shapes:
+        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each column: (n,).
+
+    Build it with :meth:`of`, which checks; slicing trusts.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    ids: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    preprocessing: Fact = ROWS_AS_GIVEN
+
+    @classmethod
+    def of(
+        cls, x: Any, y: Any, columns: Mapping[str, Any] | None = None, *, preprocessing: Fact = ROWS_AS_GIVEN
+    ) -> Rows:
+        """Check and wrap tensors or arrays.
+
+        Raises:
+            InputError: on NaN or infinite inputs, labels that are not whole numbers from 0, or lengths that differ.
+        """
+        x = torch.as_tensor(x)
+        if not x.is_floating_point():
+            x = x.float()
+        y = torch.as_tensor(y)
+        if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+            raise InputError(
+                f"Expected inputs of shape (n, ...) and labels of shape (n,); got {tuple(x.shape)} and {tuple(y.shape)}."
+            )
+        if len(x) == 0:
+            raise InputError("Expected at least one row; the data are empty.")
+        if not torch.isfinite(x).all():
+            bad = (~torch.isfinite(x).reshape(len(x), -1).all(1)).nonzero().ravel().tolist()
+            raise InputError(
+                f"Expected finite inputs; {len(bad)} row(s) hold NaN or infinity, the first at position {bad[0]}. "
+                "Fill or drop them before training."
+            )
+        if y.is_floating_point() and not torch.equal(y, y.round()):
+            raise InputError(
+                "Expected whole-number class labels; got fractions (or NaN). Encode the classes as 0, 1, 2, …"
+            )
+        y = y.long()
+        if int(y.min()) < 0:
+            raise InputError(f"Expected class labels from 0 upwards; the smallest is {int(y.min())}.")
+        arrays = {str(name): np.asarray(values) for name, values in (columns or {}).items()}
+        for name, values in arrays.items():
+            if len(values) != len(x):
+                raise InputError(f"Expected {len(x)} values in column {name!r}, one a row; got {len(values)}.")
+        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def digest(self) -> str:
+        """Content digest of inputs, labels and ids (columns name people and do not enter a model)."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_arrays({"x": self.x, "y": self.y, "ids": self.ids})
+
+    def select(self, target: Target) -> Ids:
+        """Row ids that ``target`` names (kinds: samples, user, class)."""
+        if target.kind == Kind.SAMPLES:
+            self._only_key(target, "ids")
+            wanted = self._numbers(target, "ids")
+            return Ids.rows(np.intersect1d(wanted, self.ids))
+        if target.kind == Kind.CLASS:
+            self._only_key(target, "label")
+            return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), self._numbers(target, "label"))])
+        if target.kind == Kind.USER:
+            mask = np.ones(len(self), dtype=bool)
+            for name, value in target.where.items():
+                if name not in self.columns:
+                    known = ", ".join(self.columns) or "none"
+                    raise InputError(f"Expected a column that names the user; {name!r} is not one. Columns: {known}.")
+                mask &= _equal(self.columns[name], value)
+            return Ids.rows(self.ids[mask])
+        raise InputError(f"Rows can lose samples, users or classes; a {target.kind} target has no meaning here.")
+
+    @staticmethod
+    def _only_key(target: Target, key: str) -> None:
+        if set(target.where) != {key}:
+            raise InputError(f"A {target.kind} target says where as {{{key!r}: …}}; got {sorted(target.where)}.")
+
+    @staticmethod
+    def _numbers(target: Target, key: str) -> np.ndarray:
+        try:
+            found = np.asarray(target.where[key]).ravel()
+            if found.size and found.dtype.kind not in "iu":
+                raise ValueError
+            return found.astype(np.int64)
+        except ValueError:
+            raise InputError(
+                f"A {target.kind} target says {key} in whole numbers; got {target.where[key]!r:.60}."
+            ) from None
+
+    def _take(self, mask: np.ndarray) -> Rows:
+        index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
+        columns = {name: values[mask] for name, values in self.columns.items()}
+        return replace(self, x=self.x[index], y=self.y[index.to(self.y.device)], ids=self.ids[mask], columns=columns)
+
+    def without(self, ids: Ids) -> Rows:
+        """The rows that stay."""
+        return self._take(~np.isin(self.ids, ids["row"]))
+
+    def only(self, ids: Ids) -> Rows:
+        """The rows that go."""
+        return self._take(np.isin(self.ids, ids["row"]))
+
+    def touched(self, ids: Ids) -> Ids:
+        """Independent rows do not change when others go."""
+        return Ids.none()
+
+    def to(self, device: str, dtype: torch.dtype | None = None) -> Rows:
+        """The same rows on another device or in another floating-point type."""
+        return replace(self, x=self.x.to(device, dtype or self.x.dtype), y=self.y.to(device))
+
+    @property
+    def classes(self) -> int:
+        """One more than the largest label."""
+        return int(self.y.max()) + 1
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows one after another under new ids 0, 1, 2, … (the ids of parts may overlap), without columns."""
+    x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+    return Rows(x, y, np.arange(len(x), dtype=np.int64))
+
+
+def _equal(values: np.ndarray, wanted: Any) -> np.ndarray:
+    """Where ``values`` equal ``wanted``; numbers and their text forms are the same user."""
+    if values.dtype.kind in "iufb" and isinstance(wanted, int | float):
+        return values == wanted
+    return values.astype(str) == str(wanted)

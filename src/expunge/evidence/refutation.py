@@ -1,0 +1,184 @@
+"""Attempts to refute a certificate, and the noise that it rests on. Passing one proves nothing; failing one is final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from expunge.core.certificate import Certificate
+from expunge.core.digest import finite
+from expunge.core.measurement import Check
+from expunge.privacy import audit, replay
+from expunge.training.flat import distance, flatten
+
+Tensors = Mapping[str, Tensor]
+ALPHA = 1e-6  # of the noise tests: every release is checked, so a false alarm must be rare
+# A float32 sum over a million rows is off by about this share; what training may add to a distance without being wrong.
+ROUNDING = {"float32": 1e-4, "float64": 1e-9}
+
+
+def retrain_check(unlearned: Tensors, retrained: Tensors, certificate: Certificate, names: tuple[str, ...]) -> Check:
+    """Distance of the un-noised weights against the sensitivity that the noise was made for (R2D spec 6.4(1)).
+
+    Formal guarantee: a failed check refutes the certificate for good (training is deterministic).
+    """
+    apart = distance({n: unlearned[n] for n in names}, {n: retrained[n] for n in names})
+    found = replay.retrain_check(apart, certificate.sensitivity, rounding=_rounding(retrained, names))
+    word = "exceeds" if found.refuted else "is within"
+    return Check(
+        "retrain check",
+        not found.refuted,
+        f"The un-noised weights are {_of_bound(found.ratio)} as far from the retrained ones as the bound allows: the distance "
+        f"{word} the bound.",
+        {"ratio": finite(found.ratio)},
+    )
+
+
+def _rounding(tensors: Tensors, names: tuple[str, ...]) -> float:
+    """What two runs of the same arithmetic may be apart, in weights."""
+    precision = "float64" if str(tensors[names[0]].dtype) == "torch.float64" else "float32"
+    return ROUNDING[precision] * float(flatten(tensors, names).double().norm())
+
+
+def _of_bound(ratio: float) -> str:
+    return f"{ratio:.2%}" if ratio >= 1e-4 else "less than 0.01 %"
+
+
+def replay_check(released: Tensors, replayed: Tensors, sigma: float, names: tuple[str, ...]) -> Check:
+    """Whether released minus replayed weights can be N(0, sigma² I): chi-square on the squared norm.
+
+    Catches noise that is too weak, and rows left in where they move the weights by more than the noise hides.
+    """
+    residual = (flatten(released, names).double() - flatten(replayed, names).double()).cpu().numpy()
+    if sigma == 0:
+        same = float(np.linalg.norm(residual)) <= _rounding(replayed, names)
+        word = "equals" if same else "differs from"
+        return Check("replay", same, f"No noise was added; the release {word} its replay.")
+    found = replay.replay_check(residual, sigma=sigma)
+    refuted = found.refutes(ALPHA)
+    return Check(
+        "replay",
+        not refuted,
+        f"Released minus replayed weights have a standard deviation of {found.statistic:.4g} where the noise has {sigma:.4g}; "
+        + ("that is not the noise that was certified." if refuted else "that is what the certified noise looks like."),
+        {"p_value": found.p_value, "standard_deviation": found.statistic, "coordinates": residual.size},
+    )
+
+
+def steps_check(state: Tensors, replayed: Tensors, names: tuple[str, ...]) -> Check:
+    """Whether the un-noised weights that the method kept are those that the certified steps lead to.
+
+    No noise hides anything here: one forgotten row left in, one step too few, and the check fails.
+
+    Formal guarantee: a failed check refutes what the method said about its steps, on a machine that computes alike.
+    """
+    apart = distance({n: state[n] for n in names}, {n: replayed[n] for n in names})
+    same = apart <= _rounding(replayed, names)
+    return Check(
+        "replayed steps",
+        same,
+        "The un-noised weights "
+        + ("are those" if same else "are not those")
+        + " that the certified steps on the retained rows lead to.",
+        {"relative_distance": finite(apart / (float(flatten(replayed, names).double().norm()) or 1.0))},
+    )
+
+
+def noise_reuse_check(first: tuple[Tensors, Tensors], second: tuple[Tensors, Tensors], names: tuple[str, ...]) -> Check:
+    """Whether two releases (noisy, un-noised) share a noise vector: exact test of their correlation."""
+    a, b = (
+        (flatten(noisy, names).double() - flatten(plain, names).double()).cpu().numpy()
+        for noisy, plain in (first, second)
+    )
+    found = replay.noise_reuse_check(a, b)
+    refuted = found.refutes(ALPHA)
+    return Check(
+        "fresh noise",
+        not refuted,
+        "The noise of this release and of the one before it are "
+        + ("the same vector: their difference is exposed." if refuted else "uncorrelated, as fresh noise is."),
+        {"p_value": found.p_value, "correlation": found.statistic},
+    )
+
+
+def two_world_test(
+    unlearned: Callable[[], Tensors], retrained: Callable[[], Tensors], centres: tuple[Tensors, Tensors],
+    names: tuple[str, ...], trials: int, epsilon: float, delta: float,
+) -> Check:  # fmt: skip
+    """Release ``trials`` models in each world and try to tell them apart along the line between the worlds' centres.
+
+    Args:
+        unlearned, retrained: each call makes one fresh release.
+        centres: un-noised weights of both worlds: the direction in which a shift of Gaussians shows best.
+
+    Formal guarantee: a true (epsilon, delta) is refuted with probability at most 5 %.
+    """
+    origin, direction = _line(centres, names)
+
+    def score(tensors: Tensors) -> float:
+        return float((flatten(tensors, names).double().cpu().numpy() - origin) @ direction)
+
+    first = [score(unlearned()) for _ in range(trials)]
+    second = [score(retrained()) for _ in range(trials)]
+    found = audit.two_world(first, second, epsilon, delta)
+    return Check(
+        "two-world test",
+        not found.refuted,
+        f"{trials} unlearned and {trials} retrained releases, told apart as well as possible: {found.statement}.",
+        {"epsilon_lower": found.epsilon_lower, "ceiling": found.ceiling, "trials": trials},
+    )
+
+
+def _line(centres: tuple[Tensors, Tensors], names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Origin and unit direction between two centres; any direction where they coincide."""
+    a, b = (flatten(tensors, names).double().cpu().numpy() for tensors in centres)
+    gap = a - b
+    size = float(np.linalg.norm(gap))
+    direction = gap / size if size > 0 else np.eye(1, len(gap)).ravel()
+    return b, direction
+
+
+def one_run_audit(
+    inserted: Sequence[bool], scores: Sequence[float], guesses: int, epsilon: float, delta: float
+) -> Check:
+    """Guess from one unlearned model which canaries had been trained on before all were forgotten (R2D spec 6.4(3)).
+
+    Args:
+        inserted: for each canary, drawn by an independent fair coin, whether it was trained on and then forgotten; the
+            others were never trained on.
+        scores: higher means "inserted": for example minus its loss under the released model.
+        guesses: how many canaries to guess on, half at each end.
+
+    Formal guarantee: a true certificate is refuted with probability at most 5 %. Two unlearned models with different
+    forgotten sets are each close to one retrained model, so only (2 epsilon, (1 + e^epsilon) delta)-close to each other; the
+    comparison accounts for that.
+    """
+    from expunge.privacy.guessing import one_run_audit_epsilon
+
+    inside, order = np.asarray(inserted, dtype=bool), np.argsort(np.asarray(scores, dtype=float))
+    half = guesses // 2
+    low, high = order[:half], order[len(order) - half :]
+    correct = int((~inside[low]).sum() + inside[high].sum())
+    found = one_run_audit_epsilon(len(inside), 2 * half, correct, delta)
+    ceiling = one_run_audit_epsilon(len(inside), 2 * half, 2 * half, delta).certificate_epsilon
+    refuted = found.refutes(epsilon)
+    power = (
+        f"up to {ceiling:.3f} could have been shown"
+        if ceiling > epsilon
+        else "so few canaries could not have refuted it"
+    )
+    return Check(
+        "one-run audit",
+        not refuted,
+        f"{correct} of {2 * half} guesses about {len(inside)} canaries were right: epsilon is at least "
+        f"{found.certificate_epsilon:.3f}, promised was {epsilon:.3g}; {power}.",
+        {
+            "correct": correct,
+            "guesses": 2 * half,
+            "canaries": len(inside),
+            "epsilon_lower": found.certificate_epsilon,
+            "ceiling": ceiling,
+        },
+    )

@@ -1,0 +1,1 @@
+"""A deletion job from its YAML file to its evidence folder."""

@@ -1,0 +1,152 @@
+"""From a checked job file to live objects: callables by name, data, recipe, budget, request, method."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from expunge.core.errors import InputError
+from expunge.core.request import Request, Target
+from expunge.core.trained import Budget, Trained
+from expunge.data.digits import digits
+from expunge.data.rows import Rows
+from expunge.data.tables import read_arrays, read_csv
+from expunge.jobs import schema
+from expunge.methods import registry
+from expunge.planning import adopt
+from expunge.tasks.classification import Classification
+from expunge.training.descent import Step
+from expunge.training.facts import proved_constants, user_constants
+from expunge.training.recipes import GradientDescent, Stochastic, UserFit
+from expunge.training.store import load_checkpoint, load_trained
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """The object behind ``package.module:callable``; the working directory is importable, as for ``python -m``.
+
+    Raises:
+        InputError: saying whether the module or the name in it is missing.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not attribute:
+        raise InputError(f"Expected package.module:callable; got {name!r}.")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"Cannot import {module_name!r}: {error}. Is it installed, or in this directory?") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise InputError(f"{module_name} has no callable {attribute!r}.")
+    return found
+
+
+def task_of(job: schema.Job) -> Classification:
+    """The task; the model factory is called once to see that it works."""
+    _must_exist(job.device)
+    factory = functools.partial(resolve(job.model), **job.model_settings)
+    try:
+        model = factory()
+    except TypeError as error:
+        raise InputError(f"{job.model} does not take model_settings {job.model_settings}: {error}.") from error
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"Expected {job.model} to return a torch module; it returned {type(model).__name__}.")
+    return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device)
+
+
+def _must_exist(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(f"There is no device {device!r} here ({str(error).splitlines()[0]}). Take cpu.") from None
+
+
+def data_of(job: schema.Job) -> tuple[Rows, Mapping[str, Rows]]:
+    """Training rows and probes (``test`` where there is one)."""
+    source = job.data
+    if isinstance(source, schema.DigitsData):
+        train, test = digits()
+        return train, {"test": test}
+    if isinstance(source, schema.ArraysData):
+        tables = [read_arrays(path) for path in (source.path, source.test_path) if path]
+    else:
+        tables = read_csv(
+            [path for path in (source.path, source.test_path) if path], label=source.label, users=source.users,
+            features=source.features, scale=source.scale, categories=source.categories, classes=source.classes,
+            standardise=source.standardise,
+        )  # fmt: skip
+    return tables[0], dict(zip(("test",), tables[1:], strict=False))
+
+
+def recipe_of(training: Any, task: Classification) -> Any:
+    """The recipe, or ``None`` for models that come from disk.
+
+    ``lr: auto`` is 2 / (L + lambda), the largest step that contracts, where L is proved.
+    """
+    if isinstance(training, schema.GradientDescentTraining):
+        lr = training.lr
+        if lr == "auto":
+            known = proved_constants(task.build(), Step(1.0, training.l2, training.clip))
+            if "smoothness" not in known:
+                raise InputError(
+                    "training.lr: auto needs a proved smoothness (SoftmaxHead); give a number for this model."
+                )
+            lr = 2 / (known["smoothness"].value + training.l2)
+        user_constants(training.constants)  # refuses unknown names before training
+        return GradientDescent(
+            steps=training.steps, lr=float(lr), l2=training.l2, clip=training.clip, rewinds=tuple(training.rewinds),
+            constants=dict(training.constants), estimate=training.estimate,
+        )  # fmt: skip
+    if isinstance(training, schema.StochasticTraining):
+        return Stochastic(**training.model_dump(exclude={"kind"}))
+    if isinstance(training, schema.UserTraining):
+        return UserFit(resolve(training.function), training.function)
+    return None
+
+
+def stored_of(job: schema.Job, task: Classification, data: Rows) -> Trained | None:
+    """A model that comes from disk, or ``None`` where the job trains one."""
+    if isinstance(job.training, schema.StoredTraining):
+        return load_trained(job.training.folder, task, data)
+    if isinstance(job.training, schema.CheckpointTraining):
+        return adopt(task, load_checkpoint(job.training.path), data)
+    return None
+
+
+def budget_of(job: schema.Job) -> Budget | None:
+    """The budget to publish, or ``None``."""
+    return None if job.publish is None else Budget(**job.publish.model_dump())
+
+
+def request_of(job: schema.Job) -> Request:
+    """The request."""
+    settings = job.request
+    targets = tuple(Target(item.kind, item.where) for item in settings.targets)
+    dates = {name: value for name in ("received", "due") if (value := getattr(settings, name)) is not None}
+    return Request(settings.subject, targets, settings.ground, **dates)
+
+
+def method_of(job: schema.Job) -> Any:
+    """The method with its settings, each of the type that the method declares.
+
+    Raises:
+        InputError: for an unknown method or setting, or a value of another type.
+    """
+    settings = dict(job.method)
+    name = settings.pop("name")
+    hints = get_type_hints(registry.load(name))
+    for setting in settings.keys() & hints.keys():
+        try:
+            settings[setting] = TypeAdapter(hints[setting]).validate_python(settings[setting])
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise InputError(f"method.{setting}: {problem} (got {settings[setting]!r:.60}).") from None
+    return registry.make(name, settings)

@@ -1,0 +1,270 @@
+"""One request carried out on one or more models, from filing to signed evidence, surviving a crash at any moment.
+
+Everything that could refuse does so before the first byte is written. From then on each step is either in the journal
+or in the ledger before the next begins, so that the same command, run again, goes on where it stopped: no noise is drawn
+twice and nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from expunge import planning
+from expunge.core.data import Deletion
+from expunge.core.digest import digest_json
+from expunge.core.errors import InputError, RefusedError
+from expunge.core.files import private_folder, read_json
+from expunge.core.journal import Journal
+from expunge.core.keys import subject_key
+from expunge.core.method import Outcome, Watch, silent
+from expunge.core.request import Request
+from expunge.core.trained import Artifact, Budget, Trained
+from expunge.data.rows import Rows
+from expunge.jobs.summary import summary
+from expunge.ledger import Ledger
+from expunge.measuring import MeasureSettings, measure
+from expunge.report.folder import write_evidence
+from expunge.report.record import build, plain, slug
+from expunge.requests_book import RequestBook
+from expunge.screening import Screening, screen
+from expunge.training.recipes import GradientDescent
+from expunge.training.store import save_trained
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model that the request applies to.
+
+    Attributes:
+        name: a heading in the report and a file name: letters, digits, underscores.
+        make: trains or loads the model.
+        budget: what to publish with, ``None`` where published already or where nothing is promised.
+        method: how to forget.
+        measuring: what to measure.
+    """
+
+    name: str
+    make: Callable[[Watch], Trained]
+    budget: Budget | None
+    method: Any
+    measuring: MeasureSettings = field(default_factory=MeasureSettings)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a request is carried out on.
+
+    Attributes:
+        title, dataset, note: for the report.
+        data, probes: rows and named sets to measure on.
+        config: the resolved configuration as YAML text (without the subject).
+        approved_by: who overrules a quarantine, or ``None``.
+    """
+
+    title: str
+    dataset: str
+    data: Rows
+    probes: Mapping[str, Rows]
+    config: str
+    note: str = ""
+    approved_by: str | None = None
+    pdf: bool = True
+
+
+def carry_out(
+    request: Request, cases: Sequence[Case], setting: Setting, out: Path, *, ledger: Path | None = None,
+    watch: Watch = silent,
+) -> dict[str, Any]:  # fmt: skip
+    """File, screen, plan, run, measure, report and record; returns the summary (see ``jobs.summary``).
+
+    Writes ``out`` (what may be shown) and ``<out>.private`` (journal, next models, per-record scores; mode 0700).
+
+    Raises:
+        InputError, RefusedError: before anything is written, for a request that cannot be carried out.
+    """
+    key = subject_key()
+    identity = request.id(key)
+    ledger_path, private = ledger or out / "ledger.sqlite", out.with_name(out.name + ".private")
+    request, status, evidence = _on_record(request, key, ledger_path)
+    if status == "fulfilled":
+        return _again(identity, evidence, out, private)
+    _must_be_free(out, private)
+    deletion = Deletion.of(setting.data, request, setting.probes)
+    decision = _decision(screen(request, deletion), status, setting.approved_by)
+    made = [_made(case, request, setting, key, watch) for case in cases]
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(private)
+    fingerprint = digest_json([setting.config, setting.data.digest, identity, [case.name for case in cases]])
+    with ExitStack() as stack:
+        journals = [stack.enter_context(Journal(private / f"journal-{slug(case.name)}")) for case in cases]
+        for journal, trained in zip(journals, made, strict=True):
+            journal.bind(fingerprint)
+            _same_training(journal, trained)
+        out.mkdir(exist_ok=True)
+        ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        book = RequestBook(stack.enter_context(Ledger(ledger_path, create=not ledger_path.exists())))
+        record, matched = request.record(key), {"count": deletion.size, "ids": deletion.ids.hashed(key)}
+        book.file_request(record)
+        book.decide(identity, {**decision, "matched": matched})
+        outcomes = []
+        for case, journal, trained in zip(cases, journals, made, strict=True):
+            if case.budget is not None:
+                trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
+            outcomes.append(_run(case, trained, request, setting, key, journal, watch))
+        book.release(identity, {"releases": [_released(case, o) for case, o in zip(cases, outcomes, strict=True)]})
+
+        def measured() -> list[Any]:
+            found = [measure(o, case.measuring, watch=watch) for case, o in zip(cases, outcomes, strict=True)]
+            evidence = build(
+                [(case.name, item.outcome, item) for case, item in zip(cases, found, strict=True)],
+                request={**record, "matched": matched, "decision": decision},
+                title=setting.title,
+                dataset=setting.dataset,
+                note=setting.note,
+                ledger=book.ledger.excerpt([identity]),
+            )
+            return [evidence, plain({case.name: dict(e.private) for case, e in zip(cases, found, strict=True)})]
+
+        # measured once: two records of one request would differ in times, and both would be signed
+        evidence, secrets = journals[0].once_json("evidence", measured)
+        models = {case.name: dict(o.releases[0].artifact.tensors) for case, o in zip(cases, outcomes, strict=True)}
+        write_evidence(out, evidence, models, setting.config, private=secrets, pdf=setting.pdf)
+        for case, outcome in zip(cases, outcomes, strict=True):
+            if isinstance(outcome.after.recipe, GradientDescent):
+                save_trained(private / f"next-{slug(case.name)}", outcome.after)
+        book.fulfil(identity, {"evidence": digest_json(evidence)})
+        for journal in journals:
+            journal.clear()
+    return summary(evidence, out)
+
+
+def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, str | None]:
+    """The request as it was filed (its dates count, not today's), its status, and the digest of its evidence.
+
+    Raises:
+        TamperedError: if the ledger does not verify.
+    """
+    identity = request.id(key)
+    if not path.exists():
+        return request, None, None
+    with Ledger(path) as ledger:
+        entries = {entry.kind: entry.payload for entry in ledger.entries(prefix=identity)}
+        if "request" not in entries:
+            return request, None, None
+        filed = entries["request"]
+        request = replace(
+            request, ground=filed["ground"], received=date.fromisoformat(filed["received"]),
+            due=date.fromisoformat(filed["due"]),
+        )  # fmt: skip
+        return request, RequestBook(ledger).status_of(identity), entries.get("fulfilment", {}).get("evidence")
+
+
+def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dict[str, Any]:
+    """The summary of a request that was fulfilled before; nothing is done a second time.
+
+    Raises:
+        InputError: if its evidence is not in ``out``.
+    """
+    path = out / "evidence.json"
+    record = read_json(path) if path.is_file() else None
+    if record is None or digest_json(record) != evidence:
+        raise InputError(
+            f"Request {identity} was fulfilled already, and its evidence is not in {out}. Name the folder that holds it; "
+            "for another model keep another ledger."
+        )
+    for folder in private.glob("journal-*"):  # where a crash came between the last entry and the clearing
+        with Journal(folder) as journal:
+            journal.clear()
+    _LOG.warning("Request %s was fulfilled already: this is its evidence, nothing was done again.", identity)
+    return summary(record, out)
+
+
+def _must_be_free(out: Path, private: Path) -> None:
+    """Raise InputError if ``out`` holds something that is not the unfinished work of this job."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"Expected a folder for the evidence; {out} is a file.")
+    unfinished = any(private.glob("journal-*/index.json"))
+    if out.exists() and any(out.iterdir()) and not unfinished:
+        raise InputError(f"{out} holds something already, perhaps the evidence of another request. Name a new folder.")
+
+
+def _decision(screening: Screening, status: str | None, approved_by: str | None) -> dict[str, Any]:
+    """The decision to record.
+
+    Raises:
+        RefusedError: if screening or an earlier decision holds the request back and no person has approved it.
+    """
+    held = "; ".join(screening.flags)
+    if status in ("refused", "quarantined"):
+        held = f"the ledger says that it is {status}" + (f"; {held}" if held else "")
+    if not held:
+        return screening.decision
+    if not approved_by:
+        raise RefusedError(
+            f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
+        )
+    return {"decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
+
+
+def _same_training(journal: Journal, trained: Trained) -> None:
+    """Raise InputError if an interrupted try had another model than this one: its noise belongs to that one."""
+    now = Artifact(trained.secret).digest
+    if journal.once_json("trained", lambda: now) != now:
+        raise InputError(
+            f"The model came out differently than in the try that was interrupted ({journal.folder}). Use the same machine "
+            "and number of threads as then; if training is not deterministic, store the model and forget from the stored one."
+        )
+
+
+def _run(
+    case: Case, trained: Trained, request: Request, setting: Setting, key: bytes, journal: Journal, watch: Watch
+) -> Outcome:
+    """Plan and run; what it cost is what the first complete run cost, not the reading of its journal."""
+    planned = planning.plan(
+        trained, request, case.method, key=key, probes=setting.probes, journal=journal, watch=watch, seed=case.seed
+    )
+    before = {stage.name for stage in journal.entries()}
+    outcome = planned.run()
+    details = dict(outcome.details)
+    if before & {"descended", "release"} and "cost" not in before:
+        details["interrupted"] = "the run was interrupted; its seconds count the last part only"
+    cost, details = journal.once_json("cost", lambda: plain([outcome.cost, details]))
+    return replace(outcome, cost=cost, details=details)
+
+
+def _made(case: Case, request: Request, setting: Setting, key: bytes, watch: Watch) -> Trained:
+    """The trained model, after a dry plan: whatever refuses does it here, and no noise is drawn."""
+    if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
+        served = ", ".join(case.method.capabilities.kinds)
+        raise RefusedError(
+            f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
+        )
+    trained = case.make(watch)
+    tried = trained
+    if case.budget is not None:
+        tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
+    planning.plan(tried, request, case.method, key=key, probes=setting.probes, seed=case.seed)
+    return trained
+
+
+def _released(case: Case, outcome: Any) -> dict[str, Any]:
+    """What the ledger remembers of a release: enough to compose the next one, nothing about anyone."""
+    certificate = outcome.certificate
+    return {
+        "model": case.name,
+        "method": outcome.method["digest"],
+        "digest": outcome.releases[0].artifact.digest,
+        "verdict": outcome.verdict,
+        "removed": len(outcome.after.removed),
+        "mu": None if certificate is None else certificate.to_json()["mu"],
+    }

@@ -1,0 +1,67 @@
+"""Requests in a ledger: list, show, add."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expunge.core.errors import InputError
+from expunge.core.keys import subject_key
+from expunge.core.request import Request, Target
+from expunge.ledger import Ledger
+from expunge.requests_book import RequestBook
+
+
+def list_requests(path: Path) -> list[dict[str, Any]]:
+    """All requests of a ledger with their status."""
+    with Ledger(path) as ledger:
+        return RequestBook(ledger).requests()
+
+
+def show_request(path: Path, identity: str) -> dict[str, Any]:
+    """One request and every entry about it; raises InputError where the ledger has no such request."""
+    with Ledger(path) as ledger:
+        rows = {row["id"]: row for row in RequestBook(ledger).requests()}
+        if identity not in rows:
+            known = ", ".join(rows) or "none"
+            raise InputError(f"The ledger has no request {identity!r}; it has {known}.")
+        entries = [entry.record() for entry in ledger.entries(prefix=identity)]
+    return {"request": rows[identity], "entries": entries}
+
+
+def add_request(
+    path: Path, subject: str, kind: str, where: Sequence[str], ground: str, received: str | None, due: str | None
+) -> dict[str, Any]:
+    """File a request; the same one again is the same entry.
+
+    Raises:
+        InputError: for an unknown kind, a ``where`` that is not column=value, or a date that is none.
+    """
+    place = {}
+    for item in where:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"Expected --where column=value; got {item!r}.")
+        place[name] = yaml.safe_load(value)
+    days = {name: _day(name, text) for name, text in (("received", received), ("due", due)) if text}
+    request = Request(subject, (Target(kind, place),), ground, **days)
+    key = subject_key()
+    identity = request.id(key)
+    with Ledger(path, create=not path.exists()) as ledger:
+        book = RequestBook(ledger)
+        rows = {row["id"]: row for row in book.requests()}
+        if identity not in rows:
+            book.file_request(request.record(key))
+            rows = {row["id"]: row for row in book.requests()}
+    return rows[identity]
+
+
+def _day(name: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"Expected --{name} as YYYY-MM-DD; got {text!r}.") from None

@@ -1,0 +1,45 @@
+"""The one object that ``--json`` prints for a run: the contract with machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WHERE = ("retain", "forget", "test")
+
+
+def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Request, runs and the report's path, from an evidence record."""
+    return {
+        "request": {"id": record["request"]["id"], "kind": record["request"]["kind"]},
+        "runs": [_run(run) for run in record["runs"]],
+        "report": str(out / "report.html"),
+        "evidence": str(out),
+    }
+
+
+def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+    certificate = run["certificate"] or {}
+    certified = run["verdict"].startswith("certified")
+    measured = {item["name"]: item for item in run["evidence"]["measurements"]}
+
+    def three(name: str) -> dict[str, float | None]:
+        item = measured.get(name, {})
+        return {"original": item.get("original"), "unlearned": item.get("value"), "retrained": item.get("ideal")}
+
+    cost = run["evidence"]["cost"]
+    return {
+        "model": run["name"],
+        "method": run["method"]["name"],
+        "verdict": run["verdict"],
+        "epsilon": certificate.get("epsilon") if certified else None,
+        "nominal_epsilon": certificate.get("epsilon"),
+        "delta": certificate.get("delta"),
+        "sigma": certificate.get("sigma"),
+        "sensitivity": certificate.get("sensitivity"),
+        "accuracy": {where: three(f"accuracy/{where}") for where in WHERE},
+        "membership_auc": three("membership/loss"),
+        "seconds": {"unlearn": cost["seconds"]["unlearn"], "retrain": cost["seconds"]["retrain"]},
+        "measured": run["evidence"]["verdict"],
+    }

@@ -1,0 +1,351 @@
+"""Measure an outcome beside retraining: trains the references that evidence needs, then lets evidence read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from expunge.core.certificate import Assumption, Certificate, Status
+from expunge.core.data import Ids
+from expunge.core.digest import finite
+from expunge.core.errors import InputError
+from expunge.core.measurement import Check, Direction, Evidence, Measurement
+from expunge.core.method import Context, InMemory, Outcome, Replayable, Watch, silent
+from expunge.core.trained import Origin, Trained
+from expunge.data.rows import Rows, joined
+from expunge.evidence import membership, refutation
+from expunge.evidence.distance import change_per_module, trainable_distance
+from expunge.evidence.utility import utility
+from expunge.methods import registry
+from expunge.metrics.intervals import Interval, mean_interval
+from expunge.privacy.noise import SeededNoise, SystemNoise
+from expunge.privacy.replay import realised_epsilon
+from expunge.training.descent import trainable
+from expunge.training.recipes import GradientDescent, Stochastic
+from expunge.training.references import ReferenceSettings, train_references
+
+Tensors = Mapping[str, torch.Tensor]
+POOL_PER_FORGOTTEN = 5  # held-out rows per forgotten row in the attacked pool: more negatives, smaller intervals
+POOL_AT_MOST = 2000
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What to measure and how hard.
+
+    Attributes:
+        reference: ``retrained``, or ``none`` where retraining is not wanted: ideals are then unknown.
+        references: shadow models of the likelihood-ratio attack; 0 leaves it out. 16: the fewest that give each record
+            eight on either side, UNKNOWN as an optimum.
+        twins: further retrainings from other seeds, for what two retrainings differ by.
+        trials: releases per world of the two-world test.
+        seed: of shadow models, pools and twins; never of certified noise.
+    """
+
+    reference: str = "retrained"
+    references: int = 16
+    twins: int = 4
+    trials: int = 400
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The three that every number stands beside, and the twins that say what chance does."""
+
+    original: Tensors
+    unlearned: Tensors
+    retrained: Tensors | None
+    twins: tuple[Tensors, ...]
+
+
+def measure(
+    outcome: Outcome, settings: MeasureSettings | None = None, *, reference: str | None = None, watch: Watch = silent
+) -> Evidence:
+    """Measure ``outcome``; a certificate that a check refutes comes back void.
+
+    Args:
+        reference: shorthand for ``settings.reference``.
+
+    Returns:
+        Evidence whose ``outcome`` carries the certificates as they stand after the checks.
+
+    Formal guarantee: none; what is measured can refute and cannot prove.
+    """
+    settings = settings or MeasureSettings()
+    if reference is not None:
+        settings = replace(settings, reference=reference)
+    before, deletion, task = outcome.before, outcome.deletion, outcome.before.task
+    again, seconds = _retrained(outcome, settings, watch)
+    names = trainable(task.build())
+    sigma = before.budget.sigma if before.budget and before.budget.sigma else 0.0
+    noise = SeededNoise(settings.seed + 1)  # of comparison models; nothing that is released
+
+    def released(plain: Tensors) -> Tensors:
+        return {**plain, **noise.add({n: plain[n] for n in names}, sigma)[0]} if sigma else plain
+
+    twins = _twins(outcome, settings, again, watch)
+    measurements: list[Measurement] = []
+    private: dict[str, Any] = {}
+    sets = {"retain": deletion.after, "forget": deletion.forget, **deletion.probes}
+    if len(deletion.touched):
+        sets["touched"] = deletion.after.only(deletion.touched)
+    sets = {name: rows for name, rows in sets.items() if rows is not None}
+    for release in outcome.releases:
+        models = _Models(
+            before.view(release.view).tensors,
+            release.artifact.tensors,
+            None if again is None else released(again.view(release.view).tensors),
+            tuple(released(twin.view(release.view).tensors) for twin in twins),
+        )
+        suffix = "" if len(outcome.releases) == 1 else f"@{release.view}"
+        measurements += _utilities(task, models, sets, suffix)
+        if "test" in sets and deletion.member and task.name == "classification":
+            found, details = _membership(outcome, models, sets, settings, watch, suffix)
+            measurements += found
+            private |= details
+        if again is not None:
+            apart = trainable_distance(task.build(), release.artifact.tensors, models.retrained or {})
+            spread = [trainable_distance(task.build(), models.retrained or {}, twin) for twin in models.twins]
+            measurements.append(
+                Measurement(
+                    f"distance to retrained{suffix}", apart, None, None, Direction.LOWER,
+                    ideal=None, null=float(np.mean(spread)) if spread else None, reference="retrained",
+                    original=trainable_distance(task.build(), models.original, models.retrained or {}),
+                )
+            )  # fmt: skip
+    checks, secrets = _checks(outcome, again, names, sigma, settings, watch)
+    private |= secrets
+    cost = {
+        "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
+        "gradient_evaluations": {
+            "unlearn": outcome.cost["gradient_evaluations"],
+            "retrain": None if again is None else int(again.fact("steps", 0)) * len(deletion.after),
+        },
+        "peak_memory_bytes": outcome.cost["peak_memory_bytes"],
+        "change_per_module": _module_change(task, outcome),
+    }
+    settled = replace(
+        outcome, releases=tuple(_settle(item, checks, first=i == 0) for i, item in enumerate(outcome.releases))
+    )
+    return Evidence(settled, tuple(measurements), tuple(checks), cost, None if again is None else "retrained", private)
+
+
+def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tuple[Trained | None, float | None]:
+    """The model retrained without all ids removed so far, un-noised, and how long it took."""
+    before, deletion = outcome.before, outcome.deletion
+    if settings.reference == "none" or before.recipe is None or deletion.after is None or not deletion.member:
+        return None, None
+    started = time.perf_counter()
+    again = before.recipe.fit(
+        before.task, deletion.after, seed=before.seed, watch=lambda stage, done, total: watch("retrain", done, total)
+    )
+    return again, time.perf_counter() - started
+
+
+def _twins(outcome: Outcome, settings: MeasureSettings, again: Trained | None, watch: Watch) -> tuple[Trained, ...]:
+    """Retrainings from other seeds; where the recipe's start does not depend on a seed, only their noise will differ."""
+    before, deletion = outcome.before, outcome.deletion
+    if again is None or before.recipe is None or settings.twins == 0:
+        return ()
+    first, second = (before.task.build(seed=seed).state_dict() for seed in (before.seed, before.seed + 1))
+    if all(torch.equal(first[name], second[name]) for name in first):
+        return (again,) * settings.twins
+    made = []
+    for i in range(settings.twins):
+        made.append(before.recipe.fit(before.task, deletion.after, seed=before.seed + 1 + i))
+        watch("twins", i + 1, settings.twins)
+    return tuple(made)
+
+
+def _utilities(task: Any, models: _Models, sets: Mapping[str, Any], suffix: str) -> list[Measurement]:
+    """Accuracy (where there are classes) and mean loss on every set, for all models side by side."""
+    sets = {name: rows for name, rows in sets.items() if len(rows)}
+    of = _classified if task.name == "classification" else _mean_losses
+    here, original = of(task, models.unlearned, sets), of(task, models.original, sets)
+    ideal = of(task, models.retrained, sets) if models.retrained is not None else {}
+    twins = [of(task, twin, sets) for twin in models.twins]
+    return [
+        _beside(f"{name}{suffix}", found, len(sets[name.partition("/")[2]]), original[name].value,
+                ideal[name].value if ideal else None, [twin[name].value for twin in twins])
+        for name, found in here.items()
+    ]  # fmt: skip
+
+
+def _beside(
+    name: str, found: Interval, n: int, original: float | None, ideal: float | None, twins: list[float]
+) -> Measurement:
+    """A measurement beside retraining; its null is twice the spread of the twins around the retrained model."""
+    null = None
+    if ideal is not None and twins:
+        null = 2 * float(np.sqrt(np.mean([(value - ideal) ** 2 for value in twins])))
+    reference = None if ideal is None else "retrained"
+    return Measurement(name, found.value, found.pair, n, Direction.MATCH, ideal, null, original, reference)
+
+
+def _classified(task: Any, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
+    found = utility(task, tensors, sets)
+    return {f"accuracy/{n}": item.accuracy for n, item in found.items()} | {
+        f"loss/{n}": item.loss for n, item in found.items()
+    }
+
+
+def _mean_losses(task: Any, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
+    return {f"loss/{name}": mean_interval(_losses(task, tensors, rows)) for name, rows in sets.items()}
+
+
+def _losses(task: Any, tensors: Tensors, rows: Any) -> list[float]:
+    model = task.build().eval()
+    with torch.no_grad():
+        return task.losses(model, dict(tensors), task.batch(rows)).double().cpu().tolist()
+
+
+def _membership(
+    outcome: Outcome, models: _Models, sets: Mapping[str, Any], settings: MeasureSettings, watch: Watch, suffix: str
+) -> tuple[list[Measurement], dict[str, Any]]:
+    """Attacks that tell forgotten rows from held-out ones, on all models; per-record scores stay private."""
+    task, forget, holdout = outcome.before.task, sets["forget"], sets["test"]
+    attacks: dict[str, Callable[[Tensors], membership.Attack]] = {
+        "loss": lambda tensors: membership.loss_attack(task, tensors, forget, holdout),
+        "confidence": lambda tensors: membership.confidence_attack(task, tensors, forget, holdout),
+    }
+    if (shadows := _shadows(outcome, sets, settings, watch)) is not None:
+        pool, scores = shadows
+        attacks["lira"] = lambda tensors: membership.lira_attack(task, tensors, forget, pool, scores)
+    items, private = [], {}
+    for kind, attack in attacks.items():
+        found, original = attack(models.unlearned), attack(models.original).auc.value
+        ideal = None if models.retrained is None else attack(models.retrained).auc.value
+        twins = [attack(twin).auc.value for twin in models.twins]
+        items.append(_beside(f"membership/{kind}{suffix}", found.auc, sum(found.n), original, ideal, twins))
+        private[f"membership/{kind}{suffix}"] = found.forgotten.tolist()
+    return items, private
+
+
+def _shadows(
+    outcome: Outcome, sets: Mapping[str, Any], settings: MeasureSettings, watch: Watch
+) -> tuple[Rows, membership.ReferenceScores] | None:
+    """Held-out pool and reference scores for the likelihood-ratio attack.
+
+    The recipe is run on all retained rows and a random half of forgotten and held-out ones each; ``None`` where the
+    recipe is not one that can be repeated so (anything but descent on record).
+    """
+    recipe, task = outcome.before.recipe, outcome.before.task
+    if not isinstance(recipe, GradientDescent) or settings.references < 4 or not len(sets["forget"]):
+        return None
+    generator = np.random.default_rng(settings.seed)
+    retained, forget, holdout = sets["retain"], sets["forget"], sets["test"]
+    size = min(len(holdout), POOL_PER_FORGOTTEN * len(forget), POOL_AT_MOST)
+    pool = holdout.only(Ids.rows(generator.choice(holdout.ids, size, replace=False)))
+    count = settings.references // 2 * 2
+    members = membership.reference_membership(len(retained), len(forget) + size, count, generator)
+    how = ReferenceSettings(recipe.step, steps=recipe.steps)
+    seeds = [settings.seed + 1000 + i for i in range(count)]
+    shadows = train_references(task, joined([retained, forget, pool]), members, how, seeds, watch=watch)
+    return pool, membership.reference_scores(task, shadows, members, forget, pool)
+
+
+def _checks(
+    outcome: Outcome,
+    again: Trained | None,
+    names: tuple[str, ...],
+    sigma: float,
+    settings: MeasureSettings,
+    watch: Watch,
+) -> tuple[list[Check], dict[str, Any]]:
+    """Everything that could refute the first release's certificate."""
+    certificate, before = outcome.certificate, outcome.before
+    if certificate is None or certificate.parameters["theorem"] not in _REPLAYED:
+        return [], {}
+    checks: list[Check] = []
+    private: dict[str, Any] = {}
+    release = outcome.releases[0].artifact.tensors
+    replayed = _replayed(outcome, certificate, again, watch)
+    if isinstance(replayed, Check):
+        return [replayed], {}
+    state = outcome.after.state if outcome.after.state is not None else replayed
+    if replayed is not None:
+        checks.append(refutation.replay_check(release, replayed, certificate.sigma, names))
+    if state is None:
+        return checks, private
+    if replayed is not None:
+        checks.append(refutation.steps_check(state, replayed, names))
+    if before.state is not None and sigma and certificate.sigma > 0:
+        checks.append(refutation.noise_reuse_check((before.artifact.tensors, before.state), (release, state), names))
+    if again is not None and certificate.sigma > 0 and certificate.parameters["theorem"] != "retrain":
+        plain = again.artifact.tensors
+        checks.append(refutation.retrain_check(state, plain, certificate, names))
+        apart = trainable_distance(before.task.build(), state, plain)
+        private["distance"] = apart
+        private["realised_epsilon"] = finite(realised_epsilon(apart, certificate.sigma, certificate.delta))
+        if settings.trials >= 4 and np.isfinite(certificate.epsilon) and not before.spent:
+            source = SystemNoise()
+
+            def world(centre: Tensors) -> Callable[[], Tensors]:
+                return lambda: source.add({n: centre[n] for n in names}, certificate.sigma)[0]
+
+            checks.append(
+                refutation.two_world_test(
+                    world(state), world(plain), (state, plain), names, settings.trials, max(certificate.epsilon, 1e-9),
+                    certificate.delta,
+                )
+            )  # fmt: skip
+    return checks, private
+
+
+# Theorems whose procedure is deterministic up to the noise: what a method says it did is done again by our own code.
+_REPLAYED = ("rewind-to-delete", "descent-to-delete", "newton", "retrain")
+
+
+def _replayed(
+    outcome: Outcome, certificate: Certificate, again: Trained | None, watch: Watch
+) -> Tensors | Check | None:
+    """The un-noised weights that the certificate's steps lead to, computed by the theorem's own implementation.
+
+    By the theorem and not by the method: a method that replays itself repeats its own mistakes. ``None`` where the
+    reference is not at hand; a failed check where the steps cannot be made at all.
+    """
+    before, p = outcome.before, certificate.parameters
+    if p["theorem"] == "retrain":
+        return again.artifact.tensors if again and isinstance(before.recipe, GradientDescent | Stochastic) else None
+    if outcome.deletion.after is None:
+        return None
+    settings = outcome.method["settings"] if outcome.method["name"] == "newton" else {}
+    try:
+        method: Replayable = {
+            "rewind-to-delete": lambda: registry.make("r2d", {"rewind": p["rewind"] / p["steps"]}),
+            "descent-to-delete": lambda: registry.make("descent_to_delete", {"steps": p["unlearn_steps"]}),
+            "newton": lambda: registry.make("newton", settings),
+        }[p["theorem"]]()
+        return method.replay(Context(before.task, before, outcome.deletion, "replay", SystemNoise(), InMemory(), watch))
+    except InputError as error:
+        return Check("replay", False, f"The steps that the certificate speaks of cannot be made again: {error}")
+
+
+def _settle(release: Any, checks: list[Check], *, first: bool) -> Any:
+    """The release with its certificate as it stands after the checks, which looked at the first release.
+
+    What refutes the first refutes all: they come from one run. What does not refute it says nothing about the others.
+    """
+    certificate: Certificate | None = release.certificate
+    if certificate is None or not checks or not (first or any(check.passed is False for check in checks)):
+        return release
+    failed = [check.name for check in checks if check.passed is False]
+    statement = "no check refuted it: " + ", ".join(check.name for check in checks)
+    if failed:
+        statement = "refuted by " + ", ".join(failed)
+    item = Assumption("not_refuted", statement, Origin.ENFORCED, Status.VIOLATED if failed else Status.HOLDS)
+    return replace(release, certificate=replace(certificate, assumptions=(*certificate.assumptions, item)))
+
+
+def _module_change(task: Any, outcome: Outcome) -> dict[str, float]:
+    """Relative change of each module, un-noised where the un-noised weights are at hand."""
+    before, after = outcome.before.secret, outcome.after.secret
+    if before.keys() != after.keys():
+        return {}
+    return change_per_module(task.build(), before, after)

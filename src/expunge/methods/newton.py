@@ -1,0 +1,164 @@
+"""One exact Newton step from the minimiser on all rows to the one on the retained rows, then noise.
+
+Sekhari et al. 2021 (arXiv 2103.03279); the same step is the heart of certified removal (Guo et al., arXiv 1911.03030).
+
+Formal guarantee: (epsilon, delta) unlearn-indistinguishability for strongly convex losses with Lipschitz Hessians, the
+solver's residual included in the bound. Exact for quadratics. None for deep networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from expunge.core.certificate import Claim
+from expunge.core.errors import InputError
+from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
+from expunge.curvature.hessian import explicit_hessian
+from expunge.methods.release import noisy_release, stage_once
+from expunge.training.descent import trainable
+from expunge.training.flat import flat_loss, flatten, unflatten
+
+MOST_PARAMETERS = 5000  # the Hessian takes d² numbers: 200 MB in double precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newton:
+    """The exact Newton step.
+
+    Attributes:
+        tolerance: gradient norm at which the minimiser on all rows counts as found. 1e-9: small against any noise, and
+            it enters the bound as it is reached, not as it is hoped for.
+        max_steps: of the preliminary solver. 50: quadratic convergence needs a handful.
+    """
+
+    name: ClassVar[str] = "newton"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user", "class"),
+        tasks=("*",),
+        needs=("retained data", "forgotten data", "budget", "convex loss"),
+        effect="weights",
+        certified=True,
+        paper="Remember what you want to forget (Sekhari et al.; arXiv 2103.03279); certified removal (Guo et al.; 1911.03030)",
+    )
+    tolerance: float = 1e-9
+    max_steps: int = 50
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Needs a strongly convex loss, few parameters and a published budget."""
+        trained = context.trained
+        if not trained.fact("convex", False) or not trained.fact("strong_convexity", 0):
+            return Refusal(
+                "newton needs a strongly convex loss; this model's is not known to be.",
+                "Use a SoftmaxHead with l2 > 0, or r2d, noisy_fine_tune or retrain.",
+            )
+        if trained.budget is None or trained.budget.sigma is None:
+            return Refusal(
+                "newton needs a published budget: noise is fixed before requests come.", "Call publish first."
+            )
+        model = context.task.build()
+        if {p.dtype for p in model.parameters() if p.requires_grad} != {torch.float64}:
+            return Refusal("newton needs double precision to reach the minimiser.", "Train with dtype float64.")
+        size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        if size > MOST_PARAMETERS:
+            return Refusal(
+                f"newton builds the {size} x {size} Hessian; it serves up to {MOST_PARAMETERS} parameters.",
+                "Use r2d or descent_to_delete.",
+            )
+        from expunge.privacy.certify import promise
+
+        rows, removed = len(context.deletion.after), len(trained.removed | context.deletion.ids)
+        parameters = self.parameters(trained, removed, self.tolerance)
+        promises = promise("newton", parameters, trained.facts, trained.budget, trained.spent)
+        return Estimate(size * rows, trained.fact("steps", 0) * rows, promises)
+
+    def parameters(self, trained: Trained, removed: int, residual: float) -> dict[str, Any]:
+        """The bound's inputs."""
+        return {"rows": trained.fact("rows"), "forget": removed, "residual": residual}
+
+    def calibrate(self, trained: Trained, budget: Budget) -> float:
+        """sigma for ``budget`` at full capacity, with the residual at its tolerance."""
+        from expunge.privacy.certify import calibrate
+
+        return calibrate("newton", self.parameters(trained, budget.capacity, self.tolerance), trained.facts, budget)
+
+    def run(self, context: Context) -> Unlearned:
+        """Minimise on all rows (to the tolerance), step once on the retained rows, add noise."""
+        task, trained, deletion = context.task, context.trained, context.deletion
+        budget = trained.budget
+        assert budget is not None and budget.sigma is not None
+        model = task.build()
+        residuals: list[float] = []
+
+        def compute() -> dict[str, Tensor]:
+            final, residual = self._stepped(context, model)
+            return {**final, "residual": torch.tensor([residual], dtype=torch.float64)}
+
+        stored = stage_once(context.journal, "stepped", compute)
+        residuals.append(float(stored.pop("residual")))
+        released, facts = noisy_release(model, stored, budget.sigma, context.noise, context.journal)
+        facts["converged"] = Fact(residuals[0] <= self.tolerance, Origin.ENFORCED, f"gradient norm {residuals[0]:.2e}")
+        residual = max(residuals[0], self.tolerance)
+        parameters = self.parameters(trained, len(trained.removed | deletion.ids), residual)
+        size = sum(p.numel() for p in model.parameters())
+        return Unlearned(
+            views={"model": Artifact(released)},
+            claim=Claim("newton", {**parameters, "sigma": budget.sigma}, facts, deletion.after.digest),
+            state=stored,
+            purged=("iterates of training, which hold the removed records",) if trained.trail else (),
+            remains=("the secret un-noised weights, within the certified distance of the new minimiser",),
+            gradient_evaluations=size * len(deletion.after),
+            details={"residual": residuals[0]},
+        )
+
+    def replay(self, context: Context) -> Tensors:
+        """The same minimisation and step again, from the secret weights and all rows."""
+        return self._stepped(context, context.task.build())[0]
+
+    def _stepped(self, context: Context, model: Any) -> tuple[dict[str, Tensor], float]:
+        task, trained, deletion = context.task, context.trained, context.deletion
+        l2 = trained.fact("l2", 0.0)
+        before, residual = minimise(
+            task, model, trained.secret, task.batch(deletion.before), l2, self.tolerance, self.max_steps
+        )
+        names = trainable(model)
+        loss = flat_loss(task, model, before, task.batch(deletion.after), l2)
+        return unflatten(newton_step(loss, flatten(before, names)), before, names), residual
+
+
+def newton_step(loss: Any, theta: Tensor) -> Tensor:
+    """``theta - H^{-1} gradient`` of ``loss`` at ``theta`` (d,): the minimiser itself where the loss is quadratic.
+
+    With ``theta`` the minimiser on all rows this is Sekhari's update: the gradient on the retained rows there is minus
+    the forgotten rows' share (spec 4.4).
+    """
+    gradient = torch.func.grad(loss)(theta)
+    return theta - torch.linalg.solve(explicit_hessian(loss, theta), gradient)
+
+
+def minimise(
+    task: Any, model: Any, start: Any, batch: Any, l2: float, tolerance: float, max_steps: int
+) -> tuple[dict[str, Tensor], float]:
+    """The minimiser on ``batch`` by Newton with halving, and the gradient norm reached.
+
+    Raises:
+        InputError: if the loss stops falling before ``tolerance`` is reached.
+    """
+    names = trainable(model)
+    theta = flatten(start, names).double()
+    if theta.dtype != flatten(start, names).dtype:
+        raise InputError("The Newton step needs double precision; train the model with dtype float64.")
+    loss = flat_loss(task, model, start, batch, l2)
+    for _ in range(max_steps):
+        norm = float(torch.func.grad(loss)(theta).norm())
+        if norm <= tolerance:
+            break
+        following, share = newton_step(loss, theta), 1.0
+        while loss(theta + share * (following - theta)) > loss(theta) and share > 1e-6:
+            share /= 2
+        theta = theta + share * (following - theta)
+    return unflatten(theta, start, names), float(torch.func.grad(loss)(theta).norm())

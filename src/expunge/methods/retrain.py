@@ -1,0 +1,72 @@
+"""Train anew without the forgotten rows: the reference for everything else.
+
+Formal guarantee: exact (epsilon 0): the release is what the recipe makes of the retained rows, provided that neither its
+start nor its settings nor the preparation of rows looked at what is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.core.certificate import Claim
+from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.trained import Artifact, Tensors
+from expunge.methods.release import noisy_release, stage_once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain:
+    """Retraining from scratch on the retained rows."""
+
+    name: ClassVar[str] = "retrain"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user", "class"),
+        tasks=("*",),
+        needs=("retained data", "recipe"),
+        effect="weights",
+        certified=True,
+        paper="exact retraining (the reference of every certified definition)",
+    )
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Needs a recipe; costs what training costs."""
+        recipe = context.trained.recipe
+        if recipe is None:
+            return Refusal(
+                "retrain needs the recipe the model was made with; this model was adopted without one.",
+                "Give a training function (UserFit), or use fine_tune or noisy_fine_tune.",
+            )
+        steps = context.trained.fact("steps", 0)
+        cost = steps * len(context.deletion.after)
+        return Estimate(cost, cost, {"epsilon": 0.0})
+
+    def run(self, context: Context) -> Unlearned:
+        """Fit on what stays; with a published budget, release with its noise like any model of this house."""
+        trained, after = context.trained, context.deletion.after
+        assert trained.recipe is not None
+        recipe, fitted = trained.recipe, []
+
+        def fit() -> Tensors:
+            fitted.append(recipe.fit(context.task, after, seed=trained.seed, watch=context.watch))
+            return fitted[0].artifact.tensors
+
+        final = stage_once(context.journal, "retrained", fit)
+        if trained.trail is not None and not fitted:  # a run that was started again: iterates are made anew
+            fit()
+        budget = trained.budget
+        sigma = budget.sigma if budget and budget.sigma else 0.0
+        released, facts = dict(final), {}
+        if sigma:
+            released, facts = noisy_release(context.task.build(), final, sigma, context.noise, context.journal)
+        delta = budget.delta if budget else 1e-5  # mu is zero: the statement is true at every delta
+        return Unlearned(
+            views={"model": Artifact(released)},
+            claim=Claim(
+                "retrain", {"sigma": sigma, "delta": delta, "forget": context.deletion.size}, facts, after.digest
+            ),
+            state=final,
+            trail=fitted[0].trail if fitted else None,
+            purged=("every weight and iterate trained on the removed records",),
+            gradient_evaluations=trained.fact("steps", 0) * len(after),
+        )

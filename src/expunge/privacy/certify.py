@@ -1,0 +1,279 @@
+"""The only place where a certificate is made: numbers from a theorem, assumptions from recorded facts, digests bound in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from expunge.core.certificate import Assumption, Certificate, Claim, Status, Verdict, verdict_of
+from expunge.core.errors import InputError
+from expunge.core.trained import Budget, Fact, Facts, Origin, Spent
+from expunge.privacy import gaussian
+from expunge.privacy.composition import compose_gaussian
+from expunge.privacy.preconditions import RULES, constant
+from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Theorem, theorem
+
+SYSTEM_NOISE = "operating system"
+# What only the run itself can know: the one thing that a claim may add to the record of training.
+RUN_FACTS = ("noise_source", "noise_precision", "noise_covers", "converged")
+CURVE_EPSILONS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the planner saw itself around a run; a method cannot talk about these.
+
+    Attributes:
+        budget: the published promise, or ``None``.
+        spent: earlier releases.
+        removed: records removed in all, this request included.
+        retained: digest of the rows that stay.
+        changed: whether the release differs from the model before.
+        binds: digests of request, data, trail and release.
+        noise: name of the noise source that the method was given.
+        together: how many releases this run makes at once: one for a model, one per view for a network. Whoever sees all
+            of them sees the difference that often.
+    """
+
+    budget: Budget | None
+    spent: tuple[Spent, ...]
+    removed: int
+    retained: str
+    changed: bool
+    binds: Mapping[str, str] = field(default_factory=dict)
+    noise: str = SYSTEM_NOISE
+    together: int = 1
+
+
+def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
+    """Make the certificate that ``claim`` deserves under ``facts``.
+
+    Formal guarantee: the theorem's, exactly as far as :attr:`Certificate.verdict` says. The verdict is the weakest of all
+    assumptions (R2D spec 6.1); what a method says about training or about how many records went is not believed: the
+    record and the planner's count replace it. What it says about its own steps is checked by replay (``measuring``).
+
+    Raises:
+        InputError: if the theorem is unknown or the claim lacks a parameter.
+    """
+    chosen = theorem(claim.theorem)
+    sigma = float(claim.parameters["sigma"])
+    delta = around.budget.delta if around.budget else float(claim.parameters["delta"])
+    parameters = parameters_of(chosen, {**claim.parameters, "forget": around.removed}, facts)
+    evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
+    mu = evaluation.mu(sigma) if evaluation else math.inf
+    mus = [item.mu for item in around.spent]
+    composed = compose_gaussian([*mus, *[mu] * around.together])
+    if evaluation and evaluation.epsilon and not mus and around.together == 1:
+        release_epsilon = epsilon = evaluation.epsilon(sigma, delta)
+    else:
+        release_epsilon, epsilon = gaussian.epsilon_of(mu, delta), gaussian.epsilon_of(composed, delta)
+    known = {**_merged(facts, claim.facts), **_seen(claim, around, sigma, epsilon)}
+    assumptions = (
+        *(RULES[name].check(known) for name in chosen.rules),
+        *(constant(known, name, statement) for name, statement in chosen.constants_from(parameters).items()),
+        *_about_convexity(evaluation, known, chosen),
+        *_about_noise(around.budget, epsilon, chosen),
+    )
+    return Certificate(
+        theorem=f"{chosen.name}: {chosen.source}",
+        definition=chosen.definition,
+        procedure=chosen.procedure,
+        unit=f"the group of {around.removed} removed record(s)",
+        adjacency=chosen.adjacency,
+        mu=mu,
+        composed_mu=composed,
+        epsilon=epsilon,
+        release_epsilon=release_epsilon,
+        delta=delta,
+        sigma=sigma,
+        sensitivity=evaluation.sensitivity if evaluation else math.inf,
+        bounds=evaluation.bounds if evaluation else (),
+        parameters={**parameters, "theorem": chosen.name, "spent": mus, "together": around.together},
+        covers=chosen.covers,
+        excludes=ALWAYS_EXCLUDED,
+        assumptions=assumptions,
+        binds=dict(around.binds),
+        curve=_curve(composed) if not (evaluation and evaluation.epsilon) else (),
+    )
+
+
+def parameters_of(chosen: Theorem, given: Parameters, facts: Facts) -> dict[str, Any]:
+    """The run's parameters, with everything that training decided taken from its record: whatever ``given`` says of it."""
+    values = {name: fact.value for name, fact in facts.items()}
+    shape = ("convex", "strong_convexity", "hessian_lipschitz")
+    never = {*chosen.constants, *(other for other, _ in chosen.alternatives.values()), *shape}
+    own = {name: value for name, value in given.items() if name not in never}
+    taken = (*chosen.constants_from(values), *shape, *chosen.recorded)
+    return own | {name: values[name] for name in taken if name in values}
+
+
+def calibrate(name: str, given: Parameters, facts: Facts, budget: Budget) -> float:
+    """Noise level sigma for ``budget`` at full capacity under theorem ``name``.
+
+    Raises:
+        InputError: if the budget has no epsilon, a constant is missing, or the bound is infinite.
+    """
+    if budget.epsilon is None:
+        raise InputError("Noise is derived from an epsilon; this budget has none. Give epsilon, or sigma by hand.")
+    chosen = theorem(name)
+    parameters = parameters_of(chosen, given, facts)
+    if missing := [item for item in chosen.constants_from(parameters) if item not in parameters]:
+        raise InputError(
+            f"The bound of {name} needs {', '.join(missing)}, which nothing here proves. Use a model with proved constants "
+            "(SoftmaxHead), clip row gradients, or declare or estimate the constants (the verdict will say so)."
+        )
+    evaluation = chosen.evaluate(parameters)
+    if not math.isfinite(evaluation.sensitivity):
+        raise InputError(
+            f"The sensitivity bound of {name} is infinite for eta L T = {_exponent(parameters):.3g}: no noise reaches an "
+            "epsilon. Train fewer or smaller steps, use a convex head, or noisy fine-tuning."
+        )
+    return gaussian.sigma_of(evaluation.sensitivity, budget.epsilon, budget.delta)
+
+
+def promise(name: str, given: Parameters, facts: Facts, budget: Budget, spent: tuple[Spent, ...]) -> dict[str, float]:
+    """What a release under ``budget``'s noise would come to, alone (mu) and together with earlier ones (epsilon).
+
+    Empty where a constant is missing: nothing can be promised then, and the certificate will be void.
+    """
+    chosen = theorem(name)
+    parameters = parameters_of(chosen, given, facts)
+    if not _complete(chosen, parameters) or budget.sigma is None:
+        return {}
+    mu = chosen.evaluate(parameters).mu(budget.sigma)
+    composed = compose_gaussian([*(item.mu for item in spent), mu])
+    return {"mu": mu, "epsilon": gaussian.epsilon_of(composed, budget.delta), "delta": budget.delta}
+
+
+def recheck(record: Mapping[str, Any]) -> list[str]:
+    """Compute a recorded certificate's numbers and verdict again; returns what does not agree, in words."""
+    problems = []
+    parameters = record["parameters"]
+    chosen = theorem(parameters["theorem"])
+    assumptions = tuple(
+        Assumption(a["name"], a["statement"], Origin(a["origin"]), Status(a["status"]), a["value"])
+        for a in record["assumptions"]
+    )
+    verdict = verdict_of(assumptions)
+    if verdict.value != record["verdict"]:
+        problems.append(f"the verdict says {record['verdict']}, its assumptions amount to {verdict.value}")
+    named = {a.name for a in assumptions}
+    if absent := [rule for rule in (*chosen.rules, *chosen.constants_from(parameters)) if rule not in named]:
+        problems.append(f"assumptions of the theorem are missing: {', '.join(absent)}")
+    evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
+    if evaluation and (record["sensitivity"] is not None or evaluation.epsilon):
+        mu = evaluation.mu(record["sigma"])
+        together = parameters.get("together", 1)
+        composed = compose_gaussian([*parameters["spent"], *[mu] * together])
+        if evaluation.epsilon and not parameters["spent"] and together == 1:
+            epsilon = evaluation.epsilon(record["sigma"], record["delta"])
+        else:
+            epsilon = gaussian.epsilon_of(composed, record["delta"])
+        for name, again in (("sensitivity", evaluation.sensitivity), ("mu", mu), ("epsilon", epsilon)):
+            if not _same(record[name], again):
+                problems.append(f"{name} is written as {record[name]}, computed again as {again}")
+    elif verdict is not Verdict.VOID:
+        problems.append("a certificate without a finite bound cannot be worth more than void")
+    return problems
+
+
+def _same(written: float | None, again: float) -> bool:
+    if written is None:
+        return not math.isfinite(again)
+    return math.isclose(written, again, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _complete(chosen: Theorem, parameters: Parameters) -> bool:
+    return all(parameters.get(name) is not None for name in chosen.constants_from(parameters))
+
+
+def _merged(facts: Facts, claimed: Facts) -> dict[str, Fact]:
+    """The record with what only the run can know added; elsewhere a claim may weaken a recorded fact, never raise it."""
+    order = list(Origin)
+    merged = dict(facts)
+    for name, fact in claimed.items():
+        recorded = facts.get(name)
+        weaker = recorded and recorded.value == fact.value and order.index(fact.origin) > order.index(recorded.origin)
+        if name in RUN_FACTS or weaker:
+            merged[name] = fact
+    return merged
+
+
+def _exponent(p: Parameters) -> float:
+    return float(p.get("lr", 0)) * float(p.get("smoothness", 0)) * float(p.get("steps", 0))
+
+
+def _seen(claim: Claim, around: Circumstances, sigma: float, epsilon: float) -> dict[str, Fact]:
+    """Facts that follow from what the planner saw."""
+    budget = around.budget
+    fact = lambda value, note: Fact(value, Origin.ENFORCED, note)  # noqa: E731
+    seen = {
+        "retained_rows": fact(
+            claim.descended_on == around.retained, "digest of the rows read, compared with those kept"
+        ),
+        "release_changed": fact(around.changed, "weights compared"),
+    }
+    if around.noise != SYSTEM_NOISE:
+        seen["noise_source"] = fact(around.noise, "the source that the run was given")
+    if budget is not None:
+        promised = budget.epsilon if budget.epsilon is not None else math.inf
+        seen |= {
+            "noise_fixed_before": fact(budget.sigma == sigma, "compared with the published noise level"),
+            "within_capacity": fact(around.removed <= budget.capacity, f"{around.removed} of {budget.capacity}"),
+            "within_budget": fact(epsilon <= promised * (1 + 1e-9), "composed epsilon against the published one"),
+        }
+    elif "epsilon" in claim.parameters:
+        seen["within_budget"] = fact(
+            epsilon <= claim.parameters["epsilon"] * (1 + 1e-9), "against the method's epsilon"
+        )
+    return seen
+
+
+def _about_noise(budget: Budget | None, epsilon: float, chosen: Theorem) -> tuple[Assumption, ...]:
+    """Whether the noise came from a bound, and whether the bound says anything at all."""
+    items = []
+    if budget is not None and budget.unnoised and "noise_source" in chosen.rules:
+        items.append(
+            Assumption(
+                "noise_added", "noise was added; this model was published without, on explicit demand", Origin.ENFORCED,
+                Status.VIOLATED, budget.sigma,
+            )
+        )  # fmt: skip
+    if budget is not None and budget.by_hand and "noise_source" in chosen.rules:
+        items.append(
+            Assumption(
+                "noise_calibrated", "the noise level was derived from the bound, not picked by hand", Origin.ESTIMATED,
+                Status.UNCHECKED, budget.sigma,
+            )
+        )  # fmt: skip
+    finite = math.isfinite(epsilon)
+    items.append(
+        Assumption(
+            "finite_bound", "the bound is finite and noise was added", Origin.PROVED,
+            Status.HOLDS if finite else Status.VIOLATED,
+        )
+    )  # fmt: skip
+    return tuple(items)
+
+
+def _about_convexity(evaluation: Evaluation | None, known: Facts, chosen: Theorem) -> tuple[Assumption, ...]:
+    """What a bound that was taken because the loss is convex rests on, besides the theorem's own constants."""
+    if evaluation is None:
+        return ()
+    values = {bound.name: bound.value for bound in evaluation.bounds if bound.valid}
+    general = min((value for name, value in values.items() if "convex" not in name), default=math.inf)
+    names = {
+        "convex": "every row's loss is convex in the weights",
+        "strong_convexity": "the mean loss is strongly convex with this modulus",
+    }
+    taken = [name for name in values if "convex" in name and values[name] < general]
+    wanted = ["convex"] * bool(taken) + ["strong_convexity"] * ("strongly_convex" in taken)
+    if "convex" not in known and "strong_convexity" in known:  # which implies it
+        wanted = ["strong_convexity"] * bool(taken)
+    return tuple(constant(known, name, names[name]) for name in wanted if name not in chosen.constants)
+
+
+def _curve(mu: float) -> tuple[tuple[float, float], ...]:
+    return tuple((epsilon, gaussian.delta_of(epsilon, mu)) for epsilon in CURVE_EPSILONS)

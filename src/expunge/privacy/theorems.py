@@ -1,0 +1,276 @@
+"""Every guarantee that expunge can state: what it needs, against what it compares, and its numbers from its parameters.
+
+A theorem is evaluated from a flat mapping of parameters alone, so that a reader of the record can evaluate it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from expunge.core.certificate import Bound
+from expunge.core.errors import InputError
+
+Parameters = Mapping[str, Any]
+
+ALWAYS_EXCLUDED = (
+    "someone who holds the model from before the deletion, or a copy, quantised export or fine-tuned child of it",
+    "the secret un-noised iterates kept for later requests",
+    "requests chosen after seeing a release (adaptive requests)",
+    "settings that somebody chose by looking at the forgotten rows",
+    "rounding inside the floating-point noise sampler and the arithmetic of descent",
+    "that membership attacks score one half: a retrained model need not either",
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a theorem says for given parameters.
+
+    Attributes:
+        bounds: every bound computed, with validity.
+        sensitivity: the tightest valid one (L2), plus recovery error.
+        noise: effective noise standard deviation for given ``sigma``.
+        epsilon: for guarantees that are not Gaussian trade-offs: epsilon at a delta, given sigma; ``None`` otherwise.
+    """
+
+    bounds: tuple[Bound, ...]
+    sensitivity: float
+    noise: Callable[[float], float] = lambda sigma: sigma
+    epsilon: Callable[[float, float], float] | None = None
+
+    def mu(self, sigma: float) -> float:
+        """Sensitivity over noise; 0 for no difference, infinite without noise."""
+        noise = self.noise(sigma)
+        if self.sensitivity == 0:
+            return 0.0
+        return self.sensitivity / noise if noise > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """One guarantee.
+
+    Attributes:
+        name, source: how it is called, and where it is proved.
+        definition: in which sense the release is indistinguishable.
+        procedure: the reference procedure it is compared with.
+        rules: preconditions (``privacy.preconditions``).
+        constants: facts that its bounds are computed with, and what each means.
+        covers: what is promised, in words.
+        evaluate: numbers from parameters.
+        recorded: parameters that belong to training: its record decides them, not what a method says.
+        alternatives: constant → another one that stands in where only that is known, and what it means.
+    """
+
+    name: str
+    source: str
+    definition: str
+    procedure: str
+    rules: tuple[str, ...]
+    constants: Mapping[str, str]
+    covers: tuple[str, ...]
+    evaluate: Callable[[Parameters], Evaluation]
+    adjacency: str = "the forgotten records are present in training, or were never there (removal)"
+    recorded: tuple[str, ...] = ()
+    alternatives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def constants_from(self, known: Mapping[str, Any]) -> dict[str, str]:
+        """The constants it is evaluated with, given what is known: a stand-in only where the constant itself is missing."""
+        chosen = {}
+        for name, statement in self.constants.items():
+            other, meaning = self.alternatives.get(name, (name, statement))
+            if known.get(name) is None and known.get(other) is not None:
+                name, statement = other, meaning
+            chosen[name] = statement
+        return chosen
+
+
+_TRAINING = (
+    "optimizer", "batch", "schedule", "momentum", "decay_outside_loss", "dropout", "batch_norm", "augmentation", "start",
+    "selection", "preprocessing",
+)  # fmt: skip
+_NOISE = ("noise_source", "noise_precision", "noise_covers")
+_RELEASE = ("retained_rows", "release_changed", "buffers_moved")
+_PUBLISHED = ("noise_fixed_before", "within_capacity", "within_budget")
+_RETRAIN_INDISTINGUISHABLE = (
+    "the released model and a model retrained without the forgotten records, with the same noise, are "
+    "(epsilon, delta)-indistinguishable (retrain-indistinguishability)"
+)
+_UNLEARN_INDISTINGUISHABLE = (
+    "the released model and what the same procedure releases when the forgotten records were never there are "
+    "(epsilon, delta)-indistinguishable (unlearn-indistinguishability)"
+)
+_GROUP = ("presence of the forgotten records as a group, whatever their number up to the capacity",)
+_SMOOTH = "every row's loss is L-smooth in the weights, everywhere the two runs go"
+_BOUNDED = "every row's gradient has norm at most G, everywhere the two runs go"
+
+
+def _r2d(p: Parameters) -> Evaluation:
+    from expunge.privacy import sensitivity
+    from expunge.privacy import sensitivity as s
+    from expunge.privacy.descent_run import GradientDescentRun
+
+    run = GradientDescentRun(
+        samples=p["rows"], forget=p["forget"], steps=p["steps"], rewind=p["rewind"], lr=p["lr"],
+        smoothness=p["smoothness"], gradient_bound=p.get("gradient_bound"),
+        gradient_difference=p.get("gradient_difference"), l2=p.get("l2", 0.0), convex=bool(p.get("convex", False)),
+        strong_convexity=p.get("strong_convexity", 0.0) or 0.0, clipped=p.get("clip") is not None,
+    )  # fmt: skip
+    bounds = s.bounds(run)
+    extra = sensitivity.extra_recovery_error(p.get("recovery_error", 0.0), run)
+    return Evaluation(tuple(bounds.values()), s.tightest(bounds).value + extra)
+
+
+def _descent_to_delete(p: Parameters) -> Evaluation:
+    from expunge.privacy import descent_to_delete as d
+
+    apart = d.sensitivity(
+        samples=p["rows"], forget=p["forget"], steps=p["steps"], lr=p["lr"], unlearn_steps=p["unlearn_steps"],
+        smoothness=p["smoothness"], gradient_bound=p["gradient_bound"], strong_convexity=p["strong_convexity"],
+        start_norm=p["start_norm"],
+    )  # fmt: skip
+    bound = Bound("contraction", apart, "distance to the minimiser on retained data shrinks by g each step (spec 4.5)")
+    return Evaluation((bound,), apart)
+
+
+def _newton(p: Parameters) -> Evaluation:
+    from expunge.privacy import newton as n
+
+    lipschitz = 2 * p["gradient_bound"]  # a row's loss and its share of the regulariser, near the minimiser
+    published = n.sekhari_sensitivity(
+        hessian_lipschitz=p["hessian_lipschitz"], forget=p["forget"], loss_lipschitz=lipschitz,
+        strong_convexity=p["strong_convexity"], samples=p["rows"],
+    )  # fmt: skip
+    own = n.newton_step_error(
+        hessian_lipschitz=p["hessian_lipschitz"], forget=p["forget"], loss_lipschitz=lipschitz,
+        strong_convexity=p["strong_convexity"], samples=p["rows"], residual=p["residual"],
+    )  # fmt: skip
+    slack = p["residual"] / p["strong_convexity"]
+    bounds = (
+        Bound("sekhari", published + 2 * slack, "2 M m² L² / (lambda³ n²), plus solver residuals (spec 4.4)"),
+        Bound("newton", own + slack, "M / (2 lambda) times the squared distance to the new minimiser, with residuals"),
+    )
+    return Evaluation(bounds, min(bound.value for bound in bounds))
+
+
+def _noisy_fine_tuning(p: Parameters) -> Evaluation:
+    from expunge.privacy import noisy_fine_tuning as f
+
+    shift = f.shift(clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"], steps=p["steps"])
+    bound = Bound("shift", shift, "2 C0 rho^T + 2 eta C1 (1 - rho^T) / (1 - rho) (spec 4.7)")
+    return Evaluation(
+        (bound,), shift, lambda sigma: f.accumulated_noise(sigma=sigma, lr=p["lr"], l2=p["l2"], steps=p["steps"])
+    )
+
+
+def _langevin(p: Parameters) -> Evaluation:
+    from expunge.privacy import langevin as v
+
+    def epsilon(sigma: float, delta: float) -> float:
+        if p["lr"] * p["smoothness"] > 1 + 1e-12:
+            return float("inf")  # the bound is stated for steps of at most 1 / L
+        return v.langevin_epsilon(
+            unlearn_steps=p["unlearn_steps"], strong_convexity=p["strong_convexity"], lr=p["lr"], clip=p["clip"],
+            sigma=sigma, samples=p["rows"], forget=p["forget"], delta=delta,
+        )  # fmt: skip
+
+    return Evaluation((), float("inf"), epsilon=epsilon)
+
+
+def _retrain(p: Parameters) -> Evaluation:
+    return Evaluation((Bound("exact", 0.0, "the release is made by the reference procedure itself"),), 0.0)
+
+
+THEOREMS: Mapping[str, Theorem] = {
+    theorem.name: theorem
+    for theorem in (
+        Theorem(
+            "rewind-to-delete",
+            "R2D Theorem 3.1 (arXiv 2409.09778) with the bounds of spec 1.6",
+            _RETRAIN_INDISTINGUISHABLE,
+            "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
+            (*_TRAINING, *_RELEASE, *_NOISE, *_PUBLISHED),
+            {"smoothness": _SMOOTH, "gradient_bound": _BOUNDED},
+            _GROUP,
+            _r2d,
+            recorded=("rows", "steps", "lr", "l2", "clip"),
+            alternatives={
+                "gradient_bound": (
+                    "gradient_difference",
+                    "at any point where the two runs go, two rows' gradients differ by at most B",
+                )
+            },
+        ),
+        Theorem(
+            "descent-to-delete",
+            "Neel et al. 2021 (arXiv 2007.02923), contraction argument with every constant explicit",
+            _RETRAIN_INDISTINGUISHABLE,
+            "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
+            (*_TRAINING, *_RELEASE, *_NOISE, *_PUBLISHED),
+            {
+                "smoothness": _SMOOTH,
+                "gradient_bound": _BOUNDED,
+                "strong_convexity": "the loss on any retained rows is lambda-strongly convex",
+            },
+            _GROUP,
+            _descent_to_delete,
+            recorded=("rows", "steps", "lr", "start_norm"),
+        ),
+        Theorem(
+            "newton",
+            "Sekhari et al. 2021 (arXiv 2103.03279)",
+            _UNLEARN_INDISTINGUISHABLE,
+            "the exact minimiser on the retained rows, with the same noise",
+            ("dropout", "batch_norm", "augmentation", "preprocessing", "converged", *_RELEASE, *_NOISE, *_PUBLISHED),
+            {
+                "gradient_bound": _BOUNDED,
+                "strong_convexity": "the loss on any rows is lambda-strongly convex",
+                "hessian_lipschitz": "every row's Hessian is M-Lipschitz",
+            },
+            _GROUP,
+            _newton,
+            recorded=("rows",),
+        ),
+        Theorem(
+            "noisy-fine-tuning",
+            "Koloskova et al. 2025 (arXiv 2506.06985), accounting by shifted divergence (spec 4.7)",
+            _UNLEARN_INDISTINGUISHABLE,
+            "the same clipped noisy fine-tuning on the retained rows, started from any other model",
+            ("dropout", "batch_norm", "augmentation", "preprocessing", *_RELEASE, *_NOISE, "within_budget"),
+            {},
+            ("presence of the forgotten records, whatever their number and whatever the model before was",),
+            _noisy_fine_tuning,
+        ),
+        Theorem(
+            "langevin",
+            "Chien et al. 2024 (arXiv 2401.10371), published Rényi bound (spec 4.6); taken as published",
+            "Rényi divergence to the law of noisy training on the data with the forgotten records replaced",
+            "noisy projected gradient descent, run to stationarity, with the forgotten records replaced by empty ones",
+            ("augmentation", "dropout", "batch_norm", "start", "preprocessing", "noisy_training", *_RELEASE, *_NOISE),
+            {"strong_convexity": "the loss is strongly convex", "smoothness": _SMOOTH},
+            _GROUP,
+            _langevin,
+            "the forgotten records are replaced by records without gradient; n is unchanged",
+            recorded=("rows", "lr", "clip"),
+        ),
+        Theorem(
+            "retrain",
+            "by construction",
+            _RETRAIN_INDISTINGUISHABLE,
+            "the recipe itself on the retained rows",
+            ("start", "selection", "preprocessing", "retained_rows", "release_changed"),
+            {},
+            _GROUP,
+            _retrain,
+        ),
+    )
+}
+
+
+def theorem(name: str) -> Theorem:
+    """The theorem called ``name``; raises InputError listing the known ones."""
+    if name not in THEOREMS:
+        raise InputError(f"Expected a theorem among {', '.join(THEOREMS)}; got {name!r}.")
+    return THEOREMS[name]

@@ -1,0 +1,131 @@
+"""The answer in one table: runs side by side, what is proven, measured, spent and left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.report import numbers as say
+from expunge.report import words
+from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, VERDICTS, label
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+def answer(record: Record) -> dict[str, Any]:
+    """The answer in one table: a column for each run, rows in groups; each cell a main text and a note."""
+    runs = record["runs"]
+    names = list(
+        dict.fromkeys(
+            item["name"] for run in runs for item in run["evidence"]["measurements"]
+            if item["name"].startswith("accuracy/") or item["name"].partition("@")[0] == "membership/loss"
+        )
+    )  # fmt: skip
+
+    def row(head: str, cell: Callable[[Record], tuple[str, str]]) -> Row:
+        return {"head": head, "cells": [dict(zip(("main", "note"), cell(run), strict=True)) for run in runs]}
+
+    groups = [
+        ("Proven", [row("Verdict", _verdict_cell), row("Guarantee", _guarantee), row("Assumptions", _assumption_count)]),
+        (
+            "Measured",
+            [*(row(label(name), lambda run, name=name: _measured_cell(run, name)) for name in names),
+             row("Taken together", _together)],
+        ),
+        ("Cost", [row("Time", time_cell), row("Gradients of single rows", gradients_cell)]),
+        ("Left", [row("Capacity used", _capacity), row("Still holding the forgotten rows", _holding)]),
+    ]  # fmt: skip
+    return {
+        "columns": [{"name": say.initial(run["name"]), "method": run["method"]["name"]} for run in runs],
+        "groups": [{"name": name, "rows": rows} for name, rows in groups],
+    }
+
+
+def verdict_row(run: Record) -> Row:
+    """How a run's verdict is shown: symbol, name, and what it means."""
+    verdict = run["verdict"]
+    name, meaning = VERDICTS.get(verdict, (verdict, "not known to this version: nothing is proven"))
+    return {
+        "run": say.initial(run["name"]),
+        "key": verdict,
+        "symbol": SYMBOLS.get(verdict, "?"),
+        "name": name,
+        "meaning": meaning,
+    }
+
+
+def _verdict_cell(run: Record) -> tuple[str, str]:
+    verdict = verdict_row(run)
+    return f"{verdict['symbol']} {verdict['name']}", verdict["meaning"]
+
+
+def _guarantee(run: Record) -> tuple[str, str]:
+    certificate = words.weakest_certificate(run)
+    if certificate is None or run["verdict"] in (Verdict.VOID, UNCHANGED, UNCERTIFIED):
+        return "none", ""
+    pair = words.pair(certificate)
+    if not run["verdict"].startswith("certified"):
+        return "none", f"nominal {pair}"
+    if not certificate["epsilon"]:
+        return pair, ""
+    right = words.at_most(words.best_guess(certificate["epsilon"], certificate["delta"]))
+    return pair, f"guessing right from even odds: at most {right}"
+
+
+def _assumption_count(run: Record) -> tuple[str, str]:
+    certificate = words.weakest_certificate(run)
+    if certificate is None:
+        return say.NOTHING, ""
+    statuses = [item["status"] for item in certificate["assumptions"]]
+    counted = [
+        f"{statuses.count(status)} {status}" for status in ("holds", "unchecked", "violated") if status in statuses
+    ]
+    return ", ".join(counted).replace("holds", "hold"), ""
+
+
+def _together(run: Record) -> tuple[str, str]:
+    verdict = run["evidence"]["verdict"]
+    return MEASURED_VERDICTS.get(verdict, verdict), ""
+
+
+def _measured_cell(run: Record, name: str) -> tuple[str, str]:
+    item = next((item for item in run["evidence"]["measurements"] if item["name"] == name), None)
+    if item is None:
+        return say.NOTHING, "not measured"
+    spread = f" ({say.interval(name, item['interval'])})" if item["interval"] else ""
+    beside = [f"retrained {say.value(name, item['ideal'])}" if item["ideal"] is not None else "no retrained model"]
+    if item["original"] is not None:
+        beside.append(f"before {say.value(name, item['original'])}")
+    return f"{say.value(name, item['value'])}{spread}", ", ".join(beside)
+
+
+def time_cell(run: Record) -> tuple[str, str]:
+    """Seconds, beside retraining."""
+    return _against(run, "seconds", say.seconds)
+
+
+def gradients_cell(run: Record) -> tuple[str, str]:
+    """Gradients of single rows, beside retraining."""
+    return _against(run, "gradient_evaluations", say.number)
+
+
+def _against(run: Record, what: str, write: Callable[[Any], str]) -> tuple[str, str]:
+    cost = run["evidence"]["cost"].get(what)
+    cost = cost if isinstance(cost, Mapping) else {}
+    own, retrain = cost.get("unlearn", run["cost"].get(what)), cost.get("retrain")
+    return write(own), "" if retrain is None else f"retraining {write(retrain)}"
+
+
+def _capacity(run: Record) -> tuple[str, str]:
+    budget = run["budget"]
+    if budget is None:
+        return say.NOTHING, "no budget was published"
+    used, capacity = budget["used"], budget["capacity"]
+    return f"{used:,} of {capacity:,} records", "" if used < capacity else "the next request needs retraining"
+
+
+def _holding(run: Record) -> tuple[str, str]:
+    count = len(run["remains"])
+    return ("nothing known", "") if not count else (say.plural(count, "thing"), "listed below")

@@ -1,0 +1,108 @@
+"""How figures are drawn: fonts, colours, and SVG text that is equal for equal input.
+
+Matplotlib's settings are global; they are changed only while a plot is drawn, under a lock, and put back.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from expunge.core.digest import digest_bytes
+
+# Contrast on white: ink 15.9, grey 5.7, accent 7.0; the two light greys carry no information of their own.
+INK, GREY, LIGHT, PALE, ACCENT = "#1c2126", "#5f676e", "#ccd2d7", "#e9ecef", "#0b5d7a"
+
+_SETTINGS: Any = {
+    "font.family": ["DejaVu Sans"],  # comes with Matplotlib: the same everywhere
+    "font.size": 8.5,
+    "text.parse_math": False,  # names are names, also with a dollar sign in them
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "lines.linewidth": 1.8,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its words.
+
+    Attributes:
+        svg: one ``svg`` element, self-contained, without scripts, ids prefixed so that many fit on a page.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+    """
+
+    svg: str
+    alt: str
+    caption: str
+
+
+def styled(plot: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
+    """A plot that runs under our settings, one at a time: Matplotlib's settings are global."""
+
+    @wraps(plot)
+    def run(*arguments: Any, **options: Any) -> Figure | None:
+        import matplotlib
+
+        with _LOCK, matplotlib.rc_context(_SETTINGS):
+            return plot(*arguments, **options)
+
+    return run
+
+
+def canvas(width: float, height: float) -> Any:
+    """An empty Matplotlib figure, in inches."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Drawn
+
+    figure = Drawn(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def finished(figure: Any, name: str, alt: str, caption: str, outline: bool) -> Figure:
+    """The drawing as a :class:`Figure`.
+
+    Args:
+        name: what makes its ids its own; different for each figure of a page.
+        outline: draw letters as shapes (for the PDF) instead of as text in the reader's font.
+    """
+    import matplotlib
+
+    mark = "f" + digest_bytes(name.encode())[:8]
+    target = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": mark, "svg.fonttype": "path" if outline else "none", "svg.id": mark}):
+        figure.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = target.getvalue()
+    svg = svg[svg.index("<svg") :].rstrip()
+    return Figure(_own_ids(svg, mark), alt, caption)
+
+
+def _own_ids(svg: str, mark: str) -> str:
+    """Ids that something refers to, prefixed; all others dropped: two figures on a page must not share any."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r'\s+id="([^"]*)"', lambda m: f' id="{mark}-{m[1]}"' if m[1] in used else "", svg)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{mark}-", svg)

@@ -1,0 +1,236 @@
+"""The evidence folder: what may be shown, in files that are listed and signed; what may not, in a private folder beside it.
+
+Every file is written atomically, and the signed statement last: a folder whose writing was interrupted has no statement
+and does not verify. ``ledger.sqlite`` may live in the folder; it keeps growing, so no digest of it is signed (the excerpt
+in the record is, and a live ledger must extend it).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from expunge.core.digest import digest_file
+from expunge.core.errors import InputError
+from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
+from expunge.core.measurement import Evidence
+from expunge.report import html, signing
+from expunge.report import pdf as portable
+from expunge.report.record import FORMAT, build, plain, slug
+
+EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.html", "report.pdf"
+CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
+PREDICATE = "urn:expunge:evidence:1"
+LIVE = ("ledger.sqlite", "ledger.sqlite-journal", "ledger.sqlite-wal", "ledger.sqlite-shm")  # grow after signing
+
+Tensors = Mapping[str, Any]
+
+
+def write_evidence(
+    folder: Path,
+    record: Mapping[str, Any],
+    models: Mapping[str, Tensors],
+    config: str,
+    *,
+    private: Mapping[str, Any] | None = None,
+    signing_key: Ed25519PrivateKey | None = None,
+    pdf: bool = True,
+) -> dict[str, Path]:
+    """Write the evidence of a record, sign it, and return the files by their names in the folder.
+
+    Args:
+        folder: a new or empty one, one that holds only a ledger, or one with evidence of the same request.
+        record: see `report.record.build`.
+        models: run name → tensors of its release (``run/view`` for further views of a network).
+        config: the resolved configuration as YAML text, without names of people.
+        private: run name → per-record scores and the like; goes to ``<folder>.private`` (mode 0700).
+        signing_key: this installation's key where not given.
+        pdf: also write report.pdf. Without the extra ``pdf`` there is none and the signed statement says so.
+
+    Raises:
+        InputError: if the folder holds something else, a model is missing, or its tensors are not the release.
+
+    Guarantee: nothing of ``private`` is in the folder; a process that dies leaves a folder that does not verify, and the
+    same call repairs it.
+    """
+    folder = Path(folder)
+    content = _contents(record, models, config, pdf)
+    _prepare(folder, record["request"]["id"], content)
+    paths = {name: folder / name for name in content}
+    for name, data in content.items():
+        make_folder(paths[name].parent)
+        write_atomic(paths[name], data)
+    if private:
+        write_private(folder, private)
+    envelope = signing.sign(_statement(record, paths), signing_key or signing.signing_key())
+    paths[STATEMENT] = folder / STATEMENT
+    write_atomic(paths[STATEMENT], as_json(envelope))
+    return paths
+
+
+def write_report(
+    evidence: Evidence,
+    folder: Path | str,
+    *,
+    name: str = "model",
+    title: str = "Evidence of a deletion",
+    dataset: str = "",
+    note: str = "",
+    config: str | None = None,
+    ledger: Mapping[str, Any] | None = None,
+    signing_key: Ed25519PrivateKey | None = None,
+    pdf: bool = True,
+) -> dict[str, Path]:
+    """Write the evidence of one run: ``expunge.write_report(expunge.measure(outcome), "evidence/")``.
+
+    Args:
+        evidence: what `measure` returned; its outcome is reported as it stands after the checks.
+        name, title, dataset, note: headings of the report, and what a reader should know of the data.
+        config: YAML text; the method's settings where not given.
+        ledger: an excerpt that shows the request's entries, if a ledger is kept.
+
+    Raises:
+        InputError: see `write_evidence`.
+    """
+    outcome = evidence.outcome
+    record = build(
+        [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger
+    )
+    models = {
+        name if release is outcome.releases[0] else f"{name}/{release.view}": release.artifact.tensors
+        for release in outcome.releases
+    }
+    if config is None:
+        import yaml
+
+        config = yaml.safe_dump({"method": plain(outcome.method)}, sort_keys=False)
+    private = {name: evidence.private} if evidence.private else None
+    return write_evidence(Path(folder), record, models, config, private=private, signing_key=signing_key, pdf=pdf)
+
+
+def write_private(folder: Path, private: Mapping[str, Any]) -> list[Path]:
+    """Write what may not be shown to ``<folder>.private`` (mode 0700, files 0600), one file for each run.
+
+    Raises:
+        InputError: if that folder is open to others.
+    """
+    place = private_folder(private_path(folder))
+    paths = [place / f"measured-{slug(name)}.json" for name in private]
+    for path, value in zip(paths, private.values(), strict=True):
+        write_atomic(path, as_json(plain(value)), private=True)
+    return paths
+
+
+def private_path(folder: Path) -> Path:
+    """The private sibling of an evidence folder."""
+    folder = Path(folder).absolute()
+    return folder.with_name(f"{folder.name}.private")
+
+
+def models_of(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every released model that a record speaks of."""
+    for run in record["runs"]:
+        yield run["model"]
+        yield from (view["model"] for view in run.get("other_views", ()))
+
+
+def predicate(record: Mapping[str, Any], with_pdf: bool) -> dict[str, Any]:
+    """What the signature says of the files."""
+    return {
+        "format": record["format"],
+        "request": record["request"]["id"],
+        "created": record["created"],
+        "expunge": record["expunge"],
+        "verdicts": {run["name"]: run["verdict"] for run in record["runs"]},
+        "pdf": with_pdf,
+    }
+
+
+def as_json(value: Any) -> bytes:
+    """JSON for people and machines: indented, in UTF-8, ending in a line break."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def names_in(folder: Path) -> set[str]:
+    """Files and links under ``folder`` by their relative names, without those of a live ledger."""
+    found = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    }
+    return found - set(LIVE)
+
+
+def _contents(
+    record: Mapping[str, Any], models: Mapping[str, Tensors], config: str, with_pdf: bool
+) -> dict[str, bytes]:
+    """Everything but the statement, as bytes: whatever can go wrong does so before the first file is written."""
+    evidence = as_json(record)
+    content = {
+        EVIDENCE: evidence,
+        CONFIG: config.encode(),
+        ENVIRONMENT: as_json(record["environment"]),
+        REPORT: html.render(record).encode(),
+    }
+    if record.get("ledger") is not None:
+        content[EXCERPT] = as_json(record["ledger"])
+    for model in models_of(record):
+        content[model["file"]] = _model(model, models)
+    if with_pdf and portable.available():
+        content[PDF] = portable.render(record, evidence)
+    return content
+
+
+def _model(model: Mapping[str, Any], models: Mapping[str, Tensors]) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    from expunge.core.trained import Artifact
+
+    if model["key"] not in models:
+        raise InputError(f"Expected the tensors of {model['key']!r}; got {', '.join(models) or 'none'}.")
+    tensors = {
+        name: torch.as_tensor(tensor).detach().cpu().contiguous().clone()
+        for name, tensor in models[model["key"]].items()
+    }
+    if Artifact(tensors, model["form"], model["extra"]).digest != model["digest"]:
+        raise InputError(
+            f"The tensors of {model['key']!r} are not those that the record speaks of; give the release itself."
+        )
+    return save(tensors)
+
+
+def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
+    """Make the folder, or check that it may be written again, and take away what would not be written again."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is no folder; name one that is new or empty.")
+    here = names_in(folder) if folder.exists() else set()
+    parts = {path.relative_to(folder).as_posix() for place in (folder, folder / MODELS) for path in leftovers(place)}
+    if here - parts:
+        if not (folder / EVIDENCE).is_file():
+            raise InputError(f"{folder} is not empty and holds no evidence; name a new folder.")
+        old = read_json(folder / EVIDENCE)
+        if not isinstance(old, dict) or old.get("format") != FORMAT:
+            raise InputError(f"{folder / EVIDENCE} is not evidence of this version ({FORMAT}); name a new folder.")
+        if old["request"]["id"] != request:
+            raise InputError(
+                f"{folder} holds evidence of request {old['request']['id']}, not of {request}; name a new folder."
+            )
+    ours = {EVIDENCE, STATEMENT, REPORT, PDF, CONFIG, ENVIRONMENT, EXCERPT, *parts}
+    if foreign := {
+        name for name in here - ours if not (name.startswith(f"{MODELS}/") and name.endswith(".safetensors"))
+    }:
+        raise InputError(f"{folder} holds files that are not evidence: {', '.join(sorted(foreign))}; move them away.")
+    make_folder(folder)
+    for name in [
+        STATEMENT,
+        *sorted(here - content.keys()),
+    ]:  # the statement first: from now on the folder is unfinished
+        (folder / name).unlink(missing_ok=True)
+
+
+def _statement(record: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
+    subjects = {name: digest_file(path) for name, path in paths.items()}
+    return signing.statement(subjects, PREDICATE, predicate(record, PDF in paths))

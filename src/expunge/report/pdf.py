@@ -1,0 +1,72 @@
+"""report.pdf: the same words, tables and figures as PDF/A-3 with the evidence record attached inside.
+
+The optional extra ``pdf`` brings typst. Only fonts that come with it are used and the clock is the record's own, so that
+the same record gives the same bytes on every machine with the same version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+from expunge.core.errors import ExtraMissingError
+
+# a: archivable and tagged for reading aloud; 3: files of any kind may be attached. UA-1: refuses a figure without words.
+STANDARDS: Any = ["a-3a", "ua-1"]
+ATTACHED = "evidence.json"
+
+
+def available() -> bool:
+    """Whether typst is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("typst") is not None
+
+
+def render(record: Mapping[str, Any], evidence: bytes) -> bytes:
+    """The PDF of a record.
+
+    Args:
+        evidence: the bytes of evidence.json, attached as they are.
+
+    Raises:
+        ExtraMissingError: if typst is not installed.
+    """
+    if not available():
+        raise ExtraMissingError("pdf", "typst")
+    import typst
+
+    from expunge.report.sheet import sheet
+
+    created = datetime.fromisoformat(record["created"])
+    moment = [created.year, created.month, created.day, created.hour, created.minute, created.second]
+    return typst.compile(
+        files("expunge.report").joinpath("templates/report.typ").read_bytes(),
+        format="pdf",
+        pdf_standards=STANDARDS,
+        timestamp=int(created.timestamp()),
+        ignore_system_fonts=True,
+        sys_inputs={
+            "sheet": json.dumps({**sheet(record, outline=True), "moment": moment}),
+            "name": ATTACHED,
+            "evidence": evidence.decode(),
+        },
+    )
+
+
+def attachments(pdf: bytes) -> list[bytes]:
+    """Files inside a PDF that :func:`render` made, read without a PDF library; damaged ones are left out."""
+    found = []
+    for match in re.finditer(rb"<<(?P<head>[^\n]{0,400}?/Type/EmbeddedFile[^\n]{0,400}?)>>\s*stream\r?\n", pdf):
+        length = re.search(rb"/Length (\d+)", match["head"])
+        content = pdf[match.end() : match.end() + int(length[1])] if length else b""
+        try:
+            found.append(zlib.decompress(content) if b"/FlateDecode" in match["head"] else content)
+        except zlib.error:
+            continue
+    return found

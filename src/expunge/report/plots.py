@@ -1,0 +1,290 @@
+"""Figures of a report as SVG text: the same record gives the same bytes; one accent colour, shapes beside it, no 3-D.
+
+Each plot takes the record (or a run of it) and returns a :class:`Figure`, or ``None`` where there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expunge.core.certificate import Verdict
+from expunge.report import numbers as say
+from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, styled
+from expunge.report.vocabulary import label
+
+Record = Mapping[str, Any]
+
+_ACCURACY = ("accuracy/retain", "accuracy/forget", "accuracy/test")
+_SPAN = 1e7  # bounds this many times above the one used are drawn at the edge: their size says nothing more
+_MODULES = 12  # rows of the change plot; the rest is summed up in the caption
+
+
+@styled
+def accuracy(record: Record, outline: bool = False) -> Figure | None:
+    """Accuracy of every run on retained, forgotten and test rows, beside the original and the retrained model."""
+    rows = _rows(record, _ACCURACY)
+    if not rows:
+        return None
+    return _beside(
+        "accuracy", rows, "Accuracy (share of rows classified correctly)", _range(rows), None, outline,
+        "Accuracy of the released model (filled dot, bar: 95 % interval), of the model before (ring) and of the model "
+        "retrained without the forgotten rows (diamond, band: what two retrainings differ by).",
+    )  # fmt: skip
+
+
+@styled
+def membership(record: Record, outline: bool = False) -> Figure | None:
+    """How well membership attacks tell forgotten from unseen rows, beside the original and the retrained model."""
+    names = dict.fromkeys(
+        item["name"].partition("@")[0] for run in record["runs"] for item in run["evidence"]["measurements"]
+        if item["name"].startswith("membership/")
+    )  # fmt: skip
+    rows = _rows(record, tuple(names))
+    if not rows:
+        return None
+    return _beside(
+        "membership", rows, "Area under the ROC curve (AUC)", _range(rows, 0.4, 0.6), 0.5, outline,
+        "How often an attack ranks a forgotten row above an unseen one, with the same marks. 0.5 (dashed) is guessing; "
+        "what matters is the distance to the retrained model, which need not score 0.5 either.",
+    )  # fmt: skip
+
+
+@styled
+def trade_off(run: Record, outline: bool = False) -> Figure | None:
+    """Every (epsilon, delta) pair that holds at once, with the stated one marked."""
+    certificate = run["certificate"]
+    if (
+        certificate is None
+        or not certificate["curve"]
+        or certificate["epsilon"] is None
+        or run["verdict"] == Verdict.VOID
+    ):
+        return None
+    from expunge.privacy.gaussian import delta_of
+
+    mu, stated, delta = certificate["composed_mu"], certificate["epsilon"], certificate["delta"]
+    if not mu or stated > 100:  # at such an epsilon every point of the curve says the same: nothing is hidden
+        return None
+    top = 1.6 * max(stated, 0.05)
+    points = [(top * i / 200, delta_of(top * i / 200, mu)) for i in range(201)]
+    points = [(x, y) for x, y in points if y > 1e-12]
+    promised = run["verdict"].startswith("certified")
+    figure = canvas(7.2, 2.7)
+    axes = figure.add_subplot()
+    axes.plot(
+        *zip(*points, strict=True), color=ACCENT if promised else GREY, linestyle="-" if promised else (0, (4, 2))
+    )
+    axes.plot(
+        [stated], [delta], "o", color=ACCENT if promised else "white", markeredgecolor=ACCENT if promised else GREY
+    )
+    axes.annotate(
+        f"ε = {say.number(stated)}, δ = {say.number(delta)}", (stated, delta), xytext=(8, 8),
+        textcoords="offset points", color=INK,
+    )  # fmt: skip
+    _powers(axes, "y")
+    axes.set_ylim(min(delta / 30, points[-1][1]), 1)
+    axes.set_xlim(0, top)
+    axes.set_xlabel("ε (log-odds that any test can gain)")
+    axes.set_ylabel("δ (chance that it gains more)")
+    kind = "" if promised else "Nominal, no promise: "
+    return finished(
+        figure, f"trade-off {run['name']}",
+        f"Curve falling from δ = {say.number(points[0][1])} at ε = 0; the stated point is ε = {say.number(stated)} at "
+        f"δ = {say.number(delta)}.",
+        f"{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; the dot is the "
+        "pair that is stated.",
+        outline,
+    )  # fmt: skip
+
+
+@styled
+def bounds(run: Record, outline: bool = False) -> Figure | None:
+    """Sensitivity bounds on a logarithmic axis, the applicable ones apart from the others."""
+    certificate = run["certificate"]
+    found = [b for b in (certificate or {}).get("bounds", ()) if b["value"] is None or b["value"] > 0]
+    finite = [b["value"] for b in found if b["value"] is not None]
+    if len(found) < 2 or not finite or run["verdict"] == Verdict.VOID:
+        return None
+    used = _used(certificate)
+    least = min(finite)
+    edge = least * min(_SPAN, max(finite) / least * 10)
+    figure = canvas(7.2, 0.85 + 0.3 * len(found))
+    axes = figure.add_subplot()
+    for row, bound in enumerate(found):
+        axes.axhline(row, color=PALE, linewidth=1, zorder=0)
+        value, applies, chosen = bound["value"], bound["valid"], bound["name"] == used
+        beyond = value is None or value > edge
+        text = say.number(value, "infinite") + (", used" if chosen else "" if applies else ", does not apply")
+        axes.plot(
+            [edge if value is None or beyond else value], [row], marker=">" if beyond else "o", markersize=6.5, linestyle="",
+            color=(ACCENT if chosen else GREY) if applies else "none", markeredgecolor=ACCENT if chosen else GREY,
+        )  # fmt: skip
+        axes.annotate(text, (edge if value is None or beyond else value, row), xytext=(9, 0), textcoords="offset points",
+                      va="center", color=INK if chosen else GREY, weight="bold" if chosen else "normal")  # fmt: skip
+    _powers(axes, "x")
+    axes.set_xlim(least / 2, edge * (edge / least) ** 0.35)
+    _rows_axis(axes, [bound["name"].replace("_", " ") for bound in found])
+    axes.set_xlabel("Bound on the distance to the retrained weights (L2, log scale)")
+    listed = "; ".join(
+        f"{bound['name'].replace('_', ' ')} {say.number(bound['value'], 'infinite')}"
+        + ("" if bound["valid"] else " (does not apply)")
+        for bound in found
+    )
+    return finished(
+        figure, f"bounds {run['name']}", f"Sensitivity bounds: {listed}.",
+        "Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, hollow ones do "
+        "not; a triangle lies beyond the axis. The tightest that applies is used.",
+        outline,
+    )  # fmt: skip
+
+
+@styled
+def change(run: Record, outline: bool = False) -> Figure | None:
+    """How far each module's released weights moved."""
+    modules: dict[str, float] = {}
+    for tensor, moved in run["change"].items():
+        if moved is None:
+            return None  # a tensor without counterpart: there is no distance to draw
+        module = tensor.rpartition(".")[0] or tensor
+        modules[module] = math.hypot(modules.get(module, 0.0), moved)
+    if len(modules) < 2 or not any(modules.values()):
+        return None  # one number needs no picture
+    largest = sorted(modules.items(), key=lambda item: -item[1])[:_MODULES]
+    figure = canvas(7.2, 0.75 + 0.26 * len(largest))
+    axes = figure.add_subplot()
+    axes.barh(range(len(largest)), [size for _, size in largest], height=0.5, color=ACCENT)
+    for row, (_, size) in enumerate(largest):
+        axes.annotate(say.number(size), (size, row), xytext=(5, 0), textcoords="offset points", va="center", color=INK)
+    axes.set_xlim(0, 1.15 * largest[0][1])
+    _rows_axis(axes, [name for name, _ in largest])
+    axes.set_xlabel("L2 distance between the weights released before and now (noise of both included)")
+    others = len(modules) - len(largest)
+    listed = "; ".join(f"{name} {say.number(size)}" for name, size in largest)
+    return finished(
+        figure, f"change {run['name']}", f"Change of each module: {listed}.",
+        "Change of the released weights by module" + (f", the {_MODULES} largest of {len(modules)}." if others else "."),
+        outline,
+    )  # fmt: skip
+
+
+def _used(certificate: Record) -> str:
+    """The bound whose value the sensitivity is: the least that applies."""
+    valid = [bound for bound in certificate["bounds"] if bound["valid"] and bound["value"] is not None]
+    return min(valid, key=lambda bound: bound["value"])["name"] if valid else ""
+
+
+def _rows(record: Record, names: Sequence[str]) -> list[tuple[str, list[Record]]]:
+    """Of every run the measurements called ``names``, in that order; runs without any are left out."""
+    found = []
+    for run in record["runs"]:
+        items = [item for item in run["evidence"]["measurements"] if item["value"] is not None]
+        if chosen := [item for name in names for item in items if item["name"].partition("@")[0] == name]:
+            found.append((run["name"], chosen))
+    return found
+
+
+def _beside(
+    name: str, groups: list[tuple[str, list[Record]]], axis: str, limits: tuple[float, float], line: float | None,
+    outline: bool, caption: str,
+) -> Figure:  # fmt: skip
+    """A row for each measurement of each run: original ring, retrained diamond with band, released dot with interval."""
+    several = len(groups) > 1
+    height = sum(len(items) + (0.9 if several else 0) for _, items in groups)
+    figure = canvas(7.2, 0.95 + 0.34 * height)
+    axes = figure.add_subplot()
+    at, ticks, described = 0.0, [], []
+    for run, items in groups:
+        if several:
+            axes.annotate(
+                say.initial(run), (0, at), xycoords=("axes fraction", "data"), xytext=(-4, 0),
+                textcoords="offset points", ha="right", va="center", weight="bold", color=INK,
+            )  # fmt: skip
+            at += 0.9
+        for item in items:
+            _row(axes, at, item)
+            ticks.append((at, label(item["name"]).removeprefix("Accuracy on ").removeprefix("Membership attack by ")))
+            described.append(f"{run}, {_described(item)}")
+            at += 1
+    if line is not None:
+        axes.axvline(line, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
+    room = 0.02 * (limits[1] - limits[0])
+    axes.set_xlim(limits[0] - room, limits[1] + room)
+    axes.set_ylim(at - 0.5, -0.6)
+    axes.set_yticks([tick for tick, _ in ticks], [text for _, text in ticks])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(axis)
+    _legend(axes, any(item["ideal"] is not None for _, items in groups for item in items))
+    return finished(figure, name, f"{axis}. {'; '.join(described)}.", caption, outline)
+
+
+def _row(axes: Any, at: float, item: Record) -> None:
+    axes.axhline(at, color=PALE, linewidth=1, zorder=0)
+    if item["ideal"] is not None:
+        if item["null"]:
+            band = max(0.0, item["ideal"] - item["null"]), min(1.0, item["ideal"] + item["null"])
+            axes.plot(band, [at, at], color=LIGHT, linewidth=7,
+                      solid_capstyle="butt", zorder=1)  # fmt: skip
+        axes.plot([item["ideal"]], [at], "D", color=GREY, markersize=6.5, zorder=2)
+    if item["original"] is not None:
+        axes.plot([item["original"]], [at], "o", color="none", markeredgecolor=GREY, markersize=8.5, zorder=3)
+    if item["interval"]:
+        axes.plot(item["interval"], [at, at], color=ACCENT, linewidth=1.8, zorder=4, solid_capstyle="butt")
+    axes.plot([item["value"]], [at], "o", color=ACCENT, markersize=6, zorder=5)
+
+
+def _legend(axes: Any, retrained: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=ACCENT, marker="o", markersize=6, linewidth=1.8, label="released model, 95 % interval"),
+        Line2D([], [], color=GREY, marker="o", markersize=8.5, markerfacecolor="none", linestyle="", label="before"),
+    ]
+    if retrained:
+        marks.append(Line2D([], [], color=GREY, marker="D", markersize=6.5, linestyle="", label="retrained"))
+    axes.legend(
+        handles=marks, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(marks), frameon=False, borderpad=0,
+        handletextpad=0.5, columnspacing=1.6, labelcolor=INK,
+    )  # fmt: skip
+
+
+def _rows_axis(axes: Any, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _range(rows: list[tuple[str, list[Record]]], low: float = 0.9, high: float = 1.0) -> tuple[float, float]:
+    """Whole tenths around everything that is drawn, never narrower than (low, high)."""
+    seen = [
+        value
+        for _, items in rows
+        for item in items
+        for value in (item["value"], item["ideal"], item["original"], *(item["interval"] or ()))
+        if value is not None
+    ]
+    return max(0.0, math.floor(10 * min([low, *seen])) / 10), min(1.0, math.ceil(10 * max([high, *seen])) / 10)  # fmt: skip
+
+
+def _powers(axes: Any, which: str) -> None:
+    """A logarithmic axis whose ticks are whole powers of ten, five at most."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: say.power(value)))
+
+
+def _described(item: Record) -> str:
+    name = item["name"]
+    parts = [f"{label(name)}: released {say.value(name, item['value'])}"]
+    if item["interval"]:
+        parts.append(f"interval {say.interval(name, item['interval'])}")
+    parts += [f"{word} {say.value(name, item[key])}" for key, word in (("original", "before"), ("ideal", "retrained"))
+              if item[key] is not None]  # fmt: skip
+    return ", ".join(parts)

@@ -1,0 +1,223 @@
+"""What a report shows, as plain values in the order of reading: the templates for HTML and PDF only lay it out.
+
+Everything is text, lists and mappings (JSON-able), with numbers already written for people.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from expunge.report import numbers as say
+from expunge.report import plots, words
+from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
+from expunge.report.drawing import Figure
+from expunge.report.vocabulary import ORIGINS, STATUSES, label
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+
+_AGREES = {True: ("✓", "agrees"), False: ("✗", "differs"), None: ("?", "undecidable")}
+_NOT_COMPARED = (say.NOTHING, "not compared")
+_PASSED = {True: ("✓", "passed"), False: ("✗", "failed"), None: ("?", "undecided")}
+_FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict is read first
+
+
+def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
+    """Everything on the page. ``outline``: figures with letters as shapes, for the PDF."""
+    figures = _numbered()
+    return {
+        "title": record["title"],
+        "request_id": record["request"]["id"],
+        "created": record["created"],
+        "created_day": say.day(record["created"]),
+        "expunge": record["expunge"],
+        "format": record["format"],
+        "verdicts": [verdict_row(run) for run in record["runs"]],
+        "half_page": [
+            {"heading": section.heading, "paragraphs": [vars(item) for item in section.paragraphs]}
+            for section in words.half_page(record)
+        ],
+        "answer": answer(record),
+        "figures": figures(plots.accuracy(record, outline), plots.membership(record, outline)),
+        "runs": [_run(run, figures, outline) for run in record["runs"]],
+        "request": _request(record),
+        "data": _data(record),
+        "ledger": _ledger(record.get("ledger")),
+        "environment": [[name.replace("_", " "), say.text(item)] for name, item in record["environment"].items()],
+    }
+
+
+def _numbered() -> Callable[..., list[Row]]:
+    """Figures counted through the report; those that there are not leave no gap."""
+    count = 0
+
+    def figures(*drawn: Figure | None) -> list[Row]:
+        nonlocal count
+        rows = []
+        for item in drawn:
+            if item is not None:
+                count += 1
+                rows.append({"number": count, **vars(item)})
+        return rows
+
+    return figures
+
+
+def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
+    certificates = [
+        (run["certificate"], ""),
+        *((view["certificate"], view["view"]) for view in run.get("other_views", ())),
+    ]
+    method, model = run["method"], run["model"]
+    settings = method.get("settings") or {}
+    return {
+        "name": say.initial(run["name"]),
+        "verdict": verdict_row(run),
+        "proven": words.proven(run),
+        "measured": words.measured(run),
+        "certificates": [_certificate(item, view) for item, view in certificates if item is not None],
+        "figures": figures(plots.trade_off(run, outline), plots.bounds(run, outline)),
+        "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
+        "reference": run["evidence"]["reference"],
+        "checks": [
+            {"name": item["name"].replace("_", " "), "statement": item["statement"], "detail": say.text(item["detail"]),
+             "passed": _PASSED[item["passed"]]}
+            for item in run["evidence"]["checks"]
+        ],
+        "change": figures(plots.change(run, outline)),
+        "method": [
+            ["Method", method["name"]],
+            *([["Paper", run["paper"]]] if run["paper"] else []),
+            *([f"Setting {name.replace('_', ' ')}", say.text(item)] for name, item in settings.items()),
+            *([name.capitalize(), say.text(item)] for name, item in say.flat(run["details"])),
+        ],
+        "cost": _cost(run),
+        "model": [
+            ["File", model["file"]],
+            ["Content", f"{model['parameters']:,} numbers in {say.plural(model['tensors'], 'tensor')} ({model['form']})"],
+            ["Change (L2)", _change(run)],
+            ["Digest", model["digest"]],
+            *([f"Digest of view {view['view']}", view["model"]["digest"]] for view in run.get("other_views", ())),
+        ],
+        "purged": run["purged"],
+        "remains": run["remains"],
+        "facts": [
+            [name.replace("_", " "), say.text(fact["value"]), ORIGINS.get(fact["origin"], fact["origin"]), fact["note"]]
+            for name, fact in run["facts"].items()
+        ],
+    }  # fmt: skip
+
+
+def _certificate(certificate: Record, view: str) -> Row:
+    mu = certificate["composed_mu"]
+    rows = [
+        ["Theorem", certificate["theorem"]],
+        ["Meaning", certificate["definition"]],
+        ["Compared with", certificate["procedure"]],
+        ["About", f"{certificate['unit']}; {certificate['adjacency']}"],
+        ["ε, all releases so far", say.number(certificate["epsilon"], say.UNBOUNDED)],
+        ["ε, this release alone", say.number(certificate["release_epsilon"], say.UNBOUNDED)],
+        ["δ", say.number(certificate["delta"]) if mu != 0 else "any"],
+        ["Noise σ on every weight", say.number(certificate["sigma"])],
+        ["Sensitivity (L2)", say.number(certificate["sensitivity"], say.UNBOUNDED)],
+        ["μ, sensitivity over noise", f"{say.number(certificate['mu'], say.UNBOUNDED)}"
+         + (f" (all releases: {say.number(mu, say.UNBOUNDED)})" if mu != certificate["mu"] else "")],
+    ]  # fmt: skip
+    return {
+        "view": view,
+        "rows": rows,
+        "holds": certificate["verdict"].startswith("certified"),
+        "covers": list(certificate["covers"]),
+        "excludes": list(certificate["excludes"]),
+        "assumptions": [
+            {
+                "statement": item["statement"],
+                "value": say.text(item["value"]) if item["value"] is not None else "",
+                "origin": ORIGINS.get(item["origin"], item["origin"]),
+                "status": STATUSES.get(item["status"], ("?", item["status"])),
+            }
+            for item in sorted(certificate["assumptions"], key=lambda item: _FIRST.get(item["status"], 0))
+        ],
+        "bounds": [
+            {"name": item["name"].replace("_", " "), "value": say.number(item["value"], "infinite"), "source": item["source"],
+             "applies": "applies" if item["valid"] else f"does not apply{': ' if item['reason'] else ''}{item['reason']}"}
+            for item in certificate["bounds"]
+        ],
+        "parameters": "; ".join(f"{name} = {say.text(item)}" for name, item in certificate["parameters"].items()),
+        "binds": [[name, digest] for name, digest in certificate["binds"].items()],
+    }  # fmt: skip
+
+
+def _measurement(item: Record, reference: str | None) -> Row:
+    name = item["name"]
+    return {
+        "name": label(name),
+        "n": say.NOTHING if item["n"] is None else f"{item['n']:,}",
+        "before": say.value(name, item["original"]),
+        "value": say.value(name, item["value"]),
+        "interval": say.interval(name, item["interval"]) or say.NOTHING,
+        "ideal": say.value(name, item["ideal"]),
+        "null": say.NOTHING if item["null"] is None else f"± {say.value(name, item['null'])}",
+        "agrees": _NOT_COMPARED if reference and item["ideal"] is None else _AGREES[item["agrees"]],
+    }
+
+
+def _change(run: Record) -> str:
+    moved = list(run["change"].values())
+    return "of another shape than before" if None in moved else say.number(math.hypot(*moved))
+
+
+def _cost(run: Record) -> list[list[str]]:
+    rows = [["Time", *time_cell(run)], ["Gradients of single rows", *gradients_cell(run)]]
+    memory = run["cost"].get("peak_memory_bytes")
+    return [*rows, ["Peak memory of the process", say.size(memory), ""]] if memory is not None else rows
+
+
+def _request(record: Record) -> list[list[str]]:
+    request, decision = record["request"], record["request"].get("decision") or {}
+    matched = request.get("matched") or {}
+    count = say.plural(matched.get("count", 0), "id")
+    targets = [
+        f"{item.get('rule') or item['kind']} {str(item.get('where'))[:16]}…" for item in request.get("targets", ())
+    ]
+    return [
+        ["Request", request["id"]],
+        ["Subject (keyed hash)", request.get("subject") or say.NOTHING],
+        ["Ground", request.get("ground") or "not stated"],
+        ["Received", say.day(request.get("received"))],
+        ["Answer owed by", say.day(request.get("due"))],
+        ["Targets", "; ".join(targets) or say.NOTHING],
+        ["Matched", f"{count}, listed as keyed hashes in evidence.json" if matched else "not recorded"],
+        ["Decision", decision.get("decision", "none recorded")],
+        ["Decided by", decision.get("by") or say.NOTHING],
+        ["Reason", decision.get("reason") or say.NOTHING],
+    ]
+
+
+def _data(record: Record) -> list[list[str]]:
+    data = record["data"]
+    count = lambda rows: "unknown" if rows is None else f"{rows:,} rows"  # noqa: E731
+    return [
+        ["Data", data["name"] or say.NOTHING],
+        *([["Note", data["note"]]] if data["note"] else []),
+        ["Before", count(data["rows"])],
+        ["Retained", count(data["retained"])],
+        ["Forgotten", count(data["forgotten"]) + ("" if data["member"] else ", written for the purpose")],
+        *([f"Measured on {name}", count(rows)] for name, rows in data["probes"].items()),
+        ["Digest before", data["digest"] or "unknown"],
+        ["Digest retained", data["retained_digest"] or "unknown"],
+    ]
+
+
+def _ledger(excerpt: Record | None) -> Row | None:
+    if excerpt is None:
+        return None
+    shown = [entry for entry in excerpt["entries"] if "kind" in entry]
+    return {
+        "rows": [[str(e["sequence"]), e["kind"], e["key"], e["time"][:19].replace("T", " "), e["hash"]] for e in shown],
+        "hidden": len(excerpt["entries"]) - len(shown),
+        "length": excerpt["length"],
+        "head": excerpt["head"],
+    }

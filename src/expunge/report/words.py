@@ -1,0 +1,320 @@
+"""The half page that a privacy officer reads: what was asked, done, proven, measured, and what is not known.
+
+Pure functions from the evidence record to sentences. The rule above all others: no sentence claims more than the
+verdict. The word *certified* stands alone only where the verdict is ``certified``; for declared constants it is always
+followed by its condition; for every other verdict it does not occur.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.core.measurement import UNDECIDABLE
+from expunge.core.trained import Origin
+from expunge.report import numbers as say
+from expunge.report.vocabulary import label
+
+Record = Mapping[str, Any]
+
+ASKED, DONE, PROVEN, MEASURED, UNKNOWN = (
+    "What was asked", "What was done", "What is proven", "What is measured", "What is not known",
+)  # fmt: skip
+WEAK = 0.95  # above this chance of guessing right a bound rules out little; our threshold, no paper names one
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A few sentences; ``lead`` names the run they are about, empty where they are about all."""
+
+    text: str
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One of the five questions and its answer."""
+
+    heading: str
+    paragraphs: tuple[Paragraph, ...]
+
+
+def half_page(record: Record) -> tuple[Section, ...]:
+    """The five sections for the whole record, each run with its name where there are several."""
+    runs = record["runs"]
+
+    def each(sentences: Any) -> tuple[Paragraph, ...]:
+        return tuple(Paragraph(" ".join(sentences(run)), _lead(record, run)) for run in runs)
+
+    return (
+        Section(ASKED, (Paragraph(" ".join(asked(record))),)),
+        Section(DONE, each(done)),
+        Section(PROVEN, each(proven)),
+        Section(MEASURED, each(measured)),
+        Section(UNKNOWN, unknown(record)),
+    )
+
+
+def _lead(record: Record, run: Record) -> str:
+    return say.initial(run["name"]) if len(record["runs"]) > 1 else ""
+
+
+def asked(record: Record) -> list[str]:
+    """The request, what it matched, and the decision."""
+    request, data = record["request"], record["data"]
+    kinds = (
+        say.joined([kind.replace("_", " ") for kind in str(request.get("kind", "")).split("+") if kind]) or "unstated"
+    )
+    ground = str(request.get("ground") or "not stated").strip().rstrip(".")
+    sentences = [
+        f"On {say.day(request.get('received'))} a request to forget arrived (kind: {kinds}; ground: {ground})."
+    ]
+    name = data["name"] or "the data"
+    if data["member"]:
+        total = "" if data["rows"] is None else f" of {data['rows']:,}"
+        sentences.append(f"It matched {data['forgotten']:,}{total} training rows of {name}.")
+    else:
+        rows = say.plural(data["forgotten"], "row")
+        sentences.append(
+            f"It names no training rows: {rows} written for the purpose stand for what the model must forget."
+        )
+    sentences.append(f"An answer is owed by {say.day(request.get('due'))}.")
+    decision = request.get("decision")
+    if decision:
+        by = f" by {decision['by']}" if decision.get("by") else ""
+        reason = f" ({decision['reason']})" if decision.get("reason") else ""
+        sentences.append(f"Decision: {_DECISIONS.get(decision['decision'], decision['decision'])}{by}{reason}.")
+    else:
+        sentences.append("No decision is recorded.")
+    return sentences
+
+
+_DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back"}
+
+
+def done(run: Record) -> list[str]:
+    """The method and what it cost."""
+    method = run["method"]
+    settings = ", ".join(f"{name} {say.text(item)}" for name, item in (method.get("settings") or {}).items())
+    what = f"{method['name']} ({settings})" if settings else method["name"]
+    if run["status"] == UNCHANGED:
+        return [f"Nothing was changed: {what} is a control that releases the model as it was."]
+    cost = say.seconds(run["cost"].get("seconds"))
+    retraining = (run["evidence"]["cost"].get("seconds") or {}).get("retrain")
+    beside = f"; retraining once took {say.seconds(retraining)}" if retraining is not None else ""
+    return [f"The method {what} made a new model in {cost}{beside}."]
+
+
+def proven(run: Record) -> list[str]:
+    """What the verdict lets one say, and on which assumptions it rests."""
+    verdict, certificate = run["verdict"], weakest_certificate(run)
+    if verdict == UNCHANGED:
+        return ["Nothing is proven, and nothing was forgotten: this run is a control."]
+    if verdict == UNCERTIFIED or certificate is None:
+        return [f"Nothing is proven: {run['method']['name']} promises nothing, whatever is measured."]
+    items = certificate["assumptions"]
+    if verdict == Verdict.CERTIFIED:
+        return [
+            "Certified.",
+            *told_apart(certificate),
+            f"All {len(items)} assumptions of the theorem were proved, or enforced by the code that ran.",
+        ]
+    if verdict == Verdict.UNDER_DECLARED:
+        open_ = [
+            item for item in items if item["status"] != "holds" or item["origin"] in (Origin.DECLARED, Origin.CLAIMED)
+        ]
+        return [
+            "Certified under declared constants, that is: only if the following is true, which somebody declared and "
+            f"nobody checked here: {_statements(open_)}. Then, and only then:",
+            *told_apart(certificate),
+        ]
+    if verdict == Verdict.AS_CLAIMED:
+        claimed = [item for item in items if item["origin"] == Origin.CLAIMED]
+        return [
+            f"Nothing is proven here. A publication claims ({pair(certificate)}), but that rests on statements which nobody "
+            f"here proved again: {_statements(claimed)}."
+        ]
+    if verdict == Verdict.HEURISTIC:
+        return [
+            "Nothing is proven. Noise was added, but what it is worth rests on values that were sampled or picked by hand; "
+            f"a sampled maximum may be too small. The computed pair ({pair(certificate)}) is nominal, no promise."
+        ]
+    violated = [item for item in items if item["status"] == "violated"]
+    reason = f" Violated: {_statements(violated)}." if violated else ""
+    return [f"Nothing is proven: the theorem does not apply.{reason} Its numbers mean nothing here."]
+
+
+def told_apart(certificate: Record) -> list[str]:
+    """(epsilon, delta) for people: how much better than guessing anybody can do."""
+    if certificate["composed_mu"] == 0 and certificate["epsilon"] == 0:
+        return [
+            f"The model was made by the reference procedure itself, without the forgotten records ({say.equals('ε', '0')}): "
+            "it holds nothing of them that a model which never saw them would not hold."
+        ]
+    epsilon, delta = certificate["epsilon"], certificate["delta"]
+    if epsilon is None:
+        return ["No finite ε is known."]
+    factor = math.exp(epsilon) if epsilon < 700 else math.inf
+    right = best_guess(epsilon, delta)
+    earlier = len(certificate["parameters"].get("spent") or ())
+    releases = f", counting all {earlier + 1} releases so far together" if earlier else ""
+    sentences = [
+        "Any test of whether the released model has seen the forgotten records says yes at most "
+        f"{say.number(say.ceiling(factor), 'without limit')} times as often (e^ε with "
+        f"{say.equals('ε', say.number(say.ceiling(epsilon)))}{releases}) as on a model made the same way without them, plus a chance of "
+        f"{say.chance(delta)} (δ).",
+        f"Who starts from even odds guesses right at most {at_most(right)} of the time; blind guessing gives 50{say.PERCENT}.",
+    ]
+    if right > WEAK:
+        sentences.append("That is a weak bound: it rules out little.")
+    return sentences
+
+
+def pair(certificate: Record) -> str:
+    """The stated epsilon and delta."""
+    if certificate["composed_mu"] == 0 and certificate["epsilon"] == 0:
+        return say.equals("ε", "0")
+    epsilon, delta = say.number(certificate["epsilon"], say.UNBOUNDED), say.number(certificate["delta"])
+    return f"{say.equals('ε', epsilon)}, {say.equals('δ', delta)}"
+
+
+def best_guess(epsilon: float, delta: float) -> float:
+    """How often the best distinguisher is right from even odds: (e^ε + δ) / (1 + e^ε), implied by (ε, δ)."""
+    return min(1.0, 1 / (1 + math.exp(-epsilon)) + delta / (1 + math.exp(min(epsilon, 700))))
+
+
+def weakest_certificate(run: Record) -> Record | None:
+    """The certificate that decides the run's verdict: of several views, the one that promises least."""
+    found = [run["certificate"], *(view["certificate"] for view in run.get("other_views", ()))]
+    if any(certificate is None for certificate in found):
+        return None
+    order = list(Verdict)
+    return max(found, key=lambda c: (order.index(c["verdict"]), math.inf if c["epsilon"] is None else c["epsilon"]))
+
+
+def measured(run: Record) -> list[str]:
+    """The numbers that matter most, beside retraining, and what they come to."""
+    evidence = run["evidence"]
+    found = {item["name"]: item for item in evidence["measurements"]}
+    chosen = [name for base in _HEADLINES for name in found if name.partition("@")[0] == base][:3] or list(found)[:3]
+    if not found:
+        return ["Nothing was measured."]
+    sentences = [say.initial("; ".join(_one(found[name], first=name == chosen[0]) for name in chosen)) + "."]
+    for name in ("accuracy/test", "accuracy/retain"):
+        item = found.get(name)
+        if item and item["agrees"] is False and item["value"] is not None and item["value"] < item["ideal"]:
+            where = label(name)
+            sentences.append(
+                f"The model became less useful: {where[0].lower()}{where[1:]} is below that of retrained models."
+            )
+            break
+    return [*sentences, *_comes_to(run, evidence)]
+
+
+def sees_the_original(evidence: Record) -> bool | None:
+    """Whether what is measured on forgotten rows would tell the model *before* unlearning from a retrained one.
+
+    Each value before stands in for the released one, with the same interval width. ``None`` where nothing can be said.
+    Measurements that cannot see the original cannot see that it was forgotten either.
+    """
+    told = []
+    for item in evidence["measurements"]:
+        what, _, of = item["name"].partition("@")[0].partition("/")
+        if (what != "membership" and of != "forget") or None in (item["ideal"], item["original"]):
+            continue
+        low, high = item["interval"] or (item["value"], item["value"])
+        told.append(abs(item["original"] - item["ideal"]) > (high - low) / 2 + (item["null"] or 0.0))
+    return any(told) if told else None
+
+
+def _comes_to(run: Record, evidence: Record) -> list[str]:
+    verdict = evidence["verdict"]
+    if verdict == UNDECIDABLE:
+        return [
+            "There is no retrained model to compare with, so whether it has forgotten is undecidable from these numbers."
+        ]
+    if verdict == "refuted":
+        failed = [check["name"].replace("_", " ") for check in evidence["checks"] if check["passed"] is False]
+        sentences = [f"Refuted by {say.joined(failed)}."]
+        if run["verdict"] in (Verdict.CERTIFIED, Verdict.UNDER_DECLARED):
+            sentences.append("That contradicts what is said to be proven: trust neither until it is explained.")
+        return sentences
+    if verdict == "differs from retraining":
+        apart = [label(item["name"]) for item in evidence["measurements"] if item["agrees"] is False]
+        return [f"It differs from retraining in {len(apart)} of {len(evidence['measurements'])} measurements."]
+    sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
+    if sees_the_original(evidence) is False and run["status"] != UNCHANGED:
+        sentences.append(
+            "The same measurements would not tell the model before either: they have too little power here."
+        )
+    return sentences
+
+
+def unknown(record: Record) -> tuple[Paragraph, ...]:
+    """What nobody knows: short, for the half page; each run's own section has the full lists."""
+    paragraphs = []
+    for run in record["runs"]:
+        own = [*_unchecked(run), *_undecided(run)]
+        if run["remains"]:
+            own.append(
+                f"The forgotten records are still held, directly or in their effect, by {_several(run['remains'])}."
+            )
+        if own:
+            paragraphs.append(Paragraph(" ".join(own), _lead(record, run)))
+    sentences = []
+    excluded = [item for run in record["runs"] for item in (run["certificate"] or {}).get("excludes", ())]
+    if excluded:
+        sentences.append(f"No certificate covers {excluded[0]}. All exclusions are listed with each certificate.")
+    sentences.append(
+        "Backups, exports and caches elsewhere, and people who received copies, are outside of this record. Closeness to a "
+        "retrained model proves nothing by itself; the signature shows that the record is unchanged, not that it is honest."
+    )
+    return (*paragraphs, *(Paragraph(sentence) for sentence in sentences))
+
+
+def _unchecked(run: Record) -> list[str]:
+    open_ = [
+        item["name"] for item in (run["certificate"] or {}).get("assumptions", ()) if item["status"] == "unchecked"
+    ]
+    return (
+        [f"Whether these assumptions hold: {say.joined([name.replace('_', ' ') for name in open_])}."] if open_ else []
+    )
+
+
+def _undecided(run: Record) -> list[str]:
+    evidence = run["evidence"]
+    if evidence["verdict"] == UNDECIDABLE:
+        return ["What a retrained model would score: whether this one has forgotten cannot be told by measuring."]
+    checks = [check["name"].replace("_", " ") for check in evidence["checks"] if check["passed"] is None]
+    return [f"Undecided checks: {say.joined(checks)}."] if checks else []
+
+
+def _several(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{len(items)} things, for example the {items[0]}"
+
+
+_HEADLINES = ("accuracy/test", "accuracy/forget", "membership/loss")
+
+
+def _one(item: Record, first: bool) -> str:
+    name = label(item["name"])
+    kind = "95 % interval " if first else ""
+    spread = f" ({kind}{say.interval(item['name'], item['interval'])})" if item["interval"] else ""
+    beside = "" if item["ideal"] is None else f", retrained {say.value(item['name'], item['ideal'])}"
+    return f"{name[0].lower()}{name[1:]} {say.value(item['name'], item['value'])}{spread}{beside}"
+
+
+def _statements(items: Any) -> str:
+    texts = [
+        item["statement"] + (f" (value {say.number(item['value'])})" if isinstance(item["value"], float) else "")
+        for item in items
+    ]
+    return "; ".join(texts) or "see the table of assumptions"
+
+
+def at_most(share: float) -> str:
+    """A percentage rounded up: a bound must not shrink in print."""
+    return say.percent(share) if share >= 0.9995 else say.percent(math.ceil(share * 1000) / 1000)

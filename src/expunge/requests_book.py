@@ -1,0 +1,169 @@
+"""The life of a request, kept in a ledger: filed, decided, released, fulfilled.
+
+Each step is one entry; the state of a request is computed from its entries and stored nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from expunge.core.errors import InputError
+from expunge.ledger import Entry, Ledger, canonical_payload
+
+DECISIONS = ("grant", "refuse", "quarantine")  # quarantine: screening stopped it, a person has yet to decide
+STATUSES = ("received", "granted", "refused", "quarantined", "released", "fulfilled")
+_STATUS_OF = {"grant": "granted", "refuse": "refused", "quarantine": "quarantined"}
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no slash: it parts the id from a decision's number
+_KEYED_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class RequestBook:
+    """Requests in an open `Ledger`. Every step may be repeated with the same content (a resumed run does): it is then
+    a no-op that returns the old entry. A step with another content, or out of order, raises ``InputError``.
+
+    Args:
+        ledger: an open ledger; the book does not close it.
+
+    Guarantee: of processes that decide or release one request at once, one wins and the others are told so.
+    """
+
+    def __init__(self, ledger: Ledger):
+        self.ledger = ledger
+
+    def file_request(self, record: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
+        """File a request under ``record["id"]``.
+
+        Args:
+            record: what is known of the request; ``received``, ``due``, ``ground`` and ``targets`` (each with a
+                ``kind``) show in `requests`. ``subject`` and each target's ``where`` must be keyed hashes
+                (`expunge.core.digest.keyed_hash`): the ledger holds no personal data.
+            time: of filing; now where ``None``.
+
+        Raises:
+            InputError: if the id cannot be used, a person or selection is named in clear, or the id is taken.
+        """
+        request_id = record.get("id")
+        if not isinstance(request_id, str) or not _ID.fullmatch(request_id):
+            raise InputError(f"a request needs an id of letters, digits and . _ : -, got {request_id!r}")
+        targets = record.get("targets", ())
+        if not isinstance(targets, list | tuple) or not all(
+            isinstance(target, Mapping) and isinstance(target.get("kind"), str) for target in targets
+        ):
+            raise InputError(f"the targets of request {request_id!r} must be a list of mappings, each with a kind")
+        hidden = [("subject", record.get("subject"))] + [
+            ("where of a target", target.get("where")) for target in targets
+        ]
+        for name, value in hidden:
+            if value is not None and not (isinstance(value, str) and _KEYED_HASH.fullmatch(value)):
+                raise InputError(
+                    f"the {name} of request {request_id!r} must be a keyed hash (64 hex digits): "
+                    "the ledger cannot be erased, so no personal data may enter it"
+                )
+        return self.ledger.append("request", request_id, record, time)
+
+    def decide(self, request_id: str, decision: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
+        """Record a decision: ``decision["decision"]`` is one of `DECISIONS`; say also who, why and by which method.
+
+        A decision may be revised by another one (a quarantine ends, a refusal is appealed) until something is released;
+        all of them stay on record and the last one counts.
+
+        Raises:
+            InputError: if the word is unknown, the request was not filed, or its outcome is already released.
+        """
+        if decision.get("decision") not in DECISIONS:
+            raise InputError(f"a decision must be one of {', '.join(DECISIONS)}; got {decision.get('decision')!r}")
+        with self.ledger.transaction():
+            entries = self._entries_of(request_id)
+            decisions = [entry for entry in entries if entry.kind == "decision"]
+            if decisions and canonical_payload(decisions[-1].payload) == canonical_payload(decision):
+                return decisions[-1]
+            if entries[-1].kind in ("release", "fulfilment"):
+                raise InputError(
+                    f"request {request_id!r} is already {_status(entries)}; its decision can no longer change"
+                )
+            return self.ledger.append("decision", f"{request_id}/{len(decisions) + 1}", decision, time)
+
+    def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
+        """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate
+        counts one draw of noise. A network's views go into one payload.
+
+        Raises:
+            InputError: if the request is not granted, or something else was released for it.
+        """
+        return self._step("release", request_id, payload, time)
+
+    def fulfil(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
+        """Record that a granted request is closed (receipts, digest of the evidence), with or without a release: where
+        the model never saw the data, there is nothing to release.
+
+        Raises:
+            InputError: if the request is not granted, or was closed with another content.
+        """
+        return self._step("fulfilment", request_id, payload, time)
+
+    def status_of(self, request_id: str) -> str:
+        """One of `STATUSES`.
+
+        Raises:
+            InputError: if no such request was filed.
+        """
+        return _status(self._entries_of(request_id))
+
+    def requests(self) -> list[dict[str, Any]]:
+        """All requests in the order they were filed, each with ``id, kinds, status, subject, received, due, ground,
+        filed, decision, decided, reason, by, released, fulfilled``; ``None`` where something is not known (yet)."""
+        by_id: dict[str, list[Entry]] = {}
+        for entry in self.ledger.entries():
+            if entry.kind in ("request", "decision", "release", "fulfilment"):
+                by_id.setdefault(entry.key.split("/")[0], []).append(entry)
+        return [_row(entries) for entries in by_id.values() if entries[0].kind == "request"]
+
+    def _step(self, kind: str, request_id: str, payload: Mapping[str, Any], time: datetime | str | None) -> Entry:
+        with self.ledger.transaction():
+            entries = self._entries_of(request_id)
+            kinds = {entry.kind for entry in entries}
+            if kind not in kinds:
+                status = _status(entries)
+                if status == "fulfilled":  # a release now would change what the closing said
+                    raise InputError(f"request {request_id!r} is closed; file a new request")
+                if status not in ("granted", "released"):
+                    raise InputError(f"request {request_id!r} is {status}, not granted: record a decision first")
+            return self.ledger.append(kind, request_id, payload, time)
+
+    def _entries_of(self, request_id: str) -> list[Entry]:
+        own = [e for e in self.ledger.entries(prefix=request_id) if e.key.split("/")[0] == request_id]
+        if not own or own[0].kind != "request":
+            raise InputError(f"no request {request_id!r} was filed in the ledger {self.ledger.path}")
+        return own
+
+
+def _status(entries: list[Entry]) -> str:
+    last = {entry.kind: entry for entry in entries}
+    if "fulfilment" in last:
+        return "fulfilled"
+    if "release" in last:
+        return "released"
+    return _STATUS_OF[last["decision"].payload["decision"]] if "decision" in last else "received"
+
+
+def _row(entries: list[Entry]) -> dict[str, Any]:
+    last = {entry.kind: entry for entry in entries}
+    record = last["request"].payload
+    decision = last["decision"].payload if "decision" in last else {}
+    return {
+        "id": record["id"],
+        "kinds": sorted({target["kind"] for target in record.get("targets", ())}),
+        "status": _status(entries),
+        **{name: record.get(name) for name in ("subject", "received", "due", "ground")},
+        "filed": last["request"].time,
+        "decision": decision.get("decision"),
+        "decided": last["decision"].time if "decision" in last else None,
+        "reason": decision.get("reason"),
+        "by": decision.get("by"),
+        "released": last["release"].time if "release" in last else None,
+        "fulfilled": last["fulfilment"].time if "fulfilment" in last else None,
+    }

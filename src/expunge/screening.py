@@ -1,0 +1,44 @@
+"""A first look at a request before anything is forgotten for it: is it broad, is it empty of a ground?
+
+Trivial for rows today: it counts. What it finds is recorded beside the decision; a person may overrule it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from expunge.core.data import Deletion
+from expunge.core.request import Request
+
+BROAD = 0.2  # share of the rows above which one request deserves a second look; ours, no paper names one
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What the look found.
+
+    Attributes:
+        flags: reasons for a second look, in words; empty when there are none.
+        share: forgotten rows over all rows.
+    """
+
+    flags: tuple[str, ...]
+    share: float
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The decision to record: grant, or quarantine for a person to look at."""
+        if self.flags:
+            return {"decision": "quarantine", "reason": "; ".join(self.flags), "by": "screening"}
+        reason = f"screening found nothing unusual ({self.share:.2%} of the rows)"
+        return {"decision": "grant", "reason": reason, "by": "screening"}
+
+
+def screen(request: Request, deletion: Deletion) -> Screening:
+    """Look at what a request comes to. Formal guarantee: none."""
+    share = len(deletion.forget) / max(len(deletion.before), 1)
+    flags = []
+    if share > BROAD:
+        flags.append(f"the request covers {share:.0%} of all rows, above {BROAD:.0%}")
+    return Screening(tuple(flags), share)

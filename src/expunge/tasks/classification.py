@@ -1,0 +1,102 @@
+"""Classifiers: any module that maps rows to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from expunge.core.errors import InputError, RefusedError
+from expunge.core.task import Batch, Outputs
+from expunge.data.rows import Rows
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Runs ``factory()``'s modules on :class:`~expunge.data.rows.Rows` under cross-entropy.
+
+    Attributes:
+        factory: makes a fresh module; called under a forked random state.
+        dtype: floating-point type of the weights and of the rows as the model sees them.
+    """
+
+    factory: Callable[[], nn.Module]
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    name: str = "classification"
+
+    def build(self, tensors: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> nn.Module:
+        """A fresh module, initialised from ``seed`` or holding ``tensors``.
+
+        Raises:
+            InputError: if ``tensors`` belong to another architecture, naming the first differences.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.factory().to(self.device, self.dtype)
+        if tensors is not None:
+            _same_architecture(model.state_dict(), tensors)
+            model.load_state_dict({name: tensor.to(self.device) for name, tensor in tensors.items()})
+        return model
+
+    def batch(self, data: Rows, index: Tensor | None = None) -> Batch:
+        """Rows as ``{"x": (b, ...), "y": (b,)}``."""
+        x, y = (data.x, data.y) if index is None else (data.x[index], data.y[index])
+        return {"x": x.to(self.device, self.dtype), "y": y.to(self.device)}
+
+    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
+        """Logits (b, classes)."""
+        return Outputs(functional_call(model, dict(params), (batch["x"],)))
+
+    def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Cross-entropy of each row, (b,)."""
+        return nn.functional.cross_entropy(self.outputs(model, params, batch).logits, batch["y"], reduction="none")
+
+    def pair(self, first: Batch, second: Batch) -> Batch:
+        """Joint prompts are a notion of language models."""
+        raise RefusedError("Rows of a classifier cannot be joined into one prompt; SU needs a language task.")
+
+    def check(self, data: Rows) -> None:
+        """Whether the module accepts these rows and has an output for every label; one forward pass on two rows.
+
+        Raises:
+            InputError: with the shapes or the label that do not fit.
+        """
+        model = self.build().eval()
+        batch = self.batch(data, torch.arange(min(2, len(data)), device=data.x.device))
+        try:
+            with torch.no_grad():
+                logits = model(batch["x"])
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"The model does not accept rows of shape {tuple(data.x.shape[1:])}: {error}. "
+                "Check the model's input size against the data."
+            ) from error
+        if logits.ndim != 2:
+            raise InputError(f"Expected logits of shape (rows, classes); the model gives {tuple(logits.shape)}.")
+        if data.classes > logits.shape[1]:
+            raise InputError(
+                f"Expected labels below {logits.shape[1]}, the model's number of classes; the data hold label "
+                f"{data.classes - 1}. Widen the model's last layer or drop those rows."
+            )
+
+
+def _same_architecture(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise InputError unless names and shapes agree."""
+    missing = sorted(expected.keys() - given.keys())
+    unknown = sorted(given.keys() - expected.keys())
+    shapes = [
+        f"{name}: {tuple(expected[name].shape)} expected, {tuple(given[name].shape)} given"
+        for name in sorted(expected.keys() & given.keys())
+        if expected[name].shape != given[name].shape
+    ]
+    problems = [f"missing {name}" for name in missing] + [f"unknown {name}" for name in unknown] + shapes
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise InputError(
+            "The checkpoint belongs to another architecture: " + "; ".join(problems[:3]) + more + ". "
+            "Give the model that these weights were trained with."
+        )

@@ -1,0 +1,1 @@
+"""Fitting on record, and ensembles of retrainings."""

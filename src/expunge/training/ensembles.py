@@ -1,0 +1,291 @@
+"""Two loops that train an ensemble, each member from its own seed on its own part of the rows: one by one, and stacked.
+
+Member r starts from ``task.build(seed=seeds[r])`` and trains on the rows where ``membership[r]`` holds. Both loops lead
+to the same weights up to float rounding; ``training.references`` chooses between them.
+"""
+
+# torch._foreach_* is what torch.optim itself is built on.
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import stack_module_state, vmap
+
+from expunge.core.errors import InputError
+from expunge.core.task import Batch
+from expunge.training.descent import Step, descend, mean_gradient, rows_of, split, trainable
+
+Watch = Callable[[str, int, int], Any]
+Parts = Sequence[tuple[Batch, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
+STAGE = "references"
+FULL_BATCH_ROWS = 65536  # rows × references in one pass: bounds memory
+_ORDER_STREAM = 1  # batch orders and initial weights of one seed must not come from the same random numbers
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """How every reference is trained.
+
+    Attributes:
+        step: step size, regulariser, clipping; see :class:`~expunge.training.descent.Step`.
+        steps, epochs: how long; exactly one of the two. A full batch makes an epoch one step.
+        batch_size: rows per step in a seeded order over the reference's own rows; ``None`` for all of them.
+        momentum: of velocities v <- momentum v + gradient; theta <- theta - lr v.
+    """
+
+    step: Step
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    momentum: float = 0.0
+
+    def __post_init__(self):
+        given = [count for count in (self.steps, self.epochs) if count is not None]
+        if len(given) != 1 or given[0] < 1:
+            raise InputError(
+                f"Expected either steps or epochs, at least 1; got steps={self.steps}, epochs={self.epochs}."
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"Expected batch_size of at least 1, or None for all rows; got {self.batch_size}.")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"Expected momentum in [0, 1); got {self.momentum}.")
+
+    def length(self, rows: int) -> int:
+        """Steps that a reference with ``rows`` rows makes."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return self.epochs * (1 if self.batch_size is None else -(-rows // self.batch_size))
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-like settings."""
+        return asdict(self)
+
+
+def checked_membership(membership: Any, rows: int, seeds: Sequence[int]) -> np.ndarray:
+    """``membership`` as a boolean matrix (R, rows).
+
+    Raises:
+        InputError: if its shape does not fit rows and seeds, a member has no rows, or a seed is negative.
+    """
+    matrix = np.asarray(membership)
+    if matrix.dtype != np.bool_ or matrix.shape != (len(seeds), rows) or not len(seeds):
+        raise InputError(
+            f"Expected a boolean membership matrix of {len(seeds)} seeds (at least one) by {rows} rows; "
+            f"got {matrix.dtype} of shape {matrix.shape}."
+        )
+    if not matrix.any(1).all():
+        raise InputError(f"Expected rows for every reference; reference {int((~matrix.any(1)).argmax())} has none.")
+    if min(seeds) < 0:
+        raise InputError(f"Expected seeds of 0 or more; got {min(seeds)}.")
+    return matrix
+
+
+def why_not_stackable(task: Any, rows: Any, settings: ReferenceSettings) -> str | None:
+    """What keeps references of ``task`` from being stacked, in words; ``None`` where nothing does."""
+    if settings.step.clip is not None:
+        return "gradients clipped row by row are not stacked"
+    model = task.build().train()
+    moved, fixed = _stack([model, task.build()])
+    before = {name: tensor.clone() for name, tensor in fixed.items()}
+    two = {name: tensor[:2] for name, tensor in task.batch(rows).items()}
+    one = {name: tensor[:1] for name, tensor in two.items()}
+    try:
+        together, alone = (
+            vmap(lambda p, f, part=part: task.losses(model, {**p, **f}, part))(moved, fixed) for part in (two, one)
+        )
+        torch.autograd.grad(together.sum(), list(moved.values()))
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        return f"torch.func.vmap does not take this model: {str(error).splitlines()[0]}"
+    if any(not torch.equal(tensor, before[name]) for name, tensor in fixed.items()):
+        return "the model changes its buffers while training"
+    if not torch.allclose(together[:, :1], alone, rtol=1e-3, atol=1e-5):
+        return "the loss of a row depends on the other rows of its batch"
+    return None
+
+
+def train_one_by_one(
+    task: Any,
+    rows: Any,
+    membership: np.ndarray,
+    settings: ReferenceSettings,
+    seeds: Sequence[int],
+    *,
+    watch: Watch | None = None,
+) -> dict[str, Tensor]:
+    """One reference after another; full batches without momentum go through :func:`~expunge.training.descent.descend`.
+
+    Such a reference therefore equals a retraining with the same seed bit for bit. Shapes, guarantee and errors as
+    ``train_references``.
+    """
+    membership = checked_membership(membership, len(rows), seeds)
+    batch = task.batch(rows)
+    done = []
+    for members, seed in zip(membership, seeds, strict=True):
+        done.append(_one(task, batch, np.flatnonzero(members), settings, int(seed)))
+        if watch:
+            watch(STAGE, len(done), len(seeds))
+    return {name: torch.stack([tensors[name] for tensors in done]) for name in done[0]}
+
+
+def _one(task: Any, batch: Batch, members: np.ndarray, settings: ReferenceSettings, seed: int) -> dict[str, Tensor]:
+    model = task.build(seed=seed)
+    length = settings.length(len(members))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # random layers draw from the global state
+        if settings.batch_size is None and not settings.momentum:
+            own = {name: tensor[torch.from_numpy(members).to(tensor.device)] for name, tensor in batch.items()}
+            return descend(task, model, model.state_dict(), own, settings.step, length)[0]
+        moved, fixed = split(model.train(), model.state_dict())
+        velocity: list[Tensor] | None = None
+        for index, _ in zip(_batches(members, settings.batch_size, seed), range(length), strict=False):
+            at = torch.from_numpy(index)
+            part = {name: tensor[at.to(tensor.device)] for name, tensor in batch.items()}
+            gradient = list(mean_gradient(task, model, moved, fixed, part, settings.step).values())
+            velocity = _momentum(velocity, gradient, settings.momentum)
+            torch._foreach_add_(list(moved.values()), velocity, alpha=-settings.step.lr)
+    _check_finite(moved, settings, [seed])
+    return {**moved, **fixed}
+
+
+def _batches(members: np.ndarray, size: int | None, seed: int) -> Iterator[np.ndarray]:
+    """Positions of the rows of each step, epoch after epoch without end; the last batch of an epoch may be smaller."""
+    generator = np.random.default_rng([seed, _ORDER_STREAM])
+    while True:
+        if size is None:
+            yield members
+            continue
+        order = members[generator.permutation(len(members))]
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
+
+def _momentum(velocity: list[Tensor] | None, gradient: list[Tensor], momentum: float) -> list[Tensor]:
+    if velocity is None or not momentum:
+        return gradient
+    torch._foreach_mul_(velocity, momentum)
+    torch._foreach_add_(velocity, gradient)
+    return velocity
+
+
+def train_stacked(
+    task: Any,
+    rows: Any,
+    membership: np.ndarray,
+    settings: ReferenceSettings,
+    seeds: Sequence[int],
+    *,
+    watch: Watch | None = None,
+) -> dict[str, Tensor]:
+    """All references at once: equal to :func:`train_one_by_one` up to float rounding.
+
+    Full batches share the rows and give each reference its own row weights; mini-batches are gathered, each reference
+    in its own order. A reference that has fewer steps than others rests once it is done. Shapes and guarantee as
+    ``train_references``.
+
+    Raises:
+        InputError: where the model or the settings cannot be stacked, with the reason.
+    """
+    membership = checked_membership(membership, len(rows), seeds)
+    reason = why_not_stackable(task, rows, settings)
+    if reason:
+        raise InputError(f"Expected references that can be stacked; {reason}. Use train_one_by_one.")
+    batch = task.batch(rows)
+    models = [task.build(seed=int(seed)).train() for seed in seeds]
+    moved, fixed = _stack(models)
+    weights = list(moved.values())
+    losses = vmap(
+        lambda p, f, part: task.losses(models[0], {**p, **f}, part),
+        in_dims=(0, 0, None if settings.batch_size is None else 0),
+    )
+    lengths = np.array([settings.length(int(members.sum())) for members in membership])
+    total = int(lengths.max())
+    device = weights[0].device
+    dtype = weights[0].dtype
+    parts: Iterator[Parts]
+    if settings.batch_size is None:
+        parts = _shared(batch, membership, device, dtype)
+    else:
+        parts = _gathered(batch, membership, settings.batch_size, seeds, device, dtype)
+    velocity: list[Tensor] | None = None
+    stride = max(1, total // 100)
+    for done, step_parts in zip(range(1, total + 1), parts, strict=False):
+        gradient: list[Tensor] | None = None
+        for part, share in step_parts:
+            loss = (losses(moved, fixed, part) * share).sum()  # references do not mix: each gets its own gradient
+            new = list(torch.autograd.grad(loss, weights))
+            gradient = new if gradient is None else list(torch._foreach_add(gradient, new))
+        assert gradient is not None
+        with torch.no_grad():
+            if settings.step.l2:
+                torch._foreach_add_(gradient, weights, alpha=settings.step.l2)
+            velocity = _momentum(velocity, gradient, settings.momentum)
+            change = velocity
+            if done > lengths.min():
+                active = torch.from_numpy(lengths >= done).to(device, dtype)
+                change = [v * active.view(-1, *[1] * (v.ndim - 1)) for v in velocity]
+            torch._foreach_add_(weights, change, alpha=-settings.step.lr)
+        if watch and (done % stride == 0 or done == total):
+            watch(STAGE, done, total)
+    result = {name: tensor.detach() for name, tensor in {**moved, **fixed}.items() if name in models[0].state_dict()}
+    _check_finite(result, settings, seeds)
+    return result
+
+
+def _stack(models: list[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Stacked tensors as (trainable leaves, everything else), in the order of the modules."""
+    params, buffers = stack_module_state(models)
+    names = set(trainable(models[0]))
+    moved = {name: tensor.detach().clone().requires_grad_() for name, tensor in params.items() if name in names}
+    fixed = {name: tensor.detach() for name, tensor in {**params, **buffers}.items() if name not in names}
+    return moved, fixed
+
+
+def _shared(batch: Batch, membership: np.ndarray, device: torch.device, dtype: torch.dtype) -> Iterator[Parts]:
+    """The same chunks of rows at every step, with each reference's weights (R, rows); rows nobody uses are left out."""
+    used = torch.from_numpy(np.flatnonzero(membership.any(0)))
+    share = torch.from_numpy(membership / membership.sum(1, keepdims=True)).to(device, dtype)[:, used.to(device)]
+    kept = {name: tensor[used.to(tensor.device)] for name, tensor in batch.items()}
+    size = max(1, FULL_BATCH_ROWS // len(membership))
+    chunks = [slice(start, start + size) for start in range(0, rows_of(kept), size)]
+    parts = [({name: tensor[chunk] for name, tensor in kept.items()}, share[:, chunk]) for chunk in chunks]
+    while True:
+        yield parts
+
+
+def _gathered(
+    batch: Batch, membership: np.ndarray, size: int, seeds: Sequence[int], device: torch.device, dtype: torch.dtype
+) -> Iterator[Parts]:
+    """Each reference's next batch, (R, size, ...); a smaller one is filled up with rows of weight 0."""
+    own = [np.flatnonzero(members) for members in membership]
+    orders = [_batches(members, size, int(seed)) for members, seed in zip(own, seeds, strict=True)]
+    width = min(size, max(len(members) for members in own))
+    while True:
+        index = np.zeros((len(own), width), dtype=np.int64)
+        share = np.zeros((len(own), width))
+        for r, order in enumerate(orders):
+            rows = next(order)
+            index[r, : len(rows)] = rows
+            index[r, len(rows) :] = rows[0]
+            share[r, : len(rows)] = 1 / len(rows)
+        at = torch.from_numpy(index)
+        part = {name: tensor[at.to(tensor.device)] for name, tensor in batch.items()}
+        yield [(part, torch.from_numpy(share).to(device, dtype))]
+
+
+def _check_finite(tensors: Mapping[str, Tensor], settings: ReferenceSettings, seeds: Sequence[int]) -> None:
+    for name, tensor in tensors.items():
+        fine = torch.isfinite(tensor)
+        if not fine.all():
+            at = 0 if len(seeds) == 1 else int((~fine).flatten(1).any(1).nonzero()[0])
+            raise InputError(
+                f"The reference with seed {seeds[at]} diverged: {name} is not finite. "
+                f"Take a smaller step size than lr={settings.step.lr}."
+            )

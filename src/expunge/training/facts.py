@@ -1,0 +1,110 @@
+"""What a training run is known to have done, and how it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from expunge.core.errors import InputError
+from expunge.core.trained import Fact, Origin
+from expunge.tasks.networks import SoftmaxHead
+from expunge.training.descent import Step
+
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_DROPOUTS = (nn.modules.dropout._DropoutNd, nn.AlphaDropout)
+
+
+def enforced(value: Any, note: str = "the loop does nothing else") -> Fact:
+    """A fact that the code that ran made true."""
+    return Fact(value, Origin.ENFORCED, note)
+
+
+def declared(value: Any, note: str = "declared by the user") -> Fact:
+    """A fact that the user asserts."""
+    return Fact(value, Origin.DECLARED, note)
+
+
+def inspect(model: nn.Module) -> dict[str, Fact]:
+    """Facts that the module itself shows: batch normalisation, active dropout."""
+    modules = list(model.modules())
+    dropout = any(isinstance(module, _DROPOUTS) and module.p > 0 for module in modules)
+    note = "read from the module tree"
+    return {
+        "batch_norm": enforced(any(isinstance(module, _NORMS) for module in modules), note),
+        "dropout": enforced(dropout, note),
+    }
+
+
+def full_batch(step: Step, steps: int, rows: int) -> dict[str, Fact]:
+    """Facts of ``training.descent.descend``: it does just this."""
+    return {
+        "optimizer": enforced("gradient descent"),
+        "batch": enforced("full"),
+        "schedule": enforced("constant"),
+        "momentum": enforced(0.0),
+        "decay_outside_loss": enforced(0.0),
+        "augmentation": enforced(False),
+        "selection": enforced("fixed", "the number of steps was fixed before the first"),
+        "lr": enforced(step.lr),
+        "l2": enforced(step.l2),
+        "clip": enforced(step.clip),
+        "steps": enforced(steps),
+        "rows": enforced(rows),
+    }
+
+
+def proved_constants(model: nn.Module, step: Step) -> dict[str, Fact]:
+    """Constants that follow from the module's form; empty where they do not.
+
+    For a :class:`~expunge.tasks.networks.SoftmaxHead` without clipping: G, L and strong convexity from its radius
+    (``privacy.constants``). With clipping: G = C enforced; a clipped convex gradient need not be the gradient of a convex
+    function, so convexity is out whatever the user declares.
+    """
+    if step.clip is not None:
+        return {"gradient_bound": enforced(step.clip, "each row's gradient is clipped"), "convex": enforced(False)}
+    if not isinstance(model, SoftmaxHead):
+        return {}
+    from expunge.privacy.constants import softmax_head
+
+    constants = softmax_head(model.radius, step.l2, bias=model.linear.bias is not None)
+    fact = lambda value, note: Fact(value, Origin.PROVED, note)  # noqa: E731
+    return {
+        "gradient_bound": fact(constants.gradient_bound, "sqrt(2) R: rows are projected on the ball of radius R"),
+        "smoothness": fact(constants.smoothness, "R²/2 + lambda"),
+        "strong_convexity": fact(step.l2, "lambda of the regulariser"),
+        "convex": fact(True, "cross-entropy of a linear model"),
+        "hessian_lipschitz": fact(constants.hessian_lipschitz, constants.formulas["hessian_lipschitz"]),
+        "objective": fact("softmax head", "linear model under cross-entropy"),
+    }
+
+
+# Constants of a loss that a user may vouch for; a bound that rests on one is certified under declared constants.
+DECLARABLE = (
+    "smoothness",
+    "gradient_bound",
+    "gradient_difference",
+    "convex",
+    "strong_convexity",
+    "hessian_lipschitz",
+)
+
+
+def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
+    """Constants that the user declares, among :data:`DECLARABLE`; anything else is recorded and not declared.
+
+    ``gradient_difference`` (how far two rows' gradients can be apart at one point) stands in where no uniform bound of a
+    row's gradient exists (R2D spec 1.6(c)).
+
+    Raises:
+        InputError: on an unknown name.
+    """
+    if unknown := sorted(values.keys() - set(DECLARABLE)):
+        raise InputError(f"Expected constants among {', '.join(DECLARABLE)}; got {', '.join(unknown)}.")
+    return {name: declared(value) for name, value in values.items()}
+
+
+def prepared(data: Any) -> dict[str, Fact]:
+    """How rows were prepared, where the data say so; a rule that needs it is violated where nobody recorded it."""
+    return {"preprocessing": data.preprocessing} if hasattr(data, "preprocessing") else {}

@@ -1,0 +1,274 @@
+"""Ways in which a model comes from data, each recording what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expunge.core.errors import InputError
+from expunge.core.trained import Artifact, Fact, Facts, Trail, Trained
+from expunge.data.rows import Rows
+from expunge.training.descent import Step, descend, device_of, trainable
+from expunge.training.estimate import estimate_constants
+from expunge.training.facts import declared, enforced, full_batch, inspect, prepared, proved_constants, user_constants
+from expunge.training.flat import flatten
+
+Constants = Mapping[str, float]
+
+
+def rewind_step(steps: int, fraction: float) -> int:
+    """T - K: where rewinding by ``fraction`` = K/T leads; fractions are rounded to whole steps.
+
+    Raises:
+        InputError: if ``fraction`` is outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise InputError(f"Expected a rewind between 0 (none) and 1 (retrain); got {fraction}.")
+    return steps - round(fraction * steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientDescent:
+    """Full-batch gradient descent on record: what R2D can rewind (R2D Algorithm 1).
+
+    Attributes:
+        steps: T.
+        lr: eta, constant.
+        l2, clip: see :class:`~expunge.training.descent.Step`.
+        rewinds: fractions K/T whose iterates are kept. Default: five points from a tenth to everything.
+        constants: declared by the user (``training.facts.DECLARABLE``); override nothing that is proved or enforced.
+        estimate: sample the constants that are neither proved nor declared (R2D spec 1.8).
+        start: pretrained weights; by default a fresh initialisation from the seed, or the module's own.
+        start_origin: what is known of ``start``'s training data: ``public`` (declared free of the removed rows) or
+            ``unknown``.
+    """
+
+    steps: int
+    lr: float
+    l2: float = 0.0
+    clip: float | None = None
+    rewinds: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
+    constants: Constants = field(default_factory=dict)
+    estimate: bool = False
+    start: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    start_origin: str = "unknown"
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise InputError(f"Expected at least one training step; got steps={self.steps}.")
+        if self.start_origin not in ("public", "unknown"):
+            raise InputError(f"Expected start_origin public or unknown; got {self.start_origin!r}.")
+        for fraction in self.rewinds:
+            rewind_step(self.steps, fraction)
+        Step(self.lr, self.l2, self.clip)
+
+    @property
+    def step(self) -> Step:
+        """One step of the loop."""
+        return Step(self.lr, self.l2, self.clip)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Steps whose iterate is stored; the start always is."""
+        return tuple(sorted({0, *(rewind_step(self.steps, fraction) for fraction in self.rewinds)}))
+
+    def describe(self) -> dict[str, Any]:
+        """Settings that decide the model."""
+        return {
+            "recipe": "gradient descent",
+            "steps": self.steps,
+            "lr": self.lr,
+            "l2": self.l2,
+            "clip": self.clip,
+            "start": None if self.start is None else Artifact(self.start).digest,
+        }
+
+    def initial(self, task: Any, seed: int) -> dict[str, Tensor]:
+        """theta_0."""
+        return dict(task.build(self.start, seed=seed).state_dict())
+
+    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
+        """Train on record. Formal guarantee: none; the facts say what a theorem may build on."""
+        model = task.build(seed=seed)
+        batch = task.batch(data)
+        start = self.initial(task, seed)
+        final, kept = descend(
+            task, model, start, batch, self.step, self.steps, keep=self.kept, watch=watch, stage="train"
+        )
+        facts = self.facts(task, model, data, [kept[0], final], seed)
+        trail = Trail(kept, self.steps, data.digest, len(data))
+        return Trained(task, Artifact(final), data, self, trail, facts, seed=seed)
+
+    def facts(self, task: Any, model: nn.Module, data: Rows, seen: list[Mapping[str, Tensor]], seed: int) -> Facts:
+        """Everything recorded about this run."""
+        known = proved_constants(model, self.step)
+        wanted = {"gradient_bound", "smoothness"} - known.keys()
+        given = {name: fact for name, fact in user_constants(self.constants).items() if name not in known}
+        if "gradient_difference" in given:
+            wanted.discard("gradient_bound")
+        missing = wanted - given.keys()
+        if self.estimate and missing:
+            sampled = estimate_constants(task, seen, data, self.step, seed=seed)
+            given |= {name: sampled[name] for name in missing}
+        return {
+            **full_batch(self.step, self.steps, len(data)),
+            **inspect(model),
+            **buffers_moved(model, seen),
+            **known,
+            **given,
+            "start": self._start_fact(),
+            "start_norm": enforced(float(flatten(seen[0], trainable(model)).double().norm()), "norm of theta_0"),
+            **prepared(data),
+            "dtype": enforced(_type_of(model), "of the trainable weights"),
+        }
+
+    def _start_fact(self) -> Fact:
+        if self.start is None:
+            return enforced("independent", "initialised without looking at data")
+        return declared("independent" if self.start_origin == "public" else "unknown", "pretrained weights")
+
+
+def _type_of(model: nn.Module) -> str:
+    """The types of the trainable weights, for example ``float32``."""
+    return "+".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad}))
+
+
+def buffers_moved(model: nn.Module, iterates: list[Mapping[str, Tensor]]) -> dict[str, Fact]:
+    """Whether something besides trainable weights changed in training and would be published without noise."""
+    names = set(trainable(model))
+    moved = any(
+        not torch.equal(iterates[0][name], later[name]) for later in iterates for name in later if name not in names
+    )
+    return {"buffers_moved": enforced(moved, "compared with the start")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stochastic:
+    """Ordinary mini-batch training (SGD with momentum, or Adam): no trail, nothing that R2D's theorem covers.
+
+    Attributes:
+        epochs, batch_size, lr, momentum, optimizer (``sgd`` or ``adam``), schedule (``constant`` or ``cosine``): as usual.
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int = 128
+    momentum: float = 0.0
+    optimizer: str = "sgd"
+    schedule: str = "constant"
+    l2: float = 0.0
+
+    def __post_init__(self):
+        if self.optimizer not in ("sgd", "adam"):
+            raise InputError(f"Expected optimizer sgd or adam; got {self.optimizer!r}.")
+        if self.schedule not in ("constant", "cosine"):
+            raise InputError(f"Expected schedule constant or cosine; got {self.schedule!r}.")
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(f"Expected epochs and batch_size of at least 1; got {self.epochs} and {self.batch_size}.")
+
+    def describe(self) -> dict[str, Any]:
+        """Settings that decide the model."""
+        from dataclasses import asdict
+
+        return {"recipe": "stochastic descent", **asdict(self)}
+
+    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
+        """Train. Formal guarantee: none."""
+        model = task.build(seed=seed)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        run_epochs(
+            task, model, data, self.make_optimizer(model), epochs=self.epochs, batch_size=self.batch_size, seed=seed,
+            schedule=self.schedule, watch=watch,
+        )  # fmt: skip
+        final = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        facts = {
+            "optimizer": enforced("gradient descent" if self.optimizer == "sgd" else self.optimizer),
+            "batch": enforced("full" if self.batch_size >= len(data) else "mini-batch"),
+            "schedule": enforced(self.schedule),
+            "momentum": enforced(self.momentum),
+            "decay_outside_loss": enforced(0.0),
+            "augmentation": enforced(False),
+            "selection": enforced("fixed"),
+            "rows": enforced(len(data)),
+            "start": enforced("independent"),
+            **prepared(data),
+            **inspect(model),
+            **buffers_moved(model, [before, final]),
+        }
+        return Trained(task, Artifact(final), data, self, None, facts, seed=seed)
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimizer over the trainable weights."""
+        weights = [p for p in model.parameters() if p.requires_grad]
+        if self.optimizer == "adam":
+            return torch.optim.Adam(weights, lr=self.lr, weight_decay=self.l2)
+        return torch.optim.SGD(weights, lr=self.lr, momentum=self.momentum, weight_decay=self.l2)
+
+
+def run_epochs(
+    task: Any, model: nn.Module, data: Rows, optimizer: torch.optim.Optimizer, *, epochs: int, batch_size: int, seed: int,
+    sign: float = 1.0, schedule: str = "constant", watch: Any = None, stage: str = "train",
+) -> int:  # fmt: skip
+    """Mini-batch epochs in place, slicing tensors; ``sign=-1`` ascends. Returns per-example gradients computed.
+
+    Raises:
+        InputError: if the loss stops being finite, naming the epoch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batch = task.batch(data)
+    rows, device = len(data), device_of(batch)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if schedule == "cosine" else None
+    model.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout inside the module draws from the global state
+        for epoch in range(1, epochs + 1):
+            order = torch.randperm(rows, generator=generator).to(device)
+            total = torch.zeros((), device=device)
+            for index in order.split(batch_size):
+                part = {name: tensor[index] for name, tensor in batch.items()}
+                loss = task.losses(model, dict(model.named_parameters()), part).mean()
+                optimizer.zero_grad(set_to_none=True)
+                (sign * loss).backward()
+                optimizer.step()
+                total += loss.detach()
+            if not torch.isfinite(total):
+                raise InputError(f"The loss was not finite in epoch {epoch} of {epochs}; take a smaller learning rate.")
+            if scheduler:
+                scheduler.step()
+            if watch:
+                watch(stage, epoch, epochs)
+    return rows * epochs
+
+
+@dataclass(frozen=True)
+class UserFit:
+    """The user's own training: ``fit(data, seed) → module``. Retraining is possible; nothing else is known.
+
+    Attributes:
+        function: the callable.
+        name: what identifies it in records (module and name of the callable by default).
+    """
+
+    function: Callable[[Any, int], nn.Module]
+    name: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """The callable's name."""
+        function = self.function
+        return {"recipe": "user", "name": self.name or f"{function.__module__}:{function.__qualname__}"}
+
+    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
+        """Call the user's function."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.function(data, seed)
+        if not isinstance(model, nn.Module):
+            raise InputError(f"Expected the training function to return a torch module; it returned {type(model)}.")
+        tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        task.build(tensors)  # refuses another architecture before anything is lost
+        facts = {"rows": enforced(len(data)), **prepared(data), **inspect(model)}
+        return Trained(task, Artifact(tensors), data, self, None, facts, seed=seed)

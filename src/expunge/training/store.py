@@ -1,0 +1,183 @@
+"""A trained model on disk: plain tensors and JSON, nothing that could run."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from expunge.core.data import Ids
+from expunge.core.digest import digest_bytes
+from expunge.core.errors import InputError, TamperedError
+from expunge.core.files import private_folder, read_json, write_atomic
+from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
+from expunge.data.rows import Rows
+from expunge.training.recipes import GradientDescent
+
+FORMAT = "expunge-trained/1"
+
+
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Named tensors from ``.safetensors``, or from a torch file without running anything in it.
+
+    Raises:
+        InputError: for a missing file, one that is neither, or one that wants to run code.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}; give a .safetensors file (or a torch file of plain tensors).")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path.name} is not a safetensors file: {error}. Save the weights anew.") from None
+    import pickle
+
+    try:
+        with warnings.catch_warnings():  # about pickle dialects that are refused anyway
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ):
+        raise InputError(
+            f"{path.name} was refused: it is not a file of plain tensors (a pickle may run code when it is read, so nothing "
+            "in it was executed). Save the weights as safetensors."
+        ) from None
+    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(item, Tensor) for item in tensors.values()):
+        raise InputError(
+            f"{path.name} holds something else than named tensors. Save model.state_dict() as safetensors."
+        )
+    return tensors
+
+
+def save_trained(folder: Path, trained: Trained) -> None:
+    """Write a model with its secret trail; the folder is private (mode 0700) and must stay so.
+
+    ``trained.json`` comes last and names the digest of every other file, so that half a folder is not taken for a model.
+
+    Raises:
+        InputError: for a model of several views (a network of peers), which has no form on disk yet.
+    """
+    if trained.views:
+        raise InputError("A network of several views cannot be stored as one model. Store each peer's model by itself.")
+    private_folder(folder)
+    trail = trained.trail
+    files = {"released": trained.artifact.tensors}
+    if trained.state is not None:
+        files["state"] = trained.state
+    if trail:
+        files |= {f"iterate-{step}": tensors for step, tensors in trail.iterates.items()}
+    digests = {}
+    for name, tensors in files.items():
+        content = save({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()})
+        write_atomic(folder / f"{name}.safetensors", content, private=True)
+        digests[name] = digest_bytes(content)
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "recipe": _recipe(trained.recipe),
+        "seed": trained.seed,
+        "facts": {name: [fact.value, fact.origin.value, fact.note] for name, fact in trained.facts.items()},
+        "budget": asdict(trained.budget) if trained.budget else None,
+        "spent": [asdict(item) for item in trained.spent],
+        "removed": {unit: ids.tolist() for unit, ids in trained.removed.of.items()},
+        "data": trained.data.digest if trained.data is not None else None,
+        "files": digests,
+        "trail": None
+        if trail is None
+        else {
+            "steps": list(trail.steps),
+            "length": trail.length,
+            "data": trail.data,
+            "rows": trail.rows,
+            "recovery_error": trail.recovery_error,
+        },
+    }
+    write_atomic(folder / "trained.json", json.dumps(record, indent=1).encode(), private=True)
+
+
+def _recipe(recipe: Any) -> dict[str, Any] | None:
+    if not isinstance(recipe, GradientDescent):
+        return None
+    return {
+        "steps": recipe.steps, "lr": recipe.lr, "l2": recipe.l2, "clip": recipe.clip, "rewinds": list(recipe.rewinds),
+        "constants": dict(recipe.constants), "estimate": recipe.estimate, "start": recipe.start is not None,
+        "start_origin": recipe.start_origin,
+    }  # fmt: skip
+
+
+def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
+    """Read what :func:`save_trained` wrote, for the same architecture and the same rows.
+
+    Rows that earlier requests removed are taken out of ``data`` first.
+
+    Raises:
+        InputError: for a missing or foreign folder, another architecture, or other rows than it was trained on.
+        TamperedError: if a file is not the one that was written.
+    """
+    if not (folder / "trained.json").is_file():
+        raise InputError(f"There is no stored model in {folder}; write one with save_trained.")
+    record = read_json(folder / "trained.json")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{folder} is not a stored model (expected format {FORMAT}); write one with save_trained.")
+    try:
+        return _loaded(folder, record, task, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'trained.json'} is incomplete or has unknown fields: {error}.") from None
+
+
+def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trained:
+    removed = Ids({unit: np.asarray(ids, dtype=np.int64) for unit, ids in record["removed"].items()})
+    data = data.without(removed) if len(removed) else data
+    if record["data"] is not None and record["data"] != data.digest:
+        raise InputError(
+            f"The rows are not those that the model in {folder} was trained on (digest {data.digest[:12]}… instead of "
+            f"{record['data'][:12]}…). Give the same file, in the same order."
+        )
+
+    def tensors(name: str) -> dict[str, Tensor]:
+        path = folder / f"{name}.safetensors"
+        if not path.is_file() or digest_bytes(path.read_bytes()) != record["files"][name]:
+            raise TamperedError(f"{path} is missing or not the file that was stored. Restore the folder from a backup.")
+        return dict(task.build(load_checkpoint(path)).state_dict())
+
+    trail = recipe = None
+    if (of := record["trail"]) is not None:
+        iterates = {step: tensors(f"iterate-{step}") for step in of["steps"]}
+        trail = Trail(iterates, of["length"], of["data"], of["rows"], of["recovery_error"])
+    if (settings := record["recipe"]) is not None:
+        if settings["start"] and trail is None:
+            settings = None  # its start went with the trail: it can no longer be repeated
+        else:
+            start = trail.at(0) if trail is not None and settings["start"] else None
+            settings = {**settings, "rewinds": tuple(settings["rewinds"]), "start": start}
+    if settings is not None:
+        recipe = GradientDescent(**settings)
+    facts = {name: Fact(value, Origin(origin), note) for name, (value, origin, note) in record["facts"].items()}
+    return Trained(
+        task=task,
+        artifact=Artifact(tensors("released")),
+        data=data,
+        recipe=recipe,
+        trail=trail,
+        facts=facts,
+        budget=Budget(**record["budget"]) if record["budget"] else None,
+        removed=removed,
+        spent=tuple(Spent(**item) for item in record["spent"]),
+        seed=record["seed"],
+        state=tensors("state") if "state" in record["files"] else None,
+    )

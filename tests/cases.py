@@ -1,0 +1,251 @@
+"""Tiny cases that every method is tried on: data, task, recipe, budget and request, small enough to train in milliseconds.
+
+A case names the methods that must serve it; every other registered method must refuse it. A new method is added to the
+cases that it serves, a new kind of model brings a case of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from expunge import planning
+from expunge.core.data import Ids
+from expunge.core.errors import RefusedError
+from expunge.core.request import Request, Target
+from expunge.core.task import Outputs
+from expunge.core.trained import Budget, Fact, Origin, Trained
+from expunge.data.rows import Rows
+from expunge.methods import registry
+from expunge.tasks.classification import Classification
+from expunge.tasks.networks import SoftmaxHead, perceptron
+from expunge.training.noisy import NoisyGradientDescent
+from expunge.training.recipes import GradientDescent
+
+FIXED = Fact("fixed", Origin.ENFORCED, "made by a formula that knows no other row")
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def blobs(n: int = 60, classes: int = 3, seed: int = 0) -> Rows:
+    """Points around ``classes`` centres on a circle; column ``person`` groups three consecutive rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)
+    angle = 2 * np.pi * y / classes
+    x = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.4 * rng.standard_normal((n, 2))
+    return Rows.of(x, y, {"person": np.arange(n) // 3}, preprocessing=FIXED)
+
+
+@functools.cache
+def few_digits(n: int = 120) -> tuple[Rows, Rows]:
+    """The first ``n`` training images of digits and the first 60 test images."""
+    from expunge.data.digits import digits
+
+    train, test = digits()
+    return train.only(Ids.rows(range(n))), test.only(Ids.rows(range(60)))
+
+
+# --- a model that is one vector: oracles whose retrained answer is known exactly ----------------------------------------
+
+
+class Point(nn.Module):
+    """One parameter vector ``theta``, zero at first."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(dimension))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inner products with the rows of ``x``, (n, 1)."""
+        return (x @ self.theta)[:, None]
+
+
+@dataclass(frozen=True)
+class PointTask:
+    """Runs a :class:`Point` under any per-row loss of ``(theta (d,), batch)``; a start other than zero where given."""
+
+    dimension: int
+    loss: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+    start: tuple[float, ...] = ()
+    dtype: torch.dtype = torch.float64
+    name: str = "point"
+
+    def build(self, tensors: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> Point:
+        model = Point(self.dimension).to(self.dtype)
+        if self.start:
+            model.theta.data = torch.tensor(self.start, dtype=self.dtype)
+        if tensors is not None:
+            model.load_state_dict(dict(tensors))
+        return model
+
+    def batch(self, data: Rows, index: Any = None) -> dict[str, Tensor]:
+        x, y = (data.x, data.y) if index is None else (data.x[index], data.y[index])
+        return {"x": x.to(self.dtype), "y": y}
+
+    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Outputs:
+        return Outputs((batch["x"] @ params["theta"])[:, None])
+
+    def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        return self.loss(params["theta"], batch)
+
+    def pair(self, first: Any, second: Any) -> Any:
+        raise RefusedError("Rows of a point cannot be joined.")
+
+    def check(self, data: Rows) -> None:
+        assert data.x.shape[1] == self.dimension
+
+
+def attraction(curvature: float) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """O1: (L/2) ||theta - z||²."""
+    return lambda theta, batch: curvature / 2 * (theta - batch["x"]).square().sum(1)
+
+
+def repulsion(curvature: float) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """O2: -(L/2) ||theta||² + <g_z, theta>."""
+    return lambda theta, batch: -curvature / 2 * theta.square().sum() + batch["x"] @ theta
+
+
+def squares(theta: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """O6: least squares of the label on the inputs, ½ (<x, theta> - y)²."""
+    return (batch["x"] @ theta - batch["y"].to(theta.dtype)).square() / 2
+
+
+def points(n: int = 40, d: int = 3, seed: int = 0) -> Rows:
+    """Standard normal vectors with labels 0 and 1."""
+    rng = np.random.default_rng(seed)
+    return Rows.of(rng.standard_normal((n, d)), rng.integers(0, 2, n), preprocessing=FIXED)
+
+
+def opposed(n: int = 100, m: int = 10, d: int = 3, size: float = 1.0) -> Rows:
+    """O2's rows: g = +G e₁ on the first ``m``, -G e₁ on the others."""
+    x = np.zeros((n, d))
+    x[:, 0] = np.where(np.arange(n) < m, size, -size)
+    return Rows.of(x, np.zeros(n, dtype=int), preprocessing=FIXED)
+
+
+# --- cases ------------------------------------------------------------------------------------------------------------
+
+FAST: Mapping[str, Mapping[str, Any]] = {  # settings that keep a run short; every other setting is the default
+    "fine_tune": {"epochs": 1, "batch_size": 16},
+    "gradient_ascent": {"epochs": 1, "batch_size": 4},
+    "noisy_fine_tune": {"steps": 5, "recovery_epochs": 1, "batch_size": 16},
+    "langevin": {"steps": 5},
+    "descent_to_delete": {"steps": 20},
+}
+
+
+def method(name: str, **settings: Any) -> Any:
+    """The registered method with its fast settings."""
+    return registry.make(name, {**FAST.get(name, {}), **settings})
+
+
+def samples(*ids: int) -> Request:
+    """A request for rows by id."""
+    return Request("somebody", (Target("samples", {"ids": list(ids)}),))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tiny situation.
+
+    Attributes:
+        serves: names of the methods that must serve the request on the published model; all others must refuse.
+        budget: what to publish with (noise derived for ``calibrated``, a method's name); ``None``: not published.
+    """
+
+    name: str
+    data: Rows
+    task: Any
+    recipe: Any
+    request: Request
+    serves: tuple[str, ...]
+    budget: Budget | None = None
+    calibrated: str = "r2d"
+    probes: Mapping[str, Rows] = field(default_factory=dict)
+
+    def train(self, seed: int = 0) -> Trained:
+        """Trained on record, un-noised."""
+        return planning.train(self.task, self.data, self.recipe, seed=seed)
+
+    def publish(self, seed: int = 0, **budget: Any) -> Trained:
+        """Published with the case's budget (changed as given)."""
+        assert self.budget is not None
+        return planning.publish(self.train(seed), replace(self.budget, **budget), method=method(self.calibrated))
+
+    def ready(self, seed: int = 0) -> Trained:
+        """As a request finds it."""
+        return self.train(seed) if self.budget is None else self.publish(seed)
+
+    def plan(self, trained: Trained, name: str, **options: Any) -> planning.Plan:
+        """A plan with the registered method ``name`` and its fast settings."""
+        return planning.plan(trained, self.request, method(name), probes=self.probes, **options)
+
+
+def softmax_head(features: int, classes: int) -> Classification:
+    """A linear head with proved constants, in double precision."""
+    return Classification(functools.partial(SoftmaxHead, features, classes), dtype=torch.float64)
+
+
+def smooth_network(widths: tuple[int, ...] = (2, 6, 3), dtype: torch.dtype = torch.float32) -> Classification:
+    """A small SmeLU perceptron."""
+    return Classification(functools.partial(perceptron, widths), dtype=dtype)
+
+
+PROMISE = Budget(epsilon=4.0, delta=1e-5, capacity=6)
+BY_HAND = Budget(epsilon=None, delta=1e-5, capacity=6, sigma=0.05)
+ANYWHERE = ("fine_tune", "gradient_ascent", "noisy_fine_tune", "no_op")
+ON_RECORD = ("r2d", "retrain", *ANYWHERE)
+CONTRACTING = ("descent_to_delete", *ON_RECORD)
+HEAD = GradientDescent(steps=40, lr=1.0, l2=0.1)
+QUADRATIC = {"smoothness": 1.3, "strong_convexity": 1.3, "convex": True, "gradient_bound": 9.0}
+
+CASES: Mapping[str, Case] = {
+    case.name: case
+    for case in (
+        Case("head", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), CONTRACTING, PROMISE),
+        Case("head for newton", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), ("newton", *CONTRACTING),
+             Budget(epsilon=100.0, delta=1e-5, capacity=6), calibrated="newton"),
+        Case(
+            "digits head", few_digits()[0], softmax_head(64, 10), GradientDescent(steps=30, lr=1.5, l2=0.1),
+            Request("person 2", (Target("user", {"person": 2}),)), CONTRACTING, Budget(4.0, 1e-5, 10),
+            probes={"test": few_digits()[1]},
+        ),
+        Case(
+            "head by class", blobs(), softmax_head(2, 3), HEAD, Request("the vendor", (Target("class", {"label": 1}),)),
+            CONTRACTING, Budget(30.0, 1e-5, 30),
+        ),
+        Case(
+            "network", blobs(), smooth_network(), GradientDescent(steps=30, lr=0.3, estimate=True), samples(0, 7),
+            ON_RECORD, BY_HAND,
+        ),
+        Case("network, not published", blobs(), smooth_network(), GradientDescent(steps=30, lr=0.3), samples(0, 7),
+             ("retrain", *ANYWHERE)),
+        Case(
+            "clipped network", blobs(), smooth_network(),
+            GradientDescent(steps=20, lr=0.1, clip=0.5, constants={"smoothness": 3.0}), samples(0, 7), ON_RECORD,
+            Budget(epsilon=8.0, delta=1e-5, capacity=2),
+        ),
+        Case(
+            "noisy head", blobs(), softmax_head(2, 3), NoisyGradientDescent(steps=20, lr=0.5, l2=0.1), samples(3, 4, 5),
+            ("langevin", "retrain", *ANYWHERE),
+        ),
+        Case(
+            "convex quadratic", points(), PointTask(3, attraction(1.3)),
+            GradientDescent(steps=25, lr=0.3, constants=QUADRATIC | {"hessian_lipschitz": 0.0}), samples(0, 1, 2),
+            ("newton", *CONTRACTING), PROMISE,
+        ),
+        Case(
+            "concave quadratic", opposed(), PointTask(3, repulsion(0.5)),
+            GradientDescent(steps=20, lr=0.05, constants={"smoothness": 0.5, "gradient_difference": 2.0}),
+            samples(0, 1, 2), ON_RECORD, PROMISE,
+        ),
+    )
+}  # fmt: skip

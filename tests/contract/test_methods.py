@@ -1,0 +1,314 @@
+"""What every registered method owes, on every tiny case that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+
+from cases import CASES, FAST, method, samples, smooth_network
+from expunge import planning
+from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.core.errors import FailedError, InputError, RefusedError
+from expunge.core.journal import Journal
+from expunge.core.method import Capabilities, Estimate
+from expunge.core.request import Kind, Request, Target
+from expunge.core.trained import Budget, Trained
+from expunge.methods import registry
+from expunge.methods.fine_tune import FineTune
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.no_op import NoOp
+from expunge.methods.release import settings_of
+from expunge.privacy.certify import recheck
+from expunge.privacy.noise import SeededNoise, SystemNoise
+from expunge.training.noisy import NoisyGradientDescent
+from expunge.training.recipes import Stochastic, UserFit
+
+EVERY = sorted(registry.targets())
+SERVED = [(case, name) for case in CASES for name in CASES[case].serves]
+CERTIFIED = [(case, name) for case, name in SERVED if registry.load(name).capabilities.certified]
+READY: dict[str, Trained] = {}
+
+
+def ready(name: str) -> Trained:
+    """The case's model, trained and published once for all tests: nothing may change it."""
+    if name not in READY:
+        READY[name] = CASES[name].ready()
+    return READY[name]
+
+
+class Counting(SystemNoise):
+    """The operating system's noise, counting how often it was drawn."""
+
+    def __init__(self):
+        self.drawn = 0
+
+    def add(self, tensors, sigma):
+        self.drawn += 1
+        return super().add(tensors, sigma)
+
+
+class Exhausted(SystemNoise):
+    """Noise that must not be drawn."""
+
+    def add(self, tensors, sigma):
+        pytest.fail("noise was drawn a second time")
+
+
+def same(first, second) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def draws_in_training(case: str, name: str) -> bool:
+    return name == "retrain" and isinstance(CASES[case].recipe, NoisyGradientDescent)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_method_is_served_by_some_case(name):
+    assert any(name in case.serves for case in CASES.values()), f"add a case to tests/cases.py that {name} serves"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_eligible_methods_are_those_the_case_names(case):
+    plan = CASES[case].plan(ready(case), "no_op")
+    controls = {name for name in EVERY if registry.load(name).capabilities.effect == "none"}
+    kinds = CASES[case].request.kinds
+    assert {*planning.eligible(plan.context, kinds), *controls} == set(CASES[case].serves)
+
+
+@pytest.mark.parametrize(("case", "name"), SERVED)
+def test_a_served_request_is_carried_out_as_declared(case, name):
+    trained, can = ready(case), registry.load(name).capabilities
+    digests = (trained.artifact.digest, trained.data.digest, trained.trail and sorted(trained.trail.iterates))
+    plan = CASES[case].plan(trained, name)
+    outcome = plan.run()
+    assert isinstance(plan.estimate, Estimate) and plan.estimate.gradient_evaluations >= 0
+    assert set(CASES[case].request.kinds) <= set(can.kinds)
+    assert (trained.artifact.digest, trained.data.digest, trained.trail and sorted(trained.trail.iterates)) == digests
+    assert outcome.request["matched"]["count"] == outcome.deletion.size > 0
+    if can.effect == "none":
+        assert outcome.status == UNCHANGED == outcome.verdict and outcome.after is trained
+        assert set(outcome.change.values()) == {0.0}
+    else:
+        assert outcome.status == "fulfilled" and max(outcome.change.values()) > 0
+        assert outcome.after.data.digest == outcome.deletion.after.digest
+        assert outcome.after.artifact.digest == outcome.releases[0].artifact.digest != trained.artifact.digest
+        assert outcome.after.removed == outcome.deletion.ids or not len(outcome.after.removed)
+    assert all(release.certificate is None for release in outcome.releases) or can.certified
+    assert {release.artifact.form for release in outcome.releases} == {"weights"}
+    trained.task.build(outcome.releases[0].artifact.tensors)  # fits the architecture
+
+
+@pytest.mark.parametrize(("case", "name"), CERTIFIED)
+def test_a_certificate_is_bound_and_can_be_computed_again(case, name):
+    outcome = CASES[case].plan(ready(case), name).run()
+    certificate = outcome.certificate
+    assert certificate.verdict is not Verdict.VOID
+    assert certificate.binds["release"] == outcome.releases[0].artifact.digest
+    assert certificate.binds["retained"] == outcome.deletion.after.digest
+    record = certificate.to_json()
+    assert recheck(record) == []
+    assert recheck({**record, "epsilon": (record["epsilon"] or 0) + 0.5}) or record["epsilon"] is None
+
+
+@pytest.mark.parametrize(("case", "name"), [pair for pair in SERVED if pair[1] != "no_op"])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_equal_seeds_give_equal_bits(case, name, seed):
+    if draws_in_training(case, name):
+        pytest.skip("this recipe draws fresh noise in training: its law is repeatable, its bits are not")
+    runs = [CASES[case].plan(ready(case), name, noise=SeededNoise(seed), seed=seed).run() for _ in range(2)]
+    assert same(runs[0].after.secret, runs[1].after.secret)
+    assert runs[0].releases[0].artifact.digest == runs[1].releases[0].artifact.digest
+
+
+@pytest.mark.parametrize(("case", "name"), [p for p in CERTIFIED if CASES[p[0]].budget or p[1] != "retrain"])
+def test_fresh_noise_makes_every_release_another_one(case, name):
+    first, second = (CASES[case].plan(ready(case), name).run() for _ in range(2))
+    moved = [n for n, t in first.releases[0].artifact.tensors.items() if t.is_floating_point()]
+    for tensor in moved:
+        a, b = (outcome.releases[0].artifact.tensors[tensor] for outcome in (first, second))
+        assert (a != b).any()
+
+
+@pytest.mark.parametrize(("case", "name"), [pair for pair in SERVED if pair[1] != "no_op"])
+def test_a_second_run_on_the_same_journal_returns_the_same_bits_and_draws_nothing(case, name, tmp_path):
+    trained, noise = ready(case), Counting()
+    first = CASES[case].plan(trained, name, noise=noise, journal=Journal(tmp_path)).run()
+    if registry.load(name).capabilities.certified and (trained.budget or name != "retrain"):
+        assert noise.drawn > 0
+    again = CASES[case].plan(trained, name, noise=Exhausted(), journal=Journal(tmp_path)).run()
+    assert again.releases[0].artifact.digest == first.releases[0].artifact.digest
+    assert same(again.after.secret, first.after.secret)
+    assert again.verdict == first.verdict
+    if first.after.trail:
+        assert again.after.trail.steps == first.after.trail.steps
+
+
+@pytest.mark.parametrize("name", ["r2d", "descent_to_delete", "retrain", "noisy_fine_tune"])
+def test_another_source_on_the_same_journal_does_not_launder_noise(name, tmp_path):
+    trained, case = ready("head"), CASES["head"]
+    case.plan(trained, name, noise=SeededNoise(0), journal=Journal(tmp_path)).run()
+    resumed = case.plan(trained, name, noise=SystemNoise(), journal=Journal(tmp_path)).run()
+    source = {a.name: a for a in resumed.certificate.assumptions}.get("noise_source")
+    assert name == "retrain" or (source.value == "seeded" and resumed.verdict == Verdict.VOID)
+
+
+def test_another_request_on_the_same_journal_is_another_run(tmp_path):
+    trained = ready("head")
+    first, second = (
+        planning.plan(trained, samples(*ids), method("r2d"), journal=Journal(tmp_path)).run() for ids in ((3,), (4, 5))
+    )
+    assert not same(first.after.state, second.after.state)
+    assert first.releases[0].artifact.digest != second.releases[0].artifact.digest
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_settings_make_the_round_trip(name):
+    made = method(name)
+    record = settings_of(made)
+    assert record["name"] == name
+    assert registry.make(name, record["settings"]) == made
+    assert settings_of(registry.make(name, record["settings"]))["digest"] == record["digest"]
+    with pytest.raises(InputError, match=r"no setting nonsense"):
+        registry.make(name, {"nonsense": 1})
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_capabilities_and_documentation(name):
+    cls = registry.load(name)
+    assert cls.name == name and cls.capabilities.paper and cls.__doc__
+    assert "Formal guarantee:" in __import__(cls.__module__, fromlist=["x"]).__doc__
+    assert name in FAST or cls() == method(name)
+
+
+# --- refusals in words ------------------------------------------------------------------------------------------------
+
+
+def refused(trained, name, request=None, **options) -> str:
+    with pytest.raises(RefusedError) as caught:
+        planning.plan(trained, request or samples(3, 4), method(name), **options)
+    message = str(caught.value)
+    assert message.count(".") >= 1 and len(message) > 40
+    return message
+
+
+@pytest.mark.parametrize(("case", "name"), [(c, n) for c in CASES for n in EVERY if n not in CASES[c].serves])
+def test_what_a_method_does_not_serve_it_refuses_naming_those_that_do(case, name):
+    message = refused(ready(case), name, CASES[case].request)
+    named = message.partition("Eligible here: ")[2]
+    assert {entry for entry in CASES[case].serves if entry != "no_op"} == set(named.rstrip(".").split(", "))
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "reason"),
+    [
+        ("network, not published", "r2d", "needs a published budget"),
+        ("head for newton", "langevin", "trained without noise"),
+        ("noisy head", "r2d", "no trail"),
+        ("network", "newton", "strongly convex"),
+        ("network", "descent_to_delete", "strongly convex"),
+        ("noisy head", "newton", "published budget"),
+        ("noisy head", "descent_to_delete", "published budget"),
+    ],
+)
+def test_a_missing_need_is_named(case, name, reason):
+    assert reason in refused(ready(case), name, CASES[case].request)
+
+
+def adopted(data=None) -> Trained:
+    return planning.adopt(CASES["network"].task, CASES["network"].train().artifact.tensors, data)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_without_data_there_is_nothing_to_match(name):
+    assert "training data of this model are unknown" in refused(adopted(), name)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in EVERY if n not in ("fine_tune", "gradient_ascent", "noisy_fine_tune", "no_op")]
+)
+def test_a_model_adopted_with_its_data_serves_what_needs_no_record(name):
+    message = refused(adopted(CASES["network"].data), name)
+    assert message.endswith("Eligible here: fine_tune, gradient_ascent, noisy_fine_tune.")
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if n not in ("no_op", "gradient_ascent")])
+def test_authored_material_is_refused_by_methods_that_forget_rows(name):
+    concept = Request("a rights holder", (Target("concept", {"name": "a square"}),))
+    material = CASES["network"].data.only(planning.Deletion.of(CASES["network"].data, samples(1, 2)).ids)
+    assert "kind concept" in refused(adopted(), name, concept, material=material)
+    for trained in (adopted(CASES["network"].data), ready("head for newton")):
+        assert "authored material" in refused(trained, name, samples(1), material=material)
+
+
+def test_double_precision_is_asked_for_before_the_run():
+    case = replace(CASES["head for newton"], task=replace(CASES["head for newton"].task, dtype=torch.float32))
+    trained = case.publish()
+    assert "double precision" in refused(trained, "newton")
+    with pytest.raises(RefusedError, match="double precision"):
+        planning.plan(trained, samples(3), registry.make("r2d", {"rewind": 0.3, "recover": True}))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in ("samples", "user", "class")])
+def test_rows_do_not_pretend_to_hold_other_kinds(kind):
+    with pytest.raises(InputError, match="Rows can lose samples, users or classes"):
+        planning.plan(ready("head"), Request("x", (Target(kind, {"ids": [1]}),)), method("no_op"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"), [(samples(10**6), "matches nothing"), (samples(*range(60)), "matches everything")]
+)
+def test_requests_that_match_nothing_or_everything_are_refused(request_, message):
+    with pytest.raises(InputError, match=message):
+        planning.plan(ready("head"), request_, method("no_op"))
+
+
+@pytest.mark.parametrize(
+    "fit", [Stochastic(epochs=2, lr=0.1), UserFit(lambda data, seed: smooth_network().build(seed=seed))]
+)
+def test_training_without_a_trail_serves_retraining_and_baselines(fit):
+    trained = planning.train(smooth_network(), CASES["network"].data, fit)
+    assert "no trail" in refused(trained, "r2d")
+    if isinstance(fit, Stochastic):
+        planning.plan(trained, samples(0, 1), method("retrain")).run()
+
+
+# --- a method that does nothing, and a control that does something ------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [FineTune, GradientAscent])
+@pytest.mark.parametrize("case", ["head", "network", "noisy head"])
+def test_a_method_that_changes_nothing_has_failed(case, cls):
+    with pytest.raises(FailedError, match="left every tensor as it was"):
+        planning.plan(ready(case), samples(3), cls(lr=0.0, epochs=1)).run()
+
+
+@dataclass(frozen=True)
+class MovingControl(NoOp):
+    """Declares that it changes nothing, and changes something."""
+
+    name: ClassVar[str] = "moving_control"
+    capabilities: ClassVar[Capabilities] = NoOp.capabilities
+
+    def run(self, context):
+        return FineTune(epochs=1).run(context)
+
+
+def test_a_control_that_changes_something_has_failed():
+    with pytest.raises(FailedError, match="declares that it changes nothing"):
+        planning.plan(ready("head"), samples(3), MovingControl()).run()
+
+
+@pytest.mark.parametrize("cls", [FineTune, GradientAscent])
+def test_uncertified_methods_never_release_the_secret_weights(cls):
+    trained = ready("network")
+    outcome = planning.plan(trained, samples(3, 4, 5), cls(lr=1e-5, epochs=1)).run()
+    apart = (outcome.releases[0].artifact.tensors["1.weight"] - trained.state["1.weight"]).norm()
+    assert apart > trained.budget.sigma and outcome.verdict == UNCERTIFIED
+
+
+def test_a_budget_beyond_all_rows_is_refused():
+    with pytest.raises(InputError, match="capacity below"):
+        planning.publish(CASES["head"].train(), Budget(1.0, 1e-5, 60), method=method("r2d"))
