@@ -100,7 +100,7 @@ class PointTask:
         raise RefusedError("Rows of a point cannot be joined.")
 
     def check(self, data: Rows) -> None:
-        assert data.x.shape[1] == self.dimension
+        assert data.x.ndim == 2
 
 
 def attraction(curvature: float) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:

@@ -278,7 +278,7 @@ def _checks(
     if before.state is not None and sigma and certificate.sigma > 0:
         checks.append(refutation.noise_reuse_check((before.artifact.tensors, before.state), (release, state), names))
     if again is not None and certificate.sigma > 0 and certificate.parameters["theorem"] != "retrain":
-        plain = again.artifact.tensors
+        plain = _counterpart(outcome, certificate, again)
         checks.append(refutation.retrain_check(state, plain, certificate, names))
         apart = trainable_distance(before.task.build(), state, plain)
         private["distance"] = apart
@@ -325,6 +325,17 @@ def _replayed(
         return method.replay(Context(before.task, before, outcome.deletion, "replay", SystemNoise(), InMemory(), watch))
     except InputError as error:
         return Check("replay", False, f"The steps that the certificate speaks of cannot be made again: {error}")
+
+
+def _counterpart(outcome: Outcome, certificate: Certificate, again: Trained) -> Tensors:
+    """The un-noised weights that the certificate compares with: retrained, or for Newton the minimiser itself."""
+    if certificate.parameters["theorem"] != "newton":
+        return again.artifact.tensors
+    from expunge.methods.newton import minimise
+
+    task, l2 = outcome.before.task, outcome.before.fact("l2", 0.0)
+    batch = task.batch(outcome.deletion.after)
+    return minimise(task, task.build(), again.artifact.tensors, batch, l2, tolerance=1e-13, max_steps=50)[0]
 
 
 def _settle(release: Any, checks: list[Check], *, first: bool) -> Any:

@@ -315,6 +315,7 @@ class Plan:
             changed=artifact.digest != old.digest,
             binds=binds,
             noise=self.context.noise.name,
+            published=before.budget,
             together=len(result.views),
         )
         return certify(result.claim, before.facts, around)

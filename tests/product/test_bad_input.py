@@ -247,6 +247,7 @@ def test_a_folder_that_holds_something_else(refused, cli, job, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert "holds something already" in refused("run", job(), out="mine")
+    assert "holds something already" in refused("demo", out="mine")
     assert "is a file" in refused("run", job(), out="mine/thesis.txt")
 
 
@@ -279,6 +280,24 @@ def test_a_refusal_on_record_is_not_overruled_by_running(refused, cli, job, tmp_
     with Ledger(tmp_path / "book.sqlite") as ledger:
         RequestBook(ledger).decide(filed["id"], {"decision": "refuse", "reason": "not the person", "by": "the officer"})
     assert "the ledger says that it is refused" in refused("run", job(ledger="book.sqlite"))
+
+
+def test_a_release_is_not_drawn_again_in_another_folder(refused, cli, job, tmp_path):
+    """A run that was killed after its release goes on in its own folder or not at all."""
+    from expunge.requests_book import RequestBook
+
+    filed = cli(
+        "requests", "add", "--ledger", "book.sqlite", "--subject", "person 17", "--where", "person=17", "--json"
+    ).json
+    with Ledger(tmp_path / "book.sqlite") as ledger:
+        RequestBook(ledger).decide(filed["id"], {"decision": "grant"})
+        RequestBook(ledger).release(filed["id"], {"releases": []})
+    assert "draw noise a second time" in refused("run", job(ledger="book.sqlite"))
+
+
+def test_an_empty_ledger_file_is_what_a_crash_leaves(cli, job, tmp_path):
+    (tmp_path / "book.sqlite").touch()
+    assert cli("run", job(ledger="book.sqlite"), "--out", "evidence").code == 0
 
 
 def test_bad_requests(refused):

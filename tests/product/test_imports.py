@@ -30,10 +30,10 @@ def test_help_imports_nothing_heavy():
 
 def test_public_names():
     """Adding a name is a decision: this list and the documentation change with it."""
-    assert expunge.__all__ == [
+    assert sorted(expunge.__all__) == sorted([
         "__version__", "Budget", "Classification", "GradientDescent", "Kind", "Ledger", "Recorder", "Request", "Rows",
         "Stochastic", "Target", "UserFit", "adopt", "measure", "methods", "plan", "publish", "train", "write_report",
-    ]  # fmt: skip
+    ])  # fmt: skip
 
 
 def test_every_public_name_can_be_had():

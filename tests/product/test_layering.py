@@ -26,6 +26,9 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+ROOMS = LEVEL.keys() | {room_of(module) for module in MODULES}
+
+
 def imported_rooms(path: Path) -> set[str]:
     """First parts of every ``expunge.x`` that a module imports anywhere, also inside functions and for types only."""
     found = set()
@@ -40,7 +43,7 @@ def imported_rooms(path: Path) -> set[str]:
         else:
             continue
         found |= {name.split(".")[1] for name in names if name.startswith("expunge.")}
-    return found & (LEVEL.keys() | {room_of(module) for module in MODULES})
+    return found & ROOMS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -59,7 +62,7 @@ def test_no_module_hides_two_ideas(path):
 
 def test_the_test_sees_function_level_and_relative_imports(tmp_path, monkeypatch):
     """The negative control."""
-    monkeypatch.setattr("test_layering.PACKAGE" if __name__ == "test_layering" else f"{__name__}.PACKAGE", tmp_path)
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
     (tmp_path / "core").mkdir()
     bad = tmp_path / "core" / "bad.py"
     bad.write_text(

@@ -77,7 +77,8 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], nu
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    look: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "header_style": "bold"}
+    table = Table(title=title, title_justify="left", title_style="bold", **look)
     for i, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=i == 0, justify="right" if column in numbers else "left")
     for row in rows:
@@ -191,7 +192,8 @@ def show_verification(result: Any, json: bool) -> None:
         show(result.to_json(), True)
         return
     for check in result.checks:
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.name}" + (f": {check.problem}" if check.problem else ""))
+        word = "ok" if check.ok and not check.skipped else "skip" if check.ok else "BAD"
+        print(f"{word:<4}  {check.name}" + (f": {check.problem or check.skipped}" if word != "ok" else ""))
     print(result.message)
 
 

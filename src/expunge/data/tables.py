@@ -78,9 +78,12 @@ def _table(path: Path, as_text: Sequence[str]) -> Any:
         raise InputError(f"There is no file {path}; give the path of a CSV table.")
     try:
         # users as text: "007" and "7" are two people
-        return pd.read_csv(path, dtype=dict.fromkeys(as_text, str))
+        table = pd.read_csv(path, dtype=dict.fromkeys(as_text, str))
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:  # UnicodeDecodeError is a ValueError
         raise InputError(f"{path.name} cannot be read as a CSV table: {error}.") from None
+    if table.empty:
+        raise InputError(f"{path.name} has no rows; give a table with at least one.")
+    return table
 
 
 def _complete(values: Any, name: str, file: str, advice: str = "Fill or drop them") -> None:

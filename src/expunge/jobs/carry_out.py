@@ -8,6 +8,7 @@ twice and nothing is counted twice.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -97,7 +98,7 @@ def carry_out(
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
         return _again(identity, evidence, out, private)
-    _must_be_free(out, private)
+    _must_be_free(out, private, identity, status)
     deletion = Deletion.of(setting.data, request, setting.probes)
     decision = _decision(screen(request, deletion), status, setting.approved_by)
     made = [_made(case, request, setting, key, watch) for case in cases]
@@ -112,7 +113,7 @@ def carry_out(
             _same_training(journal, trained)
         out.mkdir(exist_ok=True)
         ledger_path.parent.mkdir(parents=True, exist_ok=True)
-        book = RequestBook(stack.enter_context(Ledger(ledger_path, create=not ledger_path.exists())))
+        book = RequestBook(stack.enter_context(Ledger(ledger_path, create=True)))
         record, matched = request.record(key), {"count": deletion.size, "ids": deletion.ids.hashed(key)}
         book.file_request(record)
         book.decide(identity, {**decision, "matched": matched})
@@ -139,10 +140,11 @@ def carry_out(
         evidence, secrets = journals[0].once_json("evidence", measured)
         models = {case.name: dict(o.releases[0].artifact.tensors) for case, o in zip(cases, outcomes, strict=True)}
         write_evidence(out, evidence, models, setting.config, private=secrets, pdf=setting.pdf)
+        verdicts = {run["name"]: run["verdict"] for run in evidence["runs"]}
         for case, outcome in zip(cases, outcomes, strict=True):
             if isinstance(outcome.after.recipe, GradientDescent):
-                save_trained(private / f"next-{slug(case.name)}", outcome.after)
-        book.fulfil(identity, {"evidence": digest_json(evidence)})
+                save_trained(private / f"next-{slug(case.name)}", _next(outcome, verdicts[case.name]))
+        book.fulfil(identity, {"evidence": digest_json(evidence), "verdicts": verdicts})
         for journal in journals:
             journal.clear()
     return summary(evidence, out)
@@ -153,11 +155,12 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
 
     Raises:
         TamperedError: if the ledger does not verify.
+        InputError: if it is no ledger, or the request was filed in a form that this one cannot be brought into.
     """
     identity = request.id(key)
     if not path.exists():
         return request, None, None
-    with Ledger(path) as ledger:
+    with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
         entries = {entry.kind: entry.payload for entry in ledger.entries(prefix=identity)}
         if "request" not in entries:
             return request, None, None
@@ -166,6 +169,10 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
             request, ground=filed["ground"], received=date.fromisoformat(filed["received"]),
             due=date.fromisoformat(filed["due"]),
         )  # fmt: skip
+        if request.record(key) != filed:
+            raise InputError(
+                f"{path} has request {identity} with its targets in another order; name them in that order."
+            )
         return request, RequestBook(ledger).status_of(identity), entries.get("fulfilment", {}).get("evidence")
 
 
@@ -189,13 +196,19 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dic
     return summary(record, out)
 
 
-def _must_be_free(out: Path, private: Path) -> None:
+def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -> None:
     """Raise InputError if ``out`` holds something that is not the unfinished work of this job."""
     if out.exists() and not out.is_dir():
         raise InputError(f"Expected a folder for the evidence; {out} is a file.")
-    unfinished = any(private.glob("journal-*/index.json"))
-    if out.exists() and any(out.iterdir()) and not unfinished:
+    if any(private.glob("journal-*/index.json")):
+        return
+    if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} holds something already, perhaps the evidence of another request. Name a new folder.")
+    if status == "released":
+        raise InputError(
+            f"Request {identity} was released by a run that did not finish, and its journal is not in {private}. Run it "
+            "again with the folder of then: a second release would draw noise a second time."
+        )
 
 
 def _decision(screening: Screening, status: str | None, approved_by: str | None) -> dict[str, Any]:
@@ -233,10 +246,10 @@ def _run(
     planned = planning.plan(
         trained, request, case.method, key=key, probes=setting.probes, journal=journal, watch=watch, seed=case.seed
     )
-    before = {stage.name for stage in journal.entries()}
+    before = {stage.name.rpartition(".")[2] for stage in journal.entries()}
     outcome = planned.run()
     details = dict(outcome.details)
-    if before & {"descended", "release"} and "cost" not in before:
+    if "cost" not in before and any(name.startswith(("descended", "release")) for name in before):
         details["interrupted"] = "the run was interrupted; its seconds count the last part only"
     cost, details = journal.once_json("cost", lambda: plain([outcome.cost, details]))
     return replace(outcome, cost=cost, details=details)
@@ -255,6 +268,14 @@ def _made(case: Case, request: Request, setting: Setting, key: bytes, watch: Wat
         tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
     planning.plan(tried, request, case.method, key=key, probes=setting.probes, seed=case.seed)
     return trained
+
+
+def _next(outcome: Outcome, verdict: str) -> Trained:
+    """The model that the next request starts from; a release whose certificate was refuted has spent everything."""
+    after = outcome.after
+    if verdict == outcome.verdict or not after.spent:
+        return after
+    return replace(after, spent=(*after.spent[:-1], replace(after.spent[-1], mu=math.inf)))
 
 
 def _released(case: Case, outcome: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from expunge.core.certificate import Claim
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Tensors, Trained
-from expunge.methods.release import noisy_release, stage_once
+from expunge.methods.release import descend_in_stages, noisy_release
 from expunge.training.descent import Step, descend
 
 
@@ -73,6 +73,8 @@ class DescentToDelete:
             "lr": trained.fact("lr"),
             "unlearn_steps": self.steps,
             "start_norm": trained.fact("start_norm"),
+            "earlier": len(trained.spent),
+            "removed_before": len(trained.removed),
         }
 
     def calibrate(self, trained: Trained, budget: Budget) -> float:
@@ -87,7 +89,8 @@ class DescentToDelete:
         budget = trained.budget
         assert budget is not None and budget.sigma is not None
         model = task.build()
-        final = stage_once(context.journal, "descended", lambda: self.replay(context))
+        batch, step = task.batch(after), self.step(trained)
+        final = descend_in_stages(context, model, trained.secret, batch, step, self.steps)
         released, facts = noisy_release(model, final, budget.sigma, context.noise, context.journal)
         parameters = self.parameters(trained, len(trained.removed | context.deletion.ids))
         return Unlearned(
@@ -109,5 +112,5 @@ class DescentToDelete:
         task, trained = context.task, context.trained
         batch, step = task.batch(context.deletion.after), self.step(trained)
         return descend(
-            task, task.build(), trained.secret, batch, step, self.steps, watch=context.watch, stage="unlearn"
+            task, task.build(), trained.secret, batch, step, self.steps, watch=context.watch, stage="replay"
         )[0]  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Refusal, Unlearned
-from expunge.core.trained import Artifact, Fact, Origin
+from expunge.core.trained import Artifact, Budget, Fact, Origin
 from expunge.methods.release import noisy_once, stage_once
 from expunge.training.descent import device_of, split, trainable
 from expunge.training.recipes import run_epochs
@@ -71,10 +71,26 @@ class NoisyFineTune:
             raise InputError(f"Expected lr * l2 in [0, 1), so that steps contract; got {self.lr * self.l2:g}.")
 
     def check(self, context: Context) -> Estimate | Refusal:
-        """Runs on any model whose release is its trainable weights."""
-        rows = len(context.deletion.after)
+        """Runs on any model whose release is its trainable weights, while all releases together keep the promise."""
+        from expunge.privacy.certify import promise
+
+        trained, rows = context.trained, len(context.deletion.after)
+        published = trained.budget if trained.budget and trained.budget.epsilon is not None else None
+        own = Budget(self.epsilon, published.delta if published else self.delta, 1, self.sigma)
+        promises = promise("noisy-fine-tuning", self._parameters(), trained.facts, own, trained.spent)
+        if published is None and promises["epsilon"] > self.epsilon * (1 + 1e-9):
+            return Refusal(
+                f"This release and the {len(trained.spent)} before it would together come to epsilon "
+                f"{promises['epsilon']:.4g}, above {self.epsilon:g}.",
+                "Publish a budget for all of them first, or retrain, which resets what was spent.",
+            )
         evaluations = self.steps * min(self.batch_size, rows) + self.recovery_epochs * rows
-        return Estimate(evaluations, None, {"epsilon": self.epsilon, "delta": self.delta, "sigma": self.sigma})
+        return Estimate(evaluations, None, {**promises, "sigma": self.sigma})
+
+    def _parameters(self) -> dict[str, Any]:
+        """The bound's inputs: settings alone."""
+        names = ("epsilon", "delta", "clip_model", "clip", "lr", "l2", "steps")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def sigma(self) -> float:
@@ -128,10 +144,7 @@ class NoisyFineTune:
             **drawn,
             "noise_covers": Fact(True, Origin.ENFORCED, f"{len(names)} trainable tensors in each step"),
         }
-        parameters = {
-            "epsilon": self.epsilon, "delta": self.delta, "clip_model": self.clip_model, "clip": self.clip, "lr": self.lr,
-            "l2": self.l2, "steps": self.steps, "sigma": sigma, "forget": context.deletion.size,
-        }  # fmt: skip
+        parameters = {**self._parameters(), "sigma": sigma}
         return Unlearned(
             views={"model": Artifact(final)},
             claim=Claim("noisy-fine-tuning", parameters, facts, after.digest),

@@ -18,7 +18,7 @@ from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trail, Trained
-from expunge.methods.release import noisy_release, stage_once
+from expunge.methods.release import descend_in_stages, noisy_release
 from expunge.training.descent import descend
 from expunge.training.recipes import rewind_step
 from expunge.training.recovery import recover
@@ -133,12 +133,7 @@ class R2D:
 
         # 2. K full-batch steps on the retained rows
         step = trained.recipe.step  # type: ignore[union-attr]
-        batch = task.batch(deletion.after)
-        final = stage_once(
-            context.journal,
-            "descended",
-            lambda: descend(task, model, start, batch, step, steps - at, watch=context.watch, stage="unlearn")[0],
-        )
+        final = descend_in_stages(context, model, start, task.batch(deletion.after), step, steps - at)
 
         # 3. fresh noise, once
         released, facts = noisy_release(model, final, budget.sigma, context.noise, context.journal)

@@ -33,6 +33,7 @@ class Circumstances:
         changed: whether the release differs from the model before.
         binds: digests of request, data, trail and release.
         noise: name of the noise source that the method was given.
+        published: the promise about all releases that this one must fit in where ``budget`` does not fix its noise.
         together: how many releases this run makes at once: one for a model, one per view for a network. Whoever sees all
             of them sees the difference that often.
     """
@@ -44,6 +45,7 @@ class Circumstances:
     changed: bool
     binds: Mapping[str, str] = field(default_factory=dict)
     noise: str = SYSTEM_NOISE
+    published: Budget | None = None
     together: int = 1
 
 
@@ -69,7 +71,7 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         release_epsilon = epsilon = evaluation.epsilon(sigma, delta)
     else:
         release_epsilon, epsilon = gaussian.epsilon_of(mu, delta), gaussian.epsilon_of(composed, delta)
-    known = {**_merged(facts, claim.facts), **_seen(claim, around, sigma, epsilon)}
+    known = {**_merged(facts, claim.facts), **_seen(claim, around, sigma, epsilon, composed)}
     assumptions = (
         *(RULES[name].check(known) for name in chosen.rules),
         *(constant(known, name, statement) for name, statement in chosen.constants_from(parameters).items()),
@@ -205,7 +207,7 @@ def _exponent(p: Parameters) -> float:
     return float(p.get("lr", 0)) * float(p.get("smoothness", 0)) * float(p.get("steps", 0))
 
 
-def _seen(claim: Claim, around: Circumstances, sigma: float, epsilon: float) -> dict[str, Fact]:
+def _seen(claim: Claim, around: Circumstances, sigma: float, epsilon: float, composed: float) -> dict[str, Fact]:
     """Facts that follow from what the planner saw."""
     budget = around.budget
     fact = lambda value, note: Fact(value, Origin.ENFORCED, note)  # noqa: E731
@@ -224,6 +226,11 @@ def _seen(claim: Claim, around: Circumstances, sigma: float, epsilon: float) -> 
             "within_capacity": fact(around.removed <= budget.capacity, f"{around.removed} of {budget.capacity}"),
             "within_budget": fact(epsilon <= promised * (1 + 1e-9), "composed epsilon against the published one"),
         }
+    elif around.published is not None and around.published.epsilon is not None:
+        together = gaussian.epsilon_of(composed, around.published.delta)
+        seen["within_budget"] = fact(
+            together <= around.published.epsilon * (1 + 1e-9), "composed epsilon against the published one"
+        )
     elif "epsilon" in claim.parameters:
         seen["within_budget"] = fact(
             epsilon <= claim.parameters["epsilon"] * (1 + 1e-9), "against the method's epsilon"

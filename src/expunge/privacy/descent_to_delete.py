@@ -47,6 +47,8 @@ def sensitivity(
     gradient_bound: float,
     strong_convexity: float,
     start_norm: float,
+    earlier: int = 0,
+    removed_before: int = 0,
 ) -> float:
     """Return g^K·a + (1 + g^K)·b in weights: K descent steps on the retained samples against retraining by T steps.
 
@@ -54,7 +56,11 @@ def sensitivity(
     1.6(e)); b = ρ^T(‖θ₀‖ + G/λ) how far T steps of retraining can be from the retained minimiser, whose norm is at most
     G/λ. The unlearned model starts at most a + b from that minimiser, shrinks this by g^K, and retraining is b from it.
 
-    Args: ``steps`` T and ``lr`` η of training, ``unlearn_steps`` K of size 2/(L+λ), ``gradient_bound`` G of the data
+    The j-th request starts from what the one before left, at most its own bound away from the model retrained then; by
+    induction b counts 2j−1 times instead of once before it shrinks, with ``forget`` the records removed in all and n the
+    smallest number trained on before this request.
+
+    Args: ``earlier`` = j−1, ``removed_before`` = records removed by earlier requests. ``steps`` T and ``lr`` η of training, ``unlearn_steps`` K of size 2/(L+λ), ``gradient_bound`` G of the data
     part, ``start_norm`` ‖θ₀‖ (weights).
     Raises: InputError if a constant is outside its domain, m >= n, or η > 2/(L+λ).
     Formal guarantee: ‖unlearned − retrained‖ <= value, both un-noised, same start; no exact minimisation is assumed.
@@ -78,9 +84,11 @@ def sensitivity(
     if forget == 0 and unlearn_steps == 0:
         return 0.0
     kept = max(0.0, 1 - lr * strong_convexity) ** steps
-    apart = 2 * forget * gradient_bound / (samples * strong_convexity) * (1 - kept)
+    count("earlier", earlier)
+    count("removed_before", removed_before, at_most=forget)
+    apart = 2 * forget * gradient_bound / ((samples - removed_before) * strong_convexity) * (1 - kept)
     unfinished = kept * (start_norm + gradient_bound / strong_convexity)
-    return g**unlearn_steps * apart + (1 + g**unlearn_steps) * unfinished
+    return g**unlearn_steps * (apart + (1 + 2 * earlier) * unfinished) + unfinished
 
 
 def published_sigma(

@@ -129,9 +129,13 @@ def _descent_to_delete(p: Parameters) -> Evaluation:
     apart = d.sensitivity(
         samples=p["rows"], forget=p["forget"], steps=p["steps"], lr=p["lr"], unlearn_steps=p["unlearn_steps"],
         smoothness=p["smoothness"], gradient_bound=p["gradient_bound"], strong_convexity=p["strong_convexity"],
-        start_norm=p["start_norm"],
+        start_norm=p["start_norm"], earlier=p.get("earlier", 0), removed_before=p.get("removed_before", 0),
     )  # fmt: skip
-    bound = Bound("contraction", apart, "distance to the minimiser on retained data shrinks by g each step (spec 4.5)")
+    bound = Bound(
+        "contraction",
+        apart,
+        "g^K (S + (2j−1) E) + E: each step shrinks the distance to the retained minimiser by g (spec 4.5)",
+    )
     return Evaluation((bound,), apart)
 
 

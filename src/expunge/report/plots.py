@@ -29,8 +29,7 @@ def accuracy(record: Record, outline: bool = False) -> Figure | None:
         return None
     return _beside(
         "accuracy", rows, "Accuracy (share of rows classified correctly)", _range(rows), None, outline,
-        "Accuracy of the released model (filled dot, bar: 95 % interval), of the model before (ring) and of the model "
-        "retrained without the forgotten rows (diamond, band: what two retrainings differ by).",
+        f"Accuracy of the released model (filled dot, bar: 95 % interval), of the model before (ring){_and_retrained(rows)}.",
     )  # fmt: skip
 
 
@@ -46,8 +45,8 @@ def membership(record: Record, outline: bool = False) -> Figure | None:
         return None
     return _beside(
         "membership", rows, "Area under the ROC curve (AUC)", _range(rows, 0.4, 0.6), 0.5, outline,
-        "How often an attack ranks a forgotten row above an unseen one, with the same marks. 0.5 (dashed) is guessing; "
-        "what matters is the distance to the retrained model, which need not score 0.5 either.",
+        "How often an attack ranks a forgotten row above an unseen one, for the released model (filled dot) and the one "
+        f"before (ring){_and_retrained(rows)}. 0.5 (dashed) is guessing; a retrained model need not score 0.5 either.",
     )  # fmt: skip
 
 
@@ -169,6 +168,16 @@ def change(run: Record, outline: bool = False) -> Figure | None:
     )  # fmt: skip
 
 
+def _and_retrained(rows: list[tuple[str, list[Record]]]) -> str:
+    if not _compared(rows):
+        return "; there is no retrained model to compare with"
+    return " and of the model retrained without the forgotten rows (diamond, band: what two retrainings differ by)"
+
+
+def _compared(rows: list[tuple[str, list[Record]]]) -> bool:
+    return any(item["ideal"] is not None for _, items in rows for item in items)
+
+
 def _used(certificate: Record) -> str:
     """The bound whose value the sensitivity is: the least that applies."""
     valid = [bound for bound in certificate["bounds"] if bound["valid"] and bound["value"] is not None]
@@ -216,7 +225,7 @@ def _beside(
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(axis)
-    _legend(axes, any(item["ideal"] is not None for _, items in groups for item in items))
+    _legend(axes, _compared(groups))
     return finished(figure, name, f"{axis}. {'; '.join(described)}.", caption, outline)
 
 

@@ -161,11 +161,11 @@ def told_apart(certificate: Record) -> list[str]:
     right = best_guess(epsilon, delta)
     earlier = len(certificate["parameters"].get("spent") or ())
     releases = f", counting all {earlier + 1} releases so far together" if earlier else ""
+    stated = say.equals("ε", say.number(say.ceiling(epsilon)))
     sentences = [
         "Any test of whether the released model has seen the forgotten records says yes at most "
-        f"{say.number(say.ceiling(factor), 'without limit')} times as often (e^ε with "
-        f"{say.equals('ε', say.number(say.ceiling(epsilon)))}{releases}) as on a model made the same way without them, plus a chance of "
-        f"{say.chance(delta)} (δ).",
+        f"{say.number(say.ceiling(factor), 'without limit')} times as often (e^ε with {stated}{releases}) as on a model made "
+        f"the same way without them, plus a chance of {say.chance(delta)} (δ).",
         f"Who starts from even odds guesses right at most {at_most(right)} of the time; blind guessing gives 50{say.PERCENT}.",
     ]
     if right > WEAK:

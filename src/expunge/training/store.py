@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from expunge.core.data import Ids
-from expunge.core.digest import digest_bytes
+from expunge.core.digest import digest_bytes, finite
 from expunge.core.errors import InputError, TamperedError
 from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
@@ -91,9 +92,10 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "format": FORMAT,
         "recipe": _recipe(trained.recipe),
         "seed": trained.seed,
-        "facts": {name: [fact.value, fact.origin.value, fact.note] for name, fact in trained.facts.items()},
+        # infinity has no form in JSON: None stands for it where a number belongs, and for nothing known in a fact
+        "facts": {name: [_finite(fact.value), fact.origin.value, fact.note] for name, fact in trained.facts.items()},
         "budget": asdict(trained.budget) if trained.budget else None,
-        "spent": [asdict(item) for item in trained.spent],
+        "spent": [{**asdict(item), "mu": _finite(item.mu)} for item in trained.spent],
         "removed": {unit: ids.tolist() for unit, ids in trained.removed.of.items()},
         "data": trained.data.digest if trained.data is not None else None,
         "files": digests,
@@ -104,10 +106,18 @@ def save_trained(folder: Path, trained: Trained) -> None:
             "length": trail.length,
             "data": trail.data,
             "rows": trail.rows,
-            "recovery_error": trail.recovery_error,
+            "recovery_error": _finite(trail.recovery_error),
         },
     }
-    write_atomic(folder / "trained.json", json.dumps(record, indent=1).encode(), private=True)
+    write_atomic(folder / "trained.json", json.dumps(record, indent=1, allow_nan=False).encode(), private=True)
+
+
+def _finite(value: Any) -> Any:
+    return finite(value) if isinstance(value, float) else value
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _recipe(recipe: Any) -> dict[str, Any] | None:
@@ -136,7 +146,7 @@ def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
         raise InputError(f"{folder} is not a stored model (expected format {FORMAT}); write one with save_trained.")
     try:
         return _loaded(folder, record, task, data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / 'trained.json'} is incomplete or has unknown fields: {error}.") from None
 
 
@@ -158,7 +168,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trai
     trail = recipe = None
     if (of := record["trail"]) is not None:
         iterates = {step: tensors(f"iterate-{step}") for step in of["steps"]}
-        trail = Trail(iterates, of["length"], of["data"], of["rows"], of["recovery_error"])
+        trail = Trail(iterates, of["length"], of["data"], of["rows"], _number(of["recovery_error"]))
     if (settings := record["recipe"]) is not None:
         if settings["start"] and trail is None:
             settings = None  # its start went with the trail: it can no longer be repeated
@@ -177,7 +187,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trai
         facts=facts,
         budget=Budget(**record["budget"]) if record["budget"] else None,
         removed=removed,
-        spent=tuple(Spent(**item) for item in record["spent"]),
+        spent=tuple(Spent(**{**item, "mu": _number(item["mu"])}) for item in record["spent"]),
         seed=record["seed"],
         state=tensors("state") if "state" in record["files"] else None,
     )

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import copy
+import math
+import re
+
+import pytest
+
+from expunge.core.certificate import UNCHANGED, Verdict
+from expunge.report import words
+from expunge.report.vocabulary import label
+
+from . import worlds
+
+
+def said(record: dict) -> str:
+    return " ".join(p.text for section in words.half_page(record) for p in section.paragraphs)
+
+
+@pytest.mark.parametrize("verdict", worlds.VERDICTS)
+def test_no_sentence_claims_more_than_the_verdict(record, verdict):
+    text = said(worlds.with_verdict(record, verdict))
+    uses = re.findall(r"[Cc]ertified( under declared constants)?", text)
+    if verdict == Verdict.CERTIFIED:
+        assert uses and "Nothing is proven" not in text
+    elif verdict == Verdict.UNDER_DECLARED:
+        assert uses and all(uses), "certified only ever together with its condition"
+    else:
+        assert not uses and "Nothing is proven" in text
+        assert "guesses right" not in text, "a bound that does not hold must not be explained as if it did"
+
+
+@pytest.mark.parametrize("verdict", worlds.VERDICTS)
+def test_the_five_questions_are_answered_for_every_verdict(record, verdict):
+    sections = words.half_page(worlds.with_verdict(record, verdict))
+    assert [section.heading for section in sections] == [
+        "What was asked", "What was done", "What is proven", "What is measured", "What is not known",
+    ]  # fmt: skip
+    assert all(section.paragraphs and all(p.text for p in section.paragraphs) for section in sections)
+    assert sum(len(p.text.split()) for section in sections for p in section.paragraphs) < 400
+
+
+def test_epsilon_and_delta_are_explained(record):
+    certificate = {**record["runs"][0]["certificate"], "epsilon": 1.0, "delta": 1e-5}
+    text = " ".join(words.told_apart(certificate))
+    assert "2.72 times" in text and "1 in 100,000" in text and "73.2\N{NO-BREAK SPACE}%" in text
+    assert "weak" not in text
+    assert "weak bound" in " ".join(words.told_apart({**certificate, "epsilon": 9.0}))
+    assert "without limit" in " ".join(words.told_apart({**certificate, "epsilon": 5e11}))
+
+
+def test_best_guess_is_the_bound_that_epsilon_and_delta_imply():
+    assert words.best_guess(0.0, 0.0) == 0.5
+    assert words.best_guess(1.0, 0.0) == pytest.approx(math.e / (1 + math.e))
+    assert words.best_guess(0.0, 0.2) == pytest.approx(0.6)
+    assert words.best_guess(5e11, 0.5) == 1.0
+
+
+def test_bounds_do_not_shrink_in_print():
+    assert words.at_most(0.7311) == "73.2\N{NO-BREAK SPACE}%"
+    assert words.at_most(0.99999) == "above 99.9\N{NO-BREAK SPACE}%"
+
+
+def test_earlier_releases_are_counted(record):
+    certificate = copy.deepcopy(record["runs"][0]["certificate"])
+    certificate["parameters"]["spent"] = [0.1, None]
+    assert "all 3 releases" in " ".join(words.told_apart(certificate))
+
+
+def test_retraining_is_exact(record):
+    certificate = {**record["runs"][0]["certificate"], "epsilon": 0.0, "mu": 0.0, "composed_mu": 0.0, "delta": 0.5}
+    text = " ".join(words.told_apart(certificate))
+    assert "reference procedure itself" in text and "0.5" not in text
+
+
+def test_declared_constants_are_named_as_the_condition(record):
+    text = said(worlds.with_verdict(record, Verdict.UNDER_DECLARED))
+    assert "only if the following is true" in text and "L-smooth" in text
+    assert "Whether these assumptions hold: smoothness" in text
+
+
+def test_a_violated_assumption_is_named(record):
+    assert "Violated: every row's loss is L-smooth" in said(worlds.with_verdict(record, Verdict.VOID))
+
+
+def test_without_reference_nothing_is_decided(certified):
+    record = worlds.record_of(certified, reference=None)
+    text = said(record)
+    assert "undecidable" in text and "retrained 9" not in text and "tells it from a retrained" not in text
+
+
+def test_a_refuted_certificate_contradicts(record):
+    record = copy.deepcopy(record)
+    evidence = record["runs"][0]["evidence"]
+    evidence["verdict"] = "refuted"
+    evidence["checks"][0]["passed"] = False
+    assert "Refuted by replay" in said(record) and "contradicts what is said to be proven" in said(record)
+    assert "contradicts" not in said(worlds.with_verdict(record, Verdict.HEURISTIC))
+
+
+def test_lost_usefulness_is_said(record):
+    record = copy.deepcopy(record)
+    evidence = record["runs"][0]["evidence"]
+    item = next(m for m in evidence["measurements"] if m["name"] == "accuracy/test")
+    item |= {"value": 0.3, "interval": [0.25, 0.35], "agrees": False}
+    evidence["verdict"] = "differs from retraining"
+    assert "less useful" in said(record) and "differs from retraining in 1 of 4" in said(record)
+
+
+def test_measurements_without_power_are_called_so(record):
+    blind = copy.deepcopy(record)
+    assert words.sees_the_original(record["runs"][0]["evidence"]) is True
+    for item in blind["runs"][0]["evidence"]["measurements"]:
+        item["original"] = item["ideal"]
+    assert words.sees_the_original(blind["runs"][0]["evidence"]) is False
+    assert "too little power" in said(blind) and "too little power" not in said(record)
+
+
+def test_a_control_forgets_nothing_and_says_so(record):
+    text = said(worlds.with_verdict(record, UNCHANGED))
+    assert "nothing was forgotten" in text and "made a new model" not in text
+
+
+def test_a_network_is_worth_its_weakest_view(record):
+    run = copy.deepcopy(record["runs"][0])
+    worse = worlds.with_verdict(record, Verdict.VOID)["runs"][0]["certificate"]
+    run["other_views"] = [{"view": "peer 1", "model": run["model"], "certificate": worse}]
+    run["verdict"] = "void"
+    assert words.weakest_certificate(run) is worse
+    assert "the theorem does not apply" in " ".join(words.proven(run))
+    run["other_views"][0]["certificate"] = None
+    assert words.weakest_certificate(run) is None
+
+
+def test_runs_are_told_apart_by_name(record):
+    record = copy.deepcopy(record)
+    record["runs"].append({**record["runs"][0], "name": "second"})
+    leads = [p.lead for section in words.half_page(record) for p in section.paragraphs]
+    assert "Toy head" in leads and "Second" in leads
+
+
+def test_authored_material_is_not_called_training_rows(record):
+    record = copy.deepcopy(record)
+    record["data"] |= {"member": False, "rows": None, "retained": None, "digest": None}
+    assert "names no training rows" in said(record)
+
+
+def test_an_unknown_verdict_proves_nothing(record):
+    record = worlds.with_verdict(record, Verdict.VOID)
+    record["runs"][0]["verdict"] = "super-certain"
+    assert "Nothing is proven" in " ".join(words.proven(record["runs"][0]))
+
+
+def test_measurements_have_names_for_people():
+    assert label("accuracy/forget") == "Accuracy on forgotten rows"
+    assert label("membership/lira@peer 3") == "Membership attack by likelihood ratio (peer 3)"
+    assert label("distance to retrained") == "Distance to retrained"
