@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from expunge import planning
 from expunge.core.data import Ids
 from expunge.core.errors import RefusedError
-from expunge.core.request import Request, Target
+from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
 from expunge.core.trained import Budget, Fact, Origin, Trained
 from expunge.data.rows import Rows
@@ -51,6 +51,15 @@ def few_digits(n: int = 120) -> tuple[Rows, Rows]:
 
     train, test = digits()
     return train.only(Ids.rows(range(n))), test.only(Ids.rows(range(60)))
+
+
+class Partition(Rows):
+    """Rows by owner: a client can go with all that its column ``owner`` says it owns."""
+
+    def select(self, target: Target) -> Ids:
+        if target.kind == Kind.CLIENT:
+            return Ids.rows(self.ids[self.columns["owner"] == target.where["owner"]])
+        return super().select(target)
 
 
 # --- a model that is one vector: oracles whose retrained answer is known exactly ----------------------------------------

@@ -36,6 +36,7 @@ def run_demo(out: Path, *, watch: Watch = silent) -> dict[str, Any]:
     Raises:
         InputError: if ``out`` holds something else than this demo's evidence.
     """
+    torch.set_num_threads(1)  # tensors this small lose more to threads that wait for each other than they gain
     train_rows, test_rows = digits()
     settings = MeasureSettings(references=16, twins=4, trials=400)
     head = Classification(functools.partial(SoftmaxHead, 64, 10), dtype=torch.float64)

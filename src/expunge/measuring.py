@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from expunge.auditing import one_run_audit
 from expunge.core.certificate import Assumption, Certificate, Status
 from expunge.core.data import Ids
 from expunge.core.digest import finite
@@ -44,6 +45,7 @@ class MeasureSettings:
             eight on either side, UNKNOWN as an optimum.
         twins: further retrainings from other seeds, for what two retrainings differ by.
         trials: releases per world of the two-world test.
+        audit: whether to train and unlearn once more for the one-run audit.
         seed: of shadow models, pools and twins; never of certified noise.
     """
 
@@ -51,6 +53,7 @@ class MeasureSettings:
     references: int = 16
     twins: int = 4
     trials: int = 400
+    audit: bool = True
     seed: int = 0
 
 
@@ -121,6 +124,8 @@ def measure(
             )  # fmt: skip
     checks, secrets = _checks(outcome, again, names, sigma, settings, watch)
     private |= secrets
+    if settings.audit and again is not None and (audit := one_run_audit(outcome, seed=settings.seed)) is not None:
+        checks.append(audit)
     cost = {
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {
@@ -355,8 +360,8 @@ def _settle(release: Any, checks: list[Check], *, first: bool) -> Any:
 
 
 def _module_change(task: Any, outcome: Outcome) -> dict[str, float]:
-    """Relative change of each module, un-noised where the un-noised weights are at hand."""
-    before, after = outcome.before.secret, outcome.after.secret
+    """Relative change of each module between what was released before and now: un-noised weights would tell too much."""
+    before, after = outcome.before.artifact.tensors, outcome.releases[0].artifact.tensors
     if before.keys() != after.keys():
         return {}
     return change_per_module(task.build(), before, after)

@@ -20,14 +20,15 @@ def kill(folder, count: int, *options: str) -> list[dict]:
 
 
 def test_a_killed_run_is_finished_by_the_same_command(tmp_path):
-    trials = kill(tmp_path, 5, "--fork")
-    assert len(trials) == 5
-    assert any(trial["killed"] and trial["stages"] for trial in trials), "no kill hit the run"
+    trials = kill(tmp_path, 6, "--fork")
+    assert len(trials) == 6
+    assert all(trial["killed"] for trial in trials)
+    assert any(trial["stages"] for trial in trials), "no kill hit the part that writes"
 
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path):
     trials = kill(tmp_path, 20)
     assert len(trials) == 20
-    assert sum(trial["killed"] for trial in trials) >= 15
+    assert all(trial["killed"] for trial in trials)
     assert any("release" in trial["stages"] for trial in trials)

@@ -8,9 +8,9 @@ from cases import CASES, method, samples
 from expunge import planning
 from expunge.core.data import Ids
 from expunge.core.errors import RefusedError
-from expunge.evidence.utility import utility
 from expunge.measuring import MeasureSettings, measure
 from expunge.privacy.gaussian import epsilon_of
+from expunge.training.flat import distance as distance_of
 
 QUICK = MeasureSettings(references=0, twins=1, trials=40)
 
@@ -31,12 +31,11 @@ def test_a_second_request_composes_and_is_measured_against_retraining_without_bo
     assert certificate.verdict == "certified" and certificate.epsilon <= case.budget.epsilon
     assert second.after.removed["row"].tolist() == [3, 4, 5] and len(second.after.spent) == 2
     everything = case.recipe.fit(case.task, case.data.without(Ids.rows([3, 4, 5])), seed=seed)
-    distance = evidence["distance to retrained"]
-    assert distance.reference == "retrained" and evidence.private["distance"] <= certificate.sensitivity
+    assert evidence.reference == "retrained" and evidence.private["distance"] <= certificate.sensitivity
     if rewind == 1.0:
         assert evidence.private["distance"] == 0  # K = T forgets both requests exactly
-    there = utility(case.task, everything.artifact.tensors, {"x": second.deletion.after})["x"]
-    assert evidence["loss/retain"].ideal is not None and there.rows == 57
+    assert evidence.private["distance"] == distance_of(second.after.state, everything.artifact.tensors)
+    assert evidence["loss/retain"].ideal is not None and evidence["loss/retain"].n == 57
 
 
 def test_an_id_that_went_already_matches_nothing_and_a_third_request_meets_the_capacity():

@@ -7,21 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cases import FIXED, PointTask, attraction
+from cases import FIXED, Partition, PointTask, attraction
 from expunge import planning
-from expunge.core.data import Ids
 from expunge.core.method import Capabilities, Estimate, Unlearned
 from expunge.core.request import Request, Target
 from expunge.core.trained import Artifact, Trained
-from expunge.data.rows import Rows
 from expunge.measuring import measure
-
-
-class Partition(Rows):
-    def select(self, target):
-        if target.kind == "client":
-            return Ids.rows(self.ids[self.columns["owner"] == target.where["owner"]])
-        return super().select(target)
 
 
 class Gossip:

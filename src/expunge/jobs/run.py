@@ -45,9 +45,7 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
     def make(seen: Watch) -> Trained:
         return stored if stored is not None else train(task, data, recipe, seed=job.seed, watch=seen)
 
-    measuring = MeasureSettings(
-        job.evidence.reference, job.evidence.references, job.evidence.twins, job.evidence.trials, job.seed
-    )
+    measuring = MeasureSettings(**job.evidence.model_dump(exclude={"pdf"}), seed=job.seed)
     name = job.model.rpartition(":")[2]
     case = Case(name, make, budget, method, measuring, job.seed)
     setting = Setting(

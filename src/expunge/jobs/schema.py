@@ -129,6 +129,7 @@ class EvidenceSettings(_Strict):
     references: int = Field(16, ge=0)
     twins: int = Field(4, ge=0)
     trials: int = Field(400, ge=0)
+    audit: bool = True
     pdf: bool = True
 
 

@@ -76,6 +76,7 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         *(RULES[name].check(known) for name in chosen.rules),
         *(constant(known, name, statement) for name, statement in chosen.constants_from(parameters).items()),
         *_about_convexity(evaluation, known, chosen),
+        *_about_publication(chosen),
         *_about_noise(around.budget, epsilon, chosen),
     )
     return Certificate(
@@ -162,7 +163,8 @@ def recheck(record: Mapping[str, Any]) -> list[str]:
     if verdict.value != record["verdict"]:
         problems.append(f"the verdict says {record['verdict']}, its assumptions amount to {verdict.value}")
     named = {a.name for a in assumptions}
-    if absent := [rule for rule in (*chosen.rules, *chosen.constants_from(parameters)) if rule not in named]:
+    needed = (*chosen.rules, *chosen.constants_from(parameters), *["published_argument"] * bool(chosen.claimed))
+    if absent := [name for name in needed if name not in named]:
         problems.append(f"assumptions of the theorem are missing: {', '.join(absent)}")
     evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
     if evaluation and (record["sensitivity"] is not None or evaluation.epsilon):
@@ -170,12 +172,22 @@ def recheck(record: Mapping[str, Any]) -> list[str]:
         together = parameters.get("together", 1)
         composed = compose_gaussian([*parameters["spent"], *[mu] * together])
         if evaluation.epsilon and not parameters["spent"] and together == 1:
-            epsilon = evaluation.epsilon(record["sigma"], record["delta"])
+            alone = epsilon = evaluation.epsilon(record["sigma"], record["delta"])
         else:
-            epsilon = gaussian.epsilon_of(composed, record["delta"])
-        for name, again in (("sensitivity", evaluation.sensitivity), ("mu", mu), ("epsilon", epsilon)):
+            alone, epsilon = (gaussian.epsilon_of(level, record["delta"]) for level in (mu, composed))
+        numbers = {
+            "sensitivity": evaluation.sensitivity, "mu": mu, "composed_mu": composed, "epsilon": epsilon,
+            "release_epsilon": alone,
+        }  # fmt: skip
+        for name, again in numbers.items():
             if not _same(record[name], again):
                 problems.append(f"{name} is written as {record[name]}, computed again as {again}")
+        written = {bound["name"]: bound["value"] for bound in record["bounds"]}
+        for bound in evaluation.bounds:
+            if bound.name not in written or not _same(written[bound.name], bound.value):
+                problems.append(
+                    f"bound {bound.name} is written as {written.get(bound.name)}, computed again as {bound.value}"
+                )
     elif verdict is not Verdict.VOID:
         problems.append("a certificate without a finite bound cannot be worth more than void")
     return problems
@@ -263,6 +275,13 @@ def _about_noise(budget: Budget | None, epsilon: float, chosen: Theorem) -> tupl
         )
     )  # fmt: skip
     return tuple(items)
+
+
+def _about_publication(chosen: Theorem) -> tuple[Assumption, ...]:
+    """What a theorem that was taken as published presumes: at best ``as-claimed``."""
+    if not chosen.claimed:
+        return ()
+    return (Assumption("published_argument", chosen.claimed, Origin.CLAIMED, Status.UNCHECKED),)
 
 
 def _about_convexity(evaluation: Evaluation | None, known: Facts, chosen: Theorem) -> tuple[Assumption, ...]:

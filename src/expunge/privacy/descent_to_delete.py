@@ -60,8 +60,8 @@ def sensitivity(
     induction b counts 2j−1 times instead of once before it shrinks, with ``forget`` the records removed in all and n the
     smallest number trained on before this request.
 
-    Args: ``earlier`` = j−1, ``removed_before`` = records removed by earlier requests. ``steps`` T and ``lr`` η of training, ``unlearn_steps`` K of size 2/(L+λ), ``gradient_bound`` G of the data
-    part, ``start_norm`` ‖θ₀‖ (weights).
+    Args: ``steps`` T and ``lr`` η of training, ``unlearn_steps`` K of size 2/(L+λ), ``gradient_bound`` G of the data
+    part, ``start_norm`` ‖θ₀‖ (weights), ``earlier`` = j−1 requests, which removed ``removed_before`` records.
     Raises: InputError if a constant is outside its domain, m >= n, or η > 2/(L+λ).
     Formal guarantee: ‖unlearned − retrained‖ <= value, both un-noised, same start; no exact minimisation is assumed.
     Source: own derivation, contraction argument of Neel et al. 2021; R2D spec 4.5 and 1.6(e).

@@ -62,6 +62,7 @@ class Theorem:
         evaluate: numbers from parameters.
         recorded: parameters that belong to training: its record decides them, not what a method says.
         alternatives: constant → another one that stands in where only that is known, and what it means.
+        claimed: what the published argument presumes and nobody here can check; empty where it was re-derived.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Theorem:
     adjacency: str = "the forgotten records are present in training, or were never there (removal)"
     recorded: tuple[str, ...] = ()
     alternatives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    claimed: str = ""
 
     def constants_from(self, known: Mapping[str, Any]) -> dict[str, str]:
         """The constants it is evaluated with, given what is known: a stand-in only where the constant itself is missing."""
@@ -258,6 +260,7 @@ THEOREMS: Mapping[str, Theorem] = {
             _langevin,
             "the forgotten records are replaced by records without gradient; n is unchanged",
             recorded=("rows", "lr", "clip"),
+            claimed="training had reached its stationary law, as the published bound presumes",
         ),
         Theorem(
             "retrain",

@@ -53,7 +53,7 @@ __all__ = [
     "worth_stacking",
 ]
 
-ROWS_TIMES_WEIGHTS = 1_000_000  # of one reference's step on a CPU: stacking is faster below, level or slower above
+ROWS_TIMES_WEIGHTS = 650_000  # of one reference's step on a CPU: stacking is faster below, level or slower above
 
 
 def worth_stacking(task: Any, rows: Any, settings: ReferenceSettings) -> bool:
