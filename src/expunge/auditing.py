@@ -25,13 +25,16 @@ def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> 
     stays within what was promised. Costs one training and one unlearning; the models are thrown away.
 
     Returns:
-        The check, or ``None`` where there is no finite certificate under a published budget to refute.
+        The check, or ``None`` where there is no finite certificate under a published budget to refute, or the method is
+        not in the registry and so cannot be run again from its record.
 
     Formal guarantee: a true certificate is refuted with probability at most 5 % (Steinke et al. 2023, R2D spec 6.4(3)).
     """
     before, certificate, rows = outcome.before, outcome.certificate, outcome.deletion.before
     budget, recipe = before.budget, before.recipe
     if certificate is None or budget is None or recipe is None or before.spent or not np.isfinite(certificate.epsilon):
+        return None
+    if not {outcome.method["name"], budget.method["name"]} <= registry.targets().keys():
         return None
     generator = np.random.default_rng(seed)
     canaries = np.sort(generator.choice(rows.ids, min(budget.capacity, len(rows) - 1), replace=False))
@@ -41,7 +44,8 @@ def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> 
     method = registry.make(outcome.method["name"], outcome.method["settings"])
     trained = recipe.fit(before.task, rows.without(Ids.rows(canaries[~inserted])), seed=before.seed, watch=watch)
     fresh = replace(budget, sigma=budget.sigma if budget.by_hand else None, by_hand=False, method={})
-    published = planning.publish(trained, fresh, method=method)
+    fixed_by = registry.make(budget.method["name"], budget.method["settings"])
+    published = planning.publish(trained, fresh, method=fixed_by)
     request = Request("audit", (Target("samples", {"ids": canaries[inserted].tolist()}),))
     released = planning.plan(published, request, method, watch=watch).run().releases[0].artifact.tensors
     looked_at = rows.only(Ids.rows(canaries))

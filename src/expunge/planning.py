@@ -105,7 +105,9 @@ def fix_budget(trained: Trained, budget: Budget, method: Any = None) -> Budget:
         raise InputError(
             f"{method.name} derives no noise from a budget; publish with r2d, descent_to_delete or newton."
         )
-    return replace(budget, sigma=float(method.calibrate(trained, budget)), method=settings_of(method))
+    # r releases of at most mu each compose to sqrt(r) mu, so sqrt(r) times the noise of one keeps the promise for all
+    sigma = float(method.calibrate(trained, budget)) * budget.releases**0.5
+    return replace(budget, sigma=sigma, method=settings_of(method))
 
 
 def plan(

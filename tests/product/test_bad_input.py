@@ -271,6 +271,16 @@ def test_screening_holds_a_broad_request_back(refused, cli, job):
     assert "overruled" in row["reason"]
 
 
+def test_a_request_that_is_held_back_is_on_record_where_the_job_names_a_ledger(cli, job, tmp_path):
+    broad = {"subject": "a", "targets": [{"kind": "class", "where": {"label": label}} for label in (0, 1, 2)]}
+    settings = {"request": broad, "publish": None, "method": ADOPTED, "ledger": "book.sqlite"}
+    for _ in range(2):  # asked again, it is still one entry
+        assert cli("run", job(**settings), "--out", "evidence").code == 2
+    (row,) = cli("requests", "list", "--ledger", "book.sqlite", "--json").json
+    assert (row["status"], row["by"]) == ("quarantined", "screening")
+    assert not (tmp_path / "evidence").exists() and not (tmp_path / "evidence.private").exists()
+
+
 def test_a_refusal_on_record_is_not_overruled_by_running(refused, cli, job, tmp_path):
     from expunge.requests_book import RequestBook
 

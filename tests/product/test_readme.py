@@ -33,7 +33,7 @@ def test_the_two_commands_exist():
 
 
 @pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"], ids=lambda page: page.name
+    "page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda page: page.name
 )
 def test_links_and_files_named_exist(page: Path):
     text = page.read_text(encoding="utf-8")

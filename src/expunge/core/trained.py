@@ -107,6 +107,8 @@ class Budget:
         sigma: noise standard deviation of every released weight; ``publish`` fixes it before requests come.
         by_hand: whether somebody picked ``sigma`` instead of deriving it from a bound.
         method: name and settings of the method that ``sigma`` was computed for.
+        releases: over how many releases ``epsilon`` must last, each at full capacity in the worst case; the noise grows
+            with its square root. 1: one request uses the promise up.
         unnoised: the explicit wish to publish with ``sigma=0``; every certificate is then void.
     """
 
@@ -117,8 +119,11 @@ class Budget:
     by_hand: bool = False
     method: Mapping[str, Any] = field(default_factory=dict)
     unnoised: bool = False
+    releases: int = 1
 
     def __post_init__(self):
+        if self.releases < 1:
+            raise InputError(f"Expected at least one release; got {self.releases}.")
         if self.epsilon is not None and not self.epsilon > 0:
             raise InputError(f"Expected epsilon > 0; got {self.epsilon}. Smaller is stronger; 1 is a common choice.")
         if not 0 < self.delta < 1:

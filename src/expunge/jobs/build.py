@@ -108,7 +108,11 @@ def recipe_of(training: Any, task: Classification) -> Any:
     if isinstance(training, schema.StochasticTraining):
         return Stochastic(**training.model_dump(exclude={"kind"}))
     if isinstance(training, schema.UserTraining):
-        return UserFit(resolve(training.function), training.function)
+        return UserFit(
+            resolve(training.function),
+            training.function,
+            {str(name): value for name, value in training.declares.items()},
+        )
     return None
 
 

@@ -100,7 +100,10 @@ def carry_out(
         return _again(identity, evidence, out, private)
     _must_be_free(out, private, identity, status)
     deletion = Deletion.of(setting.data, request, setting.probes)
-    decision = _decision(screen(request, deletion), status, setting.approved_by)
+    screening = screen(request, deletion)
+    if screening.flags and ledger is not None and not setting.approved_by:
+        _quarantine(request, screening, key, ledger_path)
+    decision = _decision(screening, status, setting.approved_by)
     made = [_made(case, request, setting, key, watch) for case in cases]
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -227,6 +230,16 @@ def _decision(screening: Screening, status: str | None, approved_by: str | None)
             f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
         )
     return {"decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
+
+
+def _quarantine(request: Request, screening: Screening, key: bytes, path: Path) -> None:
+    """Put a request that screening holds back on record, where the job names a ledger, so that a person finds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Ledger(path, create=True) as ledger:
+        book = RequestBook(ledger)
+        book.file_request(request.record(key))
+        if book.status_of(request.id(key)) == "received":
+            book.decide(request.id(key), screening.decision)
 
 
 def _same_training(journal: Journal, trained: Trained) -> None:

@@ -75,10 +75,11 @@ class StochasticTraining(_Strict):
 
 
 class UserTraining(_Strict):
-    """The user's own ``fit(data, seed) → module``."""
+    """The user's own ``fit(data, seed) → module``, and what the user vouches for about it."""
 
     kind: Literal["user"]
     function: str
+    declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = {}
 
 
 class StoredTraining(_Strict):
@@ -102,6 +103,7 @@ class BudgetSettings(_Strict):
     delta: float = 1e-5
     capacity: int
     sigma: float | None = None
+    releases: int = 1
 
 
 class TargetSettings(_Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -79,20 +80,23 @@ def descend_in_stages(
     stages = max(1, min(steps, math.ceil(rows_of(batch) * weights * steps / WORK_PER_STAGE)))
     tensors, done = dict(start), 0
     for i in range(stages):
-        count = steps * (i + 1) // stages - done
-        before = done
-
-        def watch(stage: str, now: int, total: int, before: int = before) -> None:
-            context.watch(stage, before + now, steps)
-
-        def part(tensors: Mapping[str, Tensor] = tensors, count: int = count, watch: Any = watch) -> dict[str, Tensor]:
-            return descend(context.task, model, tensors, batch, step, count, watch=watch, stage="unlearn")[0]
-
-        name = "descended" if i == stages - 1 else f"descended-{done + count}"
-        tensors = stage_once(context.journal, name, part)
-        tensors = {key: tensor.to(start[key].device) for key, tensor in tensors.items()}
-        done += count
+        until = steps * (i + 1) // stages
+        name = "descended" if i == stages - 1 else f"descended-{until}"
+        part = functools.partial(_part, context, model, tensors, batch, step, done, until, steps)
+        tensors = {key: tensor.to(start[key].device) for key, tensor in stage_once(context.journal, name, part).items()}
+        done = until
     return tensors
+
+
+def _part(
+    context: Context, model: Any, start: Mapping[str, Tensor], batch: Batch, step: Step, done: int, until: int, steps: int
+) -> dict[str, Tensor]:  # fmt: skip
+    """Steps ``done`` to ``until`` of ``steps``."""
+
+    def watch(stage: str, now: int, total: int) -> None:
+        context.watch(stage, done + now, steps)
+
+    return descend(context.task, model, start, batch, step, until - done, watch=watch, stage="unlearn")[0]
 
 
 def noisy_release(

@@ -244,17 +244,36 @@ def run_epochs(
     return rows * epochs
 
 
+# What a user can vouch for about training code of their own: the start owes nothing to the rows, no setting was chosen by
+# looking at rows that may go, no random augmentation, no buffer that follows the data.
+USER_FACTS = ("start", "selection", "augmentation", "buffers_moved")
+
+
+def without_buffers(model: nn.Module) -> dict[str, Fact]:
+    """A module that has nothing but trainable weights cannot move anything else; otherwise it is the user's word."""
+    if set(dict(model.state_dict())) - set(trainable(model)):
+        return {}
+    return {"buffers_moved": enforced(False, "the module has none")}
+
+
 @dataclass(frozen=True)
 class UserFit:
-    """The user's own training: ``fit(data, seed) → module``. Retraining is possible; nothing else is known.
+    """The user's own training: ``fit(data, seed) → module``. Retraining is possible; the rest is what the user declares.
 
     Attributes:
         function: the callable.
         name: what identifies it in records (module and name of the callable by default).
+        declares: facts that the user vouches for, among :data:`USER_FACTS`; certificates that rest on them say so, and
+            a fact that nobody gives counts as violated wherever a theorem needs it.
     """
 
     function: Callable[[Any, int], nn.Module]
     name: str = ""
+    declares: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if unknown := sorted(self.declares.keys() - set(USER_FACTS)):
+            raise InputError(f"Expected declarations among {', '.join(USER_FACTS)}; got {', '.join(unknown)}.")
 
     def describe(self) -> dict[str, Any]:
         """The callable's name."""
@@ -270,5 +289,6 @@ class UserFit:
             raise InputError(f"Expected the training function to return a torch module; it returned {type(model)}.")
         tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         task.build(tensors)  # refuses another architecture before anything is lost
-        facts = {"rows": enforced(len(data)), **prepared(data), **inspect(model)}
+        vouched = {name: declared(value) for name, value in self.declares.items()}
+        facts = {"rows": enforced(len(data)), **prepared(data), **vouched, **inspect(model), **without_buffers(model)}
         return Trained(task, Artifact(tensors), data, self, None, facts, seed=seed)
