@@ -136,7 +136,7 @@ def _descent_to_delete(p: Parameters) -> Evaluation:
     bound = Bound(
         "contraction",
         apart,
-        "g^K (S + (2j−1) E) + E: each step shrinks the distance to the retained minimiser by g (spec 4.5)",
+        "g^K (S + (2j−1) E) + E: each step shrinks the distance to the retained minimiser by g",
     )
     return Evaluation((bound,), apart)
 
@@ -155,7 +155,7 @@ def _newton(p: Parameters) -> Evaluation:
     )  # fmt: skip
     slack = p["residual"] / p["strong_convexity"]
     bounds = (
-        Bound("sekhari", published + 2 * slack, "2 M m² L² / (lambda³ n²), plus solver residuals (spec 4.4)"),
+        Bound("sekhari", published + 2 * slack, "2 M m² L² / (lambda³ n²), plus solver residuals"),
         Bound("newton", own + slack, "M / (2 lambda) times the squared distance to the new minimiser, with residuals"),
     )
     return Evaluation(bounds, min(bound.value for bound in bounds))
@@ -165,7 +165,7 @@ def _noisy_fine_tuning(p: Parameters) -> Evaluation:
     from expunge.privacy import noisy_fine_tuning as f
 
     shift = f.shift(clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"], steps=p["steps"])
-    bound = Bound("shift", shift, "2 C0 rho^T + 2 eta C1 (1 - rho^T) / (1 - rho) (spec 4.7)")
+    bound = Bound("shift", shift, "2 C0 rho^T + 2 eta C1 (1 - rho^T) / (1 - rho)")
     return Evaluation(
         (bound,), shift, lambda sigma: f.accumulated_noise(sigma=sigma, lr=p["lr"], l2=p["l2"], steps=p["steps"])
     )
@@ -194,7 +194,7 @@ THEOREMS: Mapping[str, Theorem] = {
     for theorem in (
         Theorem(
             "rewind-to-delete",
-            "R2D Theorem 3.1 (arXiv 2409.09778) with the bounds of spec 1.6",
+            "R2D Theorem 3.1 (arXiv 2409.09778), with tighter bounds under the same assumptions",
             _RETRAIN_INDISTINGUISHABLE,
             "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
             (*_TRAINING, *_RELEASE, *_NOISE, *_PUBLISHED),
@@ -241,7 +241,7 @@ THEOREMS: Mapping[str, Theorem] = {
         ),
         Theorem(
             "noisy-fine-tuning",
-            "Koloskova et al. 2025 (arXiv 2506.06985), accounting by shifted divergence (spec 4.7)",
+            "Koloskova et al. 2025 (arXiv 2506.06985), accounting by shifted divergence",
             _UNLEARN_INDISTINGUISHABLE,
             "the same clipped noisy fine-tuning on the retained rows, started from any other model",
             ("dropout", "batch_norm", "augmentation", "preprocessing", *_RELEASE, *_NOISE, "within_budget"),
@@ -251,7 +251,7 @@ THEOREMS: Mapping[str, Theorem] = {
         ),
         Theorem(
             "langevin",
-            "Chien et al. 2024 (arXiv 2401.10371), published Rényi bound (spec 4.6); taken as published",
+            "Chien et al. 2024 (arXiv 2401.10371), published Rényi bound, taken as published",
             "Rényi divergence to the law of noisy training on the data with the forgotten records replaced",
             "noisy projected gradient descent, run to stationarity, with the forgotten records replaced by empty ones",
             ("augmentation", "dropout", "batch_norm", "start", "preprocessing", "noisy_training", *_RELEASE, *_NOISE),
