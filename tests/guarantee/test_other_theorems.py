@@ -50,7 +50,7 @@ def test_check_03_oracle_5_recovery_errors_grow_as_the_spec_measured(walked):
         found = recover(task, task.build(), trained.secret, batch, step, back)
         error = distance(found.tensors, trained.trail.at(200 - back))
         assert error <= 30 * spec  # the same order of magnitude on another draw of data and start
-        assert error <= recovery_error(found.residual, step.lr, SMOOTHNESS, back)
+        assert error <= recovery_error(found.residual, step.lr, SMOOTHNESS, back) + 1e-14  # rounding of one step
         assert found.gradient_passes <= 20 * back
 
 

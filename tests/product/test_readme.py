@@ -39,6 +39,8 @@ def test_links_and_files_named_exist(page: Path):
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     named = re.findall(r"`((?:training|privacy|methods|metrics)/\w+\.py)", text)
-    missing = [link for link in links if not (page.parent / link).exists()]
+    named_jobs = re.findall(r"examples/jobs/\w+\.yaml", text)
+    missing = [job for job in named_jobs if not (ROOT / job).exists()]
+    missing += [link for link in links if not (page.parent / link).exists()]
     missing += [name for name in named if not (ROOT / "src" / "expunge" / name).exists()]
     assert not missing

@@ -63,7 +63,7 @@ def replay_check(released: Tensors, replayed: Tensors, sigma: float, names: tupl
 
 
 def steps_check(state: Tensors, replayed: Tensors, names: tuple[str, ...]) -> Check:
-    """Whether the un-noised weights that the method kept are those that the certified steps lead to.
+    """Whether the un-noised weights that the method kept are those that the stated steps lead to.
 
     No noise hides anything here: one forgotten row left in, one step too few, and the check fails.
 
@@ -76,7 +76,7 @@ def steps_check(state: Tensors, replayed: Tensors, names: tuple[str, ...]) -> Ch
         same,
         "The un-noised weights "
         + ("are those" if same else "are not those")
-        + " that the certified steps on the retained rows lead to.",
+        + " that the stated steps on the retained rows lead to.",
         {"relative_distance": finite(apart / (float(flatten(replayed, names).double().norm()) or 1.0))},
     )
 

@@ -103,7 +103,7 @@ def two_world(
     refuted = lower > epsilon
     level = f"at confidence {confidence:g}, delta {delta:g}, with {n_pos} + {n_neg} test runs"
     if refuted:
-        statement = f"refuted {level}: epsilon is at least {lower:.3f}, certified was {epsilon:g}"
+        statement = f"refuted {level}: epsilon is at least {lower:.3f}, stated was {epsilon:g}"
     elif ceiling <= epsilon:
         statement = f"cannot be refuted {level}: even a perfect test shows no more than {ceiling:.3f} < {epsilon:g}"
     else:
