@@ -153,7 +153,7 @@ def trial(place: Place, fork: bool, delay: float, from_first_write: bool) -> dic
     os.kill(process, signal.SIGKILL)
     code = wait(process)
     drawn, before = stages(place), entries(place)
-    left = sorted(path.name.rpartition(".")[0] for path in place.private.glob("journal-*/stages/*.*"))
+    left = sorted(path.name.split(".")[-2] for path in place.private.glob("journal-*/stages/*.*"))
     finish(place, fork)
     check_finished(place, drawn, before)
     return {
