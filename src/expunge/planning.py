@@ -35,7 +35,7 @@ from expunge.core.method import (
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Budget, Spent, Trail, Trained
 from expunge.methods import registry
-from expunge.methods.release import noisy_release, settings_of
+from expunge.methods.release import least_sigma, noisy_release, settings_of
 from expunge.privacy.certify import Circumstances, certify
 from expunge.privacy.noise import SystemNoise
 
@@ -107,6 +107,9 @@ def fix_budget(trained: Trained, budget: Budget, method: Any = None) -> Budget:
         )
     # r releases of at most mu each compose to sqrt(r) mu, so sqrt(r) times the noise of one keeps the promise for all
     sigma = float(method.calibrate(trained, budget)) * budget.releases**0.5
+    sigma = max(
+        sigma, least_sigma(trained.task.build())
+    )  # noise that rounding swallows would promise what it cannot hold
     return replace(budget, sigma=sigma, method=settings_of(method))
 
 

@@ -10,19 +10,23 @@ import pytest
 import torch
 from torch import nn
 
+import expunge
 from cases import CASES, blobs, method, points, samples, smooth_network
 from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
+from expunge.core.request import Request, Target
 from expunge.core.trained import Budget
+from expunge.data.digits import digits
 from expunge.data.rows import Rows
+from expunge.methods.r2d import R2D
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.noise import SystemNoise, add_noise
 from expunge.privacy.preconditions import RULES
 from expunge.privacy.theorems import theorem
 from expunge.tasks.classification import Classification
-from expunge.tasks.networks import perceptron
+from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.training.descent import trainable
 from expunge.training.recipes import GradientDescent, rewind_step
 
@@ -237,3 +241,27 @@ def test_check_17_delta_outside_its_domain_is_rejected(delta):
 def test_check_17_an_infinite_epsilon_derives_no_noise():
     with pytest.raises(InputError):
         planning.publish(CASES["head"].train(), Budget(float("inf"), 1e-5, 3), method=method("r2d"))
+
+
+@pytest.mark.parametrize("dtype, least", [(torch.float64, 1e-9), (torch.float32, 1e-3)], ids=str)
+def test_derived_noise_never_drowns_in_rounding(dtype, least):
+    """A bound of 1e-30 is turned into noise that exists; sigma does not depend on the rows."""
+    task = Classification(functools.partial(SoftmaxHead, 64, 10), dtype=dtype)
+    trained = expunge.train(task, digits()[0], GradientDescent(steps=300, lr=1.2, l2=0.5, rewinds=(0.75, 1.0)))
+    for rewind in (0.75, 1.0):
+        published = expunge.publish(trained, Budget(1.0, 1e-5, 10), method=R2D(rewind=rewind))
+        assert published.budget.sigma == least
+        outcome = expunge.plan(published, Request("a", Target("user", {"person": 3})), R2D(rewind=rewind)).run()
+        assert outcome.verdict == "certified"
+        assert outcome.certificate.epsilon < 1e-6
+
+
+@pytest.mark.parametrize("sigma, status", [(1e-12, "violated"), (1e-3, "holds")])
+def test_hand_picked_noise_below_the_spacing_of_weights_voids(sigma, status):
+    task = Classification(functools.partial(SoftmaxHead, 64, 10), dtype=torch.float32)
+    trained = expunge.train(task, digits()[0], GradientDescent(steps=40, lr=1.5, l2=0.1, rewinds=(0.5,)))
+    published = expunge.publish(trained, Budget(None, 1e-5, 10, sigma=sigma), method=R2D(rewind=0.5))
+    outcome = expunge.plan(published, Request("a", Target("user", {"person": 3})), R2D(rewind=0.5)).run()
+    (found,) = [item for item in outcome.certificate.assumptions if item.name == "noise_resolved"]
+    assert found.status == status
+    assert outcome.verdict == ("void" if status == "violated" else "heuristic-noise")

@@ -16,6 +16,7 @@ from expunge.core.trained import Budget, Trained
 from expunge.evidence.utility import utility
 from expunge.jobs import build, schema
 from expunge.methods.r2d import R2D
+from expunge.methods.release import least_sigma
 from expunge.planning import train
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.gaussian import sigma_of
@@ -84,7 +85,8 @@ def search(
     if job.publish is None:
         raise InputError("A guarantee needs publish.capacity in the job: how many records may go in all.")
     task, (data, probes) = build.task_of(job), build.data_of(job)
-    budget = Budget(target["epsilon"], target.get("delta", job.publish.delta), job.publish.capacity)
+    delta = target.get("delta", job.publish.delta)
+    budget = Budget(target["epsilon"], delta, job.publish.capacity, releases=job.publish.releases)
     rows = probes.get("test", data)
     grid = sorted({job.training.l2 * factor for factor in L2_FACTORS}) if job.training.l2 else [0.0]
     candidates: list[Candidate] = []
@@ -130,7 +132,8 @@ def _candidate(
     names = [b.name for b in evaluation.bounds if b.valid and b.value == evaluation.sensitivity] or ["none finite"]
     if not math.isfinite(evaluation.sensitivity):
         return Candidate(l2, rewind, names[0], math.inf, math.inf, math.nan, math.inf, work)
-    sigma = sigma_of(evaluation.sensitivity, budget.epsilon, budget.delta)
+    derived = sigma_of(evaluation.sensitivity, budget.epsilon, budget.delta) * budget.releases**0.5
+    sigma = max(derived, least_sigma(task.build()))
     tensors, moved = trained.artifact.tensors, trainable(task.build())
     noise = SeededNoise(seed)
     draws = [{**tensors, **noise.add({n: tensors[n] for n in moved}, sigma)[0]} for _ in range(DRAWS if sigma else 1)]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -116,13 +117,39 @@ def noisy_release(
         return {**tensors, **source.add({name: tensors[name] for name in names}, sigma)[0]}
 
     released, facts = noisy_once(journal, stage, noise, draw)
+    spacing = max(_spacing(tensors[name]) for name in names)
     untouched = [n for n in names if sigma > 0 and tensors[n].numel() > 8 and (released[n] == tensors[n].cpu()).all()]
     return released, {
         **facts,
         "noise_covers": Fact(
             not untouched, Origin.ENFORCED, f"{len(names)} trainable tensors, compared before and after"
         ),
+        "noise_resolved": Fact(
+            sigma >= SPACINGS * spacing,
+            Origin.ENFORCED,
+            f"sigma against the spacing {spacing:.1e} of the largest weight",
+        ),
     }
+
+
+# Noise must stand far above what rounding does to a weight: this many times the distance to the next number.
+SPACINGS = 1000
+# Least noise that a bound is ever turned into. Constants, so that the level does not depend on anybody's rows; more noise
+# than a bound asks for keeps every promise.
+LEAST_SIGMA = {torch.float64: 1e-9}
+LEAST_SIGMA_OTHERWISE = 1e-3
+
+
+def _spacing(tensor: Tensor) -> float:
+    """Distance from the largest weight to the next number, in the type in which noise is added (single or wider)."""
+    precision = torch.finfo(torch.float64 if tensor.dtype == torch.float64 else torch.float32).eps
+    return precision * float(tensor.detach().abs().max())
+
+
+def least_sigma(model: Any) -> float:
+    """The least noise level for a model's weights: below it, rounding rather than noise decides the last digits."""
+    moved = [parameter.dtype for parameter in model.parameters() if parameter.requires_grad]
+    return max(LEAST_SIGMA.get(dtype, LEAST_SIGMA_OTHERWISE) for dtype in moved)
 
 
 def settings_of(method: Any) -> dict[str, Any]:

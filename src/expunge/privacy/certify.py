@@ -17,7 +17,7 @@ from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Th
 
 SYSTEM_NOISE = "operating system"
 # What only the run itself can know: the one thing that a claim may add to the record of training.
-RUN_FACTS = ("noise_source", "noise_precision", "noise_covers", "converged")
+RUN_FACTS = ("noise_source", "noise_precision", "noise_covers", "noise_resolved", "converged")
 CURVE_EPSILONS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 

@@ -66,6 +66,7 @@ RULES: Mapping[str, Rule] = {
              _equals("operating system")),
         Rule("noise_precision", "noise is added in single precision or wider, before any down-cast",
              lambda value: value in ("float32", "float64")),
+        Rule("noise_resolved", "the noise stands far above the rounding of the weights it is added to", _equals(True)),
         Rule("noise_fixed_before", "the noise level was fixed before the request arrived", _equals(True)),
         Rule("noise_covers", "noise covers every trainable weight exactly once", _equals(True)),
         Rule("within_capacity", "no more records went than the published capacity", _equals(True)),

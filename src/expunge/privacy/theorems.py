@@ -95,7 +95,7 @@ _TRAINING = (
 )  # fmt: skip
 _NOISE = ("noise_source", "noise_precision", "noise_covers")
 _RELEASE = ("retained_rows", "release_changed", "buffers_moved")
-_PUBLISHED = ("noise_fixed_before", "within_capacity", "within_budget")
+_PUBLISHED = ("noise_resolved", "noise_fixed_before", "within_capacity", "within_budget")
 _RETRAIN_INDISTINGUISHABLE = (
     "the released model and a model retrained without the forgotten records, with the same noise, are "
     "(epsilon, delta)-indistinguishable (retrain-indistinguishability)"
