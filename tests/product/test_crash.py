@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
-from tests.product.conftest import ROOT
+from tests.product.conftest import ROOT, SMALL
 
 
 def kill(folder, count: int, *options: str) -> list[dict]:
@@ -32,3 +34,22 @@ def test_twenty_kills(tmp_path):
     assert len(trials) == 20
     assert all(trial["killed"] for trial in trials)
     assert any("release" in trial["stages"] for trial in trials)
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
+    """Interrupted while shadow models train (seconds), after the release is on disk."""
+    job = tmp_path / "job.yaml"
+    job.write_text(SMALL.replace("steps: 60", "steps: 500").replace("references: 0", "references: 16"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "EXPUNGE_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "expunge", "run", str(job), "--out", str(tmp_path / "out"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    patience = time.monotonic() + 60
+    while not list(tmp_path.glob("out.private/journal-*/stages/*release*")) and time.monotonic() < patience:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "run the same command again" in err
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["runs"][0]["verdict"] == "certified"
