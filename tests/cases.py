@@ -26,6 +26,7 @@ from expunge.methods import registry
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.training.noisy import NoisyGradientDescent
+from expunge.training.perturbed import PerturbedMinimiser
 from expunge.training.recipes import GradientDescent
 
 FIXED = Fact("fixed", Origin.ENFORCED, "made by a formula that knows no other row")
@@ -245,6 +246,10 @@ CASES: Mapping[str, Case] = {
         Case(
             "noisy head", blobs(), softmax_head(2, 3), NoisyGradientDescent(steps=20, lr=0.5, l2=0.1), samples(3, 4, 5),
             ("langevin", "retrain", *ANYWHERE),
+        ),
+        Case(
+            "perturbed head", blobs(), softmax_head(2, 3), PerturbedMinimiser(l2=0.5, sigma=40.0), samples(3, 4),
+            ("certified_removal", "retrain", *ANYWHERE),
         ),
         Case(
             "convex quadratic", points(), PointTask(3, attraction(1.3)),

@@ -18,7 +18,7 @@ from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
-from expunge.curvature.hessian import explicit_hessian
+from expunge.curvature import newton
 from expunge.methods.release import noisy_release, stage_once
 from expunge.training.descent import trainable
 from expunge.training.flat import flat_loss, flatten, unflatten
@@ -126,39 +126,22 @@ class Newton:
             task, model, trained.secret, task.batch(deletion.before), l2, self.tolerance, self.max_steps
         )
         names = trainable(model)
+        # from the minimiser on all rows this is Sekhari's update: the gradient there is minus the forgotten rows' share
         loss = flat_loss(task, model, before, task.batch(deletion.after), l2)
-        return unflatten(newton_step(loss, flatten(before, names)), before, names), residual
-
-
-def newton_step(loss: Any, theta: Tensor) -> Tensor:
-    """``theta - H^{-1} gradient`` of ``loss`` at ``theta`` (d,): the minimiser itself where the loss is quadratic.
-
-    With ``theta`` the minimiser on all rows this is Sekhari's update: the gradient on the retained rows there is minus
-    the forgotten rows' share (spec 4.4).
-    """
-    gradient = torch.func.grad(loss)(theta)
-    return theta - torch.linalg.solve(explicit_hessian(loss, theta), gradient)
+        return unflatten(newton.newton_step(loss, flatten(before, names)), before, names), residual
 
 
 def minimise(
     task: Any, model: Any, start: Any, batch: Any, l2: float, tolerance: float, max_steps: int
 ) -> tuple[dict[str, Tensor], float]:
-    """The minimiser on ``batch`` by Newton with halving, and the gradient norm reached.
+    """The minimiser on ``batch``, and the gradient norm reached (``curvature.newton.minimise``).
 
     Raises:
-        InputError: if the loss stops falling before ``tolerance`` is reached.
+        InputError: in single precision.
     """
     names = trainable(model)
-    theta = flatten(start, names).double()
-    if theta.dtype != flatten(start, names).dtype:
+    theta = flatten(start, names)
+    if theta.dtype != torch.float64:
         raise InputError("The Newton step needs double precision; train the model with dtype float64.")
-    loss = flat_loss(task, model, start, batch, l2)
-    for _ in range(max_steps):
-        norm = float(torch.func.grad(loss)(theta).norm())
-        if norm <= tolerance:
-            break
-        following, share = newton_step(loss, theta), 1.0
-        while loss(theta + share * (following - theta)) > loss(theta) and share > 1e-6:
-            share /= 2
-        theta = theta + share * (following - theta)
-    return unflatten(theta, start, names), float(torch.func.grad(loss)(theta).norm())
+    found, residual = newton.minimise(flat_loss(task, model, start, batch, l2), theta, tolerance, max_steps)
+    return unflatten(found, start, names), residual

@@ -18,6 +18,7 @@ BUILTIN: Mapping[str, str] = {
     "fine_tune": "expunge.methods.fine_tune:FineTune",
     "gradient_ascent": "expunge.methods.gradient_ascent:GradientAscent",
     "newton": "expunge.methods.newton:Newton",
+    "certified_removal": "expunge.methods.certified_removal:CertifiedRemoval",
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",
     "langevin": "expunge.methods.langevin:Langevin",

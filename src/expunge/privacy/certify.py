@@ -65,7 +65,7 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
     parameters = parameters_of(chosen, {**claim.parameters, "forget": around.removed}, facts)
     evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
     mu = evaluation.mu(sigma) if evaluation else math.inf
-    mus = [item.mu for item in around.spent]
+    mus = [] if chosen.cumulative else [item.mu for item in around.spent]
     composed = compose_gaussian([*mus, *[mu] * around.together])
     if evaluation and evaluation.epsilon and not mus and around.together == 1:
         release_epsilon = epsilon = evaluation.epsilon(sigma, delta)

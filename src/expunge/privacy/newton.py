@@ -130,6 +130,26 @@ def guo_budget(sigma: float, epsilon: float, delta: float) -> float:
     return sigma * epsilon / math.sqrt(2 * math.log(1.5 / delta))
 
 
+def guo_epsilon(residual: float, sigma: float, delta: float) -> float:
+    """Return the ε at δ that a total gradient ``residual`` comes to under objective perturbation N(0, s²I): c·residual/s.
+
+    Infinite where that exceeds 1 (the constant is proven up to there) or where there is no noise.
+
+    Raises: InputError if an argument is outside its domain.
+    Formal guarantee: as ``guo_budget``, whose inverse it is.
+    Source: Guo et al. 2020, Theorem 3; R2D spec 4.3.
+
+    >>> round(guo_epsilon(2.2803, 10.0, 1e-4), 4), guo_epsilon(2.3, 10.0, 1e-4)
+    (1.0, inf)
+    """
+    check_target(1.0, delta)
+    non_negative("residual", residual, allow_inf=True)
+    if residual == 0:
+        return 0.0
+    epsilon = math.sqrt(2 * math.log(1.5 / delta)) * residual / sigma if non_negative("sigma", sigma) else math.inf
+    return epsilon if epsilon <= 1 else math.inf
+
+
 @dataclass(frozen=True)
 class RemovalBudget:
     """How far sequential removals have used a residual budget; ``exhausted`` means: retrain now."""

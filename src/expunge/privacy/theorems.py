@@ -62,6 +62,7 @@ class Theorem:
         evaluate: numbers from parameters.
         recorded: parameters that belong to training: its record decides them, not what a method says.
         alternatives: constant → another one that stands in where only that is known, and what it means.
+        cumulative: whether its parameters already contain what earlier releases used up, so that nothing composes.
         claimed: what the published argument presumes and nobody here can check; empty where it was re-derived.
     """
 
@@ -77,6 +78,7 @@ class Theorem:
     recorded: tuple[str, ...] = ()
     alternatives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     claimed: str = ""
+    cumulative: bool = False
 
     def constants_from(self, known: Mapping[str, Any]) -> dict[str, str]:
         """The constants it is evaluated with, given what is known: a stand-in only where the constant itself is missing."""
@@ -185,6 +187,14 @@ def _langevin(p: Parameters) -> Evaluation:
     return Evaluation((), float("inf"), epsilon=epsilon)
 
 
+def _certified_removal(p: Parameters) -> Evaluation:
+    from expunge.privacy.newton import guo_epsilon
+
+    residual = float(p["residual"])
+    bound = Bound("residual", residual, "sum over requests of n' M/2 ||step||², plus the residual of the minimiser")
+    return Evaluation((bound,), residual, epsilon=lambda sigma, delta: guo_epsilon(residual, sigma, delta))
+
+
 def _retrain(p: Parameters) -> Evaluation:
     return Evaluation((Bound("exact", 0.0, "the release is made by the reference procedure itself"),), 0.0)
 
@@ -238,6 +248,32 @@ THEOREMS: Mapping[str, Theorem] = {
             _GROUP,
             _newton,
             recorded=("rows",),
+        ),
+        Theorem(
+            "certified-removal",
+            "Guo et al. 2020 (arXiv 1911.03030), Theorem 3, taken as published",
+            "the released model and a model trained without the forgotten records, with a perturbed objective each, are "
+            "(epsilon, delta)-indistinguishable (certified removal)",
+            "the minimiser of the perturbed objective on the retained rows, with a perturbation of its own",
+            (
+                "dropout",
+                "batch_norm",
+                "augmentation",
+                "preprocessing",
+                "converged",
+                *_RELEASE,
+                *_NOISE,
+                "within_budget",
+            ),
+            {
+                "strong_convexity": "the loss on any rows is lambda-strongly convex",
+                "hessian_lipschitz": "every row's Hessian is M-Lipschitz",
+            },
+            _GROUP,
+            _certified_removal,
+            recorded=("rows",),
+            claimed="the published tail argument holds for gradient residuals that are bounded on the data at hand",
+            cumulative=True,
         ),
         Theorem(
             "noisy-fine-tuning",
