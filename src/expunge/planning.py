@@ -35,7 +35,7 @@ from expunge.core.method import (
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Budget, Spent, Trail, Trained
 from expunge.methods import registry
-from expunge.methods.release import least_sigma, noisy_release, settings_of
+from expunge.methods.release import least_sigma, noisy_release
 from expunge.privacy.certify import Circumstances, certify
 from expunge.privacy.noise import SystemNoise
 
@@ -100,17 +100,16 @@ def fix_budget(trained: Trained, budget: Budget, method: Any = None) -> Budget:
             raise InputError(
                 "sigma=0 publishes the un-noised weights, which no certificate survives. Say unnoised=True if that is meant."
             )
-        return replace(budget, by_hand=True, method=settings_of(method))
+        return replace(budget, by_hand=True, method=registry.settings_of(method))
     if not isinstance(method, Calibrated):
         raise InputError(
             f"{method.name} derives no noise from a budget; publish with r2d, descent_to_delete or newton."
         )
     # r releases of at most mu each compose to sqrt(r) mu, so sqrt(r) times the noise of one keeps the promise for all
-    sigma = float(method.calibrate(trained, budget)) * budget.releases**0.5
-    sigma = max(
-        sigma, least_sigma(trained.task.build())
-    )  # noise that rounding swallows would promise what it cannot hold
-    return replace(budget, sigma=sigma, method=settings_of(method))
+    # noise that rounding swallows would promise what it cannot hold
+    derived = float(method.calibrate(trained, budget)) * budget.releases**0.5
+    sigma = max(derived, least_sigma(trained.task.build()))
+    return replace(budget, sigma=sigma, method=registry.settings_of(method))
 
 
 def plan(
@@ -151,7 +150,7 @@ def plan(
     else:
         assert trained.data is not None
         deletion = Deletion.of(trained.data, request, probes)
-    scope = [settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
+    scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
     if deletion.after is not None:
         scope.append(deletion.after.digest)
     context = Context(
@@ -274,7 +273,7 @@ class Plan:
         return Outcome(
             status=status,
             request=self.record,
-            method=settings_of(self.method),
+            method=registry.settings_of(self.method),
             releases=releases,
             before=before,
             after=before if status == UNCHANGED else self._after(result, first, removed),

@@ -20,7 +20,7 @@ from expunge.methods import registry
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.no_op import NoOp
-from expunge.methods.release import settings_of
+from expunge.methods.registry import settings_of
 from expunge.privacy.certify import recheck
 from expunge.privacy.noise import SeededNoise, SystemNoise
 from expunge.training.noisy import NoisyGradientDescent

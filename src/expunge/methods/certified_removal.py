@@ -19,8 +19,8 @@ from expunge.core.errors import InputError, RefusedError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Trained
 from expunge.curvature.newton import newton_step
-from expunge.methods.newton import MOST_PARAMETERS
-from expunge.methods.release import stage_once
+from expunge.methods.newton import too_large
+from expunge.methods.stages import stage_once
 from expunge.privacy.newton import guo_budget
 from expunge.training.descent import trainable
 from expunge.training.flat import flatten, unflatten
@@ -63,10 +63,8 @@ class CertifiedRemoval:
         if not context.deletion.member:
             return Refusal("certified_removal takes out rows that were trained on; authored material never was.")
         size = sum(p.numel() for p in context.task.build().parameters() if p.requires_grad)
-        if size > MOST_PARAMETERS:
-            return Refusal(
-                f"certified_removal builds the {size} x {size} Hessian; it serves up to {MOST_PARAMETERS} parameters."
-            )
+        if refusal := too_large(self.name, size):
+            return refusal
         return Estimate(size * len(context.deletion.after), None)
 
     def run(self, context: Context) -> Unlearned:

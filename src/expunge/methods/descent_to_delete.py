@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from expunge.core.certificate import Claim
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Tensors, Trained
-from expunge.methods.release import descend_in_stages, noisy_release
+from expunge.methods.release import noisy_release
+from expunge.methods.stages import descend_in_stages
 from expunge.training.descent import Step, descend
 
 

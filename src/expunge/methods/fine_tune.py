@@ -12,7 +12,7 @@ import torch
 
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact
-from expunge.methods.release import stage_once
+from expunge.methods.stages import stage_once
 from expunge.training.recipes import run_epochs
 
 

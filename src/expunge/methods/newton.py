@@ -19,7 +19,8 @@ from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
 from expunge.curvature import newton
-from expunge.methods.release import noisy_release, stage_once
+from expunge.methods.release import noisy_release
+from expunge.methods.stages import stage_once
 from expunge.training.descent import trainable
 from expunge.training.flat import flat_loss, flatten, unflatten
 
@@ -64,11 +65,8 @@ class Newton:
         if {p.dtype for p in model.parameters() if p.requires_grad} != {torch.float64}:
             return Refusal("newton needs double precision to reach the minimiser.", "Train with dtype float64.")
         size = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        if size > MOST_PARAMETERS:
-            return Refusal(
-                f"newton builds the {size} x {size} Hessian; it serves up to {MOST_PARAMETERS} parameters.",
-                "Use r2d or descent_to_delete.",
-            )
+        if refusal := too_large(self.name, size):
+            return refusal
         from expunge.privacy.certify import promise
 
         rows, removed = len(context.deletion.after), len(trained.removed | context.deletion.ids)
@@ -129,6 +127,16 @@ class Newton:
         # from the minimiser on all rows this is Sekhari's update: the gradient there is minus the forgotten rows' share
         loss = flat_loss(task, model, before, task.batch(deletion.after), l2)
         return unflatten(newton.newton_step(loss, flatten(before, names)), before, names), residual
+
+
+def too_large(name: str, size: int) -> Refusal | None:
+    """The refusal of a method that builds the Hessian of ``size`` parameters; ``None`` where it can."""
+    if size <= MOST_PARAMETERS:
+        return None
+    return Refusal(
+        f"{name} builds the {size} x {size} Hessian; it serves up to {MOST_PARAMETERS} parameters.",
+        "Use r2d or descent_to_delete.",
+    )
 
 
 def minimise(

@@ -20,7 +20,8 @@ from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin
-from expunge.methods.release import noisy_once, stage_once
+from expunge.methods.release import noisy_once
+from expunge.methods.stages import stage_once
 from expunge.training.descent import device_of, split, trainable
 from expunge.training.recipes import run_epochs
 

@@ -18,7 +18,8 @@ from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trail, Trained
-from expunge.methods.release import descend_in_stages, noisy_release
+from expunge.methods.release import noisy_release
+from expunge.methods.stages import descend_in_stages
 from expunge.training.descent import descend
 from expunge.training.recipes import rewind_step
 from expunge.training.recovery import recover

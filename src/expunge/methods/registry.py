@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 
 GROUP = "expunge.methods"
@@ -54,6 +55,13 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Any:
             f"Method {name} has no setting {', '.join(unknown)}; its settings are {', '.join(known) or 'none'}."
         )
     return cls(**settings)
+
+
+def settings_of(method: Any) -> dict[str, Any]:
+    """Name and JSON-like settings of a method: what a record says it was, and what :func:`make` makes it from again."""
+    values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
+    plain = {n: v if isinstance(v, str | int | float | bool | None) else str(v) for n, v in values.items()}
+    return {"name": method.name, "settings": plain, "digest": digest_json([method.name, plain])}
 
 
 def table() -> list[dict[str, Any]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,16 +11,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from expunge.core.digest import digest_json
-from expunge.core.method import Context, NoiseSource, Once
-from expunge.core.task import Batch
+from expunge.core.method import NoiseSource, Once
 from expunge.core.trained import Fact, Origin
-from expunge.training.descent import Step, descend, rows_of, trainable
-
-
-def stage_once(journal: Once, name: str, compute: Any) -> dict[str, Tensor]:
-    """Named tensors of a stage, computed once however often the run is started again."""
-    return load_tensors(journal.once(name, lambda: save_tensors(contiguous(compute()))))
+from expunge.methods.stages import contiguous
+from expunge.training.descent import trainable
 
 
 class _Witness:
@@ -59,45 +51,6 @@ def noisy_once(
         "noise_source": Fact(origin["source"], Origin.ENFORCED, "the source that drew it"),
         "noise_precision": Fact(origin["precision"], Origin.ENFORCED, "type in which it was added"),
     }
-
-
-def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Detached contiguous CPU copies, as safetensors wants them."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-# Row gradients x weights between two stored iterates: about a minute of a CPU core at 50 GFLOP/s and 6 FLOP each.
-WORK_PER_STAGE = 500e9
-
-
-def descend_in_stages(
-    context: Context, model: Any, start: Mapping[str, Tensor], batch: Batch, step: Step, steps: int
-) -> dict[str, Tensor]:
-    """Full-batch descent that a killed run goes on with: long ones are stored about every minute, short ones at the end.
-
-    Where the cuts are follows from sizes alone and changes no bit of the result.
-    """
-    weights = sum(tensor.numel() for tensor in start.values())
-    stages = max(1, min(steps, math.ceil(rows_of(batch) * weights * steps / WORK_PER_STAGE)))
-    tensors, done = dict(start), 0
-    for i in range(stages):
-        until = steps * (i + 1) // stages
-        name = "descended" if i == stages - 1 else f"descended-{until}"
-        part = functools.partial(_part, context, model, tensors, batch, step, done, until, steps)
-        tensors = {key: tensor.to(start[key].device) for key, tensor in stage_once(context.journal, name, part).items()}
-        done = until
-    return tensors
-
-
-def _part(
-    context: Context, model: Any, start: Mapping[str, Tensor], batch: Batch, step: Step, done: int, until: int, steps: int
-) -> dict[str, Tensor]:  # fmt: skip
-    """Steps ``done`` to ``until`` of ``steps``."""
-
-    def watch(stage: str, now: int, total: int) -> None:
-        context.watch(stage, done + now, steps)
-
-    return descend(context.task, model, start, batch, step, until - done, watch=watch, stage="unlearn")[0]
 
 
 def noisy_release(
@@ -150,12 +103,3 @@ def least_sigma(model: Any) -> float:
     """The least noise level for a model's weights: below it, rounding rather than noise decides the last digits."""
     moved = [parameter.dtype for parameter in model.parameters() if parameter.requires_grad]
     return max(LEAST_SIGMA.get(dtype, LEAST_SIGMA_OTHERWISE) for dtype in moved)
-
-
-def settings_of(method: Any) -> dict[str, Any]:
-    """Name and JSON-like settings of a method: what a record says it was."""
-    from dataclasses import fields
-
-    values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
-    plain = {n: v if isinstance(v, str | int | float | bool | None) else str(v) for n, v in values.items()}
-    return {"name": method.name, "settings": plain, "digest": digest_json([method.name, plain])}

@@ -12,7 +12,8 @@ from typing import ClassVar
 from expunge.core.certificate import Claim
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact, Tensors
-from expunge.methods.release import noisy_release, stage_once
+from expunge.methods.release import noisy_release
+from expunge.methods.stages import stage_once
 
 
 @dataclass(frozen=True, kw_only=True)
