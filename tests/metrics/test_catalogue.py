@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from expunge.core.errors import InputError
+from expunge.core.measurement import Direction
+from expunge.metrics.catalogue import CATALOGUE, METRICS, check_together, metric
+
+EXPECTED = (
+    "UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge ulira lira zrf distance "
+    "seconds tuning_trials optimizer_bytes"
+)
+
+
+def test_every_metric_of_the_benchmark_has_one_complete_record():
+    assert [item.name for item in CATALOGUE] == EXPECTED.split() == list(METRICS)
+    for item in CATALOGUE:
+        assert item.title and item.unit and item.null and item.headline_source and item.headline_from >= 1
+        assert isinstance(item.direction, Direction) and isinstance(item.ideal, str | float | None)
+        assert all(item.name in METRICS[other].excludes for other in item.excludes)
+        assert (item.ideal == "retrained") <= ("reference" in item.needs)
+    assert len({item.title for item in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_records_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        METRICS["UA"].unit = "1"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        METRICS["MIA"] = METRICS["UA"]  # type: ignore[index]
+
+
+def test_headlines_need_models():
+    assert (metric("klom").headline_from, metric("challenge").headline_from) == (50, 32)
+
+
+def test_conventions_are_not_mixed():
+    check_together(["UA", "RA", "TA", "mia_svc_nonmember"])
+    for pair in (["mia_svc_nonmember", "mia_entropy_member"], ["FA", "UA"]):
+        with pytest.raises(InputError, match="got both"):
+            check_together(pair)
+    with pytest.raises(InputError, match="name the one you mean"):
+        metric("MIA")
