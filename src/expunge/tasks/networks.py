@@ -1,4 +1,5 @@
-"""Small networks whose smoothness can be spoken about: a softmax head with bounded inputs, and smooth perceptrons."""
+"""Small networks: a softmax head with bounded inputs and smooth perceptrons, whose smoothness can be spoken about, and an
+ordinary perceptron."""
 
 from __future__ import annotations
 
@@ -60,3 +61,11 @@ def perceptron(widths: Sequence[int], beta: float = 0.5) -> nn.Sequential:
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         layers += [nn.Linear(fan_in, fan_out)] + ([SmeLU(beta)] if i < len(widths) - 2 else [])
     return nn.Sequential(*layers)
+
+
+def mlp(features: int, classes: int, hidden: Sequence[int] = (128,)) -> nn.Sequential:
+    """An ordinary perceptron with ReLU; inputs of any shape with ``features`` numbers a row."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in itertools.pairwise([features, *hidden]):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1] if hidden else features, classes))

@@ -1,0 +1,232 @@
+"""Folders of images: any, and two public ones whose parts belong to people."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from expunge.core.data import Ids
+from expunge.core.errors import InputError
+from expunge.core.trained import Fact, Origin
+from expunge.data.pixels import normalised
+from expunge.data.places import located
+from expunge.data.rows import Rows
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+Size = int | Sequence[int]  # side of a square, or (height, width)
+
+# Omniglot, images_background_small1: characters of each alphabet. A constant, so that no row decides which labels exist.
+ALPHABETS = {"Balinese": 24, "Early_Aramaic": 22, "Greek": 24, "Korean": 40, "Latin": 26}
+DRAWERS = 20
+PEOPLE, PHOTOGRAPHS = 40, 10  # of the ORL faces
+
+
+def image_folder(
+    path: str | Path, size: Size | None = None, *, channels: int = 3, users: str | None = None,
+    classes: Sequence[str] | None = None, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
+) -> Rows:  # fmt: skip
+    """Every image below ``path``; the class is the folder that it lies in.
+
+    Folders and files are taken in natural order (``s2`` before ``s10``), so that ids and labels are the same on every
+    machine. Files that are no images by their suffix are left out, as is everything whose name begins with a dot.
+
+    Args:
+        size: to which images are scaled, as a side or (height, width); by default all must have one size already.
+        channels: 1 (grey) or 3 (colours).
+        users: a regular expression with named groups, searched in each path below ``path`` (with ``/``); each group
+            becomes a column that names users. ``_(?P<drawer>[0-9]+)[.]png$``
+        classes: folders in the order of their labels. Without it the labels are the folders that are there, and the
+            rows' preparation counts as fitted: the folders would be fewer without a class's rows.
+        mean, std: a channel each, applied after pixels / 255; by default 0 and 1.
+
+    Shapes:
+        x: (n, channels, height, width) float32.
+
+    Raises:
+        InputError: for a missing or empty folder, a file that is damaged or of another size, a path that ``users`` does
+            not match, or a folder that is not among ``classes``.
+    """
+    base = Path(path)
+    if not base.is_dir():
+        raise InputError(f"There is no folder {base}; give one with a subfolder of images for each class.")
+    if channels not in (1, 3):
+        raise InputError(f"Expected 1 channel (grey) or 3 (colours); got {channels}.")
+    names = _images_below(base)
+    folders = [name.rpartition("/")[0] for name in names]
+    if "" in folders:
+        raise InputError(f"{names[folders.index('')]} lies in {base} itself; put it in a folder that names its class.")
+    known = list(classes) if classes is not None else list(dict.fromkeys(folders))
+    label_of = {name: label for label, name in enumerate(known)}
+    if unknown := sorted(set(folders) - label_of.keys()):
+        raise InputError(f"Expected the folders {', '.join(known):.200} in {base}; there is also {unknown[0]}.")
+    columns = _columns(users, names) if users else {}
+    pixels = np.stack(_all_of_one_size([base / name for name in names], names, size, channels))
+    x, fixed = normalised(pixels, mean or [0.0] * channels, std or [1.0] * channels)
+    if classes is None:
+        fixed = Fact("fitted", Origin.ENFORCED, "labels are the folders that were there; declare classes to fix them")
+    return Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed)
+
+
+def class_folders(path: str | Path) -> list[str]:
+    """The folders below ``path`` that hold images, in the order in which :func:`image_folder` labels them."""
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in _images_below(Path(path))))
+
+
+def omniglot(
+    root: str | Path | None = None, size: int = 28, *, split: Literal["drawers", "drawings"] = "drawers",
+    share: float = 0.2,
+) -> tuple[Rows, Rows]:  # fmt: skip
+    """Training and test rows of Omniglot small 1 (Lake et al. 2015): 136 characters, each drawn once by 20 drawers.
+
+    Columns: ``drawer`` (``01`` to ``20``), ``alphabet``, ``character``. Ink is 1, paper 0. The numbers of the drawers are
+    the data set's own; it does not say whether ``07`` is one person in two alphabets, so a request that means one
+    alphabet's drawer names both columns.
+
+    What to hold out decides what forgetting one drawer can be compared with:
+
+    * ``drawers`` (the default): the last ``share`` of the drawers, with everything they drew. A model retrained without
+      drawer 07 stands to 07's drawings as it stands to the test drawers': nobody's hand was learnt. Membership scores
+      of the two compare like with like, so this is the split for forgetting a drawer.
+    * ``drawings``: every 1/share-th drawing of each character, such that every drawer and every character is in both
+      parts. Measures how well known hands are read; forgetting a drawer then also lowers accuracy on the test rows of
+      that drawer, as it should, and test rows are no stand-in for rows that were never trained on.
+
+    Args:
+        root: a folder of data sets (``EXPUNGE_DATA`` by default) with ``omniglot/images_background_small1``, or this.
+        size: side to which the 105 x 105 images are scaled.
+        share: of the rows to test on, below one half for ``drawings``.
+
+    Shapes:
+        x: (n, 1, size, size) float32.
+
+    Raises:
+        InputError: where files are missing or damaged, or for another split or share.
+    """
+    if split not in ("drawers", "drawings"):
+        raise InputError(f"Expected split drawers or drawings; got {split!r}.")
+    if not 1 / DRAWERS <= share <= 0.5:
+        raise InputError(f"Expected a share of test rows from {1 / DRAWERS:g} to 0.5; got {share}.")
+    folder = located(
+        root, ["omniglot/images_background_small1", "images_background_small1"], sorted(ALPHABETS),
+        "Get images_background_small1.zip of Omniglot (brendenlake/omniglot on GitHub, folder python) and unpack it.",
+    )  # fmt: skip
+    classes = [f"{name}/character{i:02d}" for name, count in ALPHABETS.items() for i in range(1, count + 1)]
+    users = r"^(?P<alphabet>[^/]+)/(?P<character>[^/]+)/[0-9]+_(?P<drawer>[0-9]{2})[.]png$"
+    rows = image_folder(folder, size, channels=1, users=users, classes=classes)
+    fixed = Fact("fixed", Origin.ENFORCED, "1 - pixels / 255; the characters are a constant list")
+    rows = replace(rows, x=1 - rows.x, preprocessing=fixed)
+    drawer = rows.columns["drawer"].astype(int)  # 1 to 20
+    if split == "drawers":
+        test = drawer > DRAWERS - round(share * DRAWERS)
+    else:
+        test = (rows.y.numpy() + drawer) % round(1 / share) == 0
+    return _split(rows, test)
+
+
+def orl_faces(
+    root: str | Path | None = None, size: Size = (56, 46), *, test: Sequence[int] = (9, 10)
+) -> tuple[Rows, Rows]:
+    """Training and test rows of the ORL faces (Samaria and Harter 1994): 40 people, 10 photographs each.
+
+    The people are the classes and also the column ``person`` (1 to 40, label + 1), so that one person can go as a class
+    or as a user. A person who is a class cannot be held out: the test rows are other photographs of the same people.
+
+    Args:
+        root: a folder of data sets (``EXPUNGE_DATA`` by default) with ``orl_faces``, or this folder.
+        size: to which the photographs, 112 high and 92 wide, are scaled, as a side or (height, width).
+        test: numbers of the photographs to test on, from 1 to 10.
+
+    Shapes:
+        x: (n, 1, height, width) float32, pixels / 255.
+
+    Raises:
+        InputError: where files are missing or damaged, or for numbers outside 1 to 10.
+    """
+    if not 0 < len(set(test)) < PHOTOGRAPHS or not set(test) <= set(range(1, PHOTOGRAPHS + 1)):
+        raise InputError(f"Expected some, not all, numbers from 1 to {PHOTOGRAPHS} to test on; got {list(test)}.")
+    folder = located(
+        root, ["orl_faces"], [f"s{i}" for i in range(1, PEOPLE + 1)],
+        "Get the ORL (AT&T) Database of Faces, folders s1 to s40; it is for research, with credit.",
+    )  # fmt: skip
+    people = [f"s{i}" for i in range(1, PEOPLE + 1)]
+    rows = image_folder(folder, size, channels=1, users=r"/(?P<photograph>[0-9]+)[.]pgm$", classes=people)
+    photograph = rows.columns["photograph"].astype(int)
+    rows = replace(rows, columns={"person": rows.y.numpy() + 1})
+    return _split(rows, np.isin(photograph, list(test)))
+
+
+def _split(rows: Rows, test: np.ndarray) -> tuple[Rows, Rows]:
+    ids = Ids.rows(rows.ids[test])
+    return rows.without(ids), rows.only(ids)
+
+
+def _images_below(base: Path) -> list[str]:
+    """Paths of all images below ``base``, with ``/``, in natural order."""
+    names = [path.relative_to(base).as_posix() for path in base.rglob("*") if path.suffix.lower() in SUFFIXES]
+    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    if not names:
+        raise InputError(
+            f"There is no image in {base}; expected a subfolder for each class with {', '.join(SUFFIXES)}."
+        )
+    return sorted(names, key=_natural)
+
+
+def _natural(name: str) -> list[tuple]:
+    """Sorts part by part, numbers in names as numbers; the text itself decides between ``1`` and ``01``."""
+    pieces = [re.split(r"([0-9]+)", part) for part in name.split("/")]
+    return [tuple((int(p), p) if i % 2 else (-1, p) for i, p in enumerate(part)) for part in pieces]
+
+
+def _columns(users: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        pattern = re.compile(users)
+    except re.error as error:
+        raise InputError(f"{users!r} is no regular expression: {error}.") from None
+    if not pattern.groupindex:
+        raise InputError(f"Expected a named group such as (?P<user>[0-9]+) in users; {users!r} has none.")
+    found = [pattern.search(name) for name in names]
+    for name, match in zip(names, found, strict=True):
+        if match is None or None in match.groupdict().values():
+            raise InputError(
+                f"{name} does not match users {users!r}. A row that belongs to nobody could not be found again."
+            )
+    return {group: np.array([match[group] for match in found if match]) for group in pattern.groupindex}
+
+
+def _all_of_one_size(paths: list[Path], names: list[str], size: Size | None, channels: int) -> list[np.ndarray]:
+    wanted = None if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if wanted is not None and (len(wanted) != 2 or min(wanted) < 1):
+        raise InputError(f"Expected size as a side or (height, width) in pixels; got {size}.")
+    images = [_pixels(path, wanted, channels) for path in paths]
+    for name, image in zip(names, images, strict=True):
+        if image.shape != images[0].shape:
+            raise InputError(
+                f"{name} has {image.shape[1]} x {image.shape[2]} pixels, {names[0]} {images[0].shape[1]} x "
+                f"{images[0].shape[2]}. Give a size to scale all images to."
+            )
+    return images
+
+
+def _pixels(path: Path, size: tuple[int, ...] | None, channels: int) -> np.ndarray:
+    """One image as (channels, h, w) uint8."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise InputError(f"{path.name} has more than 8 bits a channel; save it with 8.")
+                image = image.convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path} cannot be read as an image ({error}). Replace it or take it out.") from None
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
