@@ -38,6 +38,7 @@ from expunge.methods import registry
 from expunge.methods.release import least_sigma, noisy_release
 from expunge.privacy.certify import Circumstances, certify
 from expunge.privacy.noise import SystemNoise
+from expunge.training.provenance import must_be_its_rows, trained_again
 
 
 def train(task: Any, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
@@ -150,6 +151,7 @@ def plan(
     else:
         assert trained.data is not None
         deletion = Deletion.of(trained.data, request, probes)
+    must_be_its_rows(trained, deletion.before)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
     if deletion.after is not None:
         scope.append(deletion.after.digest)
@@ -336,9 +338,7 @@ class Plan:
             trail = result.trail and Trail(
                 result.trail.iterates, result.trail.length, deletion.after.digest, len(deletion.after)
             )
-            facts = {**before.facts}
-            if "rows" in facts:
-                facts["rows"] = replace(facts["rows"], value=len(deletion.after))
+            facts = trained_again(before.facts, deletion.after)
             return replace(
                 before, artifact=first.artifact, data=deletion.after, trail=trail, facts=facts, state=result.state,
                 removed=type(removed).none(), spent=(), views=views,

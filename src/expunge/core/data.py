@@ -93,6 +93,12 @@ class Data(Protocol):
         ...
 
 
+def ids_of(data: Any) -> Ids | None:
+    """Ids of everything that ``data`` holds; ``None`` for data that name nothing one by one."""
+    ids = getattr(data, "ids", None)
+    return ids if ids is None or isinstance(ids, Ids) else Ids.rows(np.asarray(ids))
+
+
 @dataclass(frozen=True)
 class Deletion:
     """What a request comes to on given data.

@@ -18,6 +18,7 @@ from typing import Any
 from expunge.core.errors import InputError
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome, Release
+from expunge.training.facts import TRAINING_IDS
 
 FORMAT = "expunge-evidence/1"
 RENDERED_BY = ("expunge", "jinja2", "matplotlib")  # versions that decide how a record is drawn
@@ -152,7 +153,8 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "verdict": outcome.verdict,
         **_certificate(first),
         "budget": budget,
-        "facts": {fact: asdict(known) for fact, known in before.facts.items()},
+        # which rows a model was trained on stays at home: beside the retained ids its digest would tell who left
+        "facts": {fact: asdict(known) for fact, known in before.facts.items() if fact != TRAINING_IDS},
         "evidence": evidence.to_json(),
         "change": dict(outcome.change),
         "cost": dict(outcome.cost),

@@ -9,6 +9,7 @@ to the same weights up to float rounding; ``training.references`` chooses betwee
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,13 +21,13 @@ from torch.func import stack_module_state, vmap
 
 from expunge.core.errors import InputError
 from expunge.core.task import Batch
+from expunge.training.batches import epoch_order
 from expunge.training.descent import Step, descend, mean_gradient, rows_of, split, trainable
 
 Watch = Callable[[str, int, int], Any]
 Parts = Sequence[tuple[Batch, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
 STAGE = "references"
 FULL_BATCH_ROWS = 65536  # rows × references in one pass: bounds memory
-_ORDER_STREAM = 1  # batch orders and initial weights of one seed must not come from the same random numbers
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,15 @@ def _one(task: Any, batch: Batch, members: np.ndarray, settings: ReferenceSettin
 
 
 def _batches(members: np.ndarray, size: int | None, seed: int) -> Iterator[np.ndarray]:
-    """Positions of the rows of each step, epoch after epoch without end; the last batch of an epoch may be smaller."""
-    generator = np.random.default_rng([seed, _ORDER_STREAM])
-    while True:
+    """Positions of the rows of each step, epoch after epoch without end; the last batch of an epoch may be smaller.
+
+    The order is that of ``training.stochastic.run_epochs``: a reference is what a ``Stochastic`` recipe makes.
+    """
+    for epoch in itertools.count(1):
         if size is None:
             yield members
             continue
-        order = members[generator.permutation(len(members))]
+        order = members[epoch_order(len(members), seed, epoch).numpy()]
         for start in range(0, len(order), size):
             yield order[start : start + size]
 

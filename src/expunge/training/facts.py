@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from expunge.core.data import ids_of
 from expunge.core.errors import InputError
 from expunge.core.trained import Fact, Origin
 from expunge.tasks.networks import SoftmaxHead
-from expunge.training.descent import Step
+from expunge.training.descent import Step, trainable
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _DROPOUTS = (nn.modules.dropout._DropoutNd, nn.AlphaDropout)
@@ -26,15 +28,29 @@ def declared(value: Any, note: str = "declared by the user") -> Fact:
     return Fact(value, Origin.DECLARED, note)
 
 
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether rows of a batch depend on one another in training."""
+    return any(isinstance(module, _NORMS) for module in model.modules())
+
+
 def inspect(model: nn.Module) -> dict[str, Fact]:
     """Facts that the module itself shows: batch normalisation, active dropout."""
     modules = list(model.modules())
     dropout = any(isinstance(module, _DROPOUTS) and module.p > 0 for module in modules)
     note = "read from the module tree"
     return {
-        "batch_norm": enforced(any(isinstance(module, _NORMS) for module in modules), note),
+        "batch_norm": enforced(has_batch_norm(model), note),
         "dropout": enforced(dropout, note),
     }
+
+
+def buffers_moved(model: nn.Module, iterates: Sequence[Mapping[str, Tensor]]) -> dict[str, Fact]:
+    """Whether something besides trainable weights changed in training and would be published without noise."""
+    names = set(trainable(model))
+    moved = any(
+        not torch.equal(iterates[0][name], later[name]) for later in iterates for name in later if name not in names
+    )
+    return {"buffers_moved": enforced(moved, "compared with the start")}
 
 
 def full_batch(step: Step, steps: int, rows: int) -> dict[str, Fact]:
@@ -105,6 +121,16 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
     return {name: declared(value) for name, value in values.items()}
 
 
+TRAINING_IDS = "training_ids"  # name of the fact that says which rows training was given
+
+
 def prepared(data: Any) -> dict[str, Fact]:
-    """How rows were prepared, where the data say so; a rule that needs it is violated where nobody recorded it."""
-    return {"preprocessing": data.preprocessing} if hasattr(data, "preprocessing") else {}
+    """What the data say of themselves: how rows were prepared, and the digest of the ids of all of them.
+
+    A rule that needs the preparation is violated where nobody recorded it. The digest is what ``plan`` asks for, so that
+    nobody unlearns with another split than the model was trained on.
+    """
+    facts = {"preprocessing": data.preprocessing} if hasattr(data, "preprocessing") else {}
+    if (ids := ids_of(data)) is not None:
+        facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
+    return facts

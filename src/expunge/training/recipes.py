@@ -12,10 +12,22 @@ from torch import Tensor, nn
 from expunge.core.errors import InputError
 from expunge.core.trained import Artifact, Fact, Facts, Trail, Trained
 from expunge.data.rows import Rows
-from expunge.training.descent import Step, descend, device_of, trainable
+from expunge.training.descent import Step, descend, trainable
 from expunge.training.estimate import estimate_constants
-from expunge.training.facts import declared, enforced, full_batch, inspect, prepared, proved_constants, user_constants
+from expunge.training.facts import (
+    buffers_moved,
+    declared,
+    enforced,
+    full_batch,
+    inspect,
+    prepared,
+    proved_constants,
+    user_constants,
+)
 from expunge.training.flat import flatten
+from expunge.training.stochastic import Stochastic, run_epochs
+
+__all__ = ["USER_FACTS", "GradientDescent", "Stochastic", "UserFit", "buffers_moved", "rewind_step", "run_epochs"]
 
 Constants = Mapping[str, float]
 
@@ -135,113 +147,6 @@ class GradientDescent:
 def _type_of(model: nn.Module) -> str:
     """The types of the trainable weights, for example ``float32``."""
     return "+".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad}))
-
-
-def buffers_moved(model: nn.Module, iterates: list[Mapping[str, Tensor]]) -> dict[str, Fact]:
-    """Whether something besides trainable weights changed in training and would be published without noise."""
-    names = set(trainable(model))
-    moved = any(
-        not torch.equal(iterates[0][name], later[name]) for later in iterates for name in later if name not in names
-    )
-    return {"buffers_moved": enforced(moved, "compared with the start")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stochastic:
-    """Ordinary mini-batch training (SGD with momentum, or Adam): no trail, nothing that R2D's theorem covers.
-
-    Attributes:
-        epochs, batch_size, lr, momentum, optimizer (``sgd`` or ``adam``), schedule (``constant`` or ``cosine``): as usual.
-    """
-
-    epochs: int
-    lr: float
-    batch_size: int = 128
-    momentum: float = 0.0
-    optimizer: str = "sgd"
-    schedule: str = "constant"
-    l2: float = 0.0
-
-    def __post_init__(self):
-        if self.optimizer not in ("sgd", "adam"):
-            raise InputError(f"Expected optimizer sgd or adam; got {self.optimizer!r}.")
-        if self.schedule not in ("constant", "cosine"):
-            raise InputError(f"Expected schedule constant or cosine; got {self.schedule!r}.")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(f"Expected epochs and batch_size of at least 1; got {self.epochs} and {self.batch_size}.")
-
-    def describe(self) -> dict[str, Any]:
-        """Settings that decide the model."""
-        from dataclasses import asdict
-
-        return {"recipe": "stochastic descent", **asdict(self)}
-
-    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
-        """Train. Formal guarantee: none."""
-        model = task.build(seed=seed)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        run_epochs(
-            task, model, data, self.make_optimizer(model), epochs=self.epochs, batch_size=self.batch_size, seed=seed,
-            schedule=self.schedule, watch=watch,
-        )  # fmt: skip
-        final = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        facts = {
-            "optimizer": enforced("gradient descent" if self.optimizer == "sgd" else self.optimizer),
-            "batch": enforced("full" if self.batch_size >= len(data) else "mini-batch"),
-            "schedule": enforced(self.schedule),
-            "momentum": enforced(self.momentum),
-            "decay_outside_loss": enforced(0.0),
-            "augmentation": enforced(False),
-            "selection": enforced("fixed"),
-            "rows": enforced(len(data)),
-            "start": enforced("independent"),
-            **prepared(data),
-            **inspect(model),
-            **buffers_moved(model, [before, final]),
-        }
-        return Trained(task, Artifact(final), data, self, None, facts, seed=seed)
-
-    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """A fresh optimizer over the trainable weights."""
-        weights = [p for p in model.parameters() if p.requires_grad]
-        if self.optimizer == "adam":
-            return torch.optim.Adam(weights, lr=self.lr, weight_decay=self.l2)
-        return torch.optim.SGD(weights, lr=self.lr, momentum=self.momentum, weight_decay=self.l2)
-
-
-def run_epochs(
-    task: Any, model: nn.Module, data: Rows, optimizer: torch.optim.Optimizer, *, epochs: int, batch_size: int, seed: int,
-    sign: float = 1.0, schedule: str = "constant", watch: Any = None, stage: str = "train",
-) -> int:  # fmt: skip
-    """Mini-batch epochs in place, slicing tensors; ``sign=-1`` ascends. Returns per-example gradients computed.
-
-    Raises:
-        InputError: if the loss stops being finite, naming the epoch.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    batch = task.batch(data)
-    rows, device = len(data), device_of(batch)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if schedule == "cosine" else None
-    model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout inside the module draws from the global state
-        for epoch in range(1, epochs + 1):
-            order = torch.randperm(rows, generator=generator).to(device)
-            total = torch.zeros((), device=device)
-            for index in order.split(batch_size):
-                part = {name: tensor[index] for name, tensor in batch.items()}
-                loss = task.losses(model, dict(model.named_parameters()), part).mean()
-                optimizer.zero_grad(set_to_none=True)
-                (sign * loss).backward()
-                optimizer.step()
-                total += loss.detach()
-            if not torch.isfinite(total):
-                raise InputError(f"The loss was not finite in epoch {epoch} of {epochs}; take a smaller learning rate.")
-            if scheduler:
-                scheduler.step()
-            if watch:
-                watch(stage, epoch, epochs)
-    return rows * epochs
 
 
 # What a user can vouch for about training code of their own: the start owes nothing to the rows, no setting was chosen by

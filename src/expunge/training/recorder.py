@@ -13,7 +13,7 @@ from expunge.core.errors import InputError
 from expunge.core.trained import Artifact, Fact, Origin, Trail, Trained
 from expunge.data.rows import Rows
 from expunge.training.descent import descend, trainable
-from expunge.training.facts import declared
+from expunge.training.facts import TRAINING_IDS, declared
 from expunge.training.flat import distance, flatten
 from expunge.training.recipes import GradientDescent
 
@@ -22,6 +22,7 @@ AGREES = 1e-6
 # What the replay can confirm about a loop.
 LOOP = (
     "optimizer", "batch", "schedule", "momentum", "decay_outside_loss", "augmentation", "lr", "l2", "clip", "rows",
+    TRAINING_IDS,
 )  # fmt: skip
 
 

@@ -1,0 +1,47 @@
+"""Which rows a model was trained on, and that what is given later are those rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from expunge.core.data import Data, ids_of
+from expunge.core.errors import RefusedError
+from expunge.core.trained import Facts, Trained
+from expunge.training.facts import TRAINING_IDS
+
+
+def must_be_its_rows(trained: Trained, data: Data | None) -> None:
+    """Unlearning with another split than the model was trained on erases rows it never saw and keeps what it should not.
+
+    Raises:
+        RefusedError: if rows given and rows removed together are not those that training on record was given.
+    """
+    known = trained.facts.get(TRAINING_IDS)
+    if known is None or data is None:
+        return
+    given = ids_of(data)
+    together = trained.removed if given is None else given | trained.removed
+    if together.digest == known.value:
+        return
+    found, removed = len(together), len(trained.removed)
+    trained_on = trained.fact("rows")
+    if trained_on is None:
+        apart = "How many differ cannot be told."
+    elif found > trained_on:
+        apart = f"At least {found - trained_on} of the rows given it never saw."
+    elif found < trained_on:
+        apart = f"At least {trained_on - found} of its rows are missing."
+    else:
+        apart = "As many, but at least one row given it never saw, and at least one of its rows is missing."
+    raise RefusedError(
+        f"The rows given are not the rows that this model was trained on: {found} ({removed} of them removed by earlier "
+        f"requests) instead of {'those on record' if trained_on is None else trained_on}. {apart} Give the training rows "
+        "themselves: the same split, drawn with the same seed. Where they are lost, adopt the weights without a record."
+    )
+
+
+def trained_again(facts: Facts, data: Data) -> Facts:
+    """``facts`` of a model that was trained anew on ``data``: how many rows, and which."""
+    ids = ids_of(data)
+    new = {"rows": len(data), TRAINING_IDS: None if ids is None else ids.digest}
+    return {name: replace(fact, value=new.get(name, fact.value)) for name, fact in facts.items()}

@@ -1,0 +1,347 @@
+"""Retrainings by any recipe, each made once: what unlearned models are compared with, shared by all methods.
+
+A retraining is ``recipe.fit(task, rows, seed=seed)``. It is cached by its content (task, rows, recipe, seed), one entry
+each, as soon as it is done: a killed run keeps what it finished. What training took is stored beside the weights, so that
+its cost can be told when it came from the cache. All train on one thread, here or in processes: more processes change no
+bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from expunge.core.digest import canonical_json, digest_bytes, digest_json
+from expunge.core.errors import FailedError, InputError
+from expunge.data.rows import Rows
+from expunge.training.descent import Step
+from expunge.training.ensembles import STAGE, ReferenceSettings, Watch, train_stacked
+from expunge.training.recipes import Stochastic, UserFit
+from expunge.training.references import describe_task, reference, worth_stacking
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """A model trained from scratch.
+
+    Attributes:
+        tensors: its weights and buffers, un-noised, on the task's device.
+        seconds: what training took when it was done, on one thread; of references trained together, its share.
+        digest_of_rows, seed: what it was trained on and from.
+        cached: whether it was read and not trained now.
+    """
+
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    seconds: float
+    digest_of_rows: str
+    seed: int
+    cached: bool
+
+
+@dataclass(frozen=True)
+class _Job:
+    rows: Any
+    seed: int
+    key: Mapping[str, Any] = field(repr=False)
+    name: str  # digest of the key
+
+
+def retrain_all(
+    task: Any,
+    jobs: Sequence[tuple[Any, int]],
+    recipe: Any,
+    *,
+    processes: int = 1,
+    cache: Any = None,
+    tags: Sequence[str] = (),
+    watch: Watch | None = None,
+    stacked: bool = False,
+) -> list[Retraining]:
+    """Retrain on each of ``jobs`` = (rows, seed), or read it from ``cache``; equal jobs are trained once.
+
+    Args:
+        processes: fresh processes to spread over, longest job first; each needs seconds to start, and a script that
+            starts them needs the ``if __name__ == "__main__"`` guard. Rows reach them through shared memory. The result
+            is the same bit for bit.
+        cache: has ``get_or_compute(key, compute, tags)``. Entries carry the digest of their rows and ``tags``, to be
+            purged with them. Training code of the user's own counts as changed when its file changes, and is not cached
+            where it has none.
+        watch: called with ("references", done, total).
+        stacked: train small models together in one process where the recipe is SGD with a constant step, the rule of
+            ``training.references`` says that it pays, and jobs agree on the content of each row. Equal to the recipe's
+            own result up to rounding, and therefore cached apart from it.
+
+    Formal guarantee: none; retrainings measure.
+
+    Raises:
+        InputError: if a retraining diverges, or the task cannot be sent to another process. FailedError: if a process
+            dies. Retrainings that were done by then are in the cache.
+    """
+    if processes < 1:
+        raise InputError(f"Expected at least one process; got processes={processes}.")
+    if not jobs:
+        return []
+    union = _union([rows for rows, _ in jobs]) if stacked and len(jobs) > 1 else None
+    how = None if union is None else _stackable(task, union, recipe)
+    wanted = [_job(task, rows, int(seed), recipe, how is not None) for rows, seed in jobs]
+    if cache is not None and isinstance(recipe, UserFit) and _source(recipe) is None:
+        cache = None
+    found: dict[str, tuple[bytes, bool]] = {}  # digest of the key → entry, whether it was cached
+    pending: dict[str, _Job] = {}
+    for job in wanted:
+        if job.name in pending or job.name in found:
+            continue
+        entry = None if cache is None else _look(cache, job, tags)
+        if entry is None:
+            pending[job.name] = job
+        else:
+            found[job.name] = (entry, True)
+    total = len(pending) + len(found)
+
+    def done(job: _Job, entry: bytes) -> None:
+        if cache is not None:
+            entry = cache.get_or_compute(job.key, lambda: entry, _tags(job, tags))
+        found[job.name] = (entry, False)
+        if watch:
+            watch(STAGE, len(found), total)
+
+    if watch and found:
+        watch(STAGE, len(found), total)
+    with _one_thread():
+        if pending and union is not None and how is not None:
+            _together(task, union, list(pending.values()), how, done)
+        elif processes > 1 and len(pending) > 1:
+            _in_processes(task, recipe, list(pending.values()), processes, done)
+        else:
+            for job in pending.values():
+                done(job, _fit(task, recipe, job.rows, job.seed))
+    device = getattr(task, "device", "cpu")
+    return [_retraining(*found[job.name], job, device) for job in wanted]
+
+
+def _job(task: Any, rows: Any, seed: int, recipe: Any, stacked: bool) -> _Job:
+    key = {
+        "what": "retraining/1",
+        "task": describe_task(task, rows, [seed]),
+        "rows": rows.digest,
+        "recipe": [f"{type(recipe).__module__}:{type(recipe).__qualname__}", recipe.describe(), _source(recipe)],
+        "seed": seed,
+        "stacked": stacked,
+    }
+    return _Job(rows, seed, key, digest_json(key))
+
+
+def _source(recipe: Any) -> str | None:
+    """Digest of the file that holds a user's own training function, which its name does not tell."""
+    if not isinstance(recipe, UserFit):
+        return None
+    try:
+        file = inspect.getsourcefile(getattr(recipe.function, "func", recipe.function))
+        return None if file is None else digest_bytes(Path(file).read_bytes())
+    except (TypeError, OSError):
+        return None
+
+
+def _tags(job: _Job, tags: Sequence[str]) -> list[str]:
+    return [job.rows.digest, *tags]
+
+
+class _Missing(Exception):
+    """Not in the cache."""
+
+
+def _look(cache: Any, job: _Job, tags: Sequence[str]) -> bytes | None:
+    def missing() -> bytes:
+        raise _Missing
+
+    try:
+        return cache.get_or_compute(job.key, missing, _tags(job, tags))
+    except _Missing:
+        return None
+
+
+# --- one retraining -----------------------------------------------------------------------------------------------------
+
+
+def _fit(task: Any, recipe: Any, rows: Any, seed: int) -> bytes:
+    """One retraining as an entry of the cache: a line of JSON, then safetensors."""
+    warm_up()
+    started = time.perf_counter()
+    tensors = _plain(recipe.fit(task, rows, seed=seed).artifact.tensors)
+    return _entry(tensors, time.perf_counter() - started)
+
+
+@cache
+def warm_up() -> None:
+    """The first optimizer step of a process loads parts of torch, for seconds: not what training or unlearning takes."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.SGD([weight], 0.1).step()
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+
+
+def _entry(tensors: dict[str, Tensor], seconds: float) -> bytes:
+    return canonical_json({"seconds": seconds}) + b"\n" + save(tensors)
+
+
+def _retraining(entry: bytes, cached: bool, job: _Job, device: str) -> Retraining:
+    head, _, content = entry.partition(b"\n")
+    tensors = {name: tensor.to(device) for name, tensor in load(content).items()}
+    return Retraining(tensors, float(json.loads(head)["seconds"]), job.rows.digest, job.seed, cached)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in parallel round differently: results must not depend on how many cores a machine has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --- in processes -------------------------------------------------------------------------------------------------------
+
+
+def _in_processes(
+    task: Any, recipe: Any, jobs: Sequence[_Job], processes: int, done: Callable[[_Job, bytes], None]
+) -> None:
+    """Longest job first, to whichever process is free; after a failure what is under way is finished and kept."""
+    try:
+        payload = pickle.dumps((task, recipe))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"Expected a task and a recipe that can be sent to another process; they cannot be pickled ({error}). Make "
+            "the task's factory and your training function functions at the top of a module (or functools.partial of "
+            "one), or use processes=1."
+        ) from error
+    processes = min(processes, len(jobs))
+    waiting = sorted(jobs, key=lambda job: len(job.rows))
+    running: dict[Future[bytes], _Job] = {}
+    failure: Exception | None = None
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (payload,)) as pool:
+        while running or (waiting and failure is None):
+            while waiting and failure is None and len(running) <= processes:  # one ahead: nobody waits for work
+                job = waiting.pop()
+                try:
+                    running[pool.submit(_work, _sendable(job.rows), job.seed)] = job
+                except BrokenProcessPool as error:
+                    failure = error
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    done(job, future.result())
+                except Exception as error:
+                    failure = failure or error
+    if isinstance(failure, BrokenProcessPool):
+        raise FailedError(
+            "A process that retrained died: memory ran out, or the script that was started lacks the "
+            "`if __name__ == '__main__':` guard. Use fewer processes, or processes=1."
+        ) from failure
+    if failure is not None:
+        raise failure
+
+
+def _sendable(rows: Any) -> Any:
+    """Rows whose tensors lie in shared memory, which sends them without a copy; as bytes where the machine has too little.
+
+    The tensors move there once, in place; whoever holds them sees the same values.
+    """
+    try:
+        for value in vars(rows).values():
+            if isinstance(value, Tensor) and value.device.type == "cpu":
+                value.share_memory_()
+    except RuntimeError:
+        return pickle.dumps(rows)
+    return rows
+
+
+_given: list[Any] = []  # in a worker: task, recipe
+
+
+def _start_worker(payload: bytes) -> None:
+    torch.set_num_threads(1)
+    end_with_parent()
+    _given[:] = pickle.loads(payload)  # noqa: S301  (written by the parent process, never read from disk or wire)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does: a worker whose parent was killed would wait for ever."""
+    if (parent := parent_process()) is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _work(rows: Any, seed: int) -> bytes:
+    task, recipe = _given
+    if isinstance(rows, bytes):
+        rows = pickle.loads(rows)  # noqa: S301  (as above)
+    return _fit(task, recipe, rows, seed)
+
+
+# --- stacked ------------------------------------------------------------------------------------------------------------
+
+
+def _stackable(task: Any, rows: Rows, recipe: Any) -> ReferenceSettings | None:
+    """The recipe as settings of stacked training, where it can be said so and pays."""
+    if not isinstance(recipe, Stochastic):
+        return None
+    if recipe.optimizer != "sgd" or recipe.schedule != "constant" or recipe.augment != "none":
+        return None
+    settings = ReferenceSettings(
+        Step(recipe.lr, recipe.l2), epochs=recipe.epochs, batch_size=recipe.batch_size, momentum=recipe.momentum
+    )
+    return settings if worth_stacking(task, rows, settings) else None
+
+
+def _union(parts: Sequence[Any]) -> Rows | None:
+    """All rows of ``parts`` in the order of their ids; ``None`` where they are not rows of one table in that order."""
+    if not all(isinstance(part, Rows) and bool((np.diff(part.ids) > 0).all()) for part in parts):
+        return None
+    first = parts[0]
+    if any(part.x.shape[1:] != first.x.shape[1:] or part.x.dtype != first.x.dtype for part in parts):
+        return None
+    ids = np.unique(np.concatenate([part.ids for part in parts]))
+    x, y = first.x.new_zeros(len(ids), *first.x.shape[1:]), first.y.new_zeros(len(ids))
+    known = torch.zeros(len(ids), dtype=torch.bool, device=x.device)
+    for part in {part.digest: part for part in parts}.values():
+        at = torch.from_numpy(np.searchsorted(ids, part.ids)).to(x.device)
+        seen = known[at]
+        if not (torch.equal(x[at[seen]], part.x[seen]) and torch.equal(y[at[seen]], part.y[seen])):
+            return None
+        x[at], y[at], known[at] = part.x, part.y, True
+    return Rows(x, y, ids)
+
+
+def _together(
+    task: Any, rows: Rows, jobs: Sequence[_Job], settings: ReferenceSettings, done: Callable[[_Job, bytes], None]
+) -> None:
+    membership = np.stack([np.isin(rows.ids, job.rows.ids, assume_unique=True) for job in jobs])
+    started = time.perf_counter()
+    tensors = train_stacked(task, rows, membership, settings, [job.seed for job in jobs])
+    seconds = (time.perf_counter() - started) / len(jobs)
+    for r, job in enumerate(jobs):
+        done(job, _entry(_plain(reference(tensors, r)), seconds))
