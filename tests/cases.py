@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from expunge.core.trained import Budget, Fact, Origin, Trained
 from expunge.data.rows import Rows
 from expunge.methods import registry
 from expunge.tasks.classification import Classification
+from expunge.tasks.convolutional import conv_bn_net
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.training.noisy import NoisyGradientDescent
 from expunge.training.perturbed import PerturbedMinimiser
 from expunge.training.recipes import GradientDescent
+from expunge.training.stochastic import Stochastic
 
 FIXED = Fact("fixed", Origin.ENFORCED, "made by a formula that knows no other row")
 
@@ -52,6 +54,16 @@ def few_digits(n: int = 120) -> tuple[Rows, Rows]:
 
     train, test = digits()
     return train.only(Ids.rows(range(n))), test.only(Ids.rows(range(60)))
+
+
+@functools.cache
+def pictures(n: int = 48, classes: int = 3, seed: int = 0) -> Rows:
+    """Images of 8 x 8 with a bright row whose place tells the class; column ``person`` as in :func:`blobs`."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    x = 0.3 * rng.standard_normal((n, 1, 8, 8))
+    x[np.arange(n), 0, 1 + 2 * y] += 1.5
+    return Rows.of(x, y, {"person": np.arange(n) // 3}, preprocessing=FIXED)
 
 
 class Partition(Rows):
@@ -143,18 +155,36 @@ def opposed(n: int = 100, m: int = 10, d: int = 3, size: float = 1.0) -> Rows:
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
+ALTERNATING = {"epochs": 1, "batch_size": 16}
+MANIFOLD = {"k": 3, "curve_steps": 3}
 FAST: Mapping[str, Mapping[str, Any]] = {  # settings that keep a run short; every other setting is the default
-    "fine_tune": {"epochs": 1, "batch_size": 16},
+    **dict.fromkeys(
+        ("fine_tune", "neg_grad_plus", "random_labels", "l1_sparse", "scrub", "bad_teacher", "salun"), ALTERNATING
+    ),
     "gradient_ascent": {"epochs": 1, "batch_size": 4},
+    "sfron": {"steps": 5, "batch_size": 16},
+    "ssd": {"alpha": 1e-3, "lambda_": 1e-3},
+    "manif_smc": MANIFOLD,
+    "manif_smc+dual": {**MANIFOLD, "repair": True},
     "noisy_fine_tune": {"steps": 5, "recovery_epochs": 1, "batch_size": 16},
     "langevin": {"steps": 5},
     "descent_to_delete": {"steps": 20},
 }
 
 
+DUAL = tuple(
+    f"{name}+dual" for name in registry.targets() if "dual" in {field.name for field in fields(registry.load(name))}
+)
+
+
+def class_of(name: str) -> Any:
+    """The class behind ``name`` or ``name+dual``."""
+    return registry.load(name.partition("+")[0])
+
+
 def method(name: str, **settings: Any) -> Any:
-    """The registered method with its fast settings."""
-    return registry.make(name, {**FAST.get(name, {}), **settings})
+    """The registered method with its fast settings; ``name+dual`` is the same under DualOptim."""
+    return registry.make(name, {**FAST.get(name, FAST.get(name.partition("+")[0], {})), **settings})
 
 
 def samples(*ids: int) -> Request:
@@ -209,11 +239,17 @@ def smooth_network(widths: tuple[int, ...] = (2, 6, 3), dtype: torch.dtype = tor
     return Classification(functools.partial(perceptron, widths), dtype=dtype)
 
 
+def small_pictures_net(dtype: torch.dtype = torch.float32) -> Classification:
+    """Convolutions with BatchNorm; its representation has 4 numbers."""
+    return Classification(functools.partial(conv_bn_net, 1, 3, (4, 4, 4), size=8), dtype=dtype)
+
+
 PROMISE = Budget(epsilon=4.0, delta=1e-5, capacity=6)
 BY_HAND = Budget(epsilon=None, delta=1e-5, capacity=6, sigma=0.05)
-ANYWHERE = ("fine_tune", "gradient_ascent", "noisy_fine_tune", "no_op")
-ON_RECORD = ("r2d", "retrain", *ANYWHERE)
-CONTRACTING = ("descent_to_delete", *ON_RECORD)
+ANYWHERE = ("fine_tune", "gradient_ascent", "neg_grad_plus", "l1_sparse", "ssd", "noisy_fine_tune", "no_op")
+ON_CLASSES = ("random_labels", "scrub", "bad_teacher", "salun", "sfron", *ANYWHERE)
+ON_FEATURES = ("manif_smc", *ON_CLASSES)  # a representation before the classifier head
+CONTRACTING = ("descent_to_delete", "r2d", "retrain", *ON_CLASSES)
 HEAD = GradientDescent(steps=40, lr=1.0, l2=0.1)
 QUADRATIC = {"smoothness": 1.3, "strong_convexity": 1.3, "convex": True, "gradient_bound": 9.0}
 
@@ -234,32 +270,34 @@ CASES: Mapping[str, Case] = {
         ),
         Case(
             "network", blobs(), smooth_network(), GradientDescent(steps=30, lr=0.3, estimate=True), samples(0, 7),
-            ON_RECORD, BY_HAND,
+            ("r2d", "retrain", *ON_FEATURES), BY_HAND,
         ),
         Case("network, not published", blobs(), smooth_network(), GradientDescent(steps=30, lr=0.3), samples(0, 7),
-             ("retrain", *ANYWHERE)),
+             ("retrain", *ON_FEATURES)),
+        Case("pictures", pictures(), small_pictures_net(), Stochastic(epochs=8, lr=0.1, batch_size=16, momentum=0.9),
+             Request("person 2", (Target("user", {"person": 2}),)), ("retrain", *ON_FEATURES)),
         Case(
             "clipped network", blobs(), smooth_network(),
-            GradientDescent(steps=20, lr=0.1, clip=0.5, constants={"smoothness": 3.0}), samples(0, 7), ON_RECORD,
-            Budget(epsilon=8.0, delta=1e-5, capacity=2),
+            GradientDescent(steps=20, lr=0.1, clip=0.5, constants={"smoothness": 3.0}), samples(0, 7),
+            ("r2d", "retrain", *ON_FEATURES), Budget(epsilon=8.0, delta=1e-5, capacity=2),
         ),
         Case(
             "noisy head", blobs(), softmax_head(2, 3), NoisyGradientDescent(steps=20, lr=0.5, l2=0.1), samples(3, 4, 5),
-            ("langevin", "retrain", *ANYWHERE),
+            ("langevin", "retrain", *ON_CLASSES),
         ),
         Case(
             "perturbed head", blobs(), softmax_head(2, 3), PerturbedMinimiser(l2=0.5, sigma=40.0), samples(3, 4),
-            ("certified_removal", "retrain", *ANYWHERE),
+            ("certified_removal", "retrain", *ON_CLASSES),
         ),
         Case(
             "convex quadratic", points(), PointTask(3, attraction(1.3)),
             GradientDescent(steps=25, lr=0.3, constants=QUADRATIC | {"hessian_lipschitz": 0.0}), samples(0, 1, 2),
-            ("newton", *CONTRACTING), PROMISE,
+            ("newton", "descent_to_delete", "r2d", "retrain", *ANYWHERE), PROMISE,
         ),
         Case(
             "concave quadratic", opposed(), PointTask(3, repulsion(0.5)),
             GradientDescent(steps=20, lr=0.05, constants={"smoothness": 0.5, "gradient_difference": 2.0}),
-            samples(0, 1, 2), ON_RECORD, PROMISE,
+            samples(0, 1, 2), ("r2d", "retrain", *ANYWHERE), PROMISE,
         ),
     )
 }  # fmt: skip

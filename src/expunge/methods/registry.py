@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
@@ -13,11 +14,21 @@ from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 
 GROUP = "expunge.methods"
+DUAL = "dual"
 BUILTIN: Mapping[str, str] = {
     "r2d": "expunge.methods.r2d:R2D",
     "retrain": "expunge.methods.retrain:Retrain",
     "fine_tune": "expunge.methods.fine_tune:FineTune",
     "gradient_ascent": "expunge.methods.gradient_ascent:GradientAscent",
+    "neg_grad_plus": "expunge.methods.neg_grad_plus:NegGradPlus",
+    "random_labels": "expunge.methods.random_labels:RandomLabels",
+    "l1_sparse": "expunge.methods.l1_sparse:L1Sparse",
+    "scrub": "expunge.methods.scrub:Scrub",
+    "bad_teacher": "expunge.methods.bad_teacher:BadTeacher",
+    "ssd": "expunge.methods.ssd:SSD",
+    "salun": "expunge.methods.salun:SalUn",
+    "sfron": "expunge.methods.sfron:SFRon",
+    "manif_smc": "expunge.methods.manif_smc:ManifSMC",
     "newton": "expunge.methods.newton:Newton",
     "certified_removal": "expunge.methods.certified_removal:CertifiedRemoval",
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
@@ -46,10 +57,20 @@ def load(name: str) -> Any:
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Any:
-    """A method with settings from a job file; raises InputError on an unknown setting, naming the known ones."""
+    """A method with settings from a job file; ``name+dual`` is ``name`` under DualOptim.
+
+    Raises:
+        InputError: on an unknown setting, naming the known ones, or ``+dual`` of a method with a single objective.
+    """
+    name, plus, variant = name.partition("+")
     cls = load(name)
     settings = dict(settings or {})
     known = [field.name for field in fields(cls) if field.init]
+    if plus:
+        if variant != DUAL or DUAL not in known:
+            able = ", ".join(each for each in targets() if DUAL in {field.name for field in fields(load(each))})
+            raise InputError(f"Expected +{DUAL} after one of {able}, which have two objectives; got {name}+{variant}.")
+        settings[DUAL] = True
     if unknown := sorted(settings.keys() - set(known)):
         raise InputError(
             f"Method {name} has no setting {', '.join(unknown)}; its settings are {', '.join(known) or 'none'}."
@@ -57,9 +78,20 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Any:
     return cls(**settings)
 
 
+def row_name(method: Any) -> str:
+    """What a row of results is called: the method's name, with ``+dual`` under DualOptim."""
+    return f"{method.name}+{DUAL}" if getattr(method, DUAL, False) else method.name
+
+
 def settings_of(method: Any) -> dict[str, Any]:
-    """Name and JSON-like settings of a method: what a record says it was, and what :func:`make` makes it from again."""
+    """Name and JSON-like settings of a method: what a record says it was, and what :func:`make` makes it from again.
+
+    Raises:
+        InputError: on a setting that is infinite or not a number.
+    """
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
+    if endless := [f"{n}={v}" for n, v in values.items() if isinstance(v, float) and not math.isfinite(v)]:
+        raise InputError(f"Expected finite settings of {method.name}; got {', '.join(endless)}.")
     plain = {n: v if isinstance(v, str | int | float | bool | None) else str(v) for n, v in values.items()}
     return {"name": method.name, "settings": plain, "digest": digest_json([method.name, plain])}
 

@@ -1,0 +1,1 @@
+"""The loop that gradient methods share: streams, schedule, parameters, optimizer, guard."""

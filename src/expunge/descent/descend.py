@@ -1,0 +1,338 @@
+"""Four choices make a gradient method, and nothing else is in the loop: objective, schedule, parameters, optimizer.
+
+A run is a function of its inputs and the number of the step: batches, random labels and dropout follow from the seed and
+the step, so a killed run that is started again ends with the same bits (on one machine with one number of threads).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from expunge.core.errors import FailedError, InputError
+from expunge.core.method import Once, Watch, silent
+from expunge.core.task import Batch
+from expunge.descent.guard import Guard
+from expunge.descent.optimizer import NonFiniteError, Optimizers, Stepper, laid_out_like
+from expunge.descent.parameters import All, Parameters, Selection
+from expunge.descent.schedule import FORGET, JOINT, RETAIN, Schedule, Turn
+from expunge.descent.streams import mixed_seed
+from expunge.descent.work import Objective, Prepared, Work
+from expunge.training.descent import rows_of
+
+STAGES_AT_MOST = 8  # of a run in the journal: a killed run repeats at most an eighth
+STEPS_PER_STAGE = 25  # at least; a shorter run is not worth a cut
+STORED_BYTES_AT_MOST = 2**31  # of all stages of a run together
+
+
+@dataclass(frozen=True)
+class Descended:
+    """What came of a run.
+
+    Attributes:
+        tensors: the weights and buffers.
+        steps: role → steps made.
+        gradient_evaluations: per-row gradients, preparing included.
+        seconds: spent on preparing (masks, neighbours, teachers) and on the steps, by this process.
+        state_bytes: of all optimizer states at the end.
+        scores: what the guard saw: (steps done, score).
+        stopped: why the run ended early, or ``None``.
+    """
+
+    tensors: Mapping[str, Tensor]
+    steps: Mapping[str, int]
+    gradient_evaluations: int
+    seconds: Mapping[str, float]
+    state_bytes: int
+    scores: tuple[tuple[int, float], ...] = ()
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class Descend:
+    """A gradient method as the choices that make it.
+
+    Attributes:
+        objective: what is minimised.
+        schedule: whose turn it is.
+        optimizer: ``Shared`` or ``Dual``.
+        parameters: what may move.
+        guard: keeps the best state; ``None``: the last one counts.
+        clip: role → largest gradient norm.
+        anneal: ``constant``, or ``cosine``: learning rates times (1 + cos(pi progress)) / 2.
+        training_mode: whether BatchNorm uses the batch and dropout drops, as in training.
+
+    Formal guarantee: none.
+    """
+
+    objective: Objective
+    schedule: Schedule
+    optimizer: Optimizers
+    parameters: Parameters = field(default_factory=All)
+    guard: Guard | None = None
+    clip: Mapping[str, float] = field(default_factory=dict)
+    anneal: str = "constant"
+    training_mode: bool = True
+
+    def __post_init__(self):
+        if self.anneal not in ("constant", "cosine"):
+            raise InputError(f"Expected annealing constant or cosine; got {self.anneal!r}.")
+        if bad := {role: limit for role, limit in self.clip.items() if not limit > 0}:
+            raise InputError(f"Expected gradient norms above 0 to clip to; got {bad}.")
+        self.optimizer.check(self.schedule.roles)
+
+    def run(self, work: Work, journal: Once, watch: Watch = silent) -> Descended:
+        """Change ``work.model`` in place, storing how far it is in ``journal``.
+
+        Raises:
+            FailedError: if a loss or gradient is not finite: it says where; the model then holds the last good state.
+        """
+        return _Run(self, work).go(journal, watch)
+
+
+class _Run:
+    """One run of a :class:`Descend`."""
+
+    def __init__(self, method: Descend, work: Work):
+        started = time.perf_counter()
+        self.method, self.work = method, work
+        work.lay_out(work.model)
+        self.selection: Selection = method.parameters.select(work)
+        self.prepared: Prepared = method.objective.prepare(work)
+        named = dict(work.model.named_parameters())
+        self.moving = {name: named[name] for name in self.selection.names}
+        self.frozen = [(tensor, tensor.requires_grad) for name, tensor in named.items() if name not in self.moving]
+        self.stepper: Stepper = method.optimizer.build(self.moving, method.clip)
+        self.masks = self._factors()
+        held = self.moving if self.masks and self.selection.strict else {}
+        self.base = [laid_out_like(weight, work.base[name]) for name, weight in held.items()]
+        used = {name for role in method.schedule.roles for name in ((FORGET, RETAIN) if role == JOINT else (role,))}
+        self.sizes = {name: rows_of(self.prepared.streams[name]) for name in used}
+        self.steps = {role: 0 for role in sorted(method.schedule.roles)}
+        self.evaluations = self.prepared.gradient_evaluations + self.selection.gradient_evaluations
+        self.done = 0
+        self.ahead: Iterator[Turn] | None = None
+        self.scores: list[tuple[int, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.stopped: str | None = None
+        self.preparing = time.perf_counter() - started
+
+    def _factors(self) -> dict[str, list[Tensor]]:
+        """Masks as factors 0 and 1, in the order of the moving weights; roles that share a mask share its factors."""
+        used = {role: masks for role, masks in self.selection.masks.items() if role in self.method.schedule.roles}
+        factors = {
+            id(masks): [laid_out_like(weight, masks[name].to(weight)) for name, weight in self.moving.items()]
+            for masks in used.values()
+        }
+        return {role: factors[id(masks)] for role, masks in used.items()}
+
+    def go(self, journal: Once, watch: Watch) -> Descended:
+        started = time.perf_counter()
+        length = self.method.schedule.length(self.sizes, self.work.batch_size)
+        self.work.model.train(self.method.training_mode)
+        for tensor, _ in self.frozen:
+            tensor.requires_grad_(False)
+        try:
+            device = next(iter(self.moving.values())).device
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                for until in self._cuts(length):
+                    self._stage(journal, watch, until, length)
+        finally:
+            for tensor, required in self.frozen:
+                tensor.requires_grad_(required)
+        final = self.best or dict(self.work.model.state_dict())
+        return Descended(
+            {name: tensor.detach().clone() for name, tensor in final.items()},
+            dict(self.steps),
+            self.evaluations,
+            {"preparing": self.preparing, "steps": time.perf_counter() - started},
+            self.stepper.state_bytes,
+            tuple(self.scores),
+            self.stopped,
+        )
+
+    def _cuts(self, length: int) -> list[int]:
+        """Step counts at which the run is stored: from sizes alone, and without an effect on any bit of the result."""
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in self.moving.values())
+        room = STORED_BYTES_AT_MOST // max(1, 3 * weights)
+        stages = max(1, min(STAGES_AT_MOST, length // STEPS_PER_STAGE, room))
+        return [length * (i + 1) // stages for i in range(stages)]
+
+    def _stage(self, journal: Once, watch: Watch, until: int, length: int) -> None:
+        """Everything up to step ``until``: taken from the journal, or done and written there."""
+        here: list[bool] = []
+
+        def compute() -> bytes:
+            here.append(True)
+            self._steps(watch, until, length)
+            self._must_be_finite()
+            return save_tensors(self._stored())
+
+        content = journal.once("descended" if until == length else f"descended-{until}", compute)
+        if not here:
+            self._take_up(load_tensors(content))
+
+    def _steps(self, watch: Watch, until: int, length: int) -> None:
+        if self.stopped:
+            return
+        work, guard = self.work, self.method.guard
+        if guard and not self.scores:
+            self._look(guard, 0)
+        stride = max(1, length // 100)
+        for turn in self._turns(until):
+            if self.prepared.refresh and turn.step == self.done and self._starts_epoch(turn):
+                self._seed("refresh", turn.epoch)
+                self.evaluations += self.prepared.refresh(turn.epoch)
+                work.model.train(self.method.training_mode)
+            self._step(turn)
+            self.done = turn.step + 1
+            if guard and guard.looks(self.done, turn.ends_epoch):
+                self._look(guard, self.done)
+            if self.done % stride == 0 or self.done == length:
+                watch("unlearn", self.done, length)
+            if self.stopped:
+                return
+
+    def _turns(self, until: int) -> Iterator[Turn]:
+        """The turns from where the run is; after a stage from the journal, those before are drawn and passed over."""
+        if self.ahead is None:
+            self.ahead = self.method.schedule.turns(self.sizes, self.work.batch_size, self.work.seed)
+            self.last_epoch = -1
+            for turn in islice(self.ahead, self.done):
+                self.last_epoch = turn.epoch
+        return islice(self.ahead, until - self.done)
+
+    def _starts_epoch(self, turn: Turn) -> bool:
+        first = turn.epoch != self.last_epoch
+        self.last_epoch = turn.epoch
+        return first
+
+    def _seed(self, purpose: str, number: int) -> None:
+        """Seed the global state, which dropout draws from.
+
+        ``torch.manual_seed`` would also seed every other kind of device, and keeps a stack trace for each that is absent.
+        """
+        on_cpu = next(iter(self.moving.values())).device.type == "cpu"
+        seed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
+        seed(mixed_seed(self.work.seed, purpose, number))
+
+    def _step(self, turn: Turn) -> None:
+        self._seed("layers", turn.step)
+        buffers = [(buffer, buffer.clone()) for buffer in self.work.model.buffers()]
+        try:
+            loss = self._loss(turn)
+            if not math.isfinite(float(loss.detach())):
+                raise NonFiniteError(f"the {turn.role} loss is not finite")
+            moving = list(self.moving.values())  # a weight that this loss does not reach has a gradient of zero
+            gradients = list(torch.autograd.grad(loss, moving, allow_unused=True, materialize_grads=True))
+            masks = self.masks.get(turn.role)
+            if masks:
+                torch._foreach_mul_(gradients, masks)  # pyright: ignore[reportPrivateImportUsage]
+            self.stepper.step(turn.role, gradients, self._factor(turn))
+        except NonFiniteError as error:
+            for buffer, before in buffers:  # a forward pass on bad weights has moved running statistics
+                buffer.copy_(before)
+            rate = self.stepper.rates[turn.role]
+            raise FailedError(
+                f"Stopped at step {turn.step + 1} of {turn.steps} (epoch {turn.epoch + 1}): {error}. That step was not "
+                f"made: the model is as it was after step {turn.step}, and nothing was released. Take a smaller learning "
+                f"rate than {rate:g} for {turn.role} steps, clip gradients, or look at the rows."
+            ) from None
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"The {turn.role} batch of step {turn.step + 1} is a single row, which has no variance for BatchNorm to "
+                "divide by. Forget several rows together, or take a method that does not train on forgotten rows alone."
+            ) from None
+        if masks and self.selection.strict:
+            with torch.no_grad():
+                for base, weight, mask in zip(self.base, moving, masks, strict=True):
+                    torch.lerp(base, weight, mask, out=weight)  # exact at 0 and 1, and several times as fast as where
+        self.steps[turn.role] += 1
+
+    def _loss(self, turn: Turn) -> Tensor:
+        total: Tensor | None = None
+        for name, index in turn.index.items():
+            batch = self._batch(name, index, turn)
+            part = self.prepared.loss(name, batch, turn)
+            self.evaluations += rows_of(batch)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _batch(self, name: str, index: Tensor, turn: Turn) -> Batch:
+        stream = self.prepared.streams[name]
+        batch = {key: tensor.index_select(0, index.to(tensor.device)) for key, tensor in stream.items()}
+        if self.work.augment is not None and "x" in batch:
+            batch["x"] = self.work.augment(batch["x"], self.work.draw(f"augment-{name}", turn.step))
+        return batch
+
+    def _factor(self, turn: Turn) -> float:
+        return 1.0 if self.method.anneal == "constant" else (1 + math.cos(math.pi * turn.progress)) / 2
+
+    def _look(self, guard: Guard, done: int) -> None:
+        score = guard.score(self.work)
+        self.work.model.train(self.method.training_mode)  # a score may look in evaluation mode
+        best = max((seen for at, seen in self.scores if at), default=-math.inf)  # the start is no candidate
+        self.scores.append((done, score))
+        if score > best and done:
+            self.best = {name: tensor.clone() for name, tensor in self.work.model.state_dict().items()}
+        if guard.max_drop is not None and score < self.scores[0][1] - guard.max_drop:
+            self.stopped = f"the guard's score fell from {self.scores[0][1]:.4g} to {score:.4g} at step {done}"
+
+    def _must_be_finite(self) -> None:
+        """A finite gradient times a huge rate can overflow, and after the last step no loss would tell."""
+        for name, tensor in self.moving.items():
+            if not torch.isfinite(tensor).all():
+                rates = ", ".join(f"{role} {rate:g}" for role, rate in self.stepper.rates.items())
+                raise FailedError(
+                    f"Stopped after step {self.done}: {name} is not finite, and nothing was released. Take smaller learning "
+                    f"rates than {rates}."
+                )
+
+    # --- what is stored, and how it is taken up -----------------------------------------------------------------------
+
+    def _stored(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        parts = {
+            "model": self.work.model.state_dict(),
+            "optimizer": self.stepper.state(),
+            "objective": self.prepared.state,
+            "best": self.best,
+        }
+        for part, named in parts.items():
+            for name, tensor in named.items():
+                tensors[f"{part}:{name}"] = tensor.detach().cpu().contiguous().clone()
+        facts: dict[str, Any] = {
+            "done": self.done, "steps": self.steps, "evaluations": self.evaluations, "scores": self.scores,
+            "stopped": self.stopped,
+        }  # fmt: skip
+        tensors["facts"] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
+        return tensors
+
+    def _take_up(self, tensors: Mapping[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.partition(":")[2]: t for key, t in tensors.items() if key.startswith(f"{name}:")}
+
+        self.work.model.load_state_dict(part("model"))
+        self.stepper.load(part("optimizer"))
+        device = next(iter(self.moving.values())).device
+        self.prepared.state.clear()
+        self.prepared.state.update({name: tensor.to(device) for name, tensor in part("objective").items()})
+        self.best = part("best")
+        facts = json.loads(bytes(tensors["facts"].tolist()))
+        self.done, self.evaluations = facts["done"], facts["evaluations"]
+        self.ahead = None
+        self.steps, self.stopped = facts["steps"], facts["stopped"]
+        self.scores = [(int(done), float(score)) for done, score in facts["scores"]]

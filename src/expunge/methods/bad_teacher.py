@@ -1,0 +1,54 @@
+"""A random network teaches the forgotten rows, the original one the retained ones.
+
+Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv 2205.08096. Formal guarantee: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.core.method import Capabilities, Context
+from expunge.descent.descend import Descend
+from expunge.descent.members import Member
+from expunge.descent.optimizer import Shared
+from expunge.descent.schedule import Mixed, Passes
+from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given
+from expunge.objectives.distillation import BadTeacher as Taught
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadTeacher(GradientMethod):
+    """One shuffled stream of forgotten and some retained rows, each row under its teacher.
+
+    Attributes:
+        epochs, retain_lr, batch_size, temperature, retain_share: 1, 1e-4 (Adam), 256, 1 and 0.3 (vision spec 3.2, from
+            general knowledge of the paper); lr: of forget steps under ``dual``, ``None``: 1e-4.
+        reduction: ``rows``; ``elements`` is torch's default in the released code: classes times weaker.
+        dual: DualOptim, which splits the stream into two passes; untested in its paper (vision spec 1.3).
+    """
+
+    name: ClassVar[str] = "bad_teacher"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=ROW_KINDS,
+        tasks=("classification",),
+        needs=("retained data", "forgotten data"),
+        effect="weights",
+        certified=False,
+        paper="Bad Teacher (Chundawat et al., AAAI 2023, arXiv 2205.08096)",
+    )
+    epochs: int = 1
+    lr: float | None = None
+    retain_lr: float = 1e-4
+    batch_size: int = 256
+    temperature: float = 1.0
+    retain_share: float = 0.3
+    reduction: str = "rows"
+    dual: bool = False
+
+    def composition(self, context: Context) -> Descend:
+        """One stream, or two passes."""
+        objective = Taught(self.retain_share, self.temperature, self.reduction)
+        if self.dual:
+            return Descend(objective, Passes(self.epochs), dual(given(self.lr, 1e-4), self.retain_lr, retain="adamw"))
+        return Descend(objective, Mixed(self.epochs), Shared(Member("adam", given(self.lr, self.retain_lr))))

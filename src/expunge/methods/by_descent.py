@@ -1,0 +1,126 @@
+"""What all methods that are a :class:`~expunge.descent.descend.Descend` share: checking, running, and telling what was done."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+
+from expunge.core.errors import InputError
+from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.trained import Artifact
+from expunge.descent.descend import Descend
+from expunge.descent.members import Member
+from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual, Optimizers, Shared
+from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
+from expunge.descent.work import Work
+from expunge.training.descent import trainable
+
+ROW_KINDS = ("samples", "user", "class")
+
+
+class GradientMethod(ABC):
+    """A method whose whole content is :meth:`composition`; subclasses are frozen dataclasses with the paper's symbols.
+
+    Formal guarantee: none. Nothing here bounds what the weights still hold.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    batch_size: int
+
+    @abstractmethod
+    def composition(self, context: Context) -> Descend:
+        """The method as objective, schedule, parameters and optimizer."""
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Rows per batch of each stream."""
+        return dict.fromkeys((FORGET, RETAIN, MIXED), self.batch_size)
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above, of steps alone."""
+        if not trainable(context.task.build()):
+            return Refusal(
+                "The model has no trainable weight: it is frozen.", "Set requires_grad on the weights that may change."
+            )
+        if (refusal := _class_lost(context)) is not None:
+            return refusal
+        schedule, batches = self.composition(context).schedule, self.batch_sizes()
+        if min(batches.values()) < 1:
+            raise InputError(f"Expected a batch_size of at least 1; got {min(batches.values())}.")
+        forget, after = (0 if rows is None else len(rows) for rows in (context.deletion.forget, context.deletion.after))
+        sizes = {FORGET: forget, RETAIN: after, MIXED: forget + after}
+        rows = {role: min(batches[role], size) for role, size in sizes.items()}
+        rows[JOINT] = rows[FORGET] + rows[RETAIN]
+        return Estimate(schedule.length(sizes, batches) * max(rows[role] for role in schedule.roles))
+
+    def run(self, context: Context) -> Unlearned:
+        """Descend from the model as it was released: from secret un-noised weights nothing here would hide them."""
+        base = context.trained.artifact.tensors
+        model = context.task.build(base)
+        work = Work(
+            context.task, model, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
+            context.deletion, self.batch_sizes(), context.generator_seed, augmentation(context),
+        )  # fmt: skip
+        done = self.composition(context).run(work, context.journal, context.watch)
+        final = {name: tensor.detach().cpu().contiguous() for name, tensor in done.tensors.items()}
+        return Unlearned(
+            views={"model": Artifact(final)},
+            state=final,
+            purged=("iterates of training, which hold the removed records",) if context.trained.trail else (),
+            remains=("whatever the weights still hold of the removed records: this method bounds nothing",),
+            gradient_evaluations=done.gradient_evaluations,
+            details={
+                "steps": dict(done.steps),
+                "seconds": dict(done.seconds),
+                "optimizer_bytes": done.state_bytes,
+                "guard": [list(seen) for seen in done.scores],
+                "stopped": done.stopped,
+            },
+        )
+
+
+def augmentation(context: Context) -> Any:
+    """The random views that the model was trained with, which unlearning shows it too; ``None`` for fixed inputs."""
+    if getattr(context.trained.recipe, "augment", "none") != "crop_flip":
+        return None
+    from expunge.data.augment import crop_flip
+
+    return crop_flip
+
+
+def _class_lost(context: Context) -> Refusal | None:
+    """A refusal where rows of several classes go and one of these classes goes entirely: two requests in one."""
+    forget, after = getattr(context.deletion.forget, "y", None), getattr(context.deletion.after, "y", None)
+    if not isinstance(forget, torch.Tensor) or not isinstance(after, torch.Tensor):
+        return None
+    gone = sorted(set(forget.unique().tolist()) - set(after.unique().tolist()))
+    if not gone or bool(torch.isin(forget, torch.tensor(gone, device=forget.device)).all()):
+        return None
+    return Refusal(
+        f"The request takes away every row of class {', '.join(map(str, gone))} among rows of other classes: forgetting a "
+        "class and forgetting rows of a class that stays are measured differently.",
+        "File the class as a request of its own (kind class) and the other rows as another one.",
+    )
+
+
+def given(value: float | None, default: float) -> float:
+    """``value``, or ``default`` for ``None``; a value of 0 is a value."""
+    return default if value is None else value
+
+
+def sgd(lr: float) -> Member:
+    """SGD as in the image code of the SalUn family and DualOptim: momentum 0.9, coupled decay 5e-4 (vision spec 1.1)."""
+    return Member("sgd", lr, momentum=MOMENTUM, weight_decay=RETAIN_DECAY)
+
+
+def dual(forget_lr: float, retain_lr: float, retain: str = "sgd") -> Dual:
+    """DualOptim's pair: AdamW with decay 0.05 forgets; what trained the model retains (vision spec 1.1)."""
+    keeper = sgd(retain_lr) if retain == "sgd" else Member(retain, retain_lr, weight_decay=FORGET_DECAY)
+    return Dual(Member("adamw", forget_lr, weight_decay=FORGET_DECAY), keeper)
+
+
+def shared(member: Member, forget_lr: float | None = None) -> Optimizers:
+    """One state for both roles."""
+    return Shared(member, forget_lr)

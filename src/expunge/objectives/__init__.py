@@ -1,0 +1,1 @@
+"""What a gradient method minimises, one family a file."""
