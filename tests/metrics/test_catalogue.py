@@ -9,8 +9,8 @@ from expunge.core.measurement import Direction
 from expunge.metrics.catalogue import CATALOGUE, METRICS, check_together, metric
 
 EXPECTED = (
-    "UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge ulira lira zrf distance "
-    "seconds tuning_trials optimizer_bytes"
+    "UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge ulira lira zrf "
+    "distance seconds tuning_trials optimizer_bytes"
 )
 
 

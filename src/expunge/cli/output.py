@@ -68,25 +68,34 @@ def _lines() -> Watch:
     return watch
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+def table_(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[str] = (),
+    tight: bool = False,
+) -> None:
     """A table no wider than :data:`WIDTH` or the terminal; columns in ``numbers`` are set to the right.
 
-    A row that is empty draws a line.
+    A row that is empty draws a line. ``tight``: less room between columns, and numbers are never broken.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     look: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "header_style": "bold"}
+    if tight:
+        look["padding"] = (0, 1, 0, 0)
     table = Table(title=title, title_justify="left", title_style="bold", **look)
     for i, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=i == 0, justify="right" if column in numbers else "left")
+        table.add_column(column, overflow="fold", no_wrap=i == 0 or (tight and column in numbers),
+                         justify="right" if column in numbers else "left")  # fmt: skip
     for row in rows:
         if row:
             table.add_row(*row)
         else:
             table.add_section()
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, markup=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if sys.stdout.isatty() else WIDTH
     console.print(table)
 
@@ -115,7 +124,7 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
         cells.append(["seconds", "", number(seconds["unlearn"], 2), number(seconds["retrain"], 2)])
         rows += [[head, *cell] for head, cell in zip(heads, cells, strict=True)] + [[]]
     title = f"Request {result['request']['id']} ({result['request']['kind']})"
-    _table(title, ("model", "", *_MODELS), rows, numbers=_MODELS)
+    table_(title, ("model", "", *_MODELS), rows, numbers=_MODELS)
     for run in result["runs"]:
         if run["epsilon"] is None and run["nominal_epsilon"] is not None:
             print(
@@ -150,7 +159,7 @@ def show_methods(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
          "yes" if row["certified"] else "no"]
         for row in rows
     ]  # fmt: skip
-    _table("Methods", ("name", "serves", "needs", "changes", "can certify"), cells)
+    table_("Methods", ("name", "serves", "needs", "changes", "can certify"), cells)
     for row in rows:
         print(f"  {row['name']}: {row['paper']}")
 
@@ -166,7 +175,7 @@ def show_requests(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
     cells = [
         [r["id"], "+".join(r["kinds"]), r["status"], str(r["received"]), str(r["due"]), str(r["ground"])] for r in rows
     ]
-    _table("Requests", ("id", "kind", "status", "received", "due", "ground"), cells)
+    table_("Requests", ("id", "kind", "status", "received", "due", "ground"), cells)
 
 
 def show_request(found: Mapping[str, Any], json: bool) -> None:
@@ -204,7 +213,7 @@ def show_calibration(result: Mapping[str, Any], json: bool) -> None:
         return
     rows = [[name, number(value, 8), number(result["sigma"][name], 6)] for name, value in result["sensitivity"].items()]
     title = f"R2D, epsilon {result['epsilon']:g}, delta {result['delta']:g}"
-    _table(title, ("bound", "sensitivity", "sigma"), rows, numbers=("sensitivity", "sigma"))
+    table_(title, ("bound", "sensitivity", "sigma"), rows, numbers=("sensitivity", "sigma"))
     print(f"Tightest valid bound: {result['tightest']}")
 
 
@@ -222,5 +231,5 @@ def show_search(result: Mapping[str, Any], json: bool) -> None:
         for c in result["candidates"]
     ]  # fmt: skip
     title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
-    _table(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
+    table_(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
     print(result["statement"])

@@ -15,10 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
 from expunge.core.trained import Budget, Trained
+from expunge.data.cifar import IMAGENET_MEAN, IMAGENET_STD, MEAN, STD, cifar10
 from expunge.data.digits import digits
+from expunge.data.idx import fashion_mnist, mnist
+from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
 from expunge.data.tables import read_arrays, read_csv
-from expunge.jobs import schema
+from expunge.jobs import data_schema, schema
 from expunge.methods import registry
 from expunge.planning import adopt
 from expunge.tasks.classification import Classification
@@ -49,7 +52,7 @@ def resolve(name: str) -> Callable[..., Any]:
     return found
 
 
-def task_of(job: schema.Job) -> Classification:
+def task_of(job: schema.Setup) -> Classification:
     """The task; the model factory is called once to see that it works."""
     _must_exist(job.device)
     factory = functools.partial(resolve(job.model), **job.model_settings)
@@ -69,21 +72,51 @@ def _must_exist(device: str) -> None:
         raise InputError(f"There is no device {device!r} here ({str(error).splitlines()[0]}). Take cpu.") from None
 
 
-def data_of(job: schema.Job) -> tuple[Rows, Mapping[str, Rows]]:
+def data_of(job: schema.Setup) -> tuple[Rows, Mapping[str, Rows]]:
     """Training rows and probes (``test`` where there is one)."""
     source = job.data
-    if isinstance(source, schema.DigitsData):
-        train, test = digits()
-        return train, {"test": test}
-    if isinstance(source, schema.ArraysData):
-        tables = [read_arrays(path) for path in (source.path, source.test_path) if path]
-    else:
-        tables = read_csv(
-            [path for path in (source.path, source.test_path) if path], label=source.label, users=source.users,
-            features=source.features, scale=source.scale, categories=source.categories, classes=source.classes,
-            standardise=source.standardise,
-        )  # fmt: skip
-    return tables[0], dict(zip(("test",), tables[1:], strict=False))
+    match source:
+        case data_schema.DigitsData():
+            train, test = digits()
+        case data_schema.MnistData():
+            read = mnist if source.format == "mnist" else fashion_mnist
+            train, test = read(source.path, **_part(source))
+        case data_schema.Cifar10Data():
+            mean, std = (IMAGENET_MEAN, IMAGENET_STD) if source.normalisation == "imagenet" else (MEAN, STD)
+            train, test = cifar10(source.path, mean=mean, std=std, **_part(source))
+        case data_schema.OmniglotData():
+            train, test = omniglot(source.path, source.size, split=source.split, share=source.share)
+        case data_schema.OrlFacesData():
+            train, test = orl_faces(source.path, source.size, test=source.test)
+        case _:
+            train, *others = _tables(source)
+            return train, dict(zip(("test",), others, strict=False))
+    return train, {"test": test}
+
+
+def _part(source: data_schema.MnistData | data_schema.Cifar10Data) -> dict[str, Any]:
+    """Which part of a large data set is read."""
+    return source.model_dump(include={"limit", "per_class", "test_limit", "seed"})
+
+
+def _tables(source: data_schema.CsvData | data_schema.ArraysData | data_schema.ImagesData) -> list[Rows]:
+    """The training rows and, where the job names them, those to be measured on."""
+    paths = [path for path in (source.path, source.test_path) if path]
+    if isinstance(source, data_schema.ArraysData):
+        return [read_arrays(path) for path in paths]
+    if isinstance(source, data_schema.ImagesData):
+        settings = source.model_dump(include={"size", "channels", "users", "classes", "mean", "std"})
+        train = image_folder(source.path, **settings)
+        if source.test_path is None:
+            return [train]
+        classes = source.classes or class_folders(source.path)  # what the training folder calls 3 is 3 in both
+        size = source.size or tuple(train.x.shape[2:])
+        # nobody asks to be forgotten from test images
+        return [train, image_folder(source.test_path, **settings | {"users": None, "classes": classes, "size": size})]
+    return read_csv(
+        paths, label=source.label, users=source.users, features=source.features, scale=source.scale,
+        categories=source.categories, classes=source.classes, standardise=source.standardise,
+    )  # fmt: skip
 
 
 def recipe_of(training: Any, task: Classification) -> Any:
@@ -144,13 +177,21 @@ def method_of(job: schema.Job) -> Any:
     Raises:
         InputError: for an unknown method or setting, or a value of another type.
     """
-    settings = dict(job.method)
-    name = settings.pop("name")
-    hints = get_type_hints(registry.load(name))
+    return named_method("method", job.method["name"], {n: value for n, value in job.method.items() if n != "name"})
+
+
+def named_method(where: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """The method ``name``, ``+dual`` included, with settings of the types that it declares; ``where`` is for messages.
+
+    Raises:
+        InputError: as :func:`method_of`.
+    """
+    settings = dict(settings)
+    hints = get_type_hints(registry.load(name.partition("+")[0]))
     for setting in settings.keys() & hints.keys():
         try:
             settings[setting] = TypeAdapter(hints[setting]).validate_python(settings[setting])
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            raise InputError(f"method.{setting}: {problem} (got {settings[setting]!r:.60}).") from None
+            raise InputError(f"{where}.{setting}: {problem} (got {settings[setting]!r:.60}).") from None
     return registry.make(name, settings)

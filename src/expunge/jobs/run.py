@@ -14,6 +14,7 @@ from expunge.core.trained import Trained
 from expunge.data.rows import Rows
 from expunge.jobs import build, schema
 from expunge.jobs.carry_out import Case, Setting, carry_out
+from expunge.jobs.data_schema import called
 from expunge.measuring import MeasureSettings
 from expunge.planning import train
 
@@ -50,7 +51,7 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
     case = Case(name, make, budget, method, measuring, job.seed)
     setting = Setting(
         title=job.name,
-        dataset=_dataset(job),
+        dataset=called(job.data),
         data=data,
         probes=probes,
         config=shown(job),
@@ -59,10 +60,6 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
         pdf=job.evidence.pdf,
     )
     return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch)
-
-
-def _dataset(job: schema.Job) -> str:
-    return "scikit-learn digits" if isinstance(job.data, schema.DigitsData) else job.data.path.name
 
 
 def shown(job: schema.Job) -> str:

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from expunge.core.errors import InputError
+from expunge.jobs.data_schema import FORMATS, AnyData, Strict, in_place
+from expunge.jobs.yaml_files import read_yaml
+
+Checked = TypeVar("Checked", bound="Setup")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DigitsData(_Strict):
-    """scikit-learn's digits with groups of ten consecutive images as synthetic people (column ``person``)."""
-
-    format: Literal["digits"]
-
-
-class CsvData(_Strict):
-    """A table; see ``data.tables.read_csv``."""
-
-    format: Literal["csv"]
-    path: Path
-    label: str
-    users: list[str] = []
-    features: list[str] | None = None
-    scale: dict[str, tuple[float, float]] = {}
-    categories: dict[str, list[Any]] = {}
-    classes: list[Any] | None = None
-    standardise: bool = False
-    test_path: Path | None = None
-
-
-class ArraysData(_Strict):
-    """``x``, ``y`` and user columns in an ``.npz`` or ``.safetensors`` file."""
-
-    format: Literal["arrays"]
-    path: Path
-    test_path: Path | None = None
-
-
-class GradientDescentTraining(_Strict):
+class GradientDescentTraining(Strict):
     """Full-batch descent on record."""
 
     kind: Literal["gradient_descent"]
@@ -56,12 +25,12 @@ class GradientDescentTraining(_Strict):
     lr: float | Literal["auto"] = "auto"
     l2: float = 0.0
     clip: float | None = None
-    rewinds: list[float] = [0.1, 0.25, 0.5, 0.75, 1.0]
-    constants: dict[str, float] = {}
+    rewinds: list[float] = Field([0.1, 0.25, 0.5, 0.75, 1.0])
+    constants: dict[str, float] = Field({})
     estimate: bool = False
 
 
-class StochasticTraining(_Strict):
+class StochasticTraining(Strict):
     """Ordinary mini-batch training."""
 
     kind: Literal["stochastic"]
@@ -72,31 +41,32 @@ class StochasticTraining(_Strict):
     optimizer: Literal["sgd", "adam"] = "sgd"
     schedule: Literal["constant", "cosine"] = "constant"
     l2: float = 0.0
+    augment: Literal["none", "crop_flip"] = "none"
 
 
-class UserTraining(_Strict):
+class UserTraining(Strict):
     """The user's own ``fit(data, seed) → module``, and what the user vouches for about it."""
 
     kind: Literal["user"]
     function: str
-    declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = {}
+    declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = Field({})
 
 
-class StoredTraining(_Strict):
+class StoredTraining(Strict):
     """A model with its trail from an earlier run or from a Recorder (``save_trained``)."""
 
     kind: Literal["stored"]
     folder: Path
 
 
-class CheckpointTraining(_Strict):
+class CheckpointTraining(Strict):
     """Weights that were trained elsewhere: adopted, without recipe."""
 
     kind: Literal["checkpoint"]
     path: Path
 
 
-class BudgetSettings(_Strict):
+class BudgetSettings(Strict):
     """The promise made before requests come."""
 
     epsilon: float | None = None
@@ -106,14 +76,14 @@ class BudgetSettings(_Strict):
     releases: int = 1
 
 
-class TargetSettings(_Strict):
+class TargetSettings(Strict):
     """One thing to forget."""
 
     kind: str
     where: dict[str, Any]
 
 
-class RequestSettings(_Strict):
+class RequestSettings(Strict):
     """The deletion request. Names stay in this file and in memory; records carry keyed hashes."""
 
     subject: str
@@ -124,7 +94,7 @@ class RequestSettings(_Strict):
     approved_by: str | None = None
 
 
-class EvidenceSettings(_Strict):
+class EvidenceSettings(Strict):
     """What to measure."""
 
     reference: Literal["retrained", "none"] = "retrained"
@@ -135,17 +105,22 @@ class EvidenceSettings(_Strict):
     pdf: bool = True
 
 
-class Job(_Strict):
-    """One deletion job."""
+class Setup(Strict):
+    """What jobs and benchmarks share: a model and its data."""
 
-    name: str = "deletion"
     task: Literal["classification"] = "classification"
     model: str
-    model_settings: dict[str, Any] = {}
+    model_settings: dict[str, Any] = Field({})
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     seed: int = Field(0, ge=0)
-    data: Annotated[DigitsData | CsvData | ArraysData, Field(discriminator="format")]
+    data: AnyData
+
+
+class Job(Setup):
+    """One deletion job."""
+
+    name: str = "deletion"
     training: Annotated[
         GradientDescentTraining | StochasticTraining | UserTraining | StoredTraining | CheckpointTraining,
         Field(discriminator="kind"),
@@ -168,76 +143,26 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     """
     if not path.is_file():
         raise InputError(f"There is no job file {path}; give the path of a YAML file.")
-    content = _parsed(path.read_text(encoding="utf-8", errors="replace"), path.name)
-    if not isinstance(content, dict):
-        raise InputError(f"Expected {path.name} to hold keys and values; got {type(content).__name__}.")
-    for override in overrides:
-        _override(content, override)
-    try:
-        job = Job.model_validate(content)
-    except ValidationError as error:
-        raise InputError(
-            f"{path.name} cannot be used:\n" + "\n".join(_problem(item) for item in error.errors())
-        ) from None
+    job = validated(Job, read_yaml(path, overrides), path.name)
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
-    return _resolved(job, path.resolve().parent)
+    return in_its_folder(job, path.resolve().parent)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without two of its traps: ``1e-5`` is a number, and a key that comes twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent's, refusing repeated keys."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.YAMLError(f"the key {key!r} comes twice (line {key_node.start_mark.line + 1})")
-            seen.add(key if isinstance(key, str | int | float | bool) else id(key_node))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parsed(text: str, name: str) -> Any:
+def validated(kind: type[Checked], content: Any, name: str) -> Checked:
+    """``content`` as a job or recipe; raises InputError with all problems at once."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{name} is not readable YAML: {error}") from None
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise InputError(
+            f"{name} cannot be used:\n" + "\n".join(_problem(item, kind) for item in error.errors())
+        ) from None
 
 
-def _override(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"Expected --set key.sub=value; got {override!r}.")
-    *parents, last = key.split(".")
-    place: Any = content
-    for parent in parents:
-        if isinstance(place, dict):
-            place = place.setdefault(parent, {})
-        elif isinstance(place, list) and parent.isdigit() and int(parent) < len(place):
-            place = place[int(parent)]
-        else:
-            place = None
-        if not isinstance(place, dict | list):
-            raise InputError(f"--set {key}: {parent} is not a section of the job file.")
-    found = _parsed(value, f"--set {key}")
-    if isinstance(place, dict):
-        place[last] = found
-    elif last.isdigit() and int(last) < len(place):
-        place[int(last)] = found
-    else:
-        raise InputError(f"--set {key}: expected a number below {len(place)} in place of {last!r}, it counts a list.")
-
-
-def _problem(item: Any) -> str:
+def _problem(item: Any, kind: type[BaseModel]) -> str:
     """One line about one thing that the schema does not allow."""
     parts = [str(part) for part in item["loc"]]
-    model: type[BaseModel] = Job
+    model = kind
     path: list[str] = []
     for part in parts:  # without the names that pydantic gives to the members of a union
         if part in _KINDS and len(path) == 1 and path[0] in ("data", "training"):
@@ -252,13 +177,13 @@ def _problem(item: Any) -> str:
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
     if item["type"] == "missing":
-        return f"  {where}: missing; every job needs it"
+        return f"  {where}: missing; every {kind.__name__.lower()} needs it"
     return f"  {where}: {item['msg']} (got {item.get('input')!r:.60})"
 
 
 _KINDS: dict[str, type[BaseModel]] = {
-    "digits": DigitsData, "csv": CsvData, "arrays": ArraysData, "gradient_descent": GradientDescentTraining,
-    "stochastic": StochasticTraining, "user": UserTraining, "stored": StoredTraining, "checkpoint": CheckpointTraining,
+    **FORMATS, "gradient_descent": GradientDescentTraining, "stochastic": StochasticTraining, "user": UserTraining,
+    "stored": StoredTraining, "checkpoint": CheckpointTraining,
 }  # fmt: skip
 _SECTIONS: dict[str, type[BaseModel]] = {
     "publish": BudgetSettings, "request": RequestSettings, "request.targets": TargetSettings,
@@ -266,18 +191,18 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
-def _resolved(job: Job, base: Path) -> Job:
-    """Paths made absolute relative to the job file."""
+def in_its_folder(job: Checked, base: Path) -> Checked:
+    """Paths made absolute relative to the file that was read."""
 
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else path if path.is_absolute() else base / path
 
-    data = job.data
-    if isinstance(data, CsvData | ArraysData):
-        data = data.model_copy(update={"path": absolute(data.path), "test_path": absolute(data.test_path)})
-    training = job.training
+    training: Any = job.training  # type: ignore[attr-defined]
     if isinstance(training, StoredTraining):
         training = training.model_copy(update={"folder": absolute(training.folder)})
     if isinstance(training, CheckpointTraining):
         training = training.model_copy(update={"path": absolute(training.path)})
-    return job.model_copy(update={"data": data, "training": training, "ledger": absolute(job.ledger)})
+    update = {"data": in_place(job.data, absolute), "training": training}
+    if isinstance(job, Job):
+        update["ledger"] = absolute(job.ledger)
+    return job.model_copy(update=update)

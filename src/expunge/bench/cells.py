@@ -1,0 +1,140 @@
+"""One cell: one method, one forget set, one seed; or one model that methods are compared with."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expunge import planning
+from expunge.bench.recipe import Recipe
+from expunge.bench.scores import Scores, score
+from expunge.bench.world import World
+from expunge.core.cache import Cache
+from expunge.core.digest import digest_arrays, digest_json
+from expunge.core.errors import FailedError, InputError, RefusedError
+from expunge.core.journal import Journal
+from expunge.methods import registry
+from expunge.training.retrainings import end_with_parent, warm_up
+
+SOURCE, RETRAIN = "source", "retrain"
+HASH_KEY = b"benchmark"  # subjects of a benchmark are nobody: their hashes need no secret
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is to be run.
+
+    Attributes:
+        row: its row of the table; :data:`SOURCE` and :data:`RETRAIN` are models that methods are compared with.
+        forget_set: number of the forget set.
+        seed: of the method; the number of the reference for a retrained model.
+        settings: of the method, over the recipe's.
+        trial: number of a tuning trial, or ``None``.
+    """
+
+    row: str
+    forget_set: int
+    seed: int
+    settings: tuple[tuple[str, Any], ...] = ()
+    trial: int | None = None
+
+    def key(self, recipe: Recipe) -> str:
+        """Digest of everything that decides its result."""
+        own: Any = None
+        if self.row not in (SOURCE, RETRAIN):
+            own = registry.settings_of(recipe.method(self.row, dict(self.settings)))["digest"]
+        return digest_json([recipe.digest, self.row, own, self.forget_set, self.seed])[:32]
+
+
+def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+    """Run ``cell`` and measure what came: its line of the results file, and its margins.
+
+    A method that refuses or fails has a line too: it says so in words.
+
+    Args:
+        folder: for the journal of a running method, which a killed run takes up; the caller removes it once the line is
+            stored.
+
+    Raises:
+        InputError: if another process works on this cell.
+    """
+    recipe = world.recipe
+    line: dict[str, Any] = {
+        "key": cell.key(recipe),
+        "recipe": recipe.name,
+        "row": cell.row,
+        "forget_set": cell.forget_set,
+        "seed": cell.seed,
+        "trial": cell.trial,
+    }
+    models = world.models([cell.forget_set])
+    reference = models[RETRAIN, cell.forget_set, 0].tensors
+    deletion = world.deletion(cell.forget_set)
+    line["n_forget"] = deletion.size
+    if cell.row in (SOURCE, RETRAIN):
+        number = (cell.forget_set, cell.seed) if cell.row == RETRAIN else (0, 0)
+        model = models[cell.row, *number]
+        scores = score(world, deletion, model.tensors, reference)
+        metrics = {**scores.metrics, "seconds": model.seconds}
+        return {**line, "status": "done", "metrics": metrics, "weights": digest_arrays(model.tensors)}, scores.margins
+    method = recipe.method(cell.row, dict(cell.settings))
+    line["method"] = registry.settings_of(method)
+    with Journal(folder / line["key"]) as journal:  # what speaks against the folder is no result of the method
+        try:
+            if journal.entries():
+                line["resumed"] = True  # seconds are then those since the restart
+            outcome, seconds = _unlearn(world, cell, method, journal)
+            tensors = outcome.releases[0].artifact.tensors
+            scores: Scores = score(world, deletion, tensors, reference)
+        except (RefusedError, FailedError, InputError) as error:
+            word = "refused" if isinstance(error, RefusedError) else "failed"
+            return {**line, "status": word, "error": str(error)}, {}
+    details = outcome.details
+    metrics = {
+        **scores.metrics,
+        "seconds": seconds,
+        "gradient_evaluations": outcome.cost["gradient_evaluations"],
+        **({"optimizer_bytes": details["optimizer_bytes"]} if "optimizer_bytes" in details else {}),
+    }
+    extra = {name: details[name] for name in ("steps", "seconds", "guard", "stopped", "dampened") if name in details}
+    done = {"status": "done", "metrics": metrics, "weights": digest_arrays(tensors), "details": extra}
+    return {**line, **done}, scores.margins
+
+
+def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:
+    """The outcome, and seconds of this process: of a run that was taken up, those since then."""
+    source = world.source(world.models([cell.forget_set])[SOURCE, 0, 0])
+    deletion = world.deletion(cell.forget_set)
+    warm_up()
+    started = time.perf_counter()
+    outcome = planning.plan(
+        source, world.request(cell.forget_set), method, key=HASH_KEY, probes=deletion.probes, journal=journal,
+        seed=cell.seed,
+    ).run()  # fmt: skip
+    return outcome, time.perf_counter() - started
+
+
+# --- in a process of its own ---------------------------------------------------------------------------------------------
+
+_world: list[World] = []
+
+
+def open_world(recipe: Recipe, cache: Path) -> None:
+    """Make a fresh process ready for cells: one thread, and the recipe's world with models from the cache at ``cache``."""
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    end_with_parent()
+    _world[:] = [World.of(recipe, Cache(cache))]
+
+
+def run_here(cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+    """:func:`run_cell` in the world of this process."""
+    return run_cell(_world[0], cell, folder)

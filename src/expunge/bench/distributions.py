@@ -1,0 +1,91 @@
+"""What takes many models on one forget set: KLOM, the challenge score, U-LiRA and LiRA, each with its null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from expunge.bench.results import Results
+from expunge.metrics.challenge import challenge_null, challenge_score
+from expunge.metrics.intervals import Interval, auc_interval, mean_interval
+from expunge.metrics.klom import klom, null_of_gaussians
+from expunge.metrics.membership import lira_scores
+from expunge.metrics.ulira import ulira
+
+FEWEST = 4  # models on each side: with fewer not even a null can be had
+Cells = Sequence[Mapping[str, Any]]
+
+
+def exact(value: float) -> Interval:
+    """A number without an interval."""
+    return Interval(float(value), -float("inf"), float("inf"))
+
+
+def distributions(done: Cells, references: Cells, results: Results) -> dict[str, tuple[Interval, float | None, int]]:
+    """Metric → (value, null, models on the smaller side), on the forget set with most models; empty where there are few.
+
+    Below the numbers of ``metrics.catalogue`` none of them may stand alone: the table says so.
+    """
+    sets = [cell["forget_set"] for cell in done]
+    number = max(sorted(set(sets)), key=sets.count)
+    mine, theirs = ([cell for cell in cells if cell["forget_set"] == number] for cells in (done, references))
+    models = min(len(mine), len(theirs))
+    if models < FEWEST:
+        return {}
+    unlearned, retrained = (
+        np.stack([results.margins(cell["key"])["forget"] for cell in cells]).astype(np.float64)
+        for cells in (mine, theirs)
+    )
+    generator = np.random.default_rng(0)
+    accuracies = [float(np.mean([c["metrics"][n] for c in cells])) for cells in (mine, theirs) for n in ("RA", "TA")]
+    equal = unlearned[:models], retrained[:models]  # two of the three compare as many models with as many
+    challenge = challenge_score(*equal, accuracies=tuple(accuracies))  # type: ignore[arg-type]
+    assert challenge.utility is not None
+    points = [challenge.utility * end for end in (challenge.forgetting.value, *(challenge.forgetting.pair or ()))]
+    return {
+        "klom": (klom(unlearned, retrained).mean, null_of_gaussians(len(mine), len(theirs), seed=0).value, models),
+        "challenge": (
+            Interval(points[0], *(points[1:] or (-np.inf, np.inf))),
+            challenge_null(retrained, generator=generator).value,
+            models,
+        ),
+        "ulira": (ulira(*equal, generator=generator).accuracy, None, models),
+    }
+
+
+def likelihood_ratio(done: Cells, references: Cells, results: Results) -> dict[str, Any] | None:
+    """The offline likelihood-ratio attack: forgotten rows against test rows, each against models that never saw it.
+
+    The references of a forget set trained on neither. One of them is attacked with the help of the others to know what
+    retraining shows. ``None`` with fewer than three for a set.
+
+    Returns:
+        value over seeds, ideal, null (twice the deviation of the references), models.
+    """
+    sets = {cell["forget_set"] for cell in done}
+    beside = {number: [r for r in references if r["forget_set"] == number] for number in sets}
+    models = min(len(refs) for refs in beside.values())
+    if models < 3:
+        return None
+    margins = {cell["key"]: _both(results.margins(cell["key"])) for cell in [*done, *references]}
+
+    def area(cell: Mapping[str, Any]) -> float:
+        others = [margins[r["key"]][0] for r in beside[cell["forget_set"]] if r["key"] != cell["key"]]
+        others = others[: len(beside[cell["forget_set"]]) - 1]  # as many for a method as for a reference itself
+        target, forgotten = margins[cell["key"]]
+        scores = np.stack(others)
+        found = lira_scores(target, scores, np.zeros_like(scores, dtype=bool), online=False)
+        return auc_interval(found[:forgotten], found[forgotten:]).value
+
+    retrained = [np.array([area(ref) for ref in beside[number]]) for number in sorted(sets)]
+    within = np.mean([areas.var(ddof=1) for areas in retrained]) ** 0.5
+    value = mean_interval([area(cell) for cell in done])
+    ideal = float(np.mean(np.concatenate(retrained)))
+    return {"value": value, "ideal": ideal, "null": 2 * float(within), "models": models}
+
+
+def _both(margins: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    """Margins of forgotten rows and then of test rows, and how many the first are."""
+    return np.concatenate([margins["forget"], margins["test"]]).astype(np.float64), len(margins["forget"])

@@ -1,0 +1,200 @@
+"""The rows of a table in the order of reading, and how each number of one is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from expunge.metrics.catalogue import METRICS, NULL, RETRAINED
+from expunge.report import numbers as say
+
+Record = Mapping[str, Any]
+
+LEAD = ("FA", "RA", "TA", "mia_entropy_member", "mia_svc_nonmember", "gap_per_seed", "gap", "tow", "seconds")
+HEADINGS = {  # where the name of the catalogue alone is not a heading; MIA never stands without its convention
+    "mia_entropy_member": "MIA entropy, members",
+    "mia_svc_nonmember": "MIA SVC, non\N{NON-BREAKING HYPHEN}members",
+    "gap": "Gap",
+    "gap_per_seed": "Gap per seed",
+    "gap_svc": "Gap with MIA SVC",
+    "tow": "ToW",
+    "tow_mia": "ToW with MIA SVC",
+    "klom": "KLOM",
+    "challenge": "Challenge score",
+    "ulira": "U-LiRA",
+    "lira": "LiRA",
+    "zrf": "ZRF",
+    "distance": "Distance of weights",
+    "seconds": "Seconds",
+    "tuning_trials": "Trials",
+    "optimizer_bytes": "Optimizer memory",
+}
+GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
+    ("Forgets", ("forgets",)),
+    ("Forgets too little, too much, or cannot be told", ("under-forgets", "over-forgets", "undecidable")),
+    ("Destroys the model", ("destroys",)),
+    ("Refused, failed or not run", ("refused", "failed", "not run")),
+)
+SYMBOLS = {  # beside the word, never instead of it
+    "forgets": "✓",
+    "under-forgets": "◐",
+    "over-forgets": "◑",
+    "undecidable": "?",
+    "destroys": "✗",
+    "refused": "–",
+    "failed": "!",
+    "not run": "–",
+}
+_EXACT = ("challenge", "tuning_trials", "optimizer_bytes")  # one number each: an interval of width 0 says nothing
+_DIGITS = {"percent": 1, "points": 2, "nats": 2}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table as it is shown.
+
+    Attributes:
+        number: its place, from 1; what points of a figure are called.
+        word: the verdict without what follows it in brackets.
+        group: place of its group in :data:`GROUPS`.
+        row: of the record.
+    """
+
+    number: int
+    word: str
+    group: int
+    row: Record
+
+    @property
+    def name(self) -> str:
+        """Row name."""
+        return self.row["method"]
+
+    def metric(self, name: str) -> Record | None:
+        """A number of this row, or ``None`` where it has none."""
+        return known(self.row, name)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with ``None`` in the place of NaN and infinities, which JSON does not know.
+
+    >>> finite({"a": [1.0, float("nan")]})
+    {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def known(row: Record | None, name: str) -> Record | None:
+    """A number of a row of the record; ``None`` where there is none."""
+    item = ((row or {}).get("metrics") or {}).get(name)
+    return item if item and item["mean"] is not None else None
+
+
+def word_of(row: Record) -> str:
+    """The verdict in one word: "failed (1 of 3)" is "failed"."""
+    return str(row["verdict"]).partition(" (")[0]
+
+
+def ordered(record: Record) -> list[Line]:
+    """Rows that forget first, each group by its gap per seed; what was destroyed, refused or failed comes last."""
+
+    def place(row: Record) -> tuple[int, float, str]:
+        item = known(row, "gap_per_seed")
+        return _group(word_of(row)), math.inf if item is None else item["mean"], row["method"]
+
+    rows = sorted(record["rows"], key=place)
+    return [Line(i, word_of(row), _group(word_of(row)), row) for i, row in enumerate(rows, 1)]
+
+
+def _group(word: str) -> int:
+    return next((i for i, (_, words) in enumerate(GROUPS) if word in words), 1)
+
+
+def heading(name: str) -> str:
+    """What a column is called."""
+    return HEADINGS.get(name, name)
+
+
+def written(name: str, value: float | None) -> str:
+    """A number of metric ``name`` in its unit.
+
+    >>> written("FA", 95.04), written("gap", 1.236), written("tow", 0.98765), written("seconds", 12.345)
+    ('95.0', '1.24', '0.988', '12.3')
+    """
+    if value is None:
+        return say.NOTHING
+    unit = METRICS[name].unit if name in METRICS else ""
+    if unit in _DIGITS:
+        return f"{value:.{_DIGITS[unit]}f}"
+    if unit == "bytes":
+        return say.size(value)
+    if unit == "1" and name != "distance":
+        return f"{value:.3f}"
+    if unit == "trials" or abs(value) >= 1000 or 0 < abs(value) < 1e-3:
+        return say.number(value)
+    if 0 < abs(value) < 0.1:
+        return f"{value:.3f}"
+    return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+
+
+def bounds(name: str, item: Record) -> tuple[float, float] | None:
+    """The interval, cut where the number cannot be; ``None`` where there is none."""
+    if item["low"] is None or item["high"] is None or (name in _EXACT and item["low"] == item["high"]):
+        return None
+    low, high = limits(name)
+    return max(low, min(item["low"], high)), min(high, max(item["high"], low))
+
+
+def limits(name: str) -> tuple[float, float]:
+    """Between which values a number of this name can be."""
+    unit = METRICS[name].unit if name in METRICS else ""
+    if unit == "percent":
+        return 0.0, 100.0
+    if unit == "1" and name not in ("distance", "challenge"):
+        return 0.0, 1.0
+    return (0.0, math.inf) if name in METRICS else (-math.inf, math.inf)
+
+
+def interval(name: str, item: Record) -> str:
+    """The interval in words, empty where there is none."""
+    pair = bounds(name, item)
+    return f"{written(name, pair[0])} to {written(name, pair[1])}" if pair else ""
+
+
+def target(name: str, item: Record) -> str:
+    """What the number should be, and how far from it chance alone leads; breaks only where a pause is."""
+    return _target(name, item).replace(" ", "\N{NO-BREAK SPACE}").replace("|", " ")
+
+
+def _target(name: str, item: Record) -> str:
+    if name not in METRICS:
+        return "not in the catalogue"
+    ideal, null, of = item["ideal"], item["null"], METRICS[name].ideal
+    if of is None:
+        return "less is better"
+    if of == NULL:
+        return "what chance gives is unknown" if null is None else f"by chance {written(name, null)}"
+    if of == RETRAINED:
+        if ideal is None:
+            return "no retrained model"
+        return f"retrained|{written(name, ideal)}" + ("" if null is None else f" ± {written(name, null)}")
+    shown = f"ideal {say.number(ideal)}"
+    return f"{shown},|by chance {written(name, null)}" if null else shown
+
+
+def weakness(line: Line, name: str) -> str:
+    """Why a number of this row is none for a headline; empty where nothing speaks against it."""
+    reason = (line.row.get("not_for_headlines") or {}).get(name)
+    if reason or name not in METRICS:
+        return reason or ""
+    needed, item = METRICS[name].headline_from, line.metric(name)
+    there = (item or {}).get("models", line.row["seeds"])
+    if there >= needed:
+        return ""
+    return f"too few for a headline: {needed} needed ({METRICS[name].headline_source}), {there} here"

@@ -1,0 +1,343 @@
+"""What the page of a benchmark shows, as plain values in the order of reading: HTML and Markdown only lay it out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expunge.bench import page_plots as plots
+from expunge.bench.page_rows import (
+    GROUPS,
+    LEAD,
+    SYMBOLS,
+    Line,
+    bounds,
+    heading,
+    interval,
+    known,
+    ordered,
+    target,
+    weakness,
+    written,
+)  # fmt: skip
+from expunge.metrics.catalogue import CATALOGUE, METRICS, NULL, RETRAINED
+from expunge.report import numbers as say
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+
+_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_SAID = {  # verdict → what so many rows do, for one and for several
+    "forgets": ("forgets", "forget"),
+    "under-forgets": (
+        "forgets less than half of what retraining does",
+        "forget less than half of what retraining does",
+    ),
+    "over-forgets": ("forgets too much", "forget too much"),
+    "undecidable": ("cannot be told", "cannot be told"),
+    "destroys": ("destroys the model", "destroy the model"),
+    "refused": ("was refused", "were refused"),
+    "failed": ("failed", "failed"),
+    "not run": ("was not run", "were not run"),
+}
+_IDEALS: Mapping[Any, str] = {RETRAINED: "the retrained model's value", NULL: "what chance gives", None: "none"}
+_DIRECTIONS = {"match": "as close as possible to the ideal", "higher": "higher", "lower": "lower"}
+
+
+def sheet(record: Record, figures: bool = True) -> dict[str, Any]:
+    """Everything on the page of ``record`` (see :func:`expunge.bench.page_rows.finite`); Markdown needs no figures."""
+    lines = ordered(record)
+    others = tuple(name for name in _names(record) if name not in LEAD)
+    plot = (plots.gaps, plots.forgetting, plots.privacy, plots.cost) if figures else ()
+    drawn = [figure for draw in plot if (figure := draw(record))]
+    return {
+        "title": record["title"],
+        "recipe": record["recipe"],
+        "summary": summary(record, lines),
+        "note": record.get("note") or "",
+        "leaderboard": board(record, lines, LEAD),
+        "others": board(record, lines, others) if others else None,
+        "reasons": _reasons(lines),
+        "figures": [{"number": i, **vars(item)} for i, item in enumerate(drawn, 1)],
+        "published": _published(record, lines),
+        "cost": _cost(record, lines),
+        "settings": [[line.name, *_settings(line.row)] for line in lines],
+        "definitions": _definitions(record),
+    }
+
+
+def _names(record: Record) -> list[str]:
+    """Names of all numbers in the record, in the order of the catalogue; what it does not know last."""
+    rows = [*record["rows"], record.get("reference") or {}, record.get("source") or {}]
+    found = {name for row in rows for name in row.get("metrics") or {}}
+    listed = [metric.name for metric in CATALOGUE if metric.name in found]
+    return listed + sorted(found - set(listed))
+
+
+# --- words --------------------------------------------------------------------------------------------------------------
+
+
+def count_word(count: int) -> str:
+    """A count as people write it.
+
+    >>> count_word(3), count_word(20)
+    ('three', '20')
+    """
+    return _WORDS[count] if count < len(_WORDS) else f"{count:,}"
+
+
+def summary(record: Record, lines: Sequence[Line]) -> str:
+    """What was forgotten, what the table rests on, and how many rows got which verdict."""
+    seeds, sets = record["seeds"], record["forget_sets"]
+    references = (record.get("reference") or {}).get("seeds") or 0
+    each = "a single seed" if seeds == 1 else f"the mean over {count_word(seeds)} seeds"
+    over = "one forget set" if sets == 1 else f"{count_word(sets)} forget sets"
+    beside = (
+        f"beside {count_word(references)} model{'s' if references > 1 else ''} retrained without the forgotten rows"
+        if references
+        else "without any retrained model to compare with"
+    )
+    counts = Counter(line.word for line in lines)
+    told = [
+        f"{count_word(counts.pop(word))} {said[number > 1]}"
+        for word, said in _SAID.items()
+        if (number := counts.get(word, 0))
+    ]
+    told += [f"{count_word(number)}: {word}" for word, number in sorted(counts.items()) if number]
+    sentences = [
+        forgotten(record),
+        f"Every number is {each} on {over}, {beside}.",
+        f"Of {say.plural(len(lines), 'row')}, {say.joined(told)}." if lines else "The table has no rows.",
+        "“Forgets” says that accuracy on the forgotten rows came near that of retraining, and nothing about what else "
+        "the model still knows.",
+    ]
+    if record.get("defaults"):
+        sentences.append("Every method has its published settings, not those of the recipe.")
+    if record.get("quick"):
+        sentences.append("This was a quick run: it shows that everything works, and its numbers are no result.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def forgotten(record: Record) -> str:
+    """What was to be forgotten; empty where the record does not say."""
+    forget, counts = record.get("forget"), record.get("n_forget") or []
+    if not forget:
+        return ""
+    rows = ""
+    if counts:
+        least, most = min(counts), max(counts)
+        rows = f" ({say.plural(most, 'row')})" if least == most else f" ({least:,} to {most:,} rows)"
+    if forget["kind"] == "samples":
+        return f"Forgotten is a random {say.percent(forget['share'])} of the training rows{rows}."
+    if forget["kind"] == "user":
+        return f"Forgotten are all training rows of one user, by column {forget['column']}{rows}."
+    labels = [str(label) for label in forget["labels"]]
+    return f"Forgotten is a whole class, of {say.joined(labels, 'or')}{rows}; test rows of it are left out."
+
+
+def _reasons(lines: Sequence[Line]) -> list[Row]:
+    """Why each row has its verdict; those without numbers first."""
+    first = sorted(lines, key=lambda line: (-line.group, line.number))
+    return [
+        {"name": line.name, "verdict": line.row["verdict"], "symbol": _symbol(line),
+         "text": line.row.get("reason") or "No reason is recorded."}
+        for line in first
+    ]  # fmt: skip
+
+
+def _symbol(line: Line) -> str:
+    return SYMBOLS.get(line.word, "?")
+
+
+def _settings(row: Record) -> tuple[str, str]:
+    tuning = row.get("tuning")
+    tried = ""
+    if tuning:
+        found = say.text(tuning["settings"]) if tuning["settings"] else "those of the recipe were best"
+        tried = f"{say.plural(tuning['trials'], 'trial')}: {found}"
+    return say.text(row["settings"]) if row.get("settings") else say.NOTHING, tried
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+
+def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[str, Any]:
+    """A table of ``names``: the retrained row, the source, then groups of rows.
+
+    What a number should be stands under the head of its column, or in the cell where rows differ in it; what speaks
+    against a number likewise, as a mark that leads to its reason.
+    """
+    numbered = [line for line in lines if line.row["metrics"]]
+    notes: list[str] = []
+    columns, shared, marked = [], {}, {}
+    for name in names:
+        items = [item for line in numbered if (item := line.metric(name))]
+        items += [item for row in _models(record) if not items and (item := known(row, name))]
+        targets = {target(name, item) for item in items}
+        reasons = {weakness(line, name) for line in numbered if line.metric(name)}
+        shared[name], marked[name] = len(targets) < 2, len(reasons) < 2
+        columns.append({
+            "name": name,
+            "heading": heading(name),
+            "target": next(iter(targets), "") if shared[name] else _differing(name),
+            "mark": _mark(next(iter(reasons), ""), notes) if marked[name] else "",
+        })  # fmt: skip
+
+    def cells(row: Record, line: Line | None) -> list[Row]:
+        return [_cell(row, name, line, shared[name], marked[name], notes) for name in names]
+
+    top = [
+        {"number": "", "name": word, "cells": cells(row, None), "verdict": meaning, "symbol": ""}
+        for row, word, meaning in zip(
+            _models(record), ("retrained", "source"), ("the ideal", "before forgetting"), strict=True
+        )
+        if row
+    ]
+    groups = [
+        {
+            "name": title,
+            "rows": [
+                {"number": line.number, "name": line.name, "cells": cells(line.row, line),
+                 "verdict": line.row["verdict"], "symbol": _symbol(line)}
+                for line in lines
+                if line.group == i
+            ],
+        }
+        for i, (title, _) in enumerate(GROUPS)
+    ]  # fmt: skip
+    single = any(item["low"] is None for line in numbered for name in names if (item := line.metric(name)))
+    return {
+        "columns": columns,
+        "top": top,
+        "groups": [group for group in groups if group["rows"]],
+        "notes": [[_raised(i), text] for i, text in enumerate(notes, 1)],
+        "single": single,
+    }
+
+
+def _models(record: Record) -> tuple[Record, Record]:
+    return record.get("reference") or {}, record.get("source") or {}
+
+
+def _differing(name: str) -> str:
+    """Under the head of a column whose rows differ in what chance gives."""
+    constant = _constant(name)
+    return "chance in cells" if constant is None else f"ideal {constant:g}, chance in cells"
+
+
+def _constant(name: str) -> float | None:
+    """What a number should be where that is the same everywhere."""
+    ideal = METRICS[name].ideal if name in METRICS else None
+    return float(ideal) if isinstance(ideal, int | float) else None
+
+
+def _mark(reason: str, notes: list[str]) -> str:
+    """The mark of ``reason``, a new one where it is new; empty for no reason."""
+    if not reason:
+        return ""
+    reason = say.initial(reason)
+    if reason not in notes:
+        notes.append(reason)
+    return _raised(notes.index(reason) + 1)
+
+
+def _raised(number: int) -> str:
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _cell(row: Record, name: str, line: Line | None, shared: bool, marked: bool, notes: list[str]) -> Row:
+    item = known(row, name)
+    if item is None:
+        return {"value": say.NOTHING, "notes": [], "mark": ""}
+    exact = line is None and item["low"] == item["high"]  # one source model, or what chance gives: no mean over seeds
+    under = [] if exact else [interval(name, item)]
+    if item.get("std") is not None:
+        under.append(f"std {written(name, item['std'])}")
+    if line is not None and not shared and item["null"] is not None:
+        under.append(f"chance {written(name, item['null'])}")
+    mark = _mark(weakness(line, name), notes) if line is not None and not marked else ""
+    return {"value": written(name, item["mean"]), "notes": [text for text in under if text], "mark": mark}
+
+
+def _published(record: Record, lines: Sequence[Line]) -> dict[str, Any] | None:
+    """What papers print, with our value in a line of its own below."""
+    items = record.get("published") or []
+    if not items:
+        return None
+    names = list(dict.fromkeys(name for item in items for name in item["metrics"]))
+    names = [name for name in METRICS if name in names] + [name for name in names if name not in METRICS]
+    ours = {line.name: line.row for line in lines}
+    ours |= {"retrain": record.get("reference") or {}, "source": record.get("source") or {}}
+    rows = []
+    for item in items:
+        std = item.get("std") or {}
+        printed = [
+            written(name, item["metrics"].get(name)) + (f" ± {written(name, std[name])}" if name in std else "")
+            for name in names
+        ]
+        mine = []
+        for name in names:
+            found = known(ours.get(item["row"]), name)
+            pair = bounds(name, found) if found else None
+            mine.append(
+                written(name, found["mean"] if found else None)
+                + (f" ({interval(name, found)})" if found and pair else "")
+            )
+        rows.append({"name": item["row"], "source": item["source"], "published": printed, "ours": mine})
+    differs = list(dict.fromkeys(item["differs"] for item in items if item.get("differs")))
+    differs = differs or ["The recipe does not say in what the papers' settings differ from ours."]
+    heads = [heading(name) if name in METRICS else f"{name} (as the paper counts it)" for name in names]
+    return {"names": heads, "rows": rows, "differs": differs}
+
+
+def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
+    reference = record.get("reference") or {}
+    rows = []
+    if reference.get("seconds_of_source") is not None:
+        rows.append(["Training the source", say.seconds(reference["seconds_of_source"])])
+    if reference.get("seconds_of_all") is not None:
+        models = say.plural(reference["seeds"], "retrained model")
+        rows.append([f"Training {models}", say.seconds(reference["seconds_of_all"])])
+    spent = [
+        item["mean"] * line.row["seeds"] for line in lines if (item := line.metric("seconds")) and line.row["seeds"]
+    ]
+    rows.append(["Unlearning, all rows and seeds shown", say.seconds(sum(spent)) if spent else say.NOTHING])
+    tuned = [line.row["tuning"] for line in lines if line.row.get("tuning")]
+    if tuned:
+        trials = say.plural(sum(item["trials"] for item in tuned), "trial")
+        rows.append([f"Tuning, {trials}", say.seconds(sum(item["seconds"] for item in tuned))])
+    else:
+        rows.append(["Tuning", "none: settings are those of the recipe"])
+    rows.append(["This run, from start to table", say.seconds(record["seconds"])])
+    jobs = record["jobs"]
+    rows.append([
+        "Beside each other",
+        "cells ran one at a time" if jobs == 1
+        else f"cells ran {jobs} at a time: seconds are longer than alone",
+    ])  # fmt: skip
+    if record.get("from_cache"):
+        rows.append(["Source and retrained models", "taken from the cache: their seconds are those of their training"])
+    return rows
+
+
+def _definitions(record: Record) -> list[Row]:
+    found = []
+    for name in _names(record):
+        if name not in METRICS:
+            found.append({"name": name, "title": "not in the catalogue", "unit": "", "direction": "", "ideal": "",
+                          "null": "", "headline": ""})  # fmt: skip
+            continue
+        metric = METRICS[name]
+        constant = _constant(name)
+        ideal = _IDEALS[metric.ideal] if constant is None else f"{constant:g}"
+        found.append({
+            "name": name,
+            "title": metric.title,
+            "unit": "" if metric.unit == "1" else metric.unit,
+            "direction": _DIRECTIONS[str(metric.direction)],
+            "ideal": ideal,
+            "null": metric.null,
+            "headline": f"{metric.headline_from} ({metric.headline_source})" if metric.headline_from > 1 else "one",
+        })  # fmt: skip
+    return found

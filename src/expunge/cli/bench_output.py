@@ -1,0 +1,100 @@
+"""What a benchmark shows on a terminal: its leaderboard, where the page is, and why rows do not forget."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from expunge.cli.output import WIDTH, show, table_
+
+Record = Mapping[str, Any]
+
+_COLUMNS = {  # head → metric; both conventions that are called MIA have heads of their own
+    "FA": "FA",
+    "RA": "RA",
+    "TA": "TA",
+    "MIA\nentropy": "mia_entropy_member",
+    "MIA\nSVC": "mia_svc_nonmember",
+    "gap/seed": "gap_per_seed",
+    "seconds": "seconds",
+}
+
+
+def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = None) -> None:
+    """The leaderboard, or with ``json`` the record alone.
+
+    Args:
+        pages: what :func:`expunge.bench.page.write_page` wrote.
+    """
+    from expunge.bench.page_rows import finite, ordered, word_of
+
+    record = finite(record)
+    if json:
+        show(record, True)
+        if pages:
+            print(f"Page: {pages['html']}", file=sys.stderr)
+        return
+    lines = ordered(record)
+    compared = [("retrained", record.get("reference"), ""), ("source", record.get("source"), "")]
+    rows = [[name, *_cells(row), verdict] for name, row, verdict in compared if row]
+    rows += [[]] if rows and lines else []
+    rows += [[line.name, *_cells(line.row), line.row["verdict"]] for line in lines]
+    seeds, sets = record["seeds"], record["forget_sets"]
+    title = f"{record['title']} ({seeds} seed{'s' * (seeds > 1)}, {sets} forget set{'s' * (sets > 1)})"
+    table_(title, ("method", *_COLUMNS, "verdict"), rows, numbers=tuple(_COLUMNS), tight=True)
+    print()
+    for line in lines:
+        if word_of(line.row) != "forgets":
+            print(
+                _folded(
+                    f"{line.name} {_said(line.row['verdict'])}: {line.row.get('reason') or 'no reason is recorded.'}"
+                )
+            )
+    if record.get("quick"):
+        print("A quick run: it shows that everything works, and its numbers are no result.")
+    if record["jobs"] > 1:
+        print(f"Cells ran {record['jobs']} at a time: seconds are longer than alone.")
+    for name, path in (pages or {}).items():
+        print(f"{_PAGES.get(name, name)}: {path}")
+
+
+_PAGES = {"html": "Page", "markdown": "Leaderboard", "json": "Record"}
+
+
+def _cells(row: Record) -> list[str]:
+    from expunge.bench.page_rows import known, written
+
+    cells = []
+    for name in _COLUMNS.values():
+        item = known(row, name)
+        text = written(name, item["mean"] if item else None)
+        if item and name == "gap_per_seed" and item["low"] is not None and item["low"] < item["high"]:
+            text += f" ± {written(name, (item['high'] - item['low']) / 2)}"
+        cells.append(text)
+    return cells
+
+
+def _said(verdict: str) -> str:
+    """A verdict as the verb of a sentence."""
+    word, _, rest = verdict.partition(" ")
+    return f"was {verdict}" if word == "refused" or verdict == "not run" else f"{word} {rest}".strip()
+
+
+def _folded(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def show_recipes(rows: Sequence[Record], json: bool) -> None:
+    """The recipes that there are, and what each needs."""
+    if json:
+        show(list(rows), True)
+        return
+    if not rows:
+        print("No recipe comes with this version; name a YAML file.")
+        return
+    cells = [[row["name"], row["title"], ", ".join(row["marks"])] for row in rows]
+    table_("Recipes", ("name", "title", "needs"), cells)
+    print("Run one: expunge bench NAME. Those that need something run only by name.")

@@ -1,0 +1,78 @@
+"""``expunge bench``: one JSON object on stdout and nothing else; refusals on stderr with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from . import tiny
+
+
+@pytest.fixture
+def command(tmp_path, cache, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run ``expunge bench`` in this process: exit code, stdout, stderr."""
+    from expunge.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPUNGE_CACHE", str(cache))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["expunge", "bench", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_json_is_one_object_on_stdout_and_the_same_when_run_again(tmp_path, command):
+    recipe = tiny.write(tmp_path)
+    arguments = (recipe, "--methods", "fine_tune, salun+dual", "--seeds", 1, "--jobs", 1, "--json")
+    code, out, err = command(*arguments)
+    assert code == 0, err
+    record = json.loads(out)
+    assert [each["method"] for each in record["rows"]] == ["fine_tune", "salun+dual"]
+    assert {"recipe", "rows", "reference", "seconds"} <= record.keys()
+    assert (tmp_path / "bench-results" / "tiny" / "results.jsonl").exists()
+    code, again, _ = command(*arguments)
+    assert code == 0
+    assert json.loads(again)["rows"] == record["rows"]
+
+
+def test_the_table_says_every_verdict(tmp_path, command):
+    recipe = tiny.write(tmp_path, methods={"fine_tune": {"epochs": 1}, "scrub_r": {"method": "scrub", "rewind": True}})
+    code, out, err = command(recipe, "--seeds", 1, "--jobs", 1, "--out", tmp_path / "here")
+    assert code == 0, err
+    for word in ("fine_tune", "under-forgets", "scrub_r", "refused"):
+        assert word in out
+    assert (tmp_path / "here" / "results.jsonl").exists()
+
+
+def test_what_cannot_run_says_so(tmp_path, command):
+    recipe = tiny.write(tmp_path)
+    for arguments, word in (
+        ((), "--list"),
+        (("mnist_radnom",), "mnist_random"),
+        ((recipe, "--methods", "salum"), "salun"),
+        ((recipe, "--seeds", 0), "--seeds"),
+        ((tmp_path / "none.yaml",), "no recipe file"),
+    ):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, ""), err
+        assert word in err
+        assert "Traceback" not in err
+    assert not (tmp_path / "bench-results").exists()
+
+
+def test_the_list_names_what_ships(command):
+    code, out, _ = command("--list", "--json")
+    assert code == 0
+    assert "mnist_random" in out
+    assert "gpu" in out
