@@ -129,6 +129,11 @@ def test_check_10_signed_sums_first_the_absolute_value_last():
     assert wrong.tolist() == [True, False], "summing absolute values would have chosen the other weight"
 
 
+def test_check_10_a_large_negative_sum_is_salient():
+    on = linear_work([[-1.0, 0.5], [-1.0, 0.5]])
+    assert Saliency(0.5, batch_size=1).select(on).masks["forget"]["theta"].tolist() == [True, False]
+
+
 @settings(max_examples=40, deadline=None)
 @given(density=st.floats(0.01, 1.0), seed=st.integers(0, 50), ties=st.booleans())
 def test_check_10_density_is_exact_and_global(density, seed, ties):

@@ -62,8 +62,8 @@ class Prepared:
     """An objective ready for a run.
 
     Attributes:
-        streams: role → named tensors with rows along the first axis (only those of the schedule are asked for); whatever was computed once for each row (a teacher's
-            outputs, an anchor) is one of them, and is sliced with the rest.
+        streams: role → named tensors with rows along the first axis, looked up for the schedule's roles alone; whatever was
+            computed once for each row (a teacher's outputs, an anchor) is one of them, and is sliced with the rest.
         loss: (role, batch, turn) → scalar.
         refresh: called at the start of each epoch with its number; may change ``state``; per-row gradients that it took.
         state: tensors that ``refresh`` made; stored with the run.

@@ -33,7 +33,8 @@ class Scrub(GradientMethod):
         alpha, gamma: 0.5 and 1; temperature: 1.
         epochs: 10; msteps: forget passes in the first so many epochs only; ``None``: in all.
         lr: of forget steps, ``None``: 1e-4 shared, 1.5e-4 under ``dual``; retain_lr: 1e-4. Adam's (AdamW, decay 0.05).
-        rewind: SCRUB+R: end with the epoch whose forget error is closest to the error on the probe ``validation``.
+        rewind: SCRUB+R: end with the epoch whose forget error is closest to the error on the probe ``validation``, both of
+            that epoch (whether the paper takes the last epoch's held-out error instead is UNKNOWN to our notes).
         dual: DualOptim (Adam and Adam).
     """
 
