@@ -20,6 +20,8 @@ requests = typer.Typer(no_args_is_help=True, help="Deletion requests in a ledger
 calibrate = typer.Typer(no_args_is_help=True, help="Sensitivities and noise levels without training anything.")
 app.add_typer(requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
+attack = typer.Typer(no_args_is_help=True, help="Make a request that is meant to do harm, to test defences with.")
+app.add_typer(attack, name="attack")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; everything else goes to stderr.")]
 Job = Annotated[Path, typer.Argument(help="YAML file; paths in it are relative to the file.")]
@@ -99,6 +101,75 @@ def key(json: Json = False) -> None:
 
     pem = public_pem(signing_key().public_key())
     output.show({"key_id": key_id(signing_key().public_key()), "public_key": pem}, json, pem)
+
+
+@app.command()
+def bench(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe by name (see --list), or a YAML file.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the recipes and what each needs.")] = False,
+    rows: Annotated[str, typer.Option("--methods", help="Rows, separated by commas, or all.")] = "all",
+    seeds: Annotated[int | None, typer.Option(help="Seeds of each row; the recipe's number if not given.")] = None,
+    forget_sets: Annotated[int | None, typer.Option(help="Different forget sets; one a seed if not given.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed and shorter settings: shows that it works.")] = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes of one thread; one for each core if not given.")] = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Published settings instead of the recipe's.")] = False,
+    tune: Annotated[int, typer.Option(help="Trials of settings for each row.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder; bench-results/NAME if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare methods with retraining on one recipe, and write a page. Finished cells in the folder are kept."""
+    from expunge.bench.recipe import load_recipe, names
+    from expunge.cli.bench_output import show_bench, show_recipes
+    from expunge.core.errors import InputError
+
+    if list_:
+        found = [load_recipe(name) for name in names()]
+        show_recipes([{"name": each.name, "title": each.title, "marks": list(each.marks)} for each in found], json)
+        return
+    if recipe is None:
+        raise InputError("Expected the name of a recipe or a YAML file; expunge bench --list shows the names.")
+    from expunge.bench.page import write_page
+    from expunge.bench.run import BenchSettings, folder_of
+    from expunge.bench.run import bench as run_bench
+
+    asked = tuple(row.strip() for row in rows.split(",") if row.strip())
+    settings = BenchSettings(
+        methods=asked, seeds=seeds, forget_sets=forget_sets, quick=quick, defaults=defaults, jobs=jobs, tune=tune
+    )
+    loaded = load_recipe(recipe)
+    folder = out or folder_of(loaded)
+    with output.progress() as watch:
+        record = run_bench(loaded, folder, settings, watch=watch)
+    show_bench(record, json, write_page(record, folder))
+
+
+@attack.command("stealthy")
+def attack_stealthy(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL: question and answer, or text, on each line.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL to write; a file with other content is kept.")],
+    p: Annotated[float, typer.Option("--p", help="Probability of a template around a prompt.")] = 0.33,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    json: Json = False,
+) -> None:
+    """Put everyday words into the prompts of a forget request, so that unlearning harms ordinary prompts too."""
+    from expunge.cli.language_output import show_attack
+    from expunge.jobs.language_requests import attack_stealthily
+
+    show_attack(attack_stealthily(source, out, p, seed), json)
+
+
+@app.command()
+def screen(
+    request: Annotated[Path, typer.Argument(help="JSONL: question and answer, or text, on each line.")],
+    benign: Annotated[Path, typer.Option("--benign", help="JSONL of ordinary prompts; answers are not needed.")],
+    total: Annotated[int | None, typer.Option(help="Records that the model was trained on.")] = None,
+    json: Json = False,
+) -> None:
+    """Look at the wording of a request for a language model: which everyday words and templates stand out?"""
+    from expunge.cli.language_output import show_screening
+    from expunge.jobs.language_requests import screen_file
+
+    show_screening(screen_file(request, benign, total), json)
 
 
 Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]

@@ -1,7 +1,4 @@
-"""A first look at a request before anything is forgotten for it: is it broad, is it empty of a ground?
-
-Trivial for rows today: it counts. What it finds is recorded beside the decision; a person may overrule it.
-"""
+"""How broad a request for rows is: it counts. Texts are looked at more closely, in ``screening.language``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,153 @@
+"""A first look at a request for a language model: does its wording differ from benign traffic?
+
+A mitigation of ours against requests that make everyday words part of what is unlearned (``attacks.stealthy``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy import special
+
+from expunge.core.errors import InputError
+from expunge.core.texts import Record, check_records, units
+from expunge.screening.rows import BROAD
+from expunge.screening.templates import Template, find_templates, longest, strip
+from expunge.screening.words import THRESHOLD, Word, exact_p, generic_words, tokens
+
+DUPLICATES = 0.05  # share of items that repeat an earlier one, above which a person should look; UNKNOWN, ours
+SUBJECT = "subject"  # key of a record that names whom it is about; not needed
+TOP = 10  # words that are listed
+
+
+@dataclass(frozen=True)
+class LanguageScreening:
+    """What the look found.
+
+    Attributes:
+        words: the generic words with the largest z, and all that stand out.
+        flagged_words: those that stand out, the largest z first.
+        templates: beginnings and endings that too many items share, with every length that :func:`strip` may take off.
+        excess: sum over generic words of max(0, request's share - benign share): rises where a budget is spread over many
+            triggers. It depends on the size of the request (honest ones on TOFU: 0.3 to 0.8 with 400 items, up to 2.7
+            with 20; SA with p = 0.05: 0.9), so it decides nothing.
+        duplicates: share of items that repeat an earlier one, templates and case aside.
+        breadth: records of the request over all the model was trained on; ``None`` where that is not known.
+        items, benign: questions and sentences on either side.
+        threshold: of z.
+    """
+
+    words: tuple[Word, ...]
+    flagged_words: tuple[str, ...]
+    templates: tuple[Template, ...]
+    excess: float
+    duplicates: float
+    breadth: float | None
+    items: int
+    benign: int
+    threshold: float
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Reasons for a second look, in words; empty when there are none."""
+        found = []
+        if self.flagged_words:
+            some = ", ".join(repr(word) for word in self.flagged_words[:5])
+            found.append(f"generic words stand out against benign traffic: {some}")
+        if shown := longest(self.templates):
+            some = ", ".join(f"{t.text.strip()!r} ({t.items} items)" for t in shown[:3])
+            found.append(f"items share templates that benign traffic lacks: {some}")
+        if self.duplicates > DUPLICATES:
+            found.append(f"{self.duplicates:.0%} of the items repeat an earlier one, above {DUPLICATES:.0%}")
+        if self.breadth is not None and self.breadth > BROAD:
+            found.append(f"the request covers {self.breadth:.0%} of all records, above {BROAD:.0%}")
+        return tuple(found)
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The decision to record: grant, or quarantine for a person to look at."""
+        if self.flags:
+            return {"decision": "quarantine", "reason": "; ".join(self.flags), "by": "screening"}
+        blind = ": too few for any word to stand out" if self.blind else ""
+        reason = f"screening found nothing unusual ({self.items} items against {self.benign} benign ones{blind})"
+        return {"decision": "grant", "reason": reason, "by": "screening"}
+
+    @property
+    def blind(self) -> bool:
+        """Whether so few items leave no word a chance to stand out, not even one that all of the request has and no other."""
+        return exact_p(self.items, self.items, 0, self.benign) >= float(special.ndtr(-self.threshold))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-like form; ``tokens`` are the words that stand out."""
+        return {
+            "flagged": bool(self.flags),
+            "tokens": list(self.flagged_words),
+            "reasons": list(self.flags),
+            "blind": self.blind,
+            "words": [asdict(word) for word in self.words],
+            "templates": [asdict(template) | {"words": list(template.words)} for template in longest(self.templates)],
+            "excess": self.excess,
+            "duplicates": self.duplicates,
+            "breadth": self.breadth,
+            "items": self.items,
+            "benign": self.benign,
+            "threshold": self.threshold,
+        }
+
+
+def screen_language(
+    request: Sequence[Record], benign: Sequence[Record], *, total: int | None = None, threshold: float = THRESHOLD
+) -> LanguageScreening:
+    """Compare the prompts of a request with benign ones, item by item; an item is a question, or a sentence of a text.
+
+    Args:
+        request: records with answers, or plain texts. Where all name a ``subject``, words that are spread over at least
+            half of four or more subjects count as generic too.
+        benign: prompts of ordinary traffic, or earlier honest requests; the retained data alone are a poor choice, as
+            nobody says "please" in them. Answers are not needed.
+        total: records that the model was trained on.
+        threshold: z above which a word stands out, if the exact p is as small.
+
+    Raises:
+        InputError: for records that are neither form, an empty side, or a threshold or total that cannot be.
+
+    Formal guarantee: none. An attacker who knows the benign corpus and the threshold stays below it; on TOFU we
+    see SA down to p = 0.05. Synonyms that no list has, misspellings and scripts without spaces may go unseen.
+
+    Source: ours; LLM spec 1.7.
+    """
+    asked = check_records(request, "record of the request")
+    ordinary = check_records(benign, "benign record", answer=False)
+    if not threshold > 0 or (total is not None and total < 1):
+        raise InputError(f"Expected a threshold above 0 and a total of at least 1; got {threshold} and {total}.")
+    texts = [(unit, record.get(SUBJECT)) for record in asked for unit in units(record)]
+    asked_units = [unit for unit, _ in texts]
+    ordinary_units = [unit for record in ordinary for unit in units(record)]
+    split, split_benign = [tokens(unit) for unit in asked_units], [tokens(unit) for unit in ordinary_units]
+    subjects = [subject for _, subject in texts]
+    known = None if any(subject is None for subject in subjects) else [str(subject) for subject in subjects]
+    words = generic_words(split, split_benign, known)
+    standing = frozenset(word.word for word in words if word.stands_out(threshold))
+    templates = find_templates(asked_units, split, split_benign, standing, threshold)
+    if carried := frozenset(word for template in templates for word in template.words) - {w.word for w in words}:
+        words = generic_words(split, split_benign, known, carried)
+    flagged = tuple(word.word for word in words if word.stands_out(threshold))
+    return LanguageScreening(
+        words=tuple(words[: max(TOP, len(flagged))]),
+        flagged_words=flagged,
+        templates=templates,
+        excess=sum(max(0.0, word.request - word.benign) for word in words),
+        duplicates=_duplicates(asked_units, templates),
+        breadth=None if total is None else len(asked) / total,
+        items=len(asked_units),
+        benign=len(ordinary_units),
+        threshold=threshold,
+    )
+
+
+def _duplicates(items: Sequence[str], templates: Sequence[Template]) -> float:
+    """Share of items whose words, templates aside, are those of an earlier item."""
+    distinct = {tuple(token.word for token in tokens(strip(item, templates))) for item in items}
+    return 1 - len(distinct) / len(items)
