@@ -116,7 +116,8 @@ def log_odds(logits: Any, labels: Any) -> np.ndarray:
             f"Expected labels from 0 to {scores.shape[-1] - 1}; they reach from {labels.min()} to {labels.max()}."
         )
     own = np.arange(scores.shape[-1]) == labels[:, None]  # (n, classes)
-    return scores[..., own] - special.logsumexp(np.where(own, -np.inf, scores), axis=-1)
+    others: np.ndarray = np.asarray(special.logsumexp(np.where(own, -np.inf, scores), axis=-1))
+    return scores[..., own] - others
 
 
 def lira_scores(
