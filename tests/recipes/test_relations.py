@@ -176,11 +176,20 @@ def test_label_free_unlearning_never_reads_a_label(world):
 # --- whole classes: a smoke test, for which small nets do not discriminate ------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["neg_grad_plus", "salun", "salun+dual", "sfron+dual", "scrub+dual"])
-def test_repairing_methods_forget_a_class(real_data, tmp_path, name):
+CLASS_SETTINGS = {  # rates of the random subsets in the recipe are too small or too large for a whole class
+    "neg_grad_plus+dual": {"epochs": 3, "lr": 5e-5},
+    # labels over all classes hit the true one in a tenth of the draws, and accuracy then stays near a tenth (SalUn: 12 %)
+    "random_labels+dual": {"epochs": 5, "lr": 2.5e-3, "exclude_true": True},
+    "scrub+dual": {"epochs": 5, "lr": 4.5e-4},
+    "sfron+dual": {"steps": 355, "lr": 1.4e-3},
+}
+
+
+def test_repairing_methods_forget_a_class(real_data, tmp_path):
     real_data("mnist")
     recipe = load_recipe("mnist_random")
-    forget = type(recipe).model_validate({**recipe.model_dump(), "forget": {"kind": "class", "labels": [3]}})
-    record = bench(forget, tmp_path, BenchSettings(methods=(name,), seeds=1, jobs=1))
-    assert mean(record, name, "FA") < 2
-    assert mean(record, name, "RA") > mean(record, "source", "RA") - 1
+    changes = {"forget": {"kind": "class", "labels": [3]}, "methods": CLASS_SETTINGS}
+    record = bench(type(recipe).model_validate({**recipe.model_dump(), **changes}), tmp_path, BenchSettings(seeds=1))
+    for name in CLASS_SETTINGS:
+        assert mean(record, name, "FA") < 2, name
+        assert mean(record, name, "RA") > mean(record, "source", "RA") - 1, name

@@ -65,7 +65,7 @@ class ManifSMC(GradientMethod):
     curve_steps: int = 300
     curve_lr: float = 1e-2
     curve_loss: str = "rep"
-    curve_start: str = "original"
+    curve_start: str = "fresh"
     epochs: int = 1
     lr: float = 5e-4
     batch_size: int = 16

@@ -116,7 +116,8 @@ class SelfModeConnectivity:
         steps, lr: of Adam on the bend: 300 and 1e-2 for small networks, 1e-3 for large ones (spec 2.6; the paper's are
             UNKNOWN).
         loss: ``rep`` keeps the neighbours' representations and reads no label; ``ce`` keeps their labels.
-        start: the bend begins at the ``original`` model or at a ``fresh`` initialisation.
+        start: the bend begins at a ``fresh`` initialisation, as in the paper, or at the ``original`` model. There ``rep``
+            has nothing to do while the model is still the original: the curve is a point, and margins are present gaps.
         t: place on the curve; 0.5, "fixed" in the paper.
         batch_size: neighbours per step.
     """
@@ -124,7 +125,7 @@ class SelfModeConnectivity:
     steps: int = 300
     lr: float = 1e-2
     loss: str = "rep"
-    start: str = "original"
+    start: str = "fresh"
     t: float = 0.5
     batch_size: int = 128
 
