@@ -224,7 +224,7 @@ def margins_of(on, curve: SelfModeConnectivity, around):
 def test_check_26_where_nothing_differs_the_margin_is_the_plain_gap():
     on = work(plain)
     around = around_of(on)
-    alpha, surrogate = margins_of(on, replace(CURVE, steps=0), around)
+    alpha, surrogate = margins_of(on, replace(CURVE, steps=0, start="original"), around)
     assert all(torch.allclose(tensor, on.base[name], atol=1e-7) for name, tensor in surrogate.items())
     assert torch.allclose(alpha, gaps(around.old_pool, around.old_erased, around.near), atol=1e-5)
     closed = hinge(around.centre[:, None], around.old_pool[around.near], around.old_erased[:, None], alpha)
