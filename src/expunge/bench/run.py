@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +29,7 @@ from expunge.core.errors import FailedError, InputError
 from expunge.core.files import make_folder
 from expunge.core.journal import Journal
 from expunge.core.method import Watch, silent
+from expunge.training.retrainings import one_thread
 
 Line = Mapping[str, Any]
 Margins = Mapping[str, np.ndarray]
@@ -227,7 +227,7 @@ class _Runner:
         if key in self.results.cells:
             return self.results.cells[key]
         if self._pool is None:
-            with _one_thread():
+            with one_thread():
                 line, margins = run_cell(self.world, cell, self.folder)
         else:
             line, margins = self._pool.submit(cells_.run_here, cell, self.folder).result()
@@ -236,18 +236,6 @@ class _Runner:
                 self.results.add(line, margins)
         shutil.rmtree(self.folder / key, ignore_errors=True)  # only now: a cell that was not stored is taken up there
         return line
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def folder_of(recipe: Recipe) -> Path:

@@ -12,7 +12,7 @@ from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlear
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
-from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual, Optimizers, Shared
+from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 from expunge.descent.work import Work
 from expunge.training.descent import trainable
@@ -119,8 +119,3 @@ def dual(forget_lr: float, retain_lr: float, retain: str = "sgd") -> Dual:
     """DualOptim's pair: AdamW with decay 0.05 forgets; what trained the model retains (vision spec 1.1)."""
     keeper = sgd(retain_lr) if retain == "sgd" else Member(retain, retain_lr, weight_decay=FORGET_DECAY)
     return Dual(Member("adamw", forget_lr, weight_decay=FORGET_DECAY), keeper)
-
-
-def shared(member: Member, forget_lr: float | None = None) -> Optimizers:
-    """One state for both roles."""
-    return Shared(member, forget_lr)

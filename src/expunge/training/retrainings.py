@@ -125,7 +125,7 @@ def retrain_all(
 
     if watch and found:
         watch(STAGE, len(found), total)
-    with _one_thread():
+    with one_thread():
         if pending and union is not None and how is not None:
             _together(task, union, list(pending.values()), how, done)
         elif processes > 1 and len(pending) > 1:
@@ -214,7 +214,7 @@ def _retraining(entry: bytes, cached: bool, job: _Job, device: str) -> Retrainin
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in parallel round differently: results must not depend on how many cores a machine has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
