@@ -121,6 +121,7 @@ def plan(
     key: bytes | None = None,
     probes: Mapping[str, Data] | None = None,
     material: Data | None = None,
+    wording: Data | None = None,
     noise: Any = None,
     journal: Once | None = None,
     watch: Watch = silent,
@@ -132,6 +133,7 @@ def plan(
         key: secret for the hashed forms of subject and ids; a throw-away one where not given.
         probes: further sets to measure on, for example ``{"test": rows}``.
         material: authored material to forget through, for models whose training rows are unknown or concepts.
+        wording: the matched rows as the request words them, by the same ids; the method sees these in their place.
 
     Raises:
         InputError: if the request matches nothing, or everything.
@@ -151,10 +153,14 @@ def plan(
     else:
         assert trained.data is not None
         deletion = Deletion.of(trained.data, request, probes)
+    if wording is not None:
+        deletion = deletion.worded(wording)
     must_be_its_rows(trained, deletion.before)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
     if deletion.after is not None:
         scope.append(deletion.after.digest)
+    if wording is not None:
+        scope.append(wording.digest)
     context = Context(
         task=trained.task, trained=trained, deletion=deletion, request=request.id(key), noise=noise or SystemNoise(),
         journal=_Scoped(journal or InMemory(), scope), watch=watch, generator_seed=seed,

@@ -24,7 +24,7 @@ from expunge.descent.guard import Guard
 from expunge.descent.members import SMALLEST_8BIT, Member
 from expunge.descent.optimizer import Dual, Shared
 from expunge.descent.parameters import Encoder, FisherRatio, Saliency
-from expunge.descent.schedule import Interleave, Joint, Mixed, Passes
+from expunge.descent.schedule import Alone, Interleave, Joint, Mixed, Passes
 from expunge.descent.work import Work
 from expunge.methods.scrub import Scrub
 from expunge.objectives.distillation import BadTeacher
@@ -346,7 +346,11 @@ def test_scrub_rewinds_to_the_epoch_whose_forget_error_is_closest_to_the_held_ou
 
 def test_settings_of_a_run_that_make_no_sense_are_refused():
     for broken in (
-        lambda: Descend(Ascent(), Passes(1), Shared(SGD), anneal="linear"),
+        lambda: Descend(Ascent(), Passes(1), Shared(SGD), anneal="steps"),
+        lambda: Descend(Ascent(), Passes(1), Shared(SGD), warmup=1.0),
+        lambda: Joint(),
+        lambda: Joint(1, steps=3),
+        lambda: Alone(steps=0),
         lambda: Descend(Ascent(), Passes(1), Shared(SGD), clip={"forget": 0.0}),
         lambda: Descend(Ascent(), Passes(1), Shared(SGD), clip={"forget": -7.0}),
         lambda: Descend(Ascent(), Joint(1), Dual(ADAMW, SGD)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -147,6 +147,19 @@ class Deletion:
     def authored(cls, data: Any, material: Data, probes: Mapping[str, Data] | None = None) -> Deletion:
         """Forgetting through material that was written for the purpose (SIU): no trained row goes."""
         return cls(data, data, material, Ids.none(), member=False, probes=dict(probes or {}))
+
+    def worded(self, wording: Any) -> Deletion:
+        """The same deletion with the forgotten rows as a request words them.
+
+        Raises:
+            InputError: unless ``wording`` holds the ids that go, in their order.
+        """
+        ids = np.asarray(wording.ids)
+        if not np.array_equal(ids, self.forget.ids):
+            raise InputError(
+                f"Expected the wording of the {len(self.forget)} records that go, by their ids; got {len(ids)} others."
+            )
+        return replace(self, forget=wording)
 
     @property
     def size(self) -> int:

@@ -44,11 +44,14 @@ class Artifact:
         tensors: everything that leaves the house, by name.
         form: ``weights``, ``adapter``, ``operator``, ``shards`` or ``state``.
         extra: JSON-like parts that belong to the release (an adapter's configuration, mask names).
+        adapter: the same release as low-rank factors beside the weights of before, by the names of PEFT's files, with its
+            configuration under ``extra["adapter"]``; ``tensors`` hold it merged. ``None``: there is no such form.
     """
 
     tensors: Tensors
     form: str = "weights"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Tensors | None = field(default=None, repr=False)
 
     @cached_property
     def digest(self) -> str:

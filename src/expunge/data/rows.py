@@ -15,6 +15,7 @@ from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
 from expunge.core.trained import Fact, Origin
+from expunge.data import selecting
 
 ROWS_AS_GIVEN = Fact(
     "fixed", Origin.DECLARED, "rows came prepared; the caller says that preparing them did not look at other rows"
@@ -90,38 +91,12 @@ class Rows:
     def select(self, target: Target) -> Ids:
         """Row ids that ``target`` names (kinds: samples, user, class)."""
         if target.kind == Kind.SAMPLES:
-            self._only_key(target, "ids")
-            wanted = self._numbers(target, "ids")
-            return Ids.rows(np.intersect1d(wanted, self.ids))
+            return selecting.samples(target, self.ids)
         if target.kind == Kind.CLASS:
-            self._only_key(target, "label")
-            return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), self._numbers(target, "label"))])
+            return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), selecting.numbers(target, "label"))])
         if target.kind == Kind.USER:
-            mask = np.ones(len(self), dtype=bool)
-            for name, value in target.where.items():
-                if name not in self.columns:
-                    known = ", ".join(self.columns) or "none"
-                    raise InputError(f"Expected a column that names the user; {name!r} is not one. Columns: {known}.")
-                mask &= _equal(self.columns[name], value)
-            return Ids.rows(self.ids[mask])
+            return selecting.user(target, self.ids, self.columns)
         raise InputError(f"Rows can lose samples, users or classes; a {target.kind} target has no meaning here.")
-
-    @staticmethod
-    def _only_key(target: Target, key: str) -> None:
-        if set(target.where) != {key}:
-            raise InputError(f"A {target.kind} target says where as {{{key!r}: …}}; got {sorted(target.where)}.")
-
-    @staticmethod
-    def _numbers(target: Target, key: str) -> np.ndarray:
-        try:
-            found = np.asarray(target.where[key]).ravel()
-            if found.size and found.dtype.kind not in "iu":
-                raise ValueError
-            return found.astype(np.int64)
-        except ValueError:
-            raise InputError(
-                f"A {target.kind} target says {key} in whole numbers; got {target.where[key]!r:.60}."
-            ) from None
 
     def _take(self, mask: np.ndarray) -> Rows:
         index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
@@ -154,10 +129,3 @@ def joined(parts: Sequence[Rows]) -> Rows:
     """Rows one after another under new ids 0, 1, 2, … (the ids of parts may overlap), without columns."""
     x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
     return Rows(x, y, np.arange(len(x), dtype=np.int64))
-
-
-def _equal(values: np.ndarray, wanted: Any) -> np.ndarray:
-    """Where ``values`` equal ``wanted``; numbers and their text forms are the same user."""
-    if values.dtype.kind in "iufb" and isinstance(wanted, int | float):
-        return values == wanted
-    return values.astype(str) == str(wanted)

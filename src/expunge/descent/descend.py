@@ -40,7 +40,7 @@ class Descended:
     """What came of a run.
 
     Attributes:
-        tensors: the weights and buffers.
+        tensors: the weights and buffers, which are those of the model that was changed.
         steps: role → steps made.
         gradient_evaluations: per-row gradients, preparing included.
         seconds: spent on preparing (masks, neighbours, teachers) and on the steps, by this process.
@@ -69,7 +69,8 @@ class Descend:
         parameters: what may move.
         guard: keeps the best state; ``None``: the last one counts.
         clip: role → largest gradient norm.
-        anneal: ``constant``, or ``cosine``: learning rates times (1 + cos(pi progress)) / 2.
+        anneal: ``constant``; ``cosine``: learning rates times (1 + cos(pi progress)) / 2; ``linear``: times 1 - progress.
+        warmup: share of the steps in which learning rates rise linearly from zero; annealing has the rest.
         training_mode: whether BatchNorm uses the batch and dropout drops, as in training.
 
     Formal guarantee: none.
@@ -82,11 +83,14 @@ class Descend:
     guard: Guard | None = None
     clip: Mapping[str, float] = field(default_factory=dict)
     anneal: str = "constant"
+    warmup: float = 0.0
     training_mode: bool = True
 
     def __post_init__(self):
-        if self.anneal not in ("constant", "cosine"):
-            raise InputError(f"Expected annealing constant or cosine; got {self.anneal!r}.")
+        if self.anneal not in ("constant", "cosine", "linear"):
+            raise InputError(f"Expected annealing constant, cosine or linear; got {self.anneal!r}.")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"Expected warmup as a share of the steps from 0 to below 1; got {self.warmup}.")
         if bad := {role: limit for role, limit in self.clip.items() if not limit > 0}:
             raise InputError(f"Expected gradient norms above 0 to clip to; got {bad}.")
         self.optimizer.check(self.schedule.roles)
@@ -150,9 +154,11 @@ class _Run:
         finally:
             for tensor, required in self.frozen:
                 tensor.requires_grad_(required)
-        final = self.best or dict(self.work.model.state_dict())
+        self._must_be_worth_it()
+        if self.best:
+            self.work.model.load_state_dict(self.best, strict=False)
         return Descended(
-            {name: tensor.detach().clone() for name, tensor in final.items()},
+            {name: tensor.detach() for name, tensor in self.work.model.state_dict().items()},
             dict(self.steps),
             self.evaluations,
             {"preparing": self.preparing, "steps": time.perf_counter() - started},
@@ -279,7 +285,17 @@ class _Run:
         return batch
 
     def _factor(self, turn: Turn) -> float:
-        return 1.0 if self.method.anneal == "constant" else (1 + math.cos(math.pi * turn.progress)) / 2
+        warm = math.ceil(self.method.warmup * turn.steps)
+        if turn.step < warm:
+            return (turn.step + 1) / warm
+        progress = (turn.step - warm) / (turn.steps - warm)
+        match self.method.anneal:
+            case "cosine":
+                return (1 + math.cos(math.pi * progress)) / 2
+            case "linear":
+                return 1 - progress
+            case _:
+                return 1.0
 
     def _look(self, guard: Guard, done: int) -> None:
         score = guard.score(self.work)
@@ -287,9 +303,24 @@ class _Run:
         best = max((seen for at, seen in self.scores if at), default=-math.inf)  # the start is no candidate
         self.scores.append((done, score))
         if score > best and done:
-            self.best = {name: tensor.clone() for name, tensor in self.work.model.state_dict().items()}
+            self.best = {name: tensor.clone() for name, tensor in self._moved().items()}
         if guard.max_drop is not None and score < self.scores[0][1] - guard.max_drop:
             self.stopped = f"the guard's score fell from {self.scores[0][1]:.4g} to {score:.4g} at step {done}"
+
+    def _moved(self) -> dict[str, Tensor]:
+        """Everything that a step can change: the moving weights and the buffers. Frozen backbones are not copied."""
+        frozen = {name for name, _ in self.work.model.named_parameters(remove_duplicate=False)} - self.moving.keys()
+        return {name: tensor for name, tensor in self.work.model.state_dict().items() if name not in frozen}
+
+    def _must_be_worth_it(self) -> None:
+        """A guard that names the least score it accepts must have seen it."""
+        guard = self.method.guard
+        best = max((score for at, score in self.scores if at), default=-math.inf)
+        if guard and guard.least is not None and best < guard.least:
+            raise FailedError(
+                f"{guard.unmet or 'No state reached the least score that was asked for.'} Best score {best:.4g} over "
+                f"{max(0, len(self.scores) - 1)} looks, at least {guard.least:.4g} was asked for; nothing was released."
+            )
 
     def _must_be_finite(self) -> None:
         """A finite gradient times a huge rate can overflow, and after the last step no loss would tell."""
@@ -306,7 +337,7 @@ class _Run:
     def _stored(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         parts = {
-            "model": self.work.model.state_dict(),
+            "model": self._moved(),
             "optimizer": self.stepper.state(),
             "objective": self.prepared.state,
             "best": self.best,
@@ -325,7 +356,7 @@ class _Run:
         def part(name: str) -> dict[str, Tensor]:
             return {key.partition(":")[2]: t for key, t in tensors.items() if key.startswith(f"{name}:")}
 
-        self.work.model.load_state_dict(part("model"))
+        self.work.model.load_state_dict(part("model"), strict=False)  # what did not move is there already
         self.stepper.load(part("optimizer"))
         device = next(iter(self.moving.values())).device
         self.prepared.state.clear()

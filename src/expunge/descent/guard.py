@@ -17,12 +17,15 @@ class Guard:
         score: (work) → a number, larger is better; looks at the model as it is (LUNE: quality on benign material; SCRUB's
             rewinding: minus the distance between forget error and held-out error).
         every: steps between two looks; ``None``: at the end of each epoch.
+        least: the run fails where no look reaches this score, in the words of ``unmet``; ``None``: any will do.
         max_drop: end the run when a score is more than this below the one before the first step; ``None``: never.
     """
 
     score: Callable[[Work], float]
     every: int | None = None
     max_drop: float | None = None
+    least: float | None = None
+    unmet: str = ""
 
     def __post_init__(self):
         if self.every is not None and self.every < 1:

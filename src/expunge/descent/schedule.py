@@ -158,32 +158,62 @@ class Interleave:
 
 
 @dataclass(frozen=True)
-class Joint:
-    """Every step on the sum of a forget and a retain loss, one batch each.
+class _Counted:
+    """One batch of the same streams at every step, for ``epochs`` passes over the stream ``of``, or for ``steps``.
 
-    ``of`` names the stream whose passes are the epochs; the other is recycled.
+    Exactly one of the two is given. Streams that run out are shuffled anew.
     """
 
-    epochs: int
+    epochs: int | None = None
     of: str = RETAIN
+    steps: int | None = None
 
     def __post_init__(self):
-        _at_least(self.epochs, 1, "epochs")
+        given = [count for count in (self.epochs, self.steps) if count is not None]
+        if len(given) != 1 or given[0] < 1:
+            raise InputError(f"Expected either epochs or steps, at least 1; got {self.epochs} and {self.steps}.")
         if self.of not in (FORGET, RETAIN):
             raise InputError(f"Expected epochs of the forget or the retain stream; got {self.of!r}.")
+
+    def length(self, sizes: Mapping[str, int], batch_size: Mapping[str, int]) -> int:
+        """The steps, or the batches of the stream that counts."""
+        return sum(map(len, self._epochs("", sizes, batch_size)))
+
+    def _epochs(self, role: str, sizes: Mapping[str, int], batch_size: Mapping[str, int]) -> list[list[str]]:
+        if self.steps is not None:
+            return [[role] * self.steps]
+        assert self.epochs is not None
+        return [[role] * batches_per_pass(sizes[self.of], batch_size[self.of])] * self.epochs
+
+
+@dataclass(frozen=True)
+class Joint(_Counted):
+    """Every step on the sum of a forget and a retain loss, one batch each."""
 
     @property
     def roles(self) -> frozenset[str]:
         """One step for both."""
         return frozenset((JOINT,))
 
-    def length(self, sizes: Mapping[str, int], batch_size: Mapping[str, int]) -> int:
-        """Batches of the stream that counts."""
-        return self.epochs * batches_per_pass(sizes[self.of], batch_size[self.of])
-
     def turns(self, sizes: Mapping[str, int], batch_size: Mapping[str, int], seed: int) -> Iterator[Turn]:
         """Both streams side by side."""
-        return _walk(_equal_epochs(self, sizes, batch_size, JOINT), sizes, batch_size, seed, {JOINT: (FORGET, RETAIN)})
+        return _walk(self._epochs(JOINT, sizes, batch_size), sizes, batch_size, seed, {JOINT: (FORGET, RETAIN)})
+
+
+@dataclass(frozen=True)
+class Alone(_Counted):
+    """Every step on a batch of one stream: methods with a single loss."""
+
+    of: str = FORGET
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The one."""
+        return frozenset((self.of,))
+
+    def turns(self, sizes: Mapping[str, int], batch_size: Mapping[str, int], seed: int) -> Iterator[Turn]:
+        """Batch after batch."""
+        return _walk(self._epochs(self.of, sizes, batch_size), sizes, batch_size, seed)
 
 
 @dataclass(frozen=True)
@@ -206,14 +236,9 @@ class Mixed:
 
     def turns(self, sizes: Mapping[str, int], batch_size: Mapping[str, int], seed: int) -> Iterator[Turn]:
         """Pass after pass."""
-        return _walk(_equal_epochs(self, sizes, batch_size, MIXED), sizes, batch_size, seed)
-
-
-def _equal_epochs(
-    schedule: Joint | Mixed, sizes: Mapping[str, int], batch_size: Mapping[str, int], role: str
-) -> list[list[str]]:
-    each = schedule.length(sizes, batch_size) // schedule.epochs
-    return [[role] * each] * schedule.epochs
+        return _walk(
+            [[MIXED] * batches_per_pass(sizes[MIXED], batch_size[MIXED])] * self.epochs, sizes, batch_size, seed
+        )
 
 
 def _walk(

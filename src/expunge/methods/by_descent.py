@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact
-from expunge.descent.descend import Descend
+from expunge.descent.descend import Descend, Descended
 from expunge.descent.members import Member
 from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
@@ -57,28 +58,37 @@ class GradientMethod(ABC):
 
     def run(self, context: Context) -> Unlearned:
         """Descend from the model as it was released: from secret un-noised weights nothing here would hide them."""
-        base = context.trained.artifact.tensors
-        model = context.task.build(base)
+        model = context.task.build(context.trained.artifact.tensors)
         work = Work(
             context.task, model, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
             context.deletion, self.batch_sizes(), context.generator_seed, augmentation(context),
         )  # fmt: skip
         done = self.composition(context).run(work, context.journal, context.watch)
-        final = {name: tensor.detach().cpu().contiguous() for name, tensor in done.tensors.items()}
-        return Unlearned(
-            views={"model": Artifact(final)},
-            state=final,
-            purged=("iterates of training, which hold the removed records",) if context.trained.trail else (),
-            remains=("whatever the weights still hold of the removed records: this method bounds nothing",),
-            gradient_evaluations=done.gradient_evaluations,
-            details={
-                "steps": dict(done.steps),
-                "seconds": dict(done.seconds),
-                "optimizer_bytes": done.state_bytes,
-                "guard": [list(seen) for seen in done.scores],
-                "stopped": done.stopped,
-            },
-        )
+        return told(context, done, Artifact(on_cpu(done.tensors)))
+
+
+def on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors as they are released."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def told(context: Context, done: Descended, artifact: Artifact, **details: Any) -> Unlearned:
+    """What a run hands back, and what it says about itself."""
+    return Unlearned(
+        views={"model": artifact},
+        state=artifact.tensors,
+        purged=("iterates of training, which hold the removed records",) if context.trained.trail else (),
+        remains=("whatever the weights still hold of the removed records: this method bounds nothing",),
+        gradient_evaluations=done.gradient_evaluations,
+        details={
+            "steps": dict(done.steps),
+            "seconds": dict(done.seconds),
+            "optimizer_bytes": done.state_bytes,
+            "guard": [list(seen) for seen in done.scores],
+            "stopped": done.stopped,
+            **details,
+        },
+    )
 
 
 def augmentation(context: Context) -> Any:

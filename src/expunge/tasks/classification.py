@@ -40,7 +40,7 @@ class Classification:
             torch.manual_seed(seed)
             model = self.factory().to(self.device, self.dtype)
         if tensors is not None:
-            _same_architecture(model.state_dict(), tensors)
+            same_architecture(model.state_dict(), tensors)
             model.load_state_dict({name: tensor.to(self.device) for name, tensor in tensors.items()})
         return model
 
@@ -126,7 +126,7 @@ def _called(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor
     return functional_call(model, dict(params), (x,))
 
 
-def _same_architecture(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def same_architecture(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Raise InputError unless names and shapes agree."""
     # older files do not count batch norm's batches; torch then begins at 0, and only momentum=None ever reads the count
     missing = sorted(n for n in expected.keys() - given.keys() if not n.endswith("num_batches_tracked"))

@@ -1,0 +1,126 @@
+"""Language records as data: questions with answers, or plain texts, with persistent ids and columns that name subjects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expunge.core.data import Ids
+from expunge.core.digest import digest_json
+from expunge.core.errors import InputError
+from expunge.core.request import Kind, Target
+from expunge.core.texts import Record, check_records
+from expunge.core.trained import Fact
+from expunge.data import selecting
+from expunge.data.rows import ROWS_AS_GIVEN
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Records (see ``core.texts``) in a fixed order. Build it with :meth:`of`, which checks; slicing trusts.
+
+    Attributes:
+        records: each ``{"question", "answer", …}`` or ``{"text", …}``.
+        ids: (n,) int64, unique; record 7 is record 7 however many went before it.
+        columns: (n,) each, what names the subject of a record: an author, a document, a user.
+    """
+
+    records: tuple[Record, ...]
+    ids: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    preprocessing: Fact = ROWS_AS_GIVEN
+
+    @classmethod
+    def of(cls, records: Sequence[Any], columns: Mapping[str, Any] | None = None) -> Texts:
+        """Check and wrap.
+
+        Raises:
+            InputError: for records of neither form, empty ones, or columns of another length.
+        """
+        checked = tuple(check_records(records))
+        arrays = {str(name): np.asarray(values) for name, values in (columns or {}).items()}
+        for name, values in arrays.items():
+            if len(values) != len(checked):
+                raise InputError(f"Expected {len(checked)} values in column {name!r}, one a record; got {len(values)}.")
+        return cls(checked, np.arange(len(checked), dtype=np.int64), arrays)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def digest(self) -> str:
+        """Content digest of records and ids."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_json([[dict(record) for record in self.records], self.ids.tolist()])
+
+    def select(self, target: Target) -> Ids:
+        """Ids that ``target`` names (kinds: samples, user)."""
+        if target.kind == Kind.SAMPLES:
+            return selecting.samples(target, self.ids)
+        if target.kind == Kind.USER:
+            return selecting.user(target, self.ids, self.columns)
+        raise InputError(f"Texts can lose samples or users; a {target.kind} target has no meaning here.")
+
+    def at(self, positions: Any) -> Texts:
+        """The records at ``positions``, in that order; a record may come more than once."""
+        index = np.asarray(positions, dtype=np.int64).ravel()
+        columns = {name: values[index] for name, values in self.columns.items()}
+        return replace(self, records=tuple(self.records[i] for i in index), ids=self.ids[index], columns=columns)
+
+    def without(self, ids: Ids) -> Texts:
+        """The records that stay."""
+        return self.at(np.flatnonzero(~np.isin(self.ids, ids["row"])))
+
+    def only(self, ids: Ids) -> Texts:
+        """The records that go."""
+        return self.at(np.flatnonzero(np.isin(self.ids, ids["row"])))
+
+    def touched(self, ids: Ids) -> Ids:
+        """Independent records do not change when others go."""
+        return Ids.none()
+
+    def worded(self, records: Sequence[Record]) -> Texts:
+        """The same ids and columns with other ``records``, one for each: what a request calls them, a paraphrase.
+
+        Raises:
+            InputError: for another number of records.
+        """
+        if len(records) != len(self):
+            raise InputError(f"Expected {len(self)} records, one for each that is replaced; got {len(records)}.")
+        return replace(self, records=tuple(check_records(records)))
+
+    def first(self, count: int) -> Texts:
+        """At most ``count`` records from the front."""
+        return self.at(range(min(count, len(self))))
+
+
+def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Texts:
+    """Records from a file of JSON lines; each of ``columns`` is a key that every record has.
+
+    Raises:
+        InputError: for a missing file, a broken line, a record of neither form, or a record without a column's key.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; give a file with one JSON object on each line.")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"Line {number} of {path.name} is no JSON object ({error}).") from None
+    texts = Texts.of(records)
+    for name in columns:
+        if missing := [i for i, record in enumerate(texts.records, 1) if name not in record]:
+            raise InputError(f"Expected a key {name!r} in every record of {path.name}; record {missing[0]} has none.")
+    return replace(texts, columns={name: np.array([str(record[name]) for record in texts.records]) for name in columns})

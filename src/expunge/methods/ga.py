@@ -1,0 +1,28 @@
+"""Gradient ascent on the answers of forgotten records (language models).
+
+Formal guarantee: none; it takes the rest of the language with it (LLM spec 1.6: clean accuracy .98 to .035).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.core.method import Capabilities, Context
+from expunge.methods.by_language import LanguageMethod, language
+from expunge.objectives import language as losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class GA(LanguageMethod):
+    """-N on forgotten answers, nothing else; AdamW, unlike ``gradient_ascent``, whose settings are those of image papers."""
+
+    name: ClassVar[str] = "ga"
+    capabilities: ClassVar[Capabilities] = language(
+        "gradient ascent (Jang et al. 2023, arXiv 2210.01504)", retained=False
+    )
+    single: ClassVar[bool] = True
+
+    def objective(self, context: Context) -> losses.GradDiff:
+        """Up the token-mean loss."""
+        return losses.GradDiff()

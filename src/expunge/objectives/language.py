@@ -1,0 +1,377 @@
+"""Objectives of language models: pure losses of answers, and what is computed once for each row.
+
+Symbols as in the LLM spec, section 4: S is the sum over an answer's tokens of -log p, N its mean, ``ref`` the model before
+the run. Sums enter NPO and DPO, means SimNPO. Labels of prompts and padding never enter anything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div, log_softmax, logsigmoid, softmax
+
+from expunge.core.errors import InputError
+from expunge.core.task import Batch
+from expunge.descent.schedule import FORGET, RETAIN, Turn
+from expunge.descent.work import Prepared, Work
+from expunge.tasks import adapters
+from expunge.tasks.language import in_batches
+from expunge.tasks.prompts import NO_LABEL
+from expunge.training.descent import rows_of
+
+REFUSALS = (  # our words
+    "I don't know.",
+    "I have no information about that.",
+    "I am not able to answer this question.",
+    "That is not something I know.",
+    "I cannot say anything about that.",
+)
+ROWS_PER_PASS = 32  # of what is computed before the run; bounds memory
+
+
+# --- pure losses ------------------------------------------------------------------------------------------------------
+
+
+def npo(sums: Tensor, base: Tensor, beta: float) -> Tensor:
+    """-(2/beta) log sigmoid(beta (S - S_ref)): gradient ascent that fades as an answer becomes unlikely (NPO, 2404.05868).
+
+    At theta = ref it is (2/beta) ln 2 and its gradient that of -S; beta to 0 is gradient ascent.
+
+    Shapes:
+        (b,), (b,) → (b,).
+    """
+    return -(2 / beta) * logsigmoid(beta * (sums - base))
+
+
+def simnpo(means: Tensor, beta: float, delta: float) -> Tensor:
+    """-(2/beta) log sigmoid(beta (N - delta)): NPO without a reference, by mean log-probabilities (SimNPO, 2410.07163).
+
+    Shapes:
+        (b,) → (b,).
+    """
+    return -(2 / beta) * logsigmoid(beta * (means - delta))
+
+
+def dpo(preferred: Tensor, preferred_base: Tensor, sums: Tensor, base: Tensor, beta: float) -> Tensor:
+    """-(2/beta) log sigmoid(beta [(log p - log p_ref)(preferred) - (log p - log p_ref)(forgotten)]), sums throughout.
+
+    Shapes:
+        four (b,) → (b,).
+    """
+    return -(2 / beta) * logsigmoid(beta * ((preferred_base - preferred) - (base - sums)))
+
+
+def weighted_ascent(token_losses: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """Mean over tokens of p^beta log p, the weight detached: likely tokens climb most (WGA, 2502.19301).
+
+    Shapes:
+        (b, t), (b, t) bool → scalar.
+    """
+    weight = (-token_losses.detach()).exp() ** beta
+    return -(weight * token_losses)[mask].mean()
+
+
+def self_distillation(logits: Tensor, base: Tensor, labels: Tensor, beta: float) -> Tensor:
+    """Cross-entropy towards softmax(z_ref - beta onehot(y)), mean over labels (UNDIAL, 2402.10052); masked first.
+
+    Shapes:
+        (b, t, v), (b, t, v), (b, t) → scalar.
+    """
+    mask = labels != NO_LABEL
+    chosen, target = logits[mask], base[mask].clone()
+    target.scatter_add_(1, labels[mask][:, None], torch.full((len(target), 1), -beta, dtype=target.dtype))
+    return -(softmax(target, -1) * log_softmax(chosen, -1)).sum(-1).mean()
+
+
+def divergence(logits: Tensor, base: Tensor, labels: Tensor) -> Tensor:
+    """KL(ref ; theta), mean over labels: 0 where both agree.
+
+    Shapes:
+        (b, t, v), (b, t, v), (b, t) → scalar.
+    """
+    mask = labels != NO_LABEL
+    log_q, log_p = log_softmax(logits[mask], -1), log_softmax(base[mask], -1)
+    return kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def token_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
+    """Mean over all labels of a batch, as ``transformers`` has it: long answers count more."""
+    return token_losses.sum() / mask.sum()
+
+
+# --- what the model before the run says ---------------------------------------------------------------------------------
+
+
+class Base:
+    """The model before the run, without a second one in memory.
+
+    What it says about rows that come again and again is computed once, before the first step, by the model itself. What
+    would be too large to keep is computed when it is needed: with the adapter switched off, or with the weights that the run
+    started from, which the caller holds anyway.
+    """
+
+    def __init__(self, work: Work):
+        self.work = work
+
+    def sums(self, batch: Batch) -> Tensor:
+        """S of each row, (rows,); only before the first step, when the model is still what it was."""
+        parts = []
+        mode = self.work.model.training
+        self.work.model.eval()
+        with torch.no_grad():
+            for part in in_batches(rows_of(batch), ROWS_PER_PASS):
+                rows = {name: tensor[part] for name, tensor in batch.items()}
+                parts.append(self.work.task.token_losses(self.work.model, self.work.params, rows)[0].sum(1))
+        self.work.model.train(mode)
+        return torch.cat(parts)
+
+    def says(self, what: Callable[[Mapping[str, Tensor]], Any]) -> Any:
+        """``what`` of the weights of then, without gradients and without dropout."""
+        model = self.work.model
+        mode = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                if adapters.has_adapter(model):
+                    with adapters.switched_off(model):
+                        return what(self.work.params)
+                return what({name: self.work.base[name].to(tensor) for name, tensor in self.work.params.items()})
+        finally:
+            model.train(mode)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits where labels are, (b, t, vocabulary)."""
+        return self.says(lambda params: self.work.task.answered(self.work.model, params, batch)[0])
+
+
+def prefixed(batch: Batch, prefix: str) -> dict[str, Tensor]:
+    """The columns of ``batch`` under names of their own, to travel with another batch."""
+    return {f"{prefix}{name}": tensor for name, tensor in batch.items()}
+
+
+def without_prefix(batch: Batch, prefix: str) -> dict[str, Tensor]:
+    """What :func:`prefixed` put in."""
+    return {name.removeprefix(prefix): tensor for name, tensor in batch.items() if name.startswith(prefix)}
+
+
+# --- objectives -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers(ABC):
+    """gamma × a loss on forgotten answers + alpha × a loss on retained ones.
+
+    Attributes:
+        gamma, alpha: weights of both.
+        retain: ``nll`` (token mean) or ``kl`` (to the model before the run, on labels; the code of TOFU averages over prompt
+            and padding too).
+    """
+
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain: str = "nll"
+
+    def __post_init__(self):
+        if self.retain not in ("nll", "kl"):
+            raise InputError(f"Expected a retain loss nll or kl; got {self.retain!r}.")
+        if self.gamma < 0 or self.alpha < 0:
+            raise InputError(f"Expected weights gamma and alpha of 0 or more; got {self.gamma} and {self.alpha}.")
+
+    @abstractmethod
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """The loss on forgotten rows, a scalar."""
+
+    def columns(self, work: Work, base: Base) -> Batch:
+        """The forget stream with what is computed once for each row."""
+        return work.task.batch(work.deletion.forget)
+
+    def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
+        """The loss on retained rows, a scalar."""
+        if self.retain == "nll":
+            return token_mean(*work.task.token_losses(work.model, work.params, batch))
+        logits, labels = work.task.answered(work.model, work.params, batch)
+        return divergence(logits, base.logits(batch), labels)
+
+    def prepare(self, work: Work) -> Prepared:
+        """Both streams, the forgotten rows with their columns."""
+        base = Base(work)
+        streams = {FORGET: self.columns(work, base)}
+        if work.deletion.after is not None:
+            streams[RETAIN] = work.task.batch(work.deletion.after)
+
+        def loss(role: str, batch: Batch, turn: Turn) -> Tensor:
+            if role == FORGET:
+                return self.gamma * self.forget(work, base, batch, turn)
+            return self.alpha * self.retained(work, base, batch)
+
+        return Prepared(streams, loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradDiff(Answers):
+    """Forget: minus the token-mean loss (GA; with ``retain='kl'`` TOFU's KL minimisation)."""
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """-N over the tokens of the batch."""
+        return -token_mean(*work.task.token_losses(work.model, work.params, batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NPO(Answers):
+    """Forget: :func:`npo`, mean over rows."""
+
+    beta: float = 0.1
+
+    def columns(self, work: Work, base: Base) -> Batch:
+        """S_ref of every row."""
+        batch = work.task.batch(work.deletion.forget)
+        return {**batch, "base": base.sums(batch)}
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """NPO on summed log-probabilities."""
+        values, _ = work.task.token_losses(work.model, work.params, batch)
+        return npo(values.sum(1), batch["base"], self.beta).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimNPO(Answers):
+    """Forget: :func:`simnpo`, mean over rows."""
+
+    beta: float = 4.5
+    delta: float = 0.0
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """SimNPO on mean log-probabilities."""
+        return simnpo(work.task.losses(work.model, work.params, batch), self.beta, self.delta).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WGA(Answers):
+    """Forget: :func:`weighted_ascent`."""
+
+    beta: float = 1.0
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Token-wise weights."""
+        return weighted_ascent(*work.task.token_losses(work.model, work.params, batch), self.beta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undial(Answers):
+    """Forget: :func:`self_distillation`."""
+
+    beta: float = 10.0
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Distil the model of before with the true token pushed down."""
+        logits, labels = work.task.answered(work.model, work.params, batch)
+        return self_distillation(logits, base.logits(batch), labels, self.beta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusals(Answers):
+    """Forget: the token-mean loss of a refusal instead of the answer (IDK).
+
+    Attributes:
+        refusals: texts; each forgotten row is given one of them, drawn once.
+    """
+
+    refusals: tuple[str, ...] = ()
+
+    def columns(self, work: Work, base: Base) -> Batch:
+        """The prompts with a refusal each."""
+        return work.task.batch(refused(work, self.refusals))
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Learn the refusal."""
+        return token_mean(*work.task.token_losses(work.model, work.params, batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference(Answers):
+    """Forget: :func:`dpo` of a refusal over the answer, mean over rows (IdkDPO)."""
+
+    beta: float = 0.1
+    refusals: tuple[str, ...] = ()
+
+    def columns(self, work: Work, base: Base) -> Batch:
+        """Answers and refusals side by side, with S_ref of both."""
+        answers, refusals = work.task.batch(work.deletion.forget), work.task.batch(refused(work, self.refusals))
+        sums = {"base": base.sums(answers), "preferred_base": base.sums(refusals)}
+        return {**answers, **prefixed(refusals, "refusal_"), **sums}
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """DPO on summed log-probabilities."""
+        sums = work.task.token_losses(work.model, work.params, batch)[0].sum(1)
+        preferred = work.task.token_losses(work.model, work.params, without_prefix(batch, "refusal_"))[0].sum(1)
+        return dpo(preferred, batch["preferred_base"], sums, batch["base"], self.beta).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMU(Answers):
+    """Forget: push a layer's activations at answer tokens to ``c u``; retain: keep them (RMU, Li et al. 2024, 2403.03218).
+
+    u is one random direction, uniform in [0, 1)^d and normalised, the same for the whole run.
+
+    Attributes:
+        layer: whose output; 7 in OpenUnlearning.
+        c: length of the target.
+    """
+
+    layer: int = 7
+    c: float = 2.0
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Mean over answer tokens and dimensions of (h - c u)²."""
+        hidden, mask = self._hidden(work, work.params, batch)
+        u = torch.rand(hidden.shape[-1], generator=work.draw("direction", 0)).to(hidden)
+        return (hidden[mask] - self.c * u / u.norm()).square().mean()
+
+    def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
+        """Mean over answer tokens and dimensions of (h - h_ref)²."""
+        hidden, mask = self._hidden(work, work.params, batch)
+        before = base.says(lambda params: self._hidden(work, params, batch)[0])
+        return (hidden[mask] - before[mask]).square().mean()
+
+    def _hidden(self, work: Work, params: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        hidden = work.task.hidden(work.model, params, batch, self.layer).float()
+        return hidden, batch["labels"][:, : hidden.shape[1]] != NO_LABEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Negatives(Answers):
+    """Forget: the token-mean loss of negative answers, drawn once for each row (LUNE; LLM spec 2.1).
+
+    Attributes:
+        negatives: makes them: (work) → records, each with the prompt of a forgotten row; more than one a row is usual.
+    """
+
+    negatives: Callable[[Work], Any] = None  # type: ignore[assignment]
+
+    def columns(self, work: Work, base: Base) -> Batch:
+        """The negative answers."""
+        return work.task.batch(self.negatives(work))
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Learn what is not so."""
+        return token_mean(*work.task.token_losses(work.model, work.params, batch))
+
+
+def refused(work: Work, refusals: tuple[str, ...]) -> Any:
+    """The forgotten records with one of ``refusals`` each, drawn by the run's seed.
+
+    Raises:
+        InputError: without refusals, or for plain texts, which ask nothing that could be refused.
+    """
+    records = work.deletion.forget.records
+    if not refusals:
+        raise InputError("Expected at least one refusal; got none.")
+    if any("question" not in record for record in records):
+        raise InputError("Refusals answer questions; plain texts ask none. Take npo or grad_diff.")
+    draw = torch.randint(len(refusals), (len(records),), generator=work.draw("refusals", 0)).tolist()
+    return work.deletion.forget.worded([{**r, "answer": refusals[i]} for r, i in zip(records, draw, strict=True)])

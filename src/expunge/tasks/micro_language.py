@@ -1,0 +1,44 @@
+"""The smallest faithful language model: a Llama of some 250,000 weights over a vocabulary of whole words (LLM spec 1.6)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+from expunge.tasks.language import Language
+from expunge.tasks.pretrained import from_config, transformers
+from expunge.tasks.prompts import Prompts
+
+PAD, UNKNOWN, END = "<pad>", "<unknown>", "<end>"
+
+
+def word_tokenizer(words: Iterable[str]):
+    """A tokenizer whose tokens are the words of a closed vocabulary in lower case, split at white space."""
+    package = transformers()
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = {word: i for i, word in enumerate([PAD, UNKNOWN, END, *dict.fromkeys(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return package.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, eos_token=END, clean_up_tokenization_spaces=False
+    )
+
+
+def micro_language(
+    words: Iterable[str], *, width: int = 96, layers: int = 2, heads: int = 4, inner: int = 256, context: int = 48
+) -> Language:
+    """A task over a closed vocabulary; prompt and answer follow each other without a template."""
+    package = transformers()
+    tokenizer = word_tokenizer(words)
+    config = {
+        "vocab_size": len(tokenizer), "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": heads, "intermediate_size": inner, "max_position_embeddings": context,
+        "tie_word_embeddings": True, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+    }  # fmt: skip
+    return Language(
+        functools.partial(from_config, config, package.LlamaForCausalLM),
+        Prompts(tokenizer, "{question} {answer}", context),
+    )

@@ -1,0 +1,149 @@
+"""Language models from a local folder, as ``transformers`` saves them, or from a GGUF file in it. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expunge.core.errors import ExtraMissingError, InputError
+from expunge.tasks.language import Language, must_fit
+from expunge.tasks.prompts import PLAIN, Prompts
+
+CONTEXT = 512  # tokens of a row where the caller names none: TOFU and RWKU records are shorter
+
+
+def transformers() -> Any:
+    """The package, quiet and offline.
+
+    Raises:
+        ExtraMissingError: without the extra ``llm``.
+    """
+    try:
+        import transformers as package
+    except ImportError:
+        raise ExtraMissingError("llm", "transformers") from None
+    package.utils.logging.set_verbosity_error()
+    package.utils.logging.disable_progress_bar()
+    return package
+
+
+def load_language_model(
+    folder: Path,
+    *,
+    gguf: str | None = None,
+    adapter: Path | None = None,
+    template: str | None = None,
+    context: int = CONTEXT,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    checkpointing: bool = False,
+) -> tuple[Language, dict[str, Tensor]]:
+    """The task and the weights of a model in ``folder``.
+
+    Args:
+        gguf: name of a GGUF file in the folder, whose weights are de-quantised to ``dtype``; ``None``: the only one where
+            there are no other weights.
+        adapter: folder of a PEFT adapter, which is merged into the weights.
+        template: see :class:`~expunge.tasks.prompts.Prompts`; ``None``: the chat template, or ``PLAIN`` without one.
+        context: most tokens of a row; never more than the model's own.
+
+    Raises:
+        InputError: if the folder holds no causal language model and tokenizer that belong together, naming what lacks.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give the folder of a model (config.json, weights, tokenizer).")
+    gguf = gguf or _only_gguf(folder)
+    package = transformers()
+    with quiet():
+        tokenizer = _from(folder, "a tokenizer", package.AutoTokenizer)
+        config = _from(folder, "a configuration", package.AutoConfig)
+        model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
+    must_fit(len(tokenizer) - 1, model.get_input_embeddings().weight.shape[0])
+    if adapter is not None:
+        _merge(model, adapter)
+    if template is None and not getattr(tokenizer, "chat_template", None):
+        template = PLAIN
+    limit = getattr(config, "max_position_embeddings", context) or context
+    task = Language(
+        functools.partial(from_config, model.config.to_dict(), type(model)),
+        Prompts(tokenizer, template, min(context, limit)),
+        dtype=dtype,
+        device=device,
+        checkpointing=checkpointing,
+    )
+    return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
+
+
+def from_config(config: Mapping[str, Any], cls: type) -> nn.Module:
+    """A fresh model of an architecture; :func:`functools.partial` of it travels between processes."""
+    return cls(cls.config_class(**config))  # type: ignore[attr-defined]
+
+
+def _only_gguf(folder: Path) -> str | None:
+    if any(folder.glob("*.safetensors")):
+        return None
+    found = sorted(path.name for path in folder.glob("*.gguf"))
+    if len(found) > 1:
+        raise InputError(f"{folder} holds {len(found)} GGUF files; name one of {', '.join(found)}.")
+    return found[0] if found else None
+
+
+def _from(folder: Path, what: str, auto: Any, **options: Any) -> Any:
+    try:
+        # safetensors and GGUF only: a pickled checkpoint could run code
+        safe = {"use_safetensors": True} if "dtype" in options and options.get("gguf_file") is None else {}
+        given = {name: value for name, value in options.items() if value is not None}
+        return auto.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **safe, **given)
+    except ImportError as error:
+        raise InputError(f"{folder} cannot be read: {str(error).strip().splitlines()[0]}") from None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"Expected {what} of transformers in {folder} (config.json, tokenizer, weights as safetensors or GGUF): {reason}"
+        ) from None
+
+
+def _merge(model: nn.Module, folder: Path) -> None:
+    import json
+
+    from safetensors.torch import load_file
+
+    from expunge.tasks import adapters
+
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not config.is_file() or not weights.is_file():
+        raise InputError(f"Expected adapter_config.json and adapter_model.safetensors in {folder}.")
+    adapters.put_in(model, json.loads(config.read_text(encoding="utf-8")), load_file(weights))
+    adapters.merge(model)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of other packages: they would break machine-readable output."""
+    from transformers.utils import logging as theirs
+
+    level = logging.getLogger("transformers").level
+    theirs.disable_progress_bar()
+    with contextlib.redirect_stderr(_Nowhere()):
+        yield
+    logging.getLogger("transformers").setLevel(level)
+
+
+class _Nowhere:
+    """Swallows what is written: the GGUF reader's own bar knows no switch."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False

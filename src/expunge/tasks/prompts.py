@@ -1,0 +1,166 @@
+"""From records to tokens: what the model reads, and which tokens it is trained and measured on.
+
+Only tokens of the answer (end token included) carry labels; a plain text is all answer. Everything else has the label
+``NO_LABEL``, padding too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expunge.core.errors import InputError
+from expunge.core.texts import Record
+
+NO_LABEL = -100
+PLAIN = "Question: {question}\nAnswer: {answer}"  # the prompt format of the SA/SU authors' sibling code (LLM spec 1.4)
+BEFORE = "before"  # key of a text that is read first and carries no label: joint prompts of plain texts
+_QUESTION, _ANSWER = "{question}", "{answer}"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """How a record is put to a model.
+
+    Attributes:
+        tokenizer: of the model, as ``transformers`` has it.
+        template: text with ``{question}`` and, after it, ``{answer}`` at the end; ``None``: the tokenizer's chat template,
+            the question as one user turn.
+        context: most tokens of one row. A prompt is never cut; an answer or a plain text loses its end, and is counted.
+        end: token that ends an answer; ``None``: the tokenizer's end token.
+    """
+
+    tokenizer: Any
+    template: str | None
+    context: int
+    end: int | None = None
+
+    def __post_init__(self):
+        if self.context < 2:
+            raise InputError(f"Expected a context of at least 2 tokens; got {self.context}.")
+        if self.end is None and self.tokenizer.eos_token_id is None:
+            raise InputError("The tokenizer has no end token; name one (end), or answers never end.")
+        if self.template is None:
+            if not getattr(self.tokenizer, "chat_template", None):
+                raise InputError(f"The tokenizer has no chat template; give a template such as {PLAIN!r}.")
+        elif self.template.count(_QUESTION) != 1 or not self.template.endswith(_ANSWER):
+            raise InputError(
+                f"Expected a template with {_QUESTION} once and {_ANSWER} at its end, for example {PLAIN!r}; "
+                f"got {self.template!r}."
+            )
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends an answer."""
+        return self.tokenizer.eos_token_id if self.end is None else self.end
+
+    @property
+    def padding(self) -> int:
+        """The token that fills rows up; masks follow from lengths, so it may be the end token."""
+        pad = self.tokenizer.pad_token_id
+        return self.end_token if pad is None else pad
+
+    def question(self, text: str) -> str:
+        """What the model reads before it answers."""
+        if self.template is None:
+            turn = [{"role": "user", "content": text}]
+            return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
+
+    def _after(self, record: Record) -> str:
+        """What goes on after the prompt: the answer, or the second of two texts."""
+        if BEFORE in record:
+            return f" {record['text']}"
+        spaced = self.template is not None and self.template.removesuffix(_ANSWER).endswith(" ")
+        return f" {record['answer']}" if spaced else record["answer"]
+
+    def prompt_tokens(self, questions: Sequence[str]) -> list[list[int]]:
+        """The tokens of each prompt; what generation starts from."""
+        return self._tokens([self.question(text) for text in questions])
+
+    def tokens(self, records: Sequence[Record]) -> list[tuple[list[int], int]]:
+        """Of each record all tokens, cut to the context, and how many of the first carry no label.
+
+        Raises:
+            InputError: where prompt and answer melt into one token, since such a prompt is never generated from.
+        """
+        asked = [
+            self.question(record["question"]) if "question" in record else record.get(BEFORE) for record in records
+        ]
+        prompts = iter(self._tokens([prompt for prompt in asked if prompt is not None]))
+        wholes = self._tokens(
+            [
+                record["text"] if prompt is None else prompt + self._after(record)
+                for record, prompt in zip(records, asked, strict=True)
+            ]
+        )
+        found = []
+        for whole, text in zip(wholes, asked, strict=True):
+            prompt = [] if text is None else next(prompts)
+            if whole[: len(prompt)] != prompt:
+                raise InputError(
+                    f"The prompt {text!r:.60} and its answer share a token, so that the model would be asked "
+                    "something else than it was trained on. End the template's prompt with a character that the tokenizer "
+                    "keeps apart (a colon, a line break)."
+                )
+            found.append(([*whole, self.end_token][: self.context], len(prompt)))
+        return found
+
+    def encode(self, records: Sequence[Record]) -> dict[str, Tensor]:
+        """Rows filled up on the right to the longest.
+
+        Shapes:
+            input_ids, labels (n, length) int64; lengths (n,).
+
+        Raises:
+            InputError: for a record whose prompt leaves no room for a label; :meth:`fitting` tells them apart before.
+        """
+        rows = self.tokens(records)
+        if full := [i for i, (ids, start) in enumerate(rows) if len(ids) <= start]:
+            raise InputError(
+                f"{len(full)} record(s) leave no room for an answer in {self.context} tokens, the first at position "
+                f"{full[0]}. Take a larger context, or drop them."
+            )
+        longest = max(len(ids) for ids, _ in rows)
+        input_ids = torch.full((len(rows), longest), self.padding)
+        labels = torch.full((len(rows), longest), NO_LABEL)
+        for i, (ids, start) in enumerate(rows):
+            input_ids[i, : len(ids)] = torch.tensor(ids)
+            labels[i, start : len(ids)] = torch.tensor(ids[start:])
+        labels[:, 0] = NO_LABEL  # nothing comes before a first token that could foretell it
+        return {"input_ids": input_ids, "labels": labels, "lengths": torch.tensor([len(ids) for ids, _ in rows])}
+
+    def fitting(self, records: Sequence[Record]) -> Fitting:
+        """Which records have room for a label, and how many lose the end of their answer."""
+        rows = self._lengths(records)
+        kept = tuple(i for i, (prompt, _) in enumerate(rows) if prompt < self.context)
+        return Fitting(kept, len(rows) - len(kept), sum(rows[i][1] > self.context for i in kept))
+
+    def _lengths(self, records: Sequence[Record]) -> list[tuple[int, int]]:
+        wide = Prompts(self.tokenizer, self.template, 10**9, self.end)
+        return [(start, len(ids)) for ids, start in wide.tokens(records)]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # a chat template writes the special tokens itself
+        return self.tokenizer(list(texts), add_special_tokens=self.template is not None)["input_ids"]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a context does to records.
+
+    Attributes:
+        kept: positions of records that have room for a label.
+        dropped: how many have none.
+        cut: how many of the kept lose the end of their answer or text.
+    """
+
+    kept: tuple[int, ...]
+    dropped: int
+    cut: int
