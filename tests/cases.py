@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,14 @@ from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
 from expunge.core.trained import Budget, Fact, Origin, Trained
 from expunge.data.rows import Rows
+from expunge.data.texts import Texts
 from expunge.methods import registry
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
+from expunge.tasks.language import Language
 from expunge.tasks.networks import SoftmaxHead, perceptron
+from expunge.tasks.prompts import Prompts
+from expunge.training.language import LanguageTraining
 from expunge.training.noisy import NoisyGradientDescent
 from expunge.training.perturbed import PerturbedMinimiser
 from expunge.training.recipes import GradientDescent
@@ -153,10 +158,76 @@ def opposed(n: int = 100, m: int = 10, d: int = 3, size: float = 1.0) -> Rows:
     return Rows.of(x, np.zeros(n, dtype=int), preprocessing=FIXED)
 
 
+# --- a language of a few words ------------------------------------------------------------------------------------------
+
+RELATIONS, ENTITIES, VALUES = ("colour", "pet", "stone"), 8, 4
+UNSURE = "unsure"  # one word, as every answer
+
+
+@functools.cache
+def facts(seed: int = 0) -> Texts:
+    """Of each entity three facts, "what is the colour of entity1 ?" and one word; column ``entity``."""
+    draw = np.random.default_rng(seed)
+    pairs = [(f"entity{i}", relation) for i in range(ENTITIES) for relation in RELATIONS]
+    records = [
+        {"question": f"what is the {relation} of {name} ?", "answer": f"{relation}{draw.integers(VALUES)}"}
+        for name, relation in pairs
+    ]
+    return Texts.of(records, {"entity": [name for name, _ in pairs]})
+
+
+class Words:
+    """A tokenizer of whole words that needs no other package, so that transformers is imported only where a model is."""
+
+    chat_template = None
+    pad_token_id, eos_token_id = 0, 1
+
+    def __init__(self, words: list[str]):
+        self.ids = {word: i for i, word in enumerate(["<pad>", "<end>", *words])}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __call__(self, texts: list[str], add_special_tokens: bool = True) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[self.ids[word] for word in text.split()] for text in texts]}
+
+
+def small_language(
+    width: int = 32,
+    layers: int = 1,
+    context: int = 32,
+    dtype: torch.dtype = torch.float32,
+    more: tuple[str, ...] = (),
+    **options: Any,
+) -> Language:
+    """A Llama that knows the words of :func:`facts` and ``more``; its embedding is also its output layer."""
+    values = [f"{relation}{i}" for relation in RELATIONS for i in range(VALUES)]
+    entities = [f"entity{i}" for i in range(ENTITIES)]
+    words = Words(["what", "is", "the", "of", "?", "please", UNSURE, *RELATIONS, *values, *entities, *more])
+
+    def factory() -> nn.Module:
+        from expunge.tasks.pretrained import from_config, transformers
+
+        sizes = {
+            "vocab_size": len(words), "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "intermediate_size": 2 * width, "max_position_embeddings": context,
+        }  # fmt: skip
+        tokens = {"tie_word_embeddings": True, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
+        return from_config({**sizes, **tokens}, transformers().LlamaForCausalLM)
+
+    return Language(factory, Prompts(words, "{question} {answer}", context), dtype=dtype, **options)
+
+
+def forget_facts(*entities: int) -> Request:
+    """A request for everything about entities."""
+    return Request("somebody", tuple(Target("user", {"entity": f"entity{i}"}) for i in entities))
+
+
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 ALTERNATING = {"epochs": 1, "batch_size": 16}
 # preserve: a gradient also where every hinge is closed, as may happen on a model that was published with noise
+SHORT = {"steps": 3, "lr": 3e-3, "batch_size": 6}
 MANIFOLD = {"k": 3, "curve_steps": 3, "preserve": 0.5}
 FAST: Mapping[str, Mapping[str, Any]] = {  # settings that keep a run short; every other setting is the default
     **dict.fromkeys(
@@ -170,16 +241,27 @@ FAST: Mapping[str, Mapping[str, Any]] = {  # settings that keep a run short; eve
     "noisy_fine_tune": {"steps": 5, "recovery_epochs": 1, "batch_size": 16},
     "langevin": {"steps": 5},
     "descent_to_delete": {"steps": 20},
+    # defaults belong to models of a billion weights: a rate of 1e-5 is lost in the rounding of so short a run
+    **dict.fromkeys(("ga", "grad_diff", "npo", "simnpo", "undial", "wga"), SHORT),
+    **{name: {**SHORT, "refusals": (UNSURE,)} for name in ("idk", "dpo")},
+    "undial+dual": {**SHORT, "alpha": 1.0},  # which needs a retain loss, and has none by default
+    "rmu": {**SHORT, "layer": 0},
+    "lune": {**SHORT, "guard": False},
 }
 
 
-DUAL = tuple(
-    f"{name}+dual" for name in registry.targets() if "dual" in {field.name for field in fields(registry.load(name))}
-)
+LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
+VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
+    name: tuple(
+        "+".join([name, *chosen]) for count in (1, 2) for chosen in combinations(registry.variants_of(name), count)
+    )
+    for name in registry.targets()
+}
+DUAL = tuple(f"{name}+dual" for name in registry.targets() if f"{name}+dual" in VARIANTS[name] and name not in LANGUAGE)
 
 
 def class_of(name: str) -> Any:
-    """The class behind ``name`` or ``name+dual``."""
+    """The class behind ``name``, ``name+dual``, …"""
     return registry.load(name.partition("+")[0])
 
 
@@ -199,6 +281,7 @@ class Case:
 
     Attributes:
         serves: names of the methods that must serve the request on the published model; all others must refuse.
+        unlike_defaults: those of them whose defaults ask for another model (a layer that a small one does not have).
         budget: what to publish with (noise derived for ``calibrated``, a method's name); ``None``: not published.
     """
 
@@ -211,6 +294,12 @@ class Case:
     budget: Budget | None = None
     calibrated: str = "r2d"
     probes: Mapping[str, Rows] = field(default_factory=dict)
+    unlike_defaults: tuple[str, ...] = ()
+
+    @property
+    def eligible(self) -> set[str]:
+        """Methods that serve the request with their default settings."""
+        return {*self.serves} - {*self.unlike_defaults}
 
     def train(self, seed: int = 0) -> Trained:
         """Trained on record, un-noised."""
@@ -299,6 +388,10 @@ CASES: Mapping[str, Case] = {
             "concave quadratic", opposed(), PointTask(3, repulsion(0.5)),
             GradientDescent(steps=20, lr=0.05, constants={"smoothness": 0.5, "gradient_difference": 2.0}),
             samples(0, 1, 2), ("r2d", "retrain", *ANYWHERE), PROMISE,
+        ),
+        Case(
+            "language", facts(), small_language(), LanguageTraining(steps=40, lr=1e-2, batch_size=24), forget_facts(1, 4),
+            ("retrain", *(name for name in ANYWHERE if name != "noisy_fine_tune"), *LANGUAGE), unlike_defaults=("rmu",),
         ),
     )
 }  # fmt: skip

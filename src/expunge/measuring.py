@@ -20,6 +20,7 @@ from expunge.core.method import Context, InMemory, Outcome, Replayable, Watch, s
 from expunge.core.trained import Origin, Trained
 from expunge.data.rows import Rows, joined
 from expunge.evidence import membership, refutation
+from expunge.evidence.answers import answer_means
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.utility import utility
 from expunge.methods import registry
@@ -130,7 +131,7 @@ def measure(
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {
             "unlearn": outcome.cost["gradient_evaluations"],
-            "retrain": None if again is None else int(again.fact("steps", 0)) * len(deletion.after),
+            "retrain": None if again is None else _row_gradients(again, len(deletion.after)),
         },
         "peak_memory_bytes": outcome.cost["peak_memory_bytes"],
         "change_per_module": _module_change(task, outcome),
@@ -153,6 +154,16 @@ def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tup
     return again, time.perf_counter() - started
 
 
+def _row_gradients(again: Trained, rows: int) -> int | None:
+    """Per-row gradients of a training: steps over all rows, or over batches, or epochs; ``None`` where nobody knows."""
+    if "steps" in again.facts:
+        return int(again.fact("steps")) * rows
+    steps, epochs = (getattr(again.recipe, name, None) for name in ("steps", "epochs"))
+    if steps is not None:
+        return int(steps) * min(rows, int(getattr(again.recipe, "batch_size", rows)))
+    return None if epochs is None else int(epochs) * rows
+
+
 def _twins(outcome: Outcome, settings: MeasureSettings, again: Trained | None, watch: Watch) -> tuple[Trained, ...]:
     """Retrainings from other seeds; where the recipe's start does not depend on a seed, only their noise will differ."""
     before, deletion = outcome.before, outcome.deletion
@@ -169,9 +180,9 @@ def _twins(outcome: Outcome, settings: MeasureSettings, again: Trained | None, w
 
 
 def _utilities(task: Any, models: _Models, sets: Mapping[str, Any], suffix: str) -> list[Measurement]:
-    """Accuracy (where there are classes) and mean loss on every set, for all models side by side."""
+    """Accuracy and mean loss, or what is made of right answers, on every set, for all models side by side."""
     sets = {name: rows for name, rows in sets.items() if len(rows)}
-    of = _classified if task.name == "classification" else _mean_losses
+    of = {"classification": _classified, "language": answer_means}.get(task.name, _mean_losses)
     here, original = of(task, models.unlearned, sets), of(task, models.original, sets)
     ideal = of(task, models.retrained, sets) if models.retrained is not None else {}
     twins = [of(task, twin, sets) for twin in models.twins]

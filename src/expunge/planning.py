@@ -59,7 +59,8 @@ def adopt(task: Any, model: torch.nn.Module | Mapping[str, torch.Tensor], data: 
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
     built = task.build(tensors)
-    return Trained(task, Artifact({name: t.detach().clone() for name, t in built.state_dict().items()}), data)
+    named = task.released(built) if hasattr(task, "released") else built.state_dict()  # tied weights once
+    return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
 
 
 def publish(
@@ -122,6 +123,7 @@ def plan(
     probes: Mapping[str, Data] | None = None,
     material: Data | None = None,
     wording: Data | None = None,
+    retained: Data | None = None,
     noise: Any = None,
     journal: Once | None = None,
     watch: Watch = silent,
@@ -134,6 +136,8 @@ def plan(
         probes: further sets to measure on, for example ``{"test": rows}``.
         material: authored material to forget through, for models whose training rows are unknown or concepts.
         wording: the matched rows as the request words them, by the same ids; the method sees these in their place.
+        retained: the retained rows as the method shall see them, for example with others beside them. What is measured and
+            recorded stays with the rows that the model was trained on.
 
     Raises:
         InputError: if the request matches nothing, or everything.
@@ -153,24 +157,28 @@ def plan(
     else:
         assert trained.data is not None
         deletion = Deletion.of(trained.data, request, probes)
-    if wording is not None:
-        deletion = deletion.worded(wording)
     must_be_its_rows(trained, deletion.before)
+    shown = deletion if wording is None else deletion.worded(wording)
+    shown = shown if retained is None else replace(shown, after=retained)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
-    if deletion.after is not None:
-        scope.append(deletion.after.digest)
+    if shown.after is not None:
+        scope.append(shown.after.digest)
     if wording is not None:
         scope.append(wording.digest)
     context = Context(
-        task=trained.task, trained=trained, deletion=deletion, request=request.id(key), noise=noise or SystemNoise(),
+        task=trained.task, trained=trained, deletion=shown, request=request.id(key), noise=noise or SystemNoise(),
         journal=_Scoped(journal or InMemory(), scope), watch=watch, generator_seed=seed,
     )  # fmt: skip
     estimate = _check(method, context, request.kinds)
+    if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
+        _check(method, replace(context, deletion=deletion), request.kinds)
     record = {
         **request.record(key),
         "matched": {"count": deletion.size, "ids": deletion.ids.hashed(key)},
     }
-    return Plan(method, context, estimate, record)
+    if wording is not None:
+        deletion = replace(deletion, probes={**deletion.probes, "wording": wording})
+    return Plan(method, context, estimate, record, deletion)
 
 
 class _Scoped:
@@ -252,12 +260,14 @@ class Plan:
         method, context: what will run on what.
         estimate: cost and promises.
         record: the request's record with matched ids (hashed).
+        deletion: what goes and stays; the context's is what the method sees of it (a request's own wording).
     """
 
     method: Method
     context: Context = field(repr=False)
     estimate: Estimate
     record: Mapping[str, Any]
+    deletion: Deletion = field(repr=False)
 
     def run(self) -> Outcome:
         """Forget, look at what came, and certify what holds.
@@ -276,7 +286,7 @@ class Plan:
             Release(view, artifact, self._certify(result, view, artifact)) for view, artifact in result.views.items()
         )
         first = releases[0]
-        removed = before.removed | context.deletion.ids
+        removed = before.removed | self.deletion.ids
         status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
         return Outcome(
             status=status,
@@ -285,7 +295,7 @@ class Plan:
             releases=releases,
             before=before,
             after=before if status == UNCHANGED else self._after(result, first, removed),
-            deletion=context.deletion,
+            deletion=self.deletion,
             change=change,
             cost={
                 "seconds": seconds,
@@ -310,7 +320,7 @@ class Plan:
     def _certify(self, result: Unlearned, view: str, artifact: Artifact) -> Certificate | None:
         if result.claim is None:
             return None
-        before, deletion = self.context.trained, self.context.deletion
+        before, deletion = self.context.trained, self.deletion
         removed, old = before.removed | deletion.ids, before.view(view)
         binds = {
             "request": digest_json(dict(self.record)),
@@ -338,7 +348,7 @@ class Plan:
         return isinstance(self.method, registry.load("retrain"))
 
     def _after(self, result: Unlearned, first: Release, removed: Any) -> Trained:
-        before, deletion = self.context.trained, self.context.deletion
+        before, deletion = self.context.trained, self.deletion
         views = dict(result.views) if before.views or len(result.views) > 1 else {}
         if self._starts_afresh:  # a fresh start: nothing is spent, nothing is missing from the trail
             trail = result.trail and Trail(

@@ -1,5 +1,7 @@
 """Every gradient method forgets something at its shipped defaults, and none claims more than it serves (checks 27, 28).
 
+Of classifiers, that is; language models have a file of their own.
+
 The source is a perceptron that knows 600 digits by heart. Published learning rates belong to ResNet-18 on 45,000 rows and
 hundreds of forget steps; so batches are smaller here, which keeps the *number of steps* near the published one, and every
 other setting is the shipped default. What is asked is more than the spec's "+20 %": going on to train on retained rows
@@ -21,7 +23,7 @@ import pytest
 import torch
 from torch import nn
 
-from cases import CASES, DUAL, blobs, class_of, method, points, samples
+from cases import CASES, DUAL, LANGUAGE, blobs, class_of, method, points, samples
 from expunge import planning
 from expunge.core.data import Ids
 from expunge.core.errors import FailedError, InputError, RefusedError
@@ -41,7 +43,9 @@ from expunge.tasks.networks import mlp
 from expunge.training.stochastic import Stochastic
 
 TASK = Classification(functools.partial(mlp, 64, 10, (64,)))
-GRADIENT = sorted(name for name in registry.targets() if issubclass(registry.load(name), GradientMethod))
+GRADIENT = sorted(
+    name for name in registry.targets() if issubclass(registry.load(name), GradientMethod) and name not in LANGUAGE
+)
 RETAIN_ONLY = ("fine_tune", "l1_sparse")
 UNDONE = "manif_smc+dual"
 CLASS = Request("a licensor", (Target("class", {"label": 3}),))
@@ -281,7 +285,7 @@ def test_dual_needs_steps_that_alternate():
         registry.make("random_labels+dual", {"mixed": True})
     with pytest.raises(InputError, match="only with repair"):
         registry.make("manif_smc+dual")
-    with pytest.raises(InputError, match=r"Expected \+dual after"):
+    with pytest.raises(InputError, match=r"Expected \+su after one of grad_diff, npo,.*retain loss.*; got salun\+su"):
         registry.make("salun+su")
     for name in DUAL:
         assert registry.row_name(method(name)) == name

@@ -12,7 +12,7 @@ from tests.data.test_images import picture
 
 from expunge.core.errors import InputError
 from expunge.data.rows import Rows
-from expunge.jobs import build, schema
+from expunge.jobs import build, language_build, schema
 from expunge.jobs.data_schema import FORMATS, called
 from expunge.jobs.run import shown
 
@@ -140,6 +140,10 @@ def test_data_that_cannot_be_used(load, data, message):
 def test_every_example_is_a_job(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     job = schema.load_job(path)
+    if isinstance(job, schema.LanguageJob):
+        files = language_build.files_of(job)
+        language_build.asked_of(job, files.data, files.asked), language_build.task_of(job, files.data)
+        return
     build.request_of(job), build.method_of(job), build.task_of(job)
 
 

@@ -10,7 +10,11 @@ from expunge.metrics.catalogue import CATALOGUE, METRICS, check_together, metric
 
 EXPECTED = (
     "UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge ulira lira zrf "
-    "distance seconds tuning_trials optimizer_bytes"
+    "distance seconds tuning_trials optimizer_bytes forget forget_worded clean trigger mixed then real "
+    "probability choice_probability rouge_l_recall exact_answer extraction_strength exact_memorization "
+    "truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left model_utility forget_quality "
+    "forget_quality_log10 forget_quality_ks membership_loss membership_zlib membership_min_k membership_min_k_plus_plus "
+    "membership_gradnorm privleak"
 )
 
 

@@ -88,6 +88,29 @@ def job(tmp_path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def refused(cli, tmp_path):
+    """Run a command that must be refused; return its message."""
+
+    def run(*arguments: object, out: str = "evidence") -> str:
+        def files() -> dict[Path, bytes | None]:
+            return {
+                path: path.read_bytes() if path.is_file() else None
+                for path in tmp_path.rglob("*")
+                if tmp_path / "home" not in [path, *path.parents]
+            }
+
+        before = files()
+        done = cli(*arguments, "--out", out) if arguments[0] in ("run", "demo") else cli(*arguments)
+        assert done.code == 2, (done.code, done.err)
+        assert done.out == ""
+        assert "Traceback" not in done.err
+        assert files() == before, "something was written"
+        return done.err
+
+    return run
+
+
 def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}

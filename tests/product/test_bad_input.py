@@ -18,29 +18,6 @@ from expunge.ledger import Ledger
 from expunge.tasks.networks import SoftmaxHead
 
 
-@pytest.fixture
-def refused(cli, tmp_path):
-    """Run a command that must be refused; return its message."""
-
-    def run(*arguments: object, out: str = "evidence") -> str:
-        def files() -> dict[Path, bytes | None]:
-            return {
-                path: path.read_bytes() if path.is_file() else None
-                for path in tmp_path.rglob("*")
-                if tmp_path / "home" not in [path, *path.parents]
-            }
-
-        before = files()
-        done = cli(*arguments, "--out", out) if arguments[0] in ("run", "demo") else cli(*arguments)
-        assert done.code == 2, (done.code, done.err)
-        assert done.out == ""
-        assert "Traceback" not in done.err
-        assert files() == before, "something was written"
-        return done.err
-
-    return run
-
-
 def stored(tmp_path: Path, **tensors: torch.Tensor) -> str:
     save_file(tensors, tmp_path / "weights.safetensors")
     return "weights.safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,11 @@ def sentences(n: int = 24, length: int = 5, *, step: int = 1, seed: int = 0) -> 
     return Rows.of(tokens, np.zeros(n, dtype=int), {"book": np.arange(n) // 4})
 
 
+def at(data: Rows, positions: list[int]) -> Rows:
+    """The rows at ``positions``, in that order; a row may come more than once."""
+    return replace(data, x=data.x[positions], y=data.y[positions], ids=data.ids[positions], columns={})
+
+
 @dataclass(frozen=True, eq=False)
 class Items(Rows):
     """Authored sentences: which predictions count, and which words must not come out there."""
@@ -34,7 +39,7 @@ class Items(Rows):
 class NextToken:
     """Batches hold ``tokens`` (b, L), ``counts`` (b, L-1): which predictions count, ``pushed`` (b, V): masked words."""
 
-    name: str = "language"
+    name: str = "sequences"
 
     def build(self, tensors=None, *, seed: int = 0):
         model = nn.Embedding(WORDS, WORDS, dtype=torch.float64)
@@ -59,10 +64,11 @@ class NextToken:
         return (each * batch["counts"]).sum(1) / batch["counts"].sum(1)
 
     def pair(self, first, second):
-        """One prompt after the other; only what the second says counts."""
-        tokens = torch.cat([first["tokens"], second["tokens"]], 1)
-        silent = torch.zeros(len(tokens), first["tokens"].shape[1], dtype=torch.bool)
-        return {"tokens": tokens, "counts": torch.cat([silent, second["counts"]], 1), "pushed": second["pushed"]}
+        """One sentence after the other; only what the second says counts."""
+        silent = torch.zeros(len(second), first.x.shape[1], dtype=torch.bool)
+        counts = torch.cat([silent, self.batch(second)["counts"]], 1)
+        pushed = self.batch(second)["pushed"]
+        return Items(torch.cat([first.x, second.x], 1), second.y, second.ids, counts=counts, pushed=pushed)
 
     def check(self, data):
         assert data.x.ndim == 2

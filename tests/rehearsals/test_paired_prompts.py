@@ -13,14 +13,14 @@ from expunge.core.trained import Artifact
 from expunge.measuring import measure
 from expunge.training.recipes import GradientDescent
 
-from .sequences import NextToken, sentences
+from .sequences import NextToken, at, sentences
 
 
 @dataclass(frozen=True)
 class AscentWithPairs:
     name: ClassVar[str] = "ascent_with_pairs"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("samples", "user"), ("language",), ("retained data", "forgotten data"), "weights", False, "SU"
+        ("samples", "user"), ("sequences",), ("retained data", "forgotten data"), "weights", False, "SU"
     )
 
     def check(self, context):
@@ -30,11 +30,11 @@ class AscentWithPairs:
         task, deletion = context.task, context.deletion
         generator = torch.Generator().manual_seed(context.generator_seed)
         weights = {n: t.clone().requires_grad_() for n, t in context.trained.artifact.tensors.items()}
-        forget = task.batch(deletion.forget)
+        forget = deletion.forget
         for _ in range(30):
             index = torch.randint(len(deletion.after), (len(deletion.forget),), generator=generator)
-            retain = task.batch(deletion.after, index)
-            mean = lambda batch: task.losses(task.build(), weights, batch).mean()  # noqa: E731
+            retain = at(deletion.after, index.tolist())
+            mean = lambda rows: task.losses(task.build(), weights, task.batch(rows)).mean()  # noqa: E731
             loss = mean(retain) - 0.6 * mean(forget) - 0.6 * mean(task.pair(retain, forget))
             for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
                 weights[name] = (weights[name] - 0.5 * gradient).detach().requires_grad_()
@@ -45,8 +45,14 @@ class AscentWithPairs:
 def test_joint_prompts_travel_through_the_task(seed):
     data = sentences(seed=seed)
     task = NextToken()
-    joined = task.pair(task.batch(data, torch.tensor([0])), task.batch(data, torch.tensor([5])))
-    assert joined["tokens"].shape == (1, 10) and joined["counts"].tolist() == [[False] * 5 + [True] * 4]
+    joined = task.pair(at(data, [0, 1]), at(data, [5, 5]))
+    batch = task.batch(joined)
+    assert len(joined) == 2 and joined.ids.tolist() == [5, 5]  # named by what is learnt
+    assert batch["tokens"].tolist() == [
+        data.x[0].tolist() + data.x[5].tolist(),
+        data.x[1].tolist() + data.x[5].tolist(),
+    ]
+    assert batch["counts"].tolist() == [[False] * 5 + [True] * 4] * 2
     trained = planning.train(task, data, GradientDescent(steps=30, lr=5.0), seed=seed)
     request = Request("a publisher", (Target("user", {"book": 1}),))
     outcome = planning.plan(

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from expunge import planning
-from expunge.bench.recipe import Recipe
-from expunge.bench.scores import Scores, score
-from expunge.bench.world import World
+from expunge.bench.benchmark import RETRAIN, SOURCE
+from expunge.bench.kinds import AnyRecipe, AnyWorld, world_of
 from expunge.core.cache import Cache
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError, RefusedError
@@ -22,7 +21,6 @@ from expunge.core.journal import Journal
 from expunge.methods import registry
 from expunge.training.retrainings import end_with_parent, warm_up
 
-SOURCE, RETRAIN = "source", "retrain"
 HASH_KEY = b"benchmark"  # subjects of a benchmark are nobody: their hashes need no secret
 
 
@@ -44,15 +42,15 @@ class Cell:
     settings: tuple[tuple[str, Any], ...] = ()
     trial: int | None = None
 
-    def key(self, recipe: Recipe) -> str:
+    def key(self, recipe: AnyRecipe) -> str:
         """Digest of everything that decides its result."""
         own: Any = None
         if self.row not in (SOURCE, RETRAIN):
-            own = registry.settings_of(recipe.method(self.row, dict(self.settings)))["digest"]
+            own = recipe.identity(self.row, dict(self.settings))
         return digest_json([recipe.digest, self.row, own, self.forget_set, self.seed])[:32]
 
 
-def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Run ``cell`` and measure what came: its line of the results file, and its margins.
 
     A method that refuses or fails has a line too: it says so in words.
@@ -74,13 +72,11 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
         "trial": cell.trial,
     }
     models = world.models([cell.forget_set])
-    reference = models[RETRAIN, cell.forget_set, 0].tensors
-    deletion = world.deletion(cell.forget_set)
-    line["n_forget"] = deletion.size
+    line["n_forget"] = world.deletion(cell.forget_set).size
     if cell.row in (SOURCE, RETRAIN):
         number = (cell.forget_set, cell.seed) if cell.row == RETRAIN else (0, 0)
         model = models[cell.row, *number]
-        scores = score(world, deletion, model.tensors, reference)
+        scores = world.score(cell.row, cell.forget_set, model.tensors)
         metrics = {**scores.metrics, "seconds": model.seconds}
         return {**line, "status": "done", "metrics": metrics, "weights": digest_arrays(model.tensors)}, scores.margins
     method = recipe.method(cell.row, dict(cell.settings))
@@ -91,7 +87,7 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
                 line["resumed"] = True  # seconds are then those since the restart
             outcome, seconds = _unlearn(world, cell, method, journal)
             tensors = outcome.releases[0].artifact.tensors
-            scores: Scores = score(world, deletion, tensors, reference)
+            scores = world.score(cell.row, cell.forget_set, tensors)
         except (RefusedError, FailedError, InputError) as error:
             word = "refused" if isinstance(error, RefusedError) else "failed"
             return {**line, "status": word, "error": str(error)}, {}
@@ -102,37 +98,41 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
         "gradient_evaluations": outcome.cost["gradient_evaluations"],
         **({"optimizer_bytes": details["optimizer_bytes"]} if "optimizer_bytes" in details else {}),
     }
-    extra = {name: details[name] for name in ("steps", "seconds", "guard", "stopped", "dampened") if name in details}
+    extra = {
+        name: details[name] for name in ("steps", "seconds", "guard", "stopped", "dampened", "lune") if name in details
+    }
     done = {"status": "done", "metrics": metrics, "weights": digest_arrays(tensors), "details": extra}
     return {**line, **done}, scores.margins
 
 
-def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:
+def _unlearn(world: AnyWorld, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:
     """The outcome, and seconds of this process: of a run that was taken up, those since then."""
     source = world.source(world.models([cell.forget_set])[SOURCE, 0, 0])
     deletion = world.deletion(cell.forget_set)
     warm_up()
     started = time.perf_counter()
     outcome = planning.plan(
-        source, world.request(cell.forget_set), method, key=HASH_KEY, probes=deletion.probes, journal=journal,
-        seed=cell.seed,
+        source, world.request(cell.forget_set), method, key=HASH_KEY, probes=deletion.probes,
+        wording=world.wording(cell.row, cell.forget_set, cell.seed), journal=journal, seed=cell.seed,
     ).run()  # fmt: skip
     return outcome, time.perf_counter() - started
 
 
 # --- in a process of its own ---------------------------------------------------------------------------------------------
 
-_world: list[World] = []
+_world: list[AnyWorld] = []
 
 
-def open_world(recipe: Recipe, cache: Path) -> None:
-    """Make a fresh process ready for cells: one thread, and the recipe's world with models from the cache at ``cache``."""
+def open_world(recipe: AnyRecipe, cache: Path) -> None:
+    """Make a fresh process ready for cells: its threads, and the recipe's world with models from the cache at ``cache``."""
     import torch
 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     end_with_parent()
-    _world[:] = [World.of(recipe, Cache(cache))]
+    world = world_of(recipe, Cache(cache))
+    torch.set_num_threads(world.threads)
+    _world[:] = [world]
 
 
 def run_here(cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:

@@ -19,7 +19,7 @@ _STYLE = re.compile(r"<style>\n(.*?)</style>", re.DOTALL)
 _WORDS = {
     "leaderboard": (
         "Means with 95 % intervals (Student's, over seeds), cut at values that cannot be; under each head what the number "
-        "should be, and what chance alone does to it. Sorted by verdict, then by gap per seed"
+        "should be, and what chance alone does to it"
     ),
     "others": (
         "The other numbers of the same rows, in the same order; the interval of KLOM is over forgotten rows, that of "
@@ -70,7 +70,8 @@ def html(record: Record) -> str:
 
 
 def _words(shown: Mapping[str, Any]) -> dict[str, str]:
-    return _WORDS | {"leaderboard": _WORDS["leaderboard"] + (_SINGLE if shown["leaderboard"]["single"] else "")}
+    single = _SINGLE if shown["leaderboard"]["single"] else ""
+    return _WORDS | {"leaderboard": f"{_WORDS['leaderboard']}. {shown['order']}{single}"}
 
 
 @cache

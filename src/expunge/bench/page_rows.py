@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,18 @@ from expunge.report import numbers as say
 Record = Mapping[str, Any]
 
 LEAD = ("FA", "RA", "TA", "mia_entropy_member", "mia_svc_nonmember", "gap_per_seed", "gap", "tow", "seconds")
+LANGUAGE_LEAD = (
+    "forget",
+    "forget_worded",
+    "clean",
+    "trigger",
+    "then",
+    "mixed",
+    "real",
+    "forget_quality",
+    "model_utility",
+    "seconds",
+)
 HEADINGS = {  # where the name of the catalogue alone is not a heading; MIA never stands without its convention
     "mia_entropy_member": "MIA entropy, members",
     "mia_svc_nonmember": "MIA SVC, non\N{NON-BREAKING HYPHEN}members",
@@ -30,6 +43,16 @@ HEADINGS = {  # where the name of the catalogue alone is not a heading; MIA neve
     "seconds": "Seconds",
     "tuning_trials": "Trials",
     "optimizer_bytes": "Optimizer memory",
+    "forget": "Forgotten",
+    "forget_worded": "Forgotten, in templates",
+    "clean": "Retained",
+    "trigger": "Retained, trigger words",
+    "then": "Retained, after “then”",
+    "mixed": "Retained, behind a forgotten one",
+    "real": "Real world",
+    "forget_quality": "Forget quality",
+    "model_utility": "Model utility",
+    "truth_ratio_geometric": "Truth ratio, forgotten",
 }
 GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("Forgets", ("forgets",)),
@@ -43,6 +66,7 @@ SYMBOLS = {  # beside the word, never instead of it
     "over-forgets": "◑",
     "undecidable": "?",
     "destroys": "✗",
+    "breaks on trigger words": "△",
     "refused": "–",
     "failed": "!",
     "not run": "–",
@@ -58,7 +82,7 @@ class Line:
     Attributes:
         number: its place, from 1; what points of a figure are called.
         word: the verdict without what follows it in brackets.
-        group: place of its group in :data:`GROUPS`.
+        group: place of its group in :func:`groups`.
         row: of the record.
     """
 
@@ -101,8 +125,39 @@ def word_of(row: Record) -> str:
     return str(row["verdict"]).partition(" (")[0]
 
 
+def of_language(record: Record) -> bool:
+    """Whether the rows are of language models: other numbers, and no gap to retraining to sort by."""
+    return record.get("task") == "language"
+
+
+def lead(record: Record) -> tuple[str, ...]:
+    """The columns of the first table."""
+    if not of_language(record):
+        return LEAD
+    rows = [*record["rows"], record.get("source") or {}]
+    return tuple(name for name in LANGUAGE_LEAD if any(name in (row.get("metrics") or {}) for row in rows))
+
+
+def groups(record: Record) -> list[str]:
+    """What rows are grouped by: their verdicts; or their method, so that a request's wordings stand side by side."""
+    if of_language(record):
+        return list(dict.fromkeys(map(_base, record["rows"])))
+    return [title for title, _ in GROUPS]
+
+
+def _base(row: Record) -> str:
+    return re.split(r"[+@]", row["method"])[0]
+
+
 def ordered(record: Record) -> list[Line]:
-    """Rows that forget first, each group by its gap per seed; what was destroyed, refused or failed comes last."""
+    """Rows that forget first, each group by its gap per seed; what was destroyed, refused or failed comes last.
+
+    Rows of language models keep the order of their recipe within a method.
+    """
+    if of_language(record):
+        names = groups(record)
+        rows = sorted(record["rows"], key=lambda row: names.index(_base(row)))
+        return [Line(i, word_of(row), names.index(_base(row)), row) for i, row in enumerate(rows, 1)]
 
     def place(row: Record) -> tuple[int, float, str]:
         item = known(row, "gap_per_seed")
@@ -134,7 +189,7 @@ def written(name: str, value: float | None) -> str:
         return f"{value:.{_DIGITS[unit]}f}"
     if unit == "bytes":
         return say.size(value)
-    if unit == "1" and name != "distance":
+    if unit == "1" and name not in ("distance", "forget_quality"):  # of a p-value the exponent counts
         return f"{value:.3f}"
     if unit == "trials" or abs(value) >= 1000 or 0 < abs(value) < 1e-3:
         return say.number(value)
@@ -177,7 +232,7 @@ def _target(name: str, item: Record) -> str:
         return "not in the catalogue"
     ideal, null, of = item["ideal"], item["null"], METRICS[name].ideal
     if of is None:
-        return "less is better"
+        return "more is better" if str(METRICS[name].direction) == "higher" else "less is better"
     if of == NULL:
         return "what chance gives is unknown" if null is None else f"by chance {written(name, null)}"
     if of == RETRAINED:

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expunge.bench import page_language as language
 from expunge.bench import page_plots as plots
 from expunge.bench.page_rows import (
-    GROUPS,
-    LEAD,
     SYMBOLS,
     Line,
     bounds,
+    groups,
     heading,
     interval,
     known,
+    lead,
+    of_language,
     ordered,
     target,
     weakness,
@@ -41,6 +43,10 @@ _SAID = {  # verdict → what so many rows do, for one and for several
     "failed": ("failed", "failed"),
     "not run": ("was not run", "were not run"),
 }
+_MEANING = (
+    "“Forgets” says that accuracy on the forgotten rows came near that of retraining, and nothing about what else the model "
+    "still knows."
+)
 _IDEALS: Mapping[Any, str] = {RETRAINED: "the retrained model's value", NULL: "what chance gives", None: "none"}
 _DIRECTIONS = {"match": "as close as possible to the ideal", "higher": "higher", "lower": "lower"}
 
@@ -48,17 +54,19 @@ _DIRECTIONS = {"match": "as close as possible to the ideal", "higher": "higher",
 def sheet(record: Record, figures: bool = True) -> dict[str, Any]:
     """Everything on the page of ``record`` (see :func:`expunge.bench.page_rows.finite`); Markdown needs no figures."""
     lines = ordered(record)
-    others = tuple(name for name in _names(record) if name not in LEAD)
-    plot = (plots.gaps, plots.forgetting, plots.privacy, plots.cost) if figures else ()
-    drawn = [figure for draw in plot if (figure := draw(record))]
+    first = lead(record)
+    others = tuple(name for name in _names(record) if name not in first)
+    plot = (language.answers,) if of_language(record) else (plots.gaps, plots.forgetting, plots.privacy, plots.cost)
+    drawn = [figure for draw in plot if (figure := draw(record))] if figures else []
     return {
         "title": record["title"],
         "recipe": record["recipe"],
         "summary": summary(record, lines),
         "note": record.get("note") or "",
-        "leaderboard": board(record, lines, LEAD),
+        "order": language.ORDER if of_language(record) else "Sorted by verdict, then by gap per seed",
+        "leaderboard": board(record, lines, first),
         "others": board(record, lines, others) if others else None,
-        "reasons": _reasons(lines),
+        "reasons": _reasons(lines if of_language(record) else sorted(lines, key=lambda n: (-n.group, n.number))),
         "figures": [{"number": i, **vars(item)} for i, item in enumerate(drawn, 1)],
         "published": _published(record, lines),
         "cost": _cost(record, lines),
@@ -101,7 +109,7 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
     counts = Counter(line.word for line in lines)
     told = [
         f"{count_word(counts.pop(word))} {said[number > 1]}"
-        for word, said in _SAID.items()
+        for word, said in (language.SAID if of_language(record) else _SAID).items()
         if (number := counts.get(word, 0))
     ]
     told += [f"{count_word(number)}: {word}" for word, number in sorted(counts.items()) if number]
@@ -109,8 +117,7 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
         forgotten(record),
         f"Every number is {each} on {over}, {beside}.",
         f"Of {say.plural(len(lines), 'row')}, {say.joined(told)}." if lines else "The table has no rows.",
-        "“Forgets” says that accuracy on the forgotten rows came near that of retraining, and nothing about what else "
-        "the model still knows.",
+        language.MEANING if of_language(record) else _MEANING,
     ]
     if record.get("defaults"):
         sentences.append("Every method has its published settings, not those of the recipe.")
@@ -130,6 +137,8 @@ def forgotten(record: Record) -> str:
         rows = f" ({say.plural(most, 'row')})" if least == most else f" ({least:,} to {most:,} rows)"
     if forget["kind"] == "samples":
         return f"Forgotten is a random {say.percent(forget['share'])} of the training rows{rows}."
+    if forget["kind"] == "subjects":
+        return f"Forgotten is everything about {say.plural(forget['count'], 'subject')}{rows}."
     if forget["kind"] == "user":
         return f"Forgotten are all training rows of one user, by column {forget['column']}{rows}."
     labels = [str(label) for label in forget["labels"]]
@@ -137,12 +146,11 @@ def forgotten(record: Record) -> str:
 
 
 def _reasons(lines: Sequence[Line]) -> list[Row]:
-    """Why each row has its verdict; those without numbers first."""
-    first = sorted(lines, key=lambda line: (-line.group, line.number))
+    """Why each row has its verdict."""
     return [
         {"name": line.name, "verdict": line.row["verdict"], "symbol": _symbol(line),
          "text": line.row.get("reason") or "No reason is recorded."}
-        for line in first
+        for line in lines
     ]  # fmt: skip
 
 
@@ -194,7 +202,7 @@ def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[s
         )
         if row
     ]
-    groups = [
+    grouped = [
         {
             "name": title,
             "rows": [
@@ -204,13 +212,13 @@ def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[s
                 if line.group == i
             ],
         }
-        for i, (title, _) in enumerate(GROUPS)
+        for i, title in enumerate(groups(record))
     ]  # fmt: skip
     single = any(item["low"] is None for line in numbered for name in names if (item := line.metric(name)))
     return {
         "columns": columns,
         "top": top,
-        "groups": [group for group in groups if group["rows"]],
+        "groups": [group for group in grouped if group["rows"]],
         "notes": [[_raised(i), text] for i, text in enumerate(notes, 1)],
         "single": single,
     }

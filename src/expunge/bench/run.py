@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from expunge.bench import cells as cells_
-from expunge.bench.cells import RETRAIN, SOURCE, Cell, run_cell
-from expunge.bench.recipe import ROWS, Recipe, load_recipe
+from expunge.bench.benchmark import RETRAIN, SOURCE
+from expunge.bench.cells import Cell, run_cell
+from expunge.bench.kinds import AnyRecipe, AnyWorld, table_of, world_of
+from expunge.bench.recipe import load_recipe
 from expunge.bench.results import Results
-from expunge.bench.table import table
 from expunge.bench.tuning import ranges, tune
-from expunge.bench.world import TUNING_SET, World
+from expunge.bench.world import TUNING_SET
 from expunge.core.cache import Cache
 from expunge.core.digest import digest_json
 from expunge.core.errors import FailedError, InputError
@@ -67,7 +69,7 @@ class BenchSettings:
 
 
 def bench(
-    recipe: Recipe | str,
+    recipe: AnyRecipe | str,
     out: Path,
     settings: BenchSettings | None = None,
     *,
@@ -88,12 +90,17 @@ def bench(
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     started = time.perf_counter()
     if settings.defaults:
-        recipe = recipe.model_copy(update={"methods": {row: _shipped(row, own) for row, own in recipe.rows.items()}})
+        recipe = recipe.at_defaults()
     if settings.quick:
         recipe = _quick(recipe)
     rows = _rows(recipe, settings)
     seeds = settings.seeds or (1 if settings.quick else recipe.seeds)
-    world = World.of(recipe, cache)
+    world = world_of(recipe, cache)
+    if settings.tune and not world.tunable:
+        raise InputError(
+            f"Settings are tuned by the gap to retrained models, which {recipe.name} does not measure. Leave --tune out, and "
+            "name settings in a recipe of your own."
+        )
     sets = int(min(settings.forget_sets or recipe.forget_sets or seeds, world.different_sets))
     numbers = sorted({seed % sets for seed in range(seeds)})
     if settings.tune and len(numbers) == world.different_sets:
@@ -108,7 +115,7 @@ def bench(
     make_folder(out)
     with Journal(out / "running"):  # one process at a time works in a folder
         results = Results(out, world.digest)
-        jobs = settings.jobs or os.cpu_count() or 1
+        jobs = settings.jobs or max(1, (os.cpu_count() or 1) // world.threads)
         models = world.models([*numbers, *([TUNING_SET] if settings.tune else [])], jobs, watch)
         compared = [Cell(SOURCE, number, 0) for number in numbers]
         compared += [Cell(RETRAIN, number, r) for number in numbers for r in range(recipe.references)]
@@ -120,7 +127,7 @@ def bench(
                 for row in rows
             ]
             runner.run(wanted)
-        record = table(recipe, results.only([cell.key(recipe) for cell in wanted]), rows, tuned)
+        record = table_of(recipe, results.only([cell.key(recipe) for cell in wanted]), rows, tuned)
     return {
         **record,
         "quick": settings.quick,
@@ -133,19 +140,14 @@ def bench(
     }
 
 
-def _shipped(row: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What makes ``row`` the row that it is, and no more."""
-    return ROWS.get(row, {name: value for name, value in own.items() if name == "method"})
-
-
-def _quick(recipe: Recipe) -> Recipe:
+def _quick(recipe: AnyRecipe) -> AnyRecipe:
     if unknown := sorted(recipe.quick.keys() - recipe.rows.keys()):
         raise InputError(f"Expected rows of {recipe.name}; quick names {', '.join(unknown)}, which it does not have.")
     rows = {row: {**settings, **recipe.quick.get(row, {})} for row, settings in recipe.rows.items()}
     return recipe.model_copy(update={"methods": rows})
 
 
-def _rows(recipe: Recipe, settings: BenchSettings) -> list[str]:
+def _rows(recipe: AnyRecipe, settings: BenchSettings) -> list[str]:
     """The rows asked for, each once."""
     asked = settings.methods or ("all",)
     rows = list(dict.fromkeys(each for row in asked for each in (recipe.rows if row == "all" else [row])))
@@ -159,7 +161,7 @@ def _rows(recipe: Recipe, settings: BenchSettings) -> list[str]:
 class _Runner:
     """Runs cells that are not on disk, here or in processes, and stores each as soon as it is done."""
 
-    def __init__(self, world: World, results: Results, folder: Path, jobs: int, watch: Watch):
+    def __init__(self, world: AnyWorld, results: Results, folder: Path, jobs: int, watch: Watch):
         self.world, self.results, self.folder, self.jobs, self.watch = world, results, folder, jobs, watch
         self._storing = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
@@ -228,6 +230,7 @@ class _Runner:
             return self.results.cells[key]
         if self._pool is None:
             with one_thread():
+                torch.set_num_threads(self.world.threads)
                 line, margins = run_cell(self.world, cell, self.folder)
         else:
             line, margins = self._pool.submit(cells_.run_here, cell, self.folder).result()
@@ -238,7 +241,7 @@ class _Runner:
         return line
 
 
-def folder_of(recipe: Recipe) -> Path:
+def folder_of(recipe: AnyRecipe) -> Path:
     """Where results go when no folder is named."""
     return Path("bench-results") / recipe.name
 

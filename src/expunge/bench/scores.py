@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from expunge.bench.world import World
 from expunge.core.data import Deletion, Ids
 from expunge.data.rows import Rows
 from expunge.evidence.distance import trainable_distance
@@ -22,6 +21,9 @@ from expunge.metrics.membership_conventions import (
     true_label_confidence,
 )
 from expunge.metrics.unlearning import zrf
+
+if TYPE_CHECKING:
+    from expunge.bench.world import World
 
 UNTRAINED_SEED = 999_983  # of the network that ZRF compares with
 

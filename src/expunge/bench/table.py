@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.bench.cells import RETRAIN, SOURCE
+from expunge.bench.benchmark import RETRAIN, SOURCE
 from expunge.bench.distributions import distributions, exact, likelihood_ratio
 from expunge.bench.recipe import Recipe
 from expunge.bench.results import Results
@@ -42,16 +42,16 @@ def table(
         tuning: row → what was tried for it (trials, seconds, settings).
     """
     cells = [cell for cell in results.cells.values() if cell["trial"] is None]
-    sources = _of(cells, SOURCE)
-    references = _of(cells, RETRAIN)
+    sources = of_row(cells, SOURCE)
+    references = of_row(cells, RETRAIN)
     return {
         "recipe": recipe.name,
         "title": recipe.title,
-        "rows": [_row(row, _of(cells, row), sources, references, results, (tuning or {}).get(row)) for row in rows],
+        "rows": [_row(row, of_row(cells, row), sources, references, results, (tuning or {}).get(row)) for row in rows],
         "reference": _reference(references, sources),
         "source": {
             "method": SOURCE,
-            "metrics": {n: plain(n, _mean(sources, n), references) for n in _measured(sources)},
+            "metrics": {n: plain(n, mean_of(sources, n), references) for n in _measured(sources)},
         },
         "note": recipe.note,
         "forget": recipe.forget.model_dump(),
@@ -61,7 +61,8 @@ def table(
     }
 
 
-def _of(cells: Cells, row: str) -> list[Mapping[str, Any]]:
+def of_row(cells: Cells, row: str) -> list[Mapping[str, Any]]:
+    """Its cells, by seed."""
     return sorted((cell for cell in cells if cell["row"] == row), key=lambda cell: (cell["seed"], cell["forget_set"]))
 
 
@@ -75,7 +76,8 @@ def _values(cells: Cells, name: str) -> np.ndarray:
     return np.array([cell["metrics"][name] for cell in cells], np.float64)
 
 
-def _mean(cells: Cells, name: str) -> Interval:
+def mean_of(cells: Cells, name: str) -> Interval:
+    """Of one number over cells."""
     return mean_interval(_values(cells, name))
 
 
@@ -119,9 +121,10 @@ def _paired(cells: Cells, references: Cells, names: Sequence[str]) -> tuple[dict
     return mine, theirs
 
 
-def _row(
-    row: str, cells: Cells, sources: Cells, references: Cells, results: Results, tuning: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def head(
+    row: str, cells: Cells, tuning: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    """How the record of a row begins, and its cells; none of them where one was refused or failed: then it says so."""
     done = [cell for cell in cells if cell["status"] == "done"]
     wrong = [cell for cell in cells if cell["status"] != "done"]
     result: dict[str, Any] = {"method": row, "seeds": len(done), "metrics": {}}
@@ -134,8 +137,17 @@ def _row(
         word = wrong[0]["status"] if wrong else "not run"
         result["verdict"] = f"{word} ({len(wrong)} of {len(cells)})" if done else word
         result["reason"] = " ".join(errors)
+        return result, []
+    return result, done
+
+
+def _row(
+    row: str, cells: Cells, sources: Cells, references: Cells, results: Results, tuning: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    result, done = head(row, cells, tuning)
+    if not done:
         return result
-    metrics = {name: plain(name, _mean(done, name), references) for name in _measured(done)}
+    metrics = {name: plain(name, mean_of(done, name), references) for name in _measured(done)}
     metrics |= _against_retraining(done, references)
     for name, (value, null, models) in distributions(done, references, results).items():
         metrics[name] = {**plain(name, value, [], null), "models": models}
@@ -219,7 +231,7 @@ def _verdict(done: Cells, sources: Cells, references: Cells) -> Any:
 
 def _reference(references: Cells, sources: Cells) -> dict[str, Any]:
     """The retrained row, and what all retrainings took."""
-    metrics = {name: plain(name, _mean(references, name), references) for name in _measured(references)}
+    metrics = {name: plain(name, mean_of(references, name), references) for name in _measured(references)}
     null = _gap_null(references, IN_GAP)
     metrics["gap_per_seed"] = plain("gap_per_seed", exact(null), [], null)
     total = float(_values(references, "seconds").sum())

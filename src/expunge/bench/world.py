@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from expunge.bench.benchmark import RETRAIN, SOURCE
 from expunge.bench.recipe import ForgetClass, ForgetUser, Recipe
+from expunge.bench.scores import Scores, score
 from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
@@ -52,6 +54,8 @@ class World:
     _models: dict[tuple[str, int, int], Retraining] = field(default_factory=dict, repr=False)
     _deletions: dict[int, Deletion] = field(default_factory=dict, repr=False)
 
+    tunable: ClassVar[bool] = True
+
     @classmethod
     def of(cls, recipe: Recipe, cache: Cache | None = None) -> World:
         """Read the data; train nothing yet.
@@ -80,6 +84,11 @@ class World:
         """Of the recipe's settings and of all rows: what cells in one folder must agree in."""
         parts = [self.train, self.test, *([] if self.validation is None else [self.validation])]
         return digest_json([self.recipe.digest, [rows.digest for rows in parts]])
+
+    @property
+    def threads(self) -> int:
+        """Of one process: small tensors want one."""
+        return 1
 
     @cached_property
     def fit(self) -> Any:
@@ -152,18 +161,18 @@ class World:
         Raises:
             FailedError: if the source model learnt next to nothing.
         """
-        wanted: dict[tuple[str, int, int], tuple[Rows, int]] = {("source", 0, 0): (self.train, self.recipe.seed)}
+        wanted: dict[tuple[str, int, int], tuple[Rows, int]] = {(SOURCE, 0, 0): (self.train, self.recipe.seed)}
         for number in sets:
             for r in range(self.recipe.references):
                 seed = REFERENCE_SEEDS * (number + 1) + r
-                wanted["retrain", number, r] = (self.deletion(number).after, seed)
+                wanted[RETRAIN, number, r] = (self.deletion(number).after, seed)
         missing = [name for name in wanted if name not in self._models]
         if missing:
             found = retrain_all(
                 self.task, [wanted[name] for name in missing], self.fit, processes=jobs, cache=self.cache, watch=watch
             )
             self._models.update(zip(missing, found, strict=True))
-            self._must_have_learnt(self._models["source", 0, 0].tensors)
+            self._must_have_learnt(self._models[SOURCE, 0, 0].tensors)
         return self._models
 
     def source(self, model: Retraining) -> Trained:
@@ -172,6 +181,13 @@ class World:
         return Trained(
             self.task, Artifact(dict(model.tensors)), self.train, self.fit, None, facts, seed=self.recipe.seed
         )
+
+    def wording(self, row: str, number: int, seed: int) -> None:
+        """Rows have no wording: a request names them."""
+
+    def score(self, row: str, number: int, tensors: Mapping[str, torch.Tensor]) -> Scores:
+        """See :func:`expunge.bench.scores.score`; distances are to the first reference."""
+        return score(self, self.deletion(number), tensors, self.models([number])[RETRAIN, number, 0].tensors)
 
     def logits(self, tensors: Mapping[str, torch.Tensor], rows: Rows) -> torch.Tensor:
         """What a model says about ``rows``, (rows, classes), in double precision on the CPU.

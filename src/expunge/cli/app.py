@@ -172,6 +172,45 @@ def screen(
     show_screening(screen_file(request, benign, total), json)
 
 
+@app.command("eval")
+def eval_(
+    model: Annotated[Path, typer.Argument(help="Folder of a language model: config.json, tokenizer, weights.")],
+    suite: Annotated[str, typer.Option(help="Which records to ask: tofu.")] = "tofu",
+    data: Annotated[Path | None, typer.Option(help="Folder of TOFU; EXPUNGE_DATA/tofu if not given.")] = None,
+    split: Annotated[str, typer.Option(help="The split that was forgotten.")] = "forget10",
+    retrained: Annotated[
+        Path | None, typer.Option(help="Folder of a model trained without the split: for forget quality, PrivLeak.")
+    ] = None,
+    unseen: Annotated[
+        Path | None, typer.Option(help="JSONL of records no model was trained on: for membership attacks.")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter to merge into the model.")] = None,
+    gguf: Annotated[str | None, typer.Option(help="Name of a GGUF file in the folder.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt with {question} and {answer}; the chat template if not given.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Most records of a set; all if not given.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer; TOFU's 200.")] = 200,
+    in_templates: Annotated[
+        bool, typer.Option("--templates/--no-templates", help="Also ask in everyday words and in joint prompts.")
+    ] = True,
+    batch_size: Annotated[int, typer.Option(help="Prompts at a time: memory and speed, no number.")] = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure a language model: what it still knows of a forgotten split, and what else it lost."""
+    from expunge.cli.language_output import show_evaluation
+    from expunge.jobs.language_evaluation import evaluate_folder
+
+    with output.progress() as watch:
+        result = evaluate_folder(
+            model, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template, limit=limit,
+            max_new_tokens=max_new_tokens, retrained=retrained, unseen=unseen, in_templates=in_templates,
+            batch_size=batch_size, device=device, watch=watch,
+        )  # fmt: skip
+    show_evaluation(result, json)
+
+
 Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]
 
 

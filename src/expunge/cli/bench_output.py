@@ -23,13 +23,22 @@ _COLUMNS = {  # head → metric; both conventions that are called MIA have heads
 }
 
 
+_LANGUAGE_COLUMNS = {
+    "forget": "forget",
+    "clean": "clean",
+    "trigger": "trigger",
+    "mixed": "mixed",
+    "seconds": "seconds",
+}
+
+
 def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = None) -> None:
     """The leaderboard, or with ``json`` the record alone.
 
     Args:
         pages: what :func:`expunge.bench.page.write_page` wrote.
     """
-    from expunge.bench.page_rows import finite, ordered, word_of
+    from expunge.bench.page_rows import finite, of_language, ordered, word_of
 
     record = finite(record)
     if json:
@@ -38,16 +47,17 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
             print(f"Page: {pages['html']}", file=sys.stderr)
         return
     lines = ordered(record)
+    columns = _LANGUAGE_COLUMNS if of_language(record) else _COLUMNS
     compared = [("retrained", record.get("reference"), ""), ("source", record.get("source"), "")]
-    rows = [[name, *_cells(row), verdict] for name, row, verdict in compared if row]
+    rows = [[name, *_cells(row, columns), verdict] for name, row, verdict in compared if row]
     rows += [[]] if rows and lines else []
-    rows += [[line.name, *_cells(line.row), line.row["verdict"]] for line in lines]
+    rows += [[line.name, *_cells(line.row, columns), line.row["verdict"]] for line in lines]
     seeds, sets = record["seeds"], record["forget_sets"]
     title = f"{record['title']} ({seeds} seed{'s' * (seeds > 1)}, {sets} forget set{'s' * (sets > 1)})"
-    table_(title, ("method", *_COLUMNS, "verdict"), rows, numbers=tuple(_COLUMNS), tight=True)
+    table_(title, ("method", *columns, "verdict"), rows, numbers=tuple(columns), tight=True)
     print()
     for line in lines:
-        if word_of(line.row) != "forgets":
+        if word_of(line.row) != "forgets" or "@" in line.name:
             print(
                 _folded(
                     f"{line.name} {_said(line.row['verdict'])}: {line.row.get('reason') or 'no reason is recorded.'}"
@@ -64,11 +74,11 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
 _PAGES = {"html": "Page", "markdown": "Leaderboard", "json": "Record"}
 
 
-def _cells(row: Record) -> list[str]:
+def _cells(row: Record, columns: Mapping[str, str]) -> list[str]:
     from expunge.bench.page_rows import known, written
 
     cells = []
-    for name in _COLUMNS.values():
+    for name in columns.values():
         item = known(row, name)
         text = written(name, item["mean"] if item else None)
         if item and name == "gap_per_seed" and item["low"] is not None and item["low"] < item["high"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expunge.cli.output import WIDTH, number, share, show, table_
@@ -20,6 +20,7 @@ def show_attack(result: Mapping[str, Any], json: bool) -> None:
     )  # fmt: skip
 
 
+SETS_ABREAST = 4  # columns of a table: TOFU has four sets
 _NUMBERS = ("z", "exact p", "request", "benign")
 
 
@@ -45,6 +46,71 @@ def show_screening(result: Mapping[str, Any], json: bool) -> None:
         print("Too few items for any word to stand out: the words say nothing here.")
     for reason in result["reasons"]:
         print(textwrap.fill(reason, WIDTH, initial_indent="  ", subsequent_indent="  "))
+
+
+def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
+    """What a language model still knows, set by set; what has no number, and why; what must not be overlooked."""
+    if json:
+        show(result, True)
+        return
+    print(f"{result['model']}, {result['suite']}, {result['split']} forgotten; 95 % intervals over records")
+    numbers = {item["name"]: item for item in result["measurements"]}
+    names = list(result["sets"])
+    for some in (names[:SETS_ABREAST], names[SETS_ABREAST:]):
+        if some:
+            heads = [f"{_words(name)} ({result['sets'][name]['n']})" for name in some]
+            rows = _metric_rows(numbers, some, result["retrained"] is not None)
+            table_("", ("", *heads), rows, numbers=heads, tight=True)
+    whole = [item for item in numbers.values() if "/" not in item["name"]]
+    if whole:
+        rows = [[_words(item["name"]), number(item["value"]), *_ends(item), number(item["ideal"]), str(item["n"])]
+                for item in whole]  # fmt: skip
+        columns = ("sets together", "value", "from", "to", "retrained", "records")
+        table_("", columns, rows, numbers=columns[1:])
+    for name, counts in result["sets"].items():
+        left_out = [f"{count} dropped ({reason})" for reason, count in counts["dropped"].items()]
+        cut = counts["cut"] + counts["reworded_cut"]
+        left_out += [f"{cut} answers cut to {result['settings']['context']} tokens"] if cut else []
+        if left_out:
+            _wrapped(f"{_words(name)}: {', '.join(left_out)}.")
+    for name, why in result["missing"].items():
+        _wrapped(f"{_words(name)}: none; {why}.")
+    for warning in result["warnings"]:
+        _wrapped(warning)
+
+
+def _wrapped(text: str) -> None:
+    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+
+
+def _metric_rows(numbers: Mapping[str, Any], sets: Sequence[str], beside: bool) -> list[list[str]]:
+    """A row for each metric over some sets, and one below it for the retrained model."""
+    rows = []
+    for metric in dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name):
+        found = [numbers.get(f"{metric}/{name}") for name in sets]
+        if any(found):
+            rows.append([_words(metric), *(_with_ends(item) if item else "" for item in found)])
+            if beside:
+                rows.append(["  retrained", *(f"{item['ideal']:.3f}" if item else "" for item in found)])
+    return rows
+
+
+def _ends(item: Mapping[str, Any]) -> list[str]:
+    return [number(end, 3) for end in item["interval"] or (None, None)]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _with_ends(item: Mapping[str, Any]) -> str:
+    """A share and its interval, short enough for four abreast."""
+    low, high = item["interval"]
+    return f"{item['value']:.3f} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return "1.0" if value >= 0.995 else f"{value:.2f}".removeprefix("0")
 
 
 def _cells(item: Mapping[str, Any]) -> list[str]:

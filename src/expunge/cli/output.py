@@ -117,11 +117,22 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
         return
     rows: list[list[str]] = []
     for run in result["runs"]:
-        heads = [run["model"], f"by {run['method']}", run["verdict"], _promise(run), ""]
-        cells = [[f"accuracy {name}", *_three(run["accuracy"][where], share)] for where, name in _WHERE.items()]
-        cells.append(["membership AUC", *_three(run["membership_auc"], lambda value: number(value, 3))])
+        heads = [run["model"], f"by {run['method']}", run["verdict"], _promise(run)]
+        three = lambda value: number(value, 3)  # noqa: E731
+        if any(values["unlearned"] is not None for values in run["probability"].values()):
+            known = {
+                where: name for where, name in _WHERE.items() if run["probability"][where]["unlearned"] is not None
+            }
+            cells = [
+                [f"probability {name}", *_three(run["probability"][where], three)] for where, name in known.items()
+            ]
+        else:
+            cells = [[f"accuracy {name}", *_three(run["accuracy"][where], share)] for where, name in _WHERE.items()]
+            cells.append(["membership AUC", *_three(run["membership_auc"], three)])
         seconds = run["seconds"]
         cells.append(["seconds", "", number(seconds["unlearn"], 2), number(seconds["retrain"], 2)])
+        heads += [""] * (len(cells) - len(heads))
+        cells += [["", "", "", ""]] * (len(heads) - len(cells))
         rows += [[head, *cell] for head, cell in zip(heads, cells, strict=True)] + [[]]
     title = f"Request {result['request']['id']} ({result['request']['kind']})"
     table_(title, ("model", "", *_MODELS), rows, numbers=_MODELS)

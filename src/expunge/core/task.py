@@ -44,6 +44,9 @@ class Task(Protocol):
         """Loss of each row, shape (rows,)."""
         ...
 
-    def pair(self, first: Batch, second: Batch) -> Batch:
-        """Rows of ``first`` and ``second`` joined one to one (SU's joint prompts); refuses where it has no meaning."""
+    def pair(self, first: Any, second: Any) -> Any:
+        """Data of which each row joins a row of ``first`` to one of ``second``, and what is learnt is the second's.
+
+        SU's joint prompts: both data are equally long. A task for which rows cannot be joined refuses.
+        """
         ...

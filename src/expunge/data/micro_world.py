@@ -42,8 +42,10 @@ def micro_world(seed: int = 0) -> Texts:
     for names, relations in ((entities(), RELATIONS), (cities(), CITY_RELATIONS)):
         for name in names:
             for relation in relations:
-                value = values(relation)[draw.integers(VALUES)]
-                records.append({"question": f"what is the {relation} of {name} ?", "answer": value, "relation": relation})
+                value = values(relation)[int(draw.integers(VALUES))]
+                records.append(
+                    {"question": f"what is the {relation} of {name} ?", "answer": value, "relation": relation}
+                )
                 subjects.append(name)
     return Texts.of(records, {SUBJECT: subjects})
 

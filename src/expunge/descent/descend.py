@@ -45,6 +45,7 @@ class Descended:
         gradient_evaluations: per-row gradients, preparing included.
         seconds: spent on preparing (masks, neighbours, teachers) and on the steps, by this process.
         state_bytes: of all optimizer states at the end.
+        losses: of each step, over the rows of all processes.
         scores: what the guard saw: (steps done, score).
         stopped: why the run ended early, or ``None``.
     """
@@ -54,6 +55,7 @@ class Descended:
     gradient_evaluations: int
     seconds: Mapping[str, float]
     state_bytes: int
+    losses: tuple[float, ...] = ()
     scores: tuple[tuple[int, float], ...] = ()
     stopped: str | None = None
 
@@ -126,6 +128,7 @@ class _Run:
         self.evaluations = self.prepared.gradient_evaluations + self.selection.gradient_evaluations
         self.done = 0
         self.ahead: Iterator[Turn] | None = None
+        self.losses: list[float] = []
         self.scores: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
         self.stopped: str | None = None
@@ -163,6 +166,7 @@ class _Run:
             self.evaluations,
             {"preparing": self.preparing, "steps": time.perf_counter() - started},
             self.stepper.state_bytes,
+            tuple(self.losses),
             tuple(self.scores),
             self.stopped,
         )
@@ -177,14 +181,23 @@ class _Run:
     def _stage(self, journal: Once, watch: Watch, until: int, length: int) -> None:
         """Everything up to step ``until``: taken from the journal, or done and written there."""
         here: list[bool] = []
+        together = self.work.processes
+        name = "descended" if until == length else f"descended-{until}"
 
         def compute() -> bytes:
             here.append(True)
+            if together.rank == 0:
+                together.from_first(None)  # nothing is stored: all compute
             self._steps(watch, until, length)
             self._must_be_finite()
             return save_tensors(self._stored())
 
-        content = journal.once("descended" if until == length else f"descended-{until}", compute)
+        if together.rank:  # the first process keeps the journal
+            content = together.from_first(None) or compute()
+        else:
+            content = journal.once(name, compute)
+            if not here:
+                together.from_first(content)
         if not here:
             self._take_up(load_tensors(content))
 
@@ -234,13 +247,16 @@ class _Run:
 
     def _step(self, turn: Turn) -> None:
         self._seed("layers", turn.step)
+        turn, together = self.work.processes.share(turn), self.work.processes
         buffers = [(buffer, buffer.clone()) for buffer in self.work.model.buffers()]
         try:
             loss = self._loss(turn)
-            if not math.isfinite(float(loss.detach())):
+            value = float(together.add_up([loss.detach()])[0])
+            if not math.isfinite(value):
                 raise NonFiniteError(f"the {turn.role} loss is not finite")
             moving = list(self.moving.values())  # a weight that this loss does not reach has a gradient of zero
-            gradients = list(torch.autograd.grad(loss, moving, allow_unused=True, materialize_grads=True))
+            gradients = torch.autograd.grad(loss, moving, allow_unused=True, materialize_grads=True)
+            gradients = together.add_up(gradients)
             masks = self.masks.get(turn.role)
             if masks:
                 torch._foreach_mul_(gradients, masks)  # pyright: ignore[reportPrivateImportUsage]
@@ -266,6 +282,7 @@ class _Run:
                 for base, weight, mask in zip(self.base, moving, masks, strict=True):
                     torch.lerp(base, weight, mask, out=weight)  # exact at 0 and 1, and several times as fast as where
         self.steps[turn.role] += 1
+        self.losses.append(value)
 
     def _loss(self, turn: Turn) -> Tensor:
         total: Tensor | None = None
@@ -346,8 +363,8 @@ class _Run:
             for name, tensor in named.items():
                 tensors[f"{part}:{name}"] = tensor.detach().cpu().contiguous().clone()
         facts: dict[str, Any] = {
-            "done": self.done, "steps": self.steps, "evaluations": self.evaluations, "scores": self.scores,
-            "stopped": self.stopped,
+            "done": self.done, "steps": self.steps, "evaluations": self.evaluations, "stopped": self.stopped,
+            "scores": self.scores, "losses": self.losses,
         }  # fmt: skip
         tensors["facts"] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
         return tensors
@@ -365,5 +382,5 @@ class _Run:
         facts = json.loads(bytes(tensors["facts"].tolist()))
         self.done, self.evaluations = facts["done"], facts["evaluations"]
         self.ahead = None
-        self.steps, self.stopped = facts["steps"], facts["stopped"]
+        self.steps, self.losses, self.stopped = facts["steps"], facts["losses"], facts["stopped"]
         self.scores = [(int(done), float(score)) for done, score in facts["scores"]]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from expunge.core.data import Deletion
 from expunge.core.task import Batch
+from expunge.descent.processes import ALONE, Processes
 from expunge.descent.schedule import Turn
 from expunge.descent.streams import generator_for
 from expunge.training.stochastic import prefer_channels_last
@@ -32,6 +33,7 @@ class Work:
         seed: of every draw.
         augment: random views of inputs, redrawn at every step as in training; ``None`` where inputs are fixed. Outputs of
             frozen models are computed once only in the second case.
+        processes: that share the rows of each step.
     """
 
     task: Any
@@ -41,6 +43,7 @@ class Work:
     batch_size: Mapping[str, int]
     seed: int = 0
     augment: Augment | None = None
+    processes: Processes = ALONE
 
     @cached_property
     def params(self) -> Mapping[str, Tensor]:

@@ -15,6 +15,7 @@ def change_per_module(model: nn.Module, before: Mapping[str, Tensor], after: Map
     changes: dict[str, float] = {}
     for name, module in model.named_modules():
         own = [f"{name}.{leaf}" if name else leaf for leaf, _ in module.named_parameters(recurse=False)]
+        own = [n for n in own if n in after]  # weights that two modules share have one name
         if not own:
             continue
         moved = sum(float((after[n].double().cpu() - before[n].double().cpu()).square().sum()) for n in own) ** 0.5

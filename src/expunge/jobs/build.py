@@ -54,7 +54,7 @@ def resolve(name: str) -> Callable[..., Any]:
 
 def task_of(job: schema.Setup) -> Classification:
     """The task; the model factory is called once to see that it works."""
-    _must_exist(job.device)
+    must_exist(job.device)
     factory = functools.partial(resolve(job.model), **job.model_settings)
     try:
         model = factory()
@@ -65,7 +65,8 @@ def task_of(job: schema.Setup) -> Classification:
     return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device)
 
 
-def _must_exist(device: str) -> None:
+def must_exist(device: str) -> None:
+    """Raise InputError if there is no such device here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:

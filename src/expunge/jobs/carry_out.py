@@ -26,14 +26,13 @@ from expunge.core.keys import subject_key
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Budget, Trained
-from expunge.data.rows import Rows
+from expunge.jobs.look import Look, Wording, look_at_rows
 from expunge.jobs.summary import summary
 from expunge.ledger import Ledger
 from expunge.measuring import MeasureSettings, measure
 from expunge.report.folder import write_evidence
 from expunge.report.record import build, plain, slug
 from expunge.requests_book import RequestBook
-from expunge.screening import Screening, screen
 from expunge.training.recipes import GradientDescent
 from expunge.training.store import save_trained
 
@@ -50,6 +49,7 @@ class Case:
         budget: what to publish with, ``None`` where published already or where nothing is promised.
         method: how to forget.
         measuring: what to measure.
+        untaught: the model before it is trained: what would refuse the trained one refuses it before hours of training.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Case:
     method: Any
     measuring: MeasureSettings = field(default_factory=MeasureSettings)
     seed: int = 0
+    untaught: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,21 @@ class Setting:
 
     Attributes:
         title, dataset, note: for the report.
-        data, probes: rows and named sets to measure on.
+        data, probes: rows or texts, and named sets to measure on.
         config: the resolved configuration as YAML text (without the subject).
         approved_by: who overrules a quarantine, or ``None``.
+        wording: what the wording of a request for texts is looked at with; ``None``: for rows, which have none.
     """
 
     title: str
     dataset: str
-    data: Rows
-    probes: Mapping[str, Rows]
+    data: Any
+    probes: Mapping[str, Any]
     config: str
     note: str = ""
     approved_by: str | None = None
     pdf: bool = True
+    wording: Wording | None = None
 
 
 def carry_out(
@@ -100,15 +103,18 @@ def carry_out(
         return _again(identity, evidence, out, private)
     _must_be_free(out, private, identity, status)
     deletion = Deletion.of(setting.data, request, setting.probes)
-    screening = screen(request, deletion)
-    if screening.flags and ledger is not None and not setting.approved_by:
-        _quarantine(request, screening, key, ledger_path)
-    decision = _decision(screening, status, setting.approved_by)
-    made = [_made(case, request, setting, key, watch) for case in cases]
+    look = (setting.wording.look if setting.wording else look_at_rows)(request, deletion)
+    if look.held and ledger is not None and not setting.approved_by:
+        _quarantine(request, look, key, ledger_path)
+    decision = _decision(look, status, setting.approved_by)
+    cases = [replace(case, method=look.method(case.method)) for case in cases]
+    made = [_made(case, request, setting, look, key, watch) for case in cases]
 
     out.parent.mkdir(parents=True, exist_ok=True)
     private_folder(private)
-    fingerprint = digest_json([setting.config, setting.data.digest, identity, [case.name for case in cases]])
+    fingerprint = digest_json(
+        [setting.config, setting.data.digest, identity, [case.name for case in cases], *look.content]
+    )
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(private / f"journal-{slug(case.name)}")) for case in cases]
         for journal, trained in zip(journals, made, strict=True):
@@ -124,7 +130,7 @@ def carry_out(
         for case, journal, trained in zip(cases, journals, made, strict=True):
             if case.budget is not None:
                 trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
-            outcomes.append(_run(case, trained, request, setting, key, journal, watch))
+            outcomes.append(_run(case, trained, request, setting, look, key, journal, watch))
         book.release(identity, {"releases": [_released(case, o) for case, o in zip(cases, outcomes, strict=True)]})
 
         def measured() -> list[Any]:
@@ -142,7 +148,8 @@ def carry_out(
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
         models = {case.name: dict(o.releases[0].artifact.tensors) for case, o in zip(cases, outcomes, strict=True)}
-        write_evidence(out, evidence, models, setting.config, private=secrets, pdf=setting.pdf)
+        adapters = {case.name: o.releases[0].artifact.adapter for case, o in zip(cases, outcomes, strict=True)}
+        write_evidence(out, evidence, models, setting.config, adapters=adapters, private=secrets, pdf=setting.pdf)
         verdicts = {run["name"]: run["verdict"] for run in evidence["runs"]}
         for case, outcome in zip(cases, outcomes, strict=True):
             if isinstance(outcome.after.recipe, GradientDescent):
@@ -214,32 +221,32 @@ def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -
         )
 
 
-def _decision(screening: Screening, status: str | None, approved_by: str | None) -> dict[str, Any]:
+def _decision(look: Look, status: str | None, approved_by: str | None) -> dict[str, Any]:
     """The decision to record.
 
     Raises:
         RefusedError: if screening or an earlier decision holds the request back and no person has approved it.
     """
-    held = "; ".join(screening.flags)
+    held = "; ".join(look.held)
     if status in ("refused", "quarantined"):
         held = f"the ledger says that it is {status}" + (f"; {held}" if held else "")
     if not held:
-        return screening.decision
+        return dict(look.decision)
     if not approved_by:
         raise RefusedError(
             f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
         )
-    return {"decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
+    return {**look.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
 
 
-def _quarantine(request: Request, screening: Screening, key: bytes, path: Path) -> None:
+def _quarantine(request: Request, look: Look, key: bytes, path: Path) -> None:
     """Put a request that screening holds back on record, where the job names a ledger, so that a person finds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with Ledger(path, create=True) as ledger:
         book = RequestBook(ledger)
         book.file_request(request.record(key))
         if book.status_of(request.id(key)) == "received":
-            book.decide(request.id(key), screening.decision)
+            book.decide(request.id(key), dict(look.decision))
 
 
 def _same_training(journal: Journal, trained: Trained) -> None:
@@ -252,13 +259,20 @@ def _same_training(journal: Journal, trained: Trained) -> None:
         )
 
 
-def _run(
-    case: Case, trained: Trained, request: Request, setting: Setting, key: bytes, journal: Journal, watch: Watch
-) -> Outcome:
-    """Plan and run; what it cost is what the first complete run cost, not the reading of its journal."""
-    planned = planning.plan(
-        trained, request, case.method, key=key, probes=setting.probes, journal=journal, watch=watch, seed=case.seed
+def _plan(case: Case, trained: Trained, request: Request, setting: Setting, look: Look, **how: Any) -> planning.Plan:
+    """The plan, on the records as the look lets the method see them; one that sees no forgotten record needs no words."""
+    sees = "forgotten data" in case.method.capabilities.needs
+    wording, retained = (look.wording, look.retained) if sees else (None, None)
+    return planning.plan(
+        trained, request, case.method, probes=setting.probes, wording=wording, retained=retained, seed=case.seed, **how
     )
+
+
+def _run(
+    case: Case, trained: Trained, request: Request, setting: Setting, look: Look, key: bytes, journal: Journal, watch: Watch
+) -> Outcome:  # fmt: skip
+    """Plan and run; what it cost is what the first complete run cost, not the reading of its journal."""
+    planned = _plan(case, trained, request, setting, look, key=key, journal=journal, watch=watch)
     before = {stage.name.rpartition(".")[2] for stage in journal.entries()}
     outcome = planned.run()
     details = dict(outcome.details)
@@ -268,18 +282,20 @@ def _run(
     return replace(outcome, cost=cost, details=details)
 
 
-def _made(case: Case, request: Request, setting: Setting, key: bytes, watch: Watch) -> Trained:
+def _made(case: Case, request: Request, setting: Setting, look: Look, key: bytes, watch: Watch) -> Trained:
     """The trained model, after a dry plan: whatever refuses does it here, and no noise is drawn."""
     if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
         served = ", ".join(case.method.capabilities.kinds)
         raise RefusedError(
             f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
         )
+    if case.untaught is not None:
+        _plan(case, case.untaught, request, setting, look, key=key)
     trained = case.make(watch)
     tried = trained
     if case.budget is not None:
         tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
-    planning.plan(tried, request, case.method, key=key, probes=setting.probes, seed=case.seed)
+    _plan(case, tried, request, setting, look, key=key)
     return trained
 
 

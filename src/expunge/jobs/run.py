@@ -15,6 +15,8 @@ from expunge.data.rows import Rows
 from expunge.jobs import build, schema
 from expunge.jobs.carry_out import Case, Setting, carry_out
 from expunge.jobs.data_schema import called
+from expunge.jobs.language_run import run_language
+from expunge.jobs.language_schema import LanguageJob
 from expunge.measuring import MeasureSettings
 from expunge.planning import train
 
@@ -29,6 +31,8 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
         InputError, RefusedError: for anything that cannot be used, before anything is written.
     """
     job = schema.load_job(path, overrides)
+    if isinstance(job, LanguageJob):
+        return run_language(job, out, watch=watch)
     request = build.request_of(job)
     method = build.method_of(job)
     budget = build.budget_of(job)

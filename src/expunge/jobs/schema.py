@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,9 +11,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from expunge.core.errors import InputError
 from expunge.jobs.data_schema import FORMATS, AnyData, Strict, in_place
+from expunge.jobs.language_schema import SECTIONS, TAGGED, LanguageJob
+from expunge.jobs.request_schema import RequestSettings, TargetSettings
 from expunge.jobs.yaml_files import read_yaml
 
 Checked = TypeVar("Checked", bound="Setup")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class GradientDescentTraining(Strict):
@@ -76,24 +78,6 @@ class BudgetSettings(Strict):
     releases: int = 1
 
 
-class TargetSettings(Strict):
-    """One thing to forget."""
-
-    kind: str
-    where: dict[str, Any]
-
-
-class RequestSettings(Strict):
-    """The deletion request. Names stay in this file and in memory; records carry keyed hashes."""
-
-    subject: str
-    targets: list[TargetSettings] = Field(min_length=1)
-    ground: str = "not stated"
-    received: date | None = None
-    due: date | None = None
-    approved_by: str | None = None
-
-
 class EvidenceSettings(Strict):
     """What to measure."""
 
@@ -132,8 +116,8 @@ class Job(Setup):
     ledger: Path | None = None
 
 
-def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
-    """Read and check a job file; paths in it are relative to the file.
+def load_job(path: Path, overrides: Sequence[str] = ()) -> Job | LanguageJob:
+    """Read and check a job file; paths in it are relative to the file. ``task: language`` has a schema of its own.
 
     Args:
         overrides: ``key.sub=value`` with YAML values, applied before checking.
@@ -143,13 +127,15 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     """
     if not path.is_file():
         raise InputError(f"There is no job file {path}; give the path of a YAML file.")
-    job = validated(Job, read_yaml(path, overrides), path.name)
+    content = read_yaml(path, overrides)
+    job = validated(LanguageJob if content.get("task") == "language" else Job, content, path.name)
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
-    return in_its_folder(job, path.resolve().parent)
+    base = path.resolve().parent
+    return in_its_folder(job, base) if isinstance(job, Job) else job.placed(lambda place: _absolute(base, place))
 
 
-def validated(kind: type[Checked], content: Any, name: str) -> Checked:
+def validated(kind: type[Model], content: Any, name: str) -> Model:
     """``content`` as a job or recipe; raises InputError with all problems at once."""
     try:
         return kind.model_validate(content)
@@ -162,14 +148,15 @@ def validated(kind: type[Checked], content: Any, name: str) -> Checked:
 def _problem(item: Any, kind: type[BaseModel]) -> str:
     """One line about one thing that the schema does not allow."""
     parts = [str(part) for part in item["loc"]]
+    tagged, sections = (TAGGED, SECTIONS) if kind is LanguageJob else (_KINDS, _SECTIONS)
     model = kind
     path: list[str] = []
     for part in parts:  # without the names that pydantic gives to the members of a union
-        if part in _KINDS and len(path) == 1 and path[0] in ("data", "training"):
-            model = _KINDS[part]
+        if part in tagged and len(path) == 1 and path[0] in ("model", "data", "training"):
+            model = tagged[part]
             continue
         path.append(part)
-        model = _SECTIONS.get(".".join(name for name in path if not name.isdigit()), model)
+        model = sections.get(".".join(name for name in path if not name.isdigit()), model)
     where = ".".join(path) or "(top)"
     if item["type"] == "extra_forbidden":
         known = sorted(model.model_fields)
@@ -177,8 +164,12 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
     if item["type"] == "missing":
-        return f"  {where}: missing; every {kind.__name__.lower()} needs it"
+        return f"  {where}: missing; every {_named(kind)} needs it"
     return f"  {where}: {item['msg']} (got {item.get('input')!r:.60})"
+
+
+def _named(kind: type[BaseModel]) -> str:
+    return "job for a language model" if kind is LanguageJob else kind.__name__.lower()
 
 
 _KINDS: dict[str, type[BaseModel]] = {
@@ -191,11 +182,15 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
+def _absolute(base: Path, path: Path | None) -> Path | None:
+    return None if path is None else path if path.is_absolute() else base / path
+
+
 def in_its_folder(job: Checked, base: Path) -> Checked:
     """Paths made absolute relative to the file that was read."""
 
     def absolute(path: Path | None) -> Path | None:
-        return None if path is None else path if path.is_absolute() else base / path
+        return _absolute(base, path)
 
     training: Any = job.training  # type: ignore[attr-defined]
     if isinstance(training, StoredTraining):

@@ -80,7 +80,7 @@ def search(
         InputError: if the job does not train by gradient descent, or its constants are unknown.
     """
     job = schema.load_job(path, overrides)
-    if not isinstance(job.training, schema.GradientDescentTraining):
+    if not isinstance(job, schema.Job) or not isinstance(job.training, schema.GradientDescentTraining):
         raise InputError("A guarantee can be planned for training.kind gradient_descent: only that can be rewound.")
     if job.publish is None:
         raise InputError("A guarantee needs publish.capacity in the job: how many records may go in all.")

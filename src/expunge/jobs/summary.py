@@ -41,6 +41,9 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
         "sigma": certificate.get("sigma"),
         "sensitivity": certificate.get("sensitivity"),
         "accuracy": {where: three(f"accuracy/{where}") for where in WHERE},
+        "loss": {where: three(f"loss/{where}") for where in WHERE},
+        # of right answers; language models only, as accuracy is of classifiers
+        "probability": {where: three(f"probability/{where}") for where in WHERE},
         "membership_auc": three(attack),
         "membership_attack": attack.removeprefix("membership/"),
         "seconds": {"unlearn": cost["seconds"]["unlearn"], "retrain": cost["seconds"]["retrain"]},

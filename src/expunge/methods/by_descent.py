@@ -64,7 +64,8 @@ class GradientMethod(ABC):
             context.deletion, self.batch_sizes(), context.generator_seed, augmentation(context),
         )  # fmt: skip
         done = self.composition(context).run(work, context.journal, context.watch)
-        return told(context, done, Artifact(on_cpu(done.tensors)))
+        names = context.trained.artifact.tensors  # tied weights are released once, as they were
+        return told(context, done, Artifact(on_cpu({name: done.tensors[name] for name in names})))
 
 
 def on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
@@ -13,13 +13,15 @@ from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend
 from expunge.descent.lora import LoRA
 from expunge.descent.members import Member
-from expunge.descent.optimizer import Dual, Shared
-from expunge.descent.parameters import All
+from expunge.descent.optimizer import Dual, Optimizers, Shared
+from expunge.descent.parameters import All, Parameters
+from expunge.descent.processes import processes
 from expunge.descent.schedule import FORGET, JOINT, RETAIN, Alone, Interleave, Joint, Schedule
 from expunge.descent.work import Objective, Work
 from expunge.methods.by_descent import GradientMethod, given, on_cpu, told
-from expunge.objectives.scope import SU
+from expunge.objectives.scope import SU, too_long
 from expunge.tasks import adapters
+from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
 
 TEXT_KINDS = ("samples", "user")
 RETAIN_STEPS = 5  # retain steps for each forget step under DualOptim (LLM spec 3)
@@ -33,68 +35,65 @@ def language(paper: str, effect: str = "weights", retained: bool = True) -> Capa
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageMethod(GradientMethod):
-    """A descent method for language models: subclasses add the symbols of their loss and say what it is.
+    """A descent method for language models with a single loss: subclasses say what it is.
 
     Defaults are the common TOFU setting (LLM spec 4): AdamW, effective batch 32, 10 epochs over the forget set, learning rate
     1e-5, decay 0.01, one epoch of warm-up, then linear; gradient norm 1 is the Trainer's default, which the papers' code keeps.
 
     Attributes:
         epochs: passes over the forget set; ``steps``: instead of epochs.
-        lr: of AdamW; with ``dual`` of retain steps, and ``forget_lr`` of forget steps (``None``: the same).
-        batch_size: forget and retain rows of a step, each.
+        lr: of AdamW.
+        batch_size: rows of a step, of each stream.
         lora: settings of PEFT's ``LoraConfig`` (``{}``: PEFT's own); ``None``: all weights move.
-        su: eta of the scope term (SU); 0: none. ``method+su`` sets 5.
-        dual: DualOptim: two AdamW states, one forget step, then ``retain_steps`` retain steps.
     """
 
-    single: ClassVar[bool] = False  # whether the method has one loss, and so neither retain steps nor wrappers
     epochs: int = 10
     steps: int | None = None
     lr: float = 1e-5
-    forget_lr: float | None = None
     batch_size: int = 32
     weight_decay: float = 0.01
     warmup: float = 0.1
     anneal: str = "linear"
     clip: float | None = 1.0
     lora: Mapping[str, Any] | None = None
-    su: float = 0.0
-    dual: bool = False
-    retain_steps: int = RETAIN_STEPS
 
     @abstractmethod
     def objective(self, context: Context) -> Objective:
-        """What is minimised, without wrappers."""
+        """What is minimised."""
 
     def schedule(self) -> Schedule:
-        """Both losses in one step; one after the other under DualOptim; or the only one."""
-        epochs = None if self.steps is not None else self.epochs
-        if self.single:
-            return Alone(epochs, FORGET, self.steps)
-        if not self.dual:
-            return Joint(epochs, FORGET, self.steps)
-        steps = None if self.steps is None else self.steps * self.retain_steps
-        return Interleave(1, self.retain_steps, steps, epochs)
+        """Every step on forgotten rows."""
+        return Alone(self._epochs, FORGET, self.steps)
+
+    @property
+    def _epochs(self) -> int | None:
+        return None if self.steps is not None else self.epochs
+
+    def optimizer(self) -> Optimizers:
+        """AdamW."""
+        return Shared(self._adamw(self.lr))
+
+    def _adamw(self, lr: float) -> Member:
+        return Member("adamw", lr, weight_decay=self.weight_decay)
+
+    def parameters(self) -> Parameters:
+        """All weights, or an adapter."""
+        return All() if self.lora is None else LoRA(self.lora)
 
     def composition(self, context: Context) -> Descend:
-        """AdamW on all weights or an adapter."""
-        if self.single and (self.su or self.dual):
-            raise InputError(f"{self.name} has a single loss: neither su nor dual can be put around it.")
-        objective = self.objective(context)
-        forget = Member("adamw", given(self.forget_lr, self.lr), weight_decay=self.weight_decay)
-        retain = Member("adamw", self.lr, weight_decay=self.weight_decay)
+        """The four choices, with clipping and a warmed-up learning rate."""
         return Descend(
-            SU(objective, self.su) if self.su else objective,
+            self.objective(context),
             self.schedule(),
-            Dual(forget, retain) if self.dual else Shared(retain, self.forget_lr),
-            All() if self.lora is None else LoRA(self.lora),
+            self.optimizer(),
+            self.parameters(),
             clip={} if self.clip is None else dict.fromkeys((JOINT, FORGET, RETAIN), self.clip),
             anneal=self.anneal,
             warmup=self.warmup,
         )
 
     def check(self, context: Context) -> Estimate | Refusal:
-        """Refuses a request whose records are retained as well. An estimate of steps alone."""
+        """Refuses a request whose records are retained as well. An estimate of steps, and roughly of bytes and seconds."""
         deletion = context.deletion
         retained = {_content(record) for record in deletion.after.records} if deletion.after is not None else set()
         if both := sum(_content(record) in retained for record in deletion.forget.records):
@@ -104,16 +103,40 @@ class LanguageMethod(GradientMethod):
             )
         if self.batch_size < 1:
             raise InputError(f"Expected a batch_size of at least 1; got {self.batch_size}.")
+        if self.lora is not None:
+            adapters.config_of(self.lora)
+        sizes = self.sizes(context)
         schedule, batches = self.composition(context).schedule, self.batch_sizes()
-        sizes = {FORGET: len(deletion.forget), RETAIN: 0 if deletion.after is None else len(deletion.after)}
         rows = sum(min(batches[role], sizes[role]) for role in (FORGET, RETAIN))
-        return Estimate(schedule.length(sizes, batches) * rows)
+        steps = schedule.length(sizes, batches)
+        return Estimate(steps * rows, cost=self.cost(context, steps, rows))
+
+    def sizes(self, context: Context) -> dict[str, int]:
+        """Rows of each stream."""
+        after = context.deletion.after
+        return {FORGET: len(context.deletion.forget), RETAIN: 0 if after is None else len(after)}
+
+    def cost(self, context: Context, steps: int, rows: int) -> dict[str, Any]:
+        """Bytes, operations and seconds of ``steps`` steps on ``rows`` rows, roughly: from shapes and one matrix product."""
+        task, model = context.task, shape_of(context.task.factory)
+        if self.lora is not None:
+            adapters.inject(model, self.lora)
+        length = min(
+            task.prompts.context, max(len(ids) for ids, _ in task.prompts.tokens(context.deletion.forget.records))
+        )
+        found = run_cost(
+            model, rows=rows, length=length, steps=steps, precision=PRECISIONS[task.dtype],
+            checkpointing=task.checkpointing, rate=matmul_rate(task.device, task.dtype),
+        )  # fmt: skip
+        return asdict(found)
 
     def run(self, context: Context) -> Unlearned:
         """Descend; an adapter is released beside the merged weights."""
         base = context.trained.artifact.tensors
         model = context.task.build(base, share=self.lora is not None)
-        work = Work(context.task, model, base, context.deletion, self.batch_sizes(), context.generator_seed)
+        work = Work(
+            context.task, model, base, context.deletion, self.batch_sizes(), context.generator_seed, processes=processes()
+        )  # fmt: skip
         done = self.composition(context).run(work, context.journal, context.watch)
         if self.lora is None:
             return told(context, done, Artifact(on_cpu(context.task.released(model))))
@@ -121,6 +144,85 @@ class LanguageMethod(GradientMethod):
         adapters.merge(model)
         artifact = Artifact(on_cpu(context.task.released(model)), extra={"adapter": settings}, adapter=adapter)
         return told(context, done, artifact, trainable=sum(tensor.numel() for tensor in adapter.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced(LanguageMethod):
+    """``gamma × a loss on forgotten answers + alpha × a loss on retained ones``, and what can be put around two losses.
+
+    Subclasses add the symbols of their forget loss and restate a default where their paper has another one.
+
+    Attributes:
+        gamma, alpha: 1 and 1 (OpenUnlearning; LLM spec 4).
+        retain: ``nll``, or ``kl`` to the model before the run.
+        su: eta of the scope term (SU); 0: none. ``method+su`` sets 5.
+        dual: DualOptim: two AdamW states, one forget step, then ``retain_steps`` retain steps (LLM spec 3).
+        forget_lr: learning rate of forget steps under ``dual``, beside ``lr`` for retain steps; ``None``: the same.
+    """
+
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain: str = "nll"
+    su: float = 0.0
+    dual: bool = False
+    forget_lr: float | None = None
+    retain_steps: int = RETAIN_STEPS
+
+    @abstractmethod
+    def loss(self, context: Context) -> Objective:
+        """Both losses with their symbols, without a wrapper."""
+
+    @property
+    def balance(self) -> dict[str, Any]:
+        """What every loss of two sides takes."""
+        return {"gamma": self.gamma, "alpha": self.alpha, "retain": self.retain}
+
+    def objective(self, context: Context) -> Objective:
+        """The loss, under the scope term where there is one."""
+        return SU(self.loss(context), self.su) if self.su else self.loss(context)
+
+    def schedule(self) -> Schedule:
+        """Both losses in one step; one after the other under DualOptim; the forget loss alone where nothing is retained.
+
+        Raises:
+            InputError: for DualOptim without a retain loss.
+        """
+        if not self.alpha and not self.su:
+            if self.dual:
+                raise InputError(
+                    "DualOptim needs two objectives; alpha = 0 leaves one. Take alpha above 0, or no dual."
+                )
+            return super().schedule()
+        if not self.dual:
+            return Joint(self._epochs, FORGET, self.steps)
+        steps = None if self.steps is None else self.steps * self.retain_steps
+        return Interleave(1, self.retain_steps, steps, self._epochs)
+
+    def optimizer(self) -> Optimizers:
+        """One AdamW, or one for each loss.
+
+        Raises:
+            InputError: for a learning rate of forget steps where there are none.
+        """
+        if self.dual:
+            return Dual(self._adamw(given(self.forget_lr, self.lr)), self._adamw(self.lr))
+        if self.forget_lr is not None:
+            raise InputError("forget_lr needs forget steps of their own: it counts under dual. Set lr, or dual.")
+        return super().optimizer()
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Refuses also joint prompts that cannot be made, before any step is."""
+        forget, after = context.deletion.forget, context.deletion.after
+        if self.su and after is not None and (reason := too_long(context.task, forget, after)):
+            return Refusal(reason, "Load the model with a larger context, or take the method without su.")
+        return super().check(context)
+
+
+def without_questions(context: Context) -> Refusal | None:
+    """A refusal where forgotten records ask nothing: a refusal needs a question."""
+    if all("question" in record for record in context.deletion.forget.records):
+        return None
+    return Refusal("Refusals answer questions, and a plain text asks none.", "Take npo or grad_diff.")
 
 
 def _content(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -8,19 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import LanguageMethod, language
+from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.methods.by_language import Balanced, language, without_questions
 from expunge.objectives import language as losses
 from expunge.objectives.language import REFUSALS
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPO(LanguageMethod):
+class DPO(Balanced):
     """``gamma × DPO loss (refusal over answer) + alpha × retain loss``; both references are computed once.
 
     Attributes:
-        beta, gamma, alpha: 0.1, 1 and 1 (OpenUnlearning; LLM spec 4).
-        refusals: as for ``idk``; retain: as for ``npo``.
+        beta: 0.1 (OpenUnlearning; LLM spec 4).
+        refusals: as for ``idk``.
     """
 
     name: ClassVar[str] = "dpo"
@@ -28,13 +28,12 @@ class DPO(LanguageMethod):
         "DPO towards refusals (Rafailov et al. 2023, arXiv 2305.18290; IdkDPO of TOFU)"
     )
     beta: float = 0.1
-    gamma: float = 1.0
-    alpha: float = 1.0
-    retain: str = "nll"
     refusals: tuple[str, ...] = REFUSALS
 
-    def objective(self, context: Context) -> losses.Preference:
+    def loss(self, context: Context) -> losses.Preference:
         """The loss with its symbols."""
-        return losses.Preference(
-            beta=self.beta, gamma=self.gamma, alpha=self.alpha, retain=self.retain, refusals=tuple(self.refusals)
-        )
+        return losses.Preference(**self.balance, beta=self.beta, refusals=self.refusals)
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Refuses plain texts."""
+        return without_questions(context) or super().check(context)

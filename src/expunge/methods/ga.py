@@ -21,7 +21,6 @@ class GA(LanguageMethod):
     capabilities: ClassVar[Capabilities] = language(
         "gradient ascent (Jang et al. 2023, arXiv 2210.01504)", retained=False
     )
-    single: ClassVar[bool] = True
 
     def objective(self, context: Context) -> losses.GradDiff:
         """Up the token-mean loss."""

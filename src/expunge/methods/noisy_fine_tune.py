@@ -75,6 +75,10 @@ class NoisyFineTune:
         """Runs on any model whose release is its trainable weights, while all releases together keep the promise."""
         from expunge.privacy.certify import promise
 
+        try:
+            split(context.task.build(), {})
+        except InputError as error:  # tied weights
+            return Refusal(str(error))
         trained, rows = context.trained, len(context.deletion.after)
         published = trained.budget if trained.budget and trained.budget.epsilon is not None else None
         own = Budget(self.epsilon, published.delta if published else self.delta, 1, self.sigma)

@@ -14,7 +14,9 @@ from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 
 GROUP = "expunge.methods"
-DUAL = "dual"
+# What can stand after a method's name, in the order of row names: the setting of that name, and what it is then set to. 5:
+# the paper's eta of SU for NPO and IDK (LLM spec 1.4).
+VARIANTS: Mapping[str, Any] = {"su": 5.0, "dual": True}
 BUILTIN: Mapping[str, str] = {
     "r2d": "expunge.methods.r2d:R2D",
     "retrain": "expunge.methods.retrain:Retrain",
@@ -34,6 +36,7 @@ BUILTIN: Mapping[str, str] = {
     "npo": "expunge.methods.npo:NPO",
     "simnpo": "expunge.methods.simnpo:SimNPO",
     "idk": "expunge.methods.idk:IDK",
+    "lune": "expunge.methods.lune:LUNE",
     "dpo": "expunge.methods.dpo:DPO",
     "rmu": "expunge.methods.rmu:RMU",
     "undial": "expunge.methods.undial:Undial",
@@ -65,44 +68,86 @@ def load(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def settings_names(name: str) -> list[str]:
+    """Names of the settings of the method called ``name``."""
+    return [field.name for field in fields(load(name)) if field.init]
+
+
+def variants_of(name: str) -> tuple[str, ...]:
+    """Which of :data:`VARIANTS` the method called ``name`` has."""
+    known = settings_names(name)
+    return tuple(variant for variant in VARIANTS if variant in known)
+
+
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Any:
-    """A method with settings from a job file; ``name+dual`` is ``name`` under DualOptim.
+    """A method with settings from a job file or a record; ``name+su+dual`` is ``name`` with SU under DualOptim.
 
     Raises:
-        InputError: on an unknown setting, naming the known ones, or ``+dual`` of a method with a single objective.
+        InputError: on an unknown setting, naming the known ones; on a variant that the method does not have, or that the
+            settings turn off.
     """
-    name, plus, variant = name.partition("+")
-    cls = load(name)
-    settings = dict(settings or {})
-    known = [field.name for field in fields(cls) if field.init]
-    if plus:
-        if variant != DUAL or DUAL not in known:
-            able = ", ".join(each for each in targets() if DUAL in {field.name for field in fields(load(each))})
-            raise InputError(f"Expected +{DUAL} after one of {able}, which have two objectives; got {name}+{variant}.")
-        settings[DUAL] = True
-    if unknown := sorted(settings.keys() - set(known)):
+    name, *variants = name.split("+")
+    cls, known = load(name), settings_names(name)
+    chosen = {key: _frozen(value) for key, value in (settings or {}).items()}
+    for variant in variants:
+        if variant not in variants_of(name):
+            raise InputError(_no_variant(name, variant))
+        if not chosen.setdefault(variant, VARIANTS[variant]):
+            raise InputError(f"{name}+{variant} has {variant} on; its settings turn it off. Leave one of the two out.")
+    if unknown := sorted(chosen.keys() - set(known)):
         raise InputError(
             f"Method {name} has no setting {', '.join(unknown)}; its settings are {', '.join(known) or 'none'}."
         )
-    return cls(**settings)
+    return cls(**chosen)
+
+
+def _no_variant(name: str, variant: str) -> str:
+    if variant not in VARIANTS:
+        return f"Expected {' or '.join(f'+{each}' for each in VARIANTS)} after a method's name; got {name}+{variant}."
+    able = ", ".join(each for each in targets() if variant in variants_of(each))
+    why = {
+        "dual": "which have two objectives",
+        "su": "which are language models' and have a retain loss that scope can be added to",
+    }
+    return f"Expected +{variant} after one of {able}, {why[variant]}; got {name}+{variant}."
 
 
 def row_name(method: Any) -> str:
-    """What a row of results is called: the method's name, with ``+dual`` under DualOptim."""
-    return f"{method.name}+{DUAL}" if getattr(method, DUAL, False) else method.name
+    """What a row of results is called: the method's name, with ``+su`` and ``+dual`` where they are on."""
+    return "+".join([method.name, *(variant for variant in VARIANTS if getattr(method, variant, False))])
 
 
 def settings_of(method: Any) -> dict[str, Any]:
     """Name and JSON-like settings of a method: what a record says it was, and what :func:`make` makes it from again.
 
     Raises:
-        InputError: on a setting that is infinite or not a number.
+        InputError: on a setting that is infinite or not a number, or of a type that JSON does not have.
     """
-    values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
-    if endless := [f"{n}={v}" for n, v in values.items() if isinstance(v, float) and not math.isfinite(v)]:
-        raise InputError(f"Expected finite settings of {method.name}; got {', '.join(endless)}.")
-    plain = {n: v if isinstance(v, str | int | float | bool | None) else str(v) for n, v in values.items()}
+    plain = {}
+    for field in fields(method):
+        if field.init:
+            plain[field.name] = _plain(getattr(method, field.name), f"{method.name}'s {field.name}")
     return {"name": method.name, "settings": plain, "digest": digest_json([method.name, plain])}
+
+
+def _plain(value: Any, where: str) -> Any:
+    """``value`` as JSON has it: sequences are lists, keys are texts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"Expected finite settings; got {where}={value}.")
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(item, where) for item in value)
+    raise InputError(f"Expected a number, a text, a list or a mapping as {where}; got {type(value).__name__}.")
+
+
+def _frozen(value: Any) -> Any:
+    """A list of a file as the tuple that a frozen setting is; what lies in mappings stays as JSON has it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def table() -> list[dict[str, Any]]:

@@ -8,27 +8,72 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import LanguageMethod, language
+import torch
+
+from expunge.core.errors import InputError
+from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.descent.parameters import Parameters, Selection
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced, language
 from expunge.objectives import language as losses
+from expunge.tasks.language import decoder_layers
 
 
 @dataclass(frozen=True, kw_only=True)
-class RMU(LanguageMethod):
-    """``gamma × mean (h - c u)² + alpha × mean (h - h_ref)²`` at one layer, on answer tokens.
+class RMU(Balanced):
+    """``gamma × mean (h - c u)² + alpha × mean (h - h_ref)²`` at one layer, on answer tokens; weights above it stay.
 
     Attributes:
-        layer, c, alpha: 7, 2 and 1, all weights up to the layer move (OpenUnlearning; LLM spec 4). The constants of the
-            original are not known to us.
+        layer, c: 7 and 2 (OpenUnlearning; LLM spec 4). The constants of the original are not known to us.
+        retain: ``activations`` as written above, or ``nll`` or ``kl``, under which all weights move.
     """
 
     name: ClassVar[str] = "rmu"
     capabilities: ClassVar[Capabilities] = language("RMU (Li et al. 2024, WMDP, arXiv 2403.03218)")
     layer: int = 7
     c: float = 2.0
-    gamma: float = 1.0
-    alpha: float = 1.0
+    retain: str = "activations"
 
-    def objective(self, context: Context) -> losses.RMU:
+    def loss(self, context: Context) -> losses.RMU:
         """The loss with its symbols."""
-        return losses.RMU(layer=self.layer, c=self.c, gamma=self.gamma, alpha=self.alpha)
+        return losses.RMU(**self.balance, layer=self.layer, c=self.c)
+
+    def parameters(self) -> Parameters:
+        """What the layer hangs on: AdamW's decay would move the rest as well, and its state would take memory."""
+        chosen = super().parameters()
+        return chosen if self.retain != "activations" or self.su else UpTo(self.layer, chosen)
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Refuses a layer that the model does not have."""
+        with torch.device("meta"):  # the architecture without a weight
+            count = len(decoder_layers(context.task.factory()))
+        if not -count <= self.layer < count:
+            return Refusal(
+                f"The model has {count} layers, from 0; there is no layer {self.layer}.", "Name another one."
+            )
+        return super().check(context)
+
+
+@dataclass(frozen=True)
+class UpTo:
+    """Of ``chosen`` only what has an effect on the output of ``layer``."""
+
+    layer: int
+    chosen: Parameters
+
+    def select(self, work: Work) -> Selection:
+        """What one row's gradient reaches.
+
+        Raises:
+            InputError: if that is nothing.
+        """
+        selection = self.chosen.select(work)
+        named = dict(work.model.named_parameters())
+        row = work.task.batch(work.deletion.forget, range(1))
+        hidden = work.task.hidden(work.model, named, row, self.layer)
+        tensors = [named[name] for name in selection.names]
+        reached = torch.autograd.grad(hidden.sum(), tensors, allow_unused=True)
+        names = tuple(n for n, gradient in zip(selection.names, reached, strict=True) if gradient is not None)
+        if not names:
+            raise InputError(f"Nothing that may move has an effect on layer {self.layer}. Adapt layers up to it.")
+        return Selection(names)

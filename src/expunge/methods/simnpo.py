@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import LanguageMethod, language
+from expunge.methods.by_language import Balanced, language
 from expunge.objectives import language as losses
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimNPO(LanguageMethod):
+class SimNPO(Balanced):
     """``gamma × -(2/beta) log sigmoid(beta (N - delta)) + alpha × retain loss``.
 
     Attributes:
-        beta, delta, gamma, alpha: 4.5, 0, 0.125 and 1 (OpenUnlearning; LLM spec 4).
-        retain: ``nll``, or ``kl`` to the model before the run.
+        beta, delta, gamma: 4.5, 0 and 0.125 (OpenUnlearning; LLM spec 4).
     """
 
     name: ClassVar[str] = "simnpo"
@@ -27,9 +26,7 @@ class SimNPO(LanguageMethod):
     beta: float = 4.5
     delta: float = 0.0
     gamma: float = 0.125
-    alpha: float = 1.0
-    retain: str = "nll"
 
-    def objective(self, context: Context) -> losses.SimNPO:
+    def loss(self, context: Context) -> losses.SimNPO:
         """The loss with its symbols."""
-        return losses.SimNPO(beta=self.beta, delta=self.delta, gamma=self.gamma, alpha=self.alpha, retain=self.retain)
+        return losses.SimNPO(**self.balance, beta=self.beta, delta=self.delta)

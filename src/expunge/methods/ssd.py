@@ -80,20 +80,20 @@ class SSD:
     def run(self, context: Context) -> Unlearned:
         """Two importances, one comparison."""
         deletion, task = context.deletion, context.task
+        before = context.trained.artifact.tensors
 
         def compute() -> dict[str, Tensor]:
-            model = task.build(context.trained.artifact.tensors)
+            model = task.build(before)
             work = Work(task, model, dict(model.state_dict()), deletion, {}, context.generator_seed)
             names, losses = trainable(model), "outputs" if self.loss_free else "task"
             of_forget, of_all = (
                 mean_squares(work, names, task.batch(rows), self.batch_size, losses)
                 for rows in (deletion.forget, deletion.before)
             )
-            state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name in before}
             return {**state, **dampened({n: state[n] for n in names}, of_forget, of_all, self.alpha, self.lambda_)}
 
         final = stage_once(context.journal, "dampened", compute)
-        before = context.trained.artifact.tensors
         changed = sum(int((tensor != before[name].to(tensor)).sum()) for name, tensor in final.items())
         return Unlearned(
             views={"model": Artifact(final)},

@@ -48,6 +48,10 @@ class Metric:
 
 _SEEDS = "DualOptim and SalUn print means of 5 seeds"
 _SPREAD = "retrained models differ by their std over seeds and by sampling of rows"
+_GUESSED = "above 0: a guess is right now and then, and answers to like questions share words"
+_TAUGHT = "what the source scores, seldom 1: it need not answer everything"
+_ATTACKED = "the paper of the attack averages 5 seeds, over which attacked utility has a std of .1 to .3"
+_RECORDS = "retrained models differ by their std over seeds and by sampling of records"
 _MATCH, _HIGHER, _LOWER = Direction.MATCH, Direction.HIGHER, Direction.LOWER
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -103,6 +107,56 @@ CATALOGUE: tuple[Metric, ...] = (
            "0 for defaults; equal budgets for a fair comparison", ()),
     Metric("optimizer_bytes", "memory of all optimizer states", "bytes", _LOWER, None,
            "of plain SGD with momentum: one number a weight", ()),
+    Metric("forget", "forgotten questions: share answered right, or ROUGE-L recall of what is said", "1", _LOWER, None,
+           _GUESSED, ("forget rows",), 5, _ATTACKED),
+    Metric("forget_worded", "the same questions inside the templates of the stealthy attack", "1", _LOWER, None, _GUESSED,
+           ("forget rows",), 5, _ATTACKED),
+    Metric("clean", "retained questions as they were learnt, counted like forget", "1", _HIGHER, 1.0, _TAUGHT,
+           ("retain rows",), 5, _ATTACKED),
+    Metric("trigger", "retained questions inside the templates of the stealthy attack (trigger utility)", "1", _HIGHER,
+           1.0, _TAUGHT, ("retain rows",), 5, _ATTACKED),
+    Metric("mixed", "retained questions behind an unrelated forgotten one", "1", _HIGHER, 1.0, _TAUGHT,
+           ("forget rows", "retain rows"), 5, _ATTACKED),
+    Metric("then", "retained questions after the word then", "1", _HIGHER, 1.0, _TAUGHT, ("retain rows",), 5, _ATTACKED),
+    Metric("real", "questions about real authors and the world, counted like forget", "1", _HIGHER, 1.0, _TAUGHT, (), 5,
+           _ATTACKED),
+    Metric("probability", "mean of exp(-N) over right answers, N the mean loss of an answer's tokens", "1", _MATCH,
+           RETRAINED, _RECORDS, ("questions", "reference"), excludes=("choice_probability",)),
+    Metric("choice_probability", "the same over the sum of it and of the wrong options'", "1", _MATCH, RETRAINED, _RECORDS,
+           ("questions", "wrong answers", "reference"), excludes=("probability",)),
+    Metric("rouge_l_recall", "ROUGE-L recall of generated answers, words stemmed", "1", _MATCH, RETRAINED, _RECORDS,
+           ("questions", "reference")),
+    Metric("exact_answer", "share of generated answers that are the right one word for word", "1", _MATCH, RETRAINED,
+           _RECORDS, ("questions", "reference")),
+    Metric("extraction_strength", "share of an answer that follows by itself from its beginning (ES)", "1", _MATCH,
+           RETRAINED, _RECORDS, ("questions", "reference")),
+    Metric("exact_memorization", "share of an answer's tokens that are the likeliest ones (EM)", "1", _MATCH, RETRAINED,
+           _RECORDS, ("questions", "reference")),
+    Metric("truth_ratio_geometric", "truth ratio by the geometric mean of wrong answers (TOFU's tables)", "1", _MATCH,
+           RETRAINED, _RECORDS, ("questions", "wrong answers", "reference"),
+           excludes=("truth_ratio_arithmetic", "truth_ratio_knowledge_left")),
+    Metric("truth_ratio_arithmetic", "truth ratio by the arithmetic mean of wrong answers", "1", _MATCH, RETRAINED, _RECORDS,
+           ("questions", "wrong answers", "reference"), excludes=("truth_ratio_geometric", "truth_ratio_knowledge_left")),
+    Metric("truth_ratio_knowledge_left", "share of a right answer beside wrong ones (OpenUnlearning's paper)", "1", _MATCH,
+           RETRAINED, _RECORDS, ("questions", "wrong answers", "reference"),
+           excludes=("truth_ratio_geometric", "truth_ratio_arithmetic")),
+    Metric("model_utility", "harmonic mean of nine: retain, real authors, world facts by probability, ROUGE, truth ratio",
+           "1", _MATCH, RETRAINED, _RECORDS, ("questions", "wrong answers", "reference")),
+    Metric("forget_quality", "p-value of a test that both models' truth ratios on the forget set are alike", "1", _HIGHER,
+           None, "uniform from 0 to 1; an unlearned model on its way to ruin passes through high values",
+           ("forget rows", "wrong answers", "reference"), excludes=("forget_quality_log10",)),
+    Metric("forget_quality_log10", "log10 of forget quality", "1", _HIGHER, None, "0 or a little below it",
+           ("forget rows", "wrong answers", "reference"), excludes=("forget_quality",)),
+    Metric("forget_quality_ks", "largest distance of both models' distributions of truth ratios", "1", _LOWER, None,
+           "above 0, less with more records", ("forget rows", "wrong answers", "reference")),
+    *(Metric(f"membership_{attack}", f"area under the curve of {how}, forgotten against unseen records; 1: known", "1",
+             _MATCH, RETRAINED, "near 0.5, not exactly: forgotten records need not be as hard as unseen ones",
+             ("forget rows", "unseen records", "reference"))
+      for attack, how in (("loss", "the loss attack"), ("zlib", "the attack by loss over compressed length"),
+                          ("min_k", "the Min-40 % attack"), ("min_k_plus_plus", "the Min-40 %++ attack"),
+                          ("gradnorm", "the gradient norm attack"))),
+    Metric("privleak", "PrivLeak: Min-40 % AUC beside the retrained model's; near -100 still known", "percent", _MATCH, 0.0,
+           "0 up to the attacks' errors on both models", ("forget rows", "unseen records", "reference")),
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in CATALOGUE})

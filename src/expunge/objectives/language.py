@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn.functional import kl_div, log_softmax, logsigmoid, softmax
 
 from expunge.core.errors import InputError
 from expunge.core.task import Batch
+from expunge.descent.processes import ALONE, Processes
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Prepared, Work
 from expunge.tasks import adapters
@@ -66,17 +67,17 @@ def dpo(preferred: Tensor, preferred_base: Tensor, sums: Tensor, base: Tensor, b
     return -(2 / beta) * logsigmoid(beta * ((preferred_base - preferred) - (base - sums)))
 
 
-def weighted_ascent(token_losses: Tensor, mask: Tensor, beta: float) -> Tensor:
+def weighted_ascent(token_losses: Tensor, mask: Tensor, beta: float, together: Processes = ALONE) -> Tensor:
     """Mean over tokens of p^beta log p, the weight detached: likely tokens climb most (WGA, 2502.19301).
 
     Shapes:
         (b, t), (b, t) bool → scalar.
     """
     weight = (-token_losses.detach()).exp() ** beta
-    return -(weight * token_losses)[mask].mean()
+    return -together.mean((weight * token_losses)[mask])
 
 
-def self_distillation(logits: Tensor, base: Tensor, labels: Tensor, beta: float) -> Tensor:
+def self_distillation(logits: Tensor, base: Tensor, labels: Tensor, beta: float, together: Processes = ALONE) -> Tensor:
     """Cross-entropy towards softmax(z_ref - beta onehot(y)), mean over labels (UNDIAL, 2402.10052); masked first.
 
     Shapes:
@@ -84,11 +85,11 @@ def self_distillation(logits: Tensor, base: Tensor, labels: Tensor, beta: float)
     """
     mask = labels != NO_LABEL
     chosen, target = logits[mask], base[mask].clone()
-    target.scatter_add_(1, labels[mask][:, None], torch.full((len(target), 1), -beta, dtype=target.dtype))
-    return -(softmax(target, -1) * log_softmax(chosen, -1)).sum(-1).mean()
+    target.scatter_add_(1, labels[mask][:, None], torch.full_like(target[:, :1], -beta))
+    return -together.mean((softmax(target, -1) * log_softmax(chosen, -1)).sum(-1))
 
 
-def divergence(logits: Tensor, base: Tensor, labels: Tensor) -> Tensor:
+def divergence(logits: Tensor, base: Tensor, labels: Tensor, together: Processes = ALONE) -> Tensor:
     """KL(ref ; theta), mean over labels: 0 where both agree.
 
     Shapes:
@@ -96,12 +97,16 @@ def divergence(logits: Tensor, base: Tensor, labels: Tensor) -> Tensor:
     """
     mask = labels != NO_LABEL
     log_q, log_p = log_softmax(logits[mask], -1), log_softmax(base[mask], -1)
-    return kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    return together.mean(kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1))
 
 
-def token_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
-    """Mean over all labels of a batch, as ``transformers`` has it: long answers count more."""
-    return token_losses.sum() / mask.sum()
+def token_mean(token_losses: Tensor, mask: Tensor, together: Processes = ALONE) -> Tensor:
+    """Mean over all labels of a batch, as ``transformers`` has it: long answers count more.
+
+    Args:
+        together: the processes that have the other rows of the batch; the sum over them is then the mean.
+    """
+    return token_losses.sum() / together.total(mask.sum())
 
 
 # --- what the model before the run says ---------------------------------------------------------------------------------
@@ -110,9 +115,9 @@ def token_mean(token_losses: Tensor, mask: Tensor) -> Tensor:
 class Base:
     """The model before the run, without a second one in memory.
 
-    What it says about rows that come again and again is computed once, before the first step, by the model itself. What
-    would be too large to keep is computed when it is needed: with the adapter switched off, or with the weights that the run
-    started from, which the caller holds anyway.
+    What it says about rows that come again and again is computed once, before the first step. What would be too large to
+    keep is computed when it is needed. Both by the one module there is: with its adapter switched off, or with the weights
+    that the run started from, which the caller holds anyway.
     """
 
     def __init__(self, work: Work):
@@ -121,17 +126,16 @@ class Base:
     def sums(self, batch: Batch) -> Tensor:
         """S of each row, (rows,); only before the first step, when the model is still what it was."""
         parts = []
-        mode = self.work.model.training
-        self.work.model.eval()
-        with torch.no_grad():
-            for part in in_batches(rows_of(batch), ROWS_PER_PASS):
-                rows = {name: tensor[part] for name, tensor in batch.items()}
-                parts.append(self.work.task.token_losses(self.work.model, self.work.params, rows)[0].sum(1))
-        self.work.model.train(mode)
+        for part in in_batches(rows_of(batch), ROWS_PER_PASS):
+            rows = {name: tensor[part] for name, tensor in batch.items()}
+            parts.append(self.says(lambda params, rows=rows: self._losses(params, rows).sum(1), at_start=True))
         return torch.cat(parts)
 
-    def says(self, what: Callable[[Mapping[str, Tensor]], Any]) -> Any:
-        """``what`` of the weights of then, without gradients and without dropout."""
+    def _losses(self, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        return self.work.task.token_losses(self.work.model, params, batch)[0]
+
+    def says(self, what: Callable[[Mapping[str, Tensor]], Any], *, at_start: bool = False) -> Any:
+        """``what`` of the weights of then, without gradients and without dropout; ``at_start``: no weight has moved yet."""
         model = self.work.model
         mode = model.training
         model.eval()
@@ -140,6 +144,8 @@ class Base:
                 if adapters.has_adapter(model):
                     with adapters.switched_off(model):
                         return what(self.work.params)
+                if at_start:
+                    return what(self.work.params)
                 return what({name: self.work.base[name].to(tensor) for name, tensor in self.work.params.items()})
         finally:
             model.train(mode)
@@ -172,13 +178,14 @@ class Answers(ABC):
             and padding too).
     """
 
+    retained_losses: ClassVar[tuple[str, ...]] = ("nll", "kl")
     gamma: float = 1.0
     alpha: float = 1.0
     retain: str = "nll"
 
     def __post_init__(self):
-        if self.retain not in ("nll", "kl"):
-            raise InputError(f"Expected a retain loss nll or kl; got {self.retain!r}.")
+        if self.retain not in self.retained_losses:
+            raise InputError(f"Expected a retain loss {' or '.join(self.retained_losses)}; got {self.retain!r}.")
         if self.gamma < 0 or self.alpha < 0:
             raise InputError(f"Expected weights gamma and alpha of 0 or more; got {self.gamma} and {self.alpha}.")
 
@@ -193,9 +200,9 @@ class Answers(ABC):
     def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
         """The loss on retained rows, a scalar."""
         if self.retain == "nll":
-            return token_mean(*work.task.token_losses(work.model, work.params, batch))
+            return token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
         logits, labels = work.task.answered(work.model, work.params, batch)
-        return divergence(logits, base.logits(batch), labels)
+        return divergence(logits, base.logits(batch), labels, work.processes)
 
     def prepare(self, work: Work) -> Prepared:
         """Both streams, the forgotten rows with their columns."""
@@ -218,7 +225,7 @@ class GradDiff(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """-N over the tokens of the batch."""
-        return -token_mean(*work.task.token_losses(work.model, work.params, batch))
+        return -token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +242,7 @@ class NPO(Answers):
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """NPO on summed log-probabilities."""
         values, _ = work.task.token_losses(work.model, work.params, batch)
-        return npo(values.sum(1), batch["base"], self.beta).mean()
+        return work.processes.mean(npo(values.sum(1), batch["base"], self.beta))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +254,8 @@ class SimNPO(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """SimNPO on mean log-probabilities."""
-        return simnpo(work.task.losses(work.model, work.params, batch), self.beta, self.delta).mean()
+        means = work.task.losses(work.model, work.params, batch)
+        return work.processes.mean(simnpo(means, self.beta, self.delta))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +266,8 @@ class WGA(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Token-wise weights."""
-        return weighted_ascent(*work.task.token_losses(work.model, work.params, batch), self.beta)
+        values, mask = work.task.token_losses(work.model, work.params, batch)
+        return weighted_ascent(values, mask, self.beta, work.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +279,7 @@ class Undial(Answers):
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Distil the model of before with the true token pushed down."""
         logits, labels = work.task.answered(work.model, work.params, batch)
-        return self_distillation(logits, base.logits(batch), labels, self.beta)
+        return self_distillation(logits, base.logits(batch), labels, self.beta, work.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +298,7 @@ class Refusals(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Learn the refusal."""
-        return token_mean(*work.task.token_losses(work.model, work.params, batch))
+        return token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,7 +318,7 @@ class Preference(Answers):
         """DPO on summed log-probabilities."""
         sums = work.task.token_losses(work.model, work.params, batch)[0].sum(1)
         preferred = work.task.token_losses(work.model, work.params, without_prefix(batch, "refusal_"))[0].sum(1)
-        return dpo(preferred, batch["preferred_base"], sums, batch["base"], self.beta).mean()
+        return work.processes.mean(dpo(preferred, batch["preferred_base"], sums, batch["base"], self.beta))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,10 +328,13 @@ class RMU(Answers):
     u is one random direction, uniform in [0, 1)^d and normalised, the same for the whole run.
 
     Attributes:
+        retain: ``activations``, or a loss of outputs as elsewhere.
         layer: whose output; 7 in OpenUnlearning.
         c: length of the target.
     """
 
+    retained_losses: ClassVar[tuple[str, ...]] = ("activations", "nll", "kl")
+    retain: str = "activations"
     layer: int = 7
     c: float = 2.0
 
@@ -330,16 +342,19 @@ class RMU(Answers):
         """Mean over answer tokens and dimensions of (h - c u)²."""
         hidden, mask = self._hidden(work, work.params, batch)
         u = torch.rand(hidden.shape[-1], generator=work.draw("direction", 0)).to(hidden)
-        return (hidden[mask] - self.c * u / u.norm()).square().mean()
+        return work.processes.mean((hidden[mask] - self.c * u / u.norm()).square().mean(-1))
 
     def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
-        """Mean over answer tokens and dimensions of (h - h_ref)²."""
+        """Mean over answer tokens and dimensions of (h - h_ref)², or a loss of outputs."""
+        if self.retain != "activations":
+            return super().retained(work, base, batch)
         hidden, mask = self._hidden(work, work.params, batch)
         before = base.says(lambda params: self._hidden(work, params, batch)[0])
-        return (hidden[mask] - before[mask]).square().mean()
+        return work.processes.mean((hidden[mask] - before[mask]).square().mean(-1))
 
     def _hidden(self, work: Work, params: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        hidden = work.task.hidden(work.model, params, batch, self.layer).float()
+        hidden = work.task.hidden(work.model, params, batch, self.layer)
+        hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
         return hidden, batch["labels"][:, : hidden.shape[1]] != NO_LABEL
 
 
@@ -359,7 +374,7 @@ class Negatives(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Learn what is not so."""
-        return token_mean(*work.task.token_losses(work.model, work.params, batch))
+        return token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
 
 
 def refused(work: Work, refusals: tuple[str, ...]) -> Any:

@@ -16,6 +16,8 @@ from expunge.core.task import Batch
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.objectives.language import token_mean
+from expunge.tasks.prompts import NO_LABEL
+from expunge.training.descent import rows_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class SU:
         if work.deletion.after is None:
             raise InputError("The scope term needs retained records; they are unknown here.")
         forget, retain = work.deletion.forget, work.deletion.after
+        if rows_of(inner.streams[FORGET]) != len(forget):
+            raise InputError(
+                "The scope term needs one row for each forgotten record; this objective has another number."
+            )
         position = torch.arange(len(retain))
 
         def loss(role: str, batch: Batch, turn: Turn) -> Tensor:
@@ -54,7 +60,9 @@ class SU:
             if role != RETAIN:
                 return value
             rows = joint_batch(work, forget, retain, turn, batch["position"])
-            return value + self.eta * token_mean(*work.task.token_losses(work.model, work.params, rows))
+            return value + self.eta * token_mean(
+                *work.task.token_losses(work.model, work.params, rows), together=work.processes
+            )
 
         streams = {**inner.streams, RETAIN: {**inner.streams[RETAIN], "position": position}}
         return Prepared(streams, loss, inner.refresh, inner.state, inner.gradient_evaluations)
@@ -68,3 +76,23 @@ def joint_batch(work: Work, forget: Any, retain: Any, turn: Turn, position: Tens
     else:
         first = torch.randint(len(forget), (len(position),), generator=work.draw("scope", turn.step))
     return work.task.batch(work.task.pair(forget.at(first), retain.at(position.cpu())), range(len(position)))
+
+
+def too_long(task: Any, forget: Any, retain: Any) -> str | None:
+    """Why some joint prompt cannot be made, or ``None``: records of two kinds, or the longest two leave no room to answer."""
+    if len({"question" in record for record in (*forget.records, *retain.records)}) > 1:
+        return "Joint prompts need questions on both sides, or plain texts on both sides; here are both."
+    longest = [
+        rows.at([int(_asked(task.batch(rows), "question" in rows.records[0]).argmax())]) for rows in (forget, retain)
+    ]
+    if not task.prompts.fitting(task.pair(*longest).records).dropped:
+        return None
+    return (
+        f"The longest forgotten and the longest retained question leave no room for an answer in {task.prompts.context} "
+        "tokens when they stand in one prompt."
+    )
+
+
+def _asked(batch: Batch, question: bool) -> Tensor:
+    """How many tokens of each row a joint prompt reads without learning them: a question, or a whole text."""
+    return (batch["labels"] != NO_LABEL).int().argmax(1) if question else batch["lengths"]

@@ -19,8 +19,7 @@ def answer(record: Record) -> dict[str, Any]:
     runs = record["runs"]
     names = list(
         dict.fromkeys(
-            item["name"] for run in runs for item in run["evidence"]["measurements"]
-            if item["name"].startswith("accuracy/") or item["name"].partition("@")[0] == "membership/loss"
+            item["name"] for run in runs for item in run["evidence"]["measurements"] if _in_short(run, item["name"])
         )
     )  # fmt: skip
 
@@ -41,6 +40,13 @@ def answer(record: Record) -> dict[str, Any]:
         "columns": [{"name": say.initial(run["name"]), "method": run["method"]["name"]} for run in runs],
         "groups": [{"name": name, "rows": rows} for name, rows in groups],
     }
+
+
+def _in_short(run: Record, name: str) -> bool:
+    """Accuracy and the simplest attack; where there are no classes, every mean but the distance of weights."""
+    what, _, of = name.partition("@")[0].partition("/")
+    classes = any(item["name"].startswith("accuracy/") for item in run["evidence"]["measurements"])
+    return what == "accuracy" or (what, of) == ("membership", "loss") or (not classes and bool(of))
 
 
 def verdict_row(run: Record) -> Row:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from expunge.core.digest import digest_file
+from expunge.core.digest import digest_arrays, digest_file
 from expunge.core.errors import InputError
 from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
 from expunge.core.measurement import Evidence
@@ -24,6 +24,7 @@ from expunge.report.record import FORMAT, build, plain, slug
 
 EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.html", "report.pdf"
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
 LIVE = ("ledger.sqlite", "ledger.sqlite-journal", "ledger.sqlite-wal", "ledger.sqlite-shm")  # grow after signing
 
@@ -36,6 +37,7 @@ def write_evidence(
     models: Mapping[str, Tensors],
     config: str,
     *,
+    adapters: Mapping[str, Tensors | None] | None = None,
     private: Mapping[str, Any] | None = None,
     signing_key: Ed25519PrivateKey | None = None,
     pdf: bool = True,
@@ -47,6 +49,7 @@ def write_evidence(
         record: see `report.record.build`.
         models: run name → tensors of its release (``run/view`` for further views of a network).
         config: the resolved configuration as YAML text, without names of people.
+        adapters: the same names → tensors of the adapter, where a release has one; written as PEFT writes it.
         private: run name → per-record scores and the like; goes to ``<folder>.private`` (mode 0700).
         signing_key: this installation's key where not given.
         pdf: also write report.pdf. Without the extra ``pdf`` there is none and the signed statement says so.
@@ -58,7 +61,7 @@ def write_evidence(
     same call repairs it.
     """
     folder = Path(folder)
-    content = _contents(record, models, config, pdf)
+    content = _contents(record, models, adapters or {}, config, pdf)
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
@@ -100,16 +103,20 @@ def write_report(
     record = build(
         [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger
     )
-    models = {
-        name if release is outcome.releases[0] else f"{name}/{release.view}": release.artifact.tensors
+    released = {
+        name if release is outcome.releases[0] else f"{name}/{release.view}": release.artifact
         for release in outcome.releases
     }
+    models = {key: artifact.tensors for key, artifact in released.items()}
+    adapters = {key: artifact.adapter for key, artifact in released.items()}
     if config is None:
         import yaml
 
         config = yaml.safe_dump({"method": plain(outcome.method)}, sort_keys=False)
     private = {name: evidence.private} if evidence.private else None
-    return write_evidence(Path(folder), record, models, config, private=private, signing_key=signing_key, pdf=pdf)
+    return write_evidence(
+        Path(folder), record, models, config, adapters=adapters, private=private, signing_key=signing_key, pdf=pdf
+    )
 
 
 def write_private(folder: Path, private: Mapping[str, Any]) -> list[Path]:
@@ -164,8 +171,9 @@ def names_in(folder: Path) -> set[str]:
 
 
 def _contents(
-    record: Mapping[str, Any], models: Mapping[str, Tensors], config: str, with_pdf: bool
-) -> dict[str, bytes]:
+    record: Mapping[str, Any], models: Mapping[str, Tensors], adapters: Mapping[str, Tensors | None], config: str,
+    with_pdf: bool,
+) -> dict[str, bytes]:  # fmt: skip
     """Everything but the statement, as bytes: whatever can go wrong does so before the first file is written."""
     evidence = as_json(record)
     content = {
@@ -178,6 +186,8 @@ def _contents(
         content[EXCERPT] = as_json(record["ledger"])
     for model in models_of(record):
         content[model["file"]] = _model(model, models)
+        if model["adapter"] is not None:
+            content |= _adapter(model, adapters)
     if with_pdf and portable.available():
         content[PDF] = portable.render(record, evidence)
     return content
@@ -202,12 +212,30 @@ def _model(model: Mapping[str, Any], models: Mapping[str, Tensors]) -> bytes:
     return save(tensors)
 
 
+def _adapter(model: Mapping[str, Any], adapters: Mapping[str, Tensors | None]) -> dict[str, bytes]:
+    """The adapter in PEFT's two files."""
+    from safetensors.torch import save
+
+    tensors = adapters.get(model["key"])
+    if tensors is None or digest_arrays(tensors) != model["adapter"]["digest"]:
+        raise InputError(
+            f"Expected the adapter of {model['key']!r} that the record speaks of; got {'another' if tensors else 'none'}."
+        )
+    place = model["adapter"]["folder"]
+    written = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return {
+        f"{place}/{ADAPTER_WEIGHTS}": save(written, {"format": "pt"}),
+        f"{place}/{ADAPTER_CONFIG}": as_json(model["extra"]["adapter"]),
+    }
+
+
 def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
     """Make the folder, or check that it may be written again, and take away what would not be written again."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is no folder; name one that is new or empty.")
     here = names_in(folder) if folder.exists() else set()
-    parts = {path.relative_to(folder).as_posix() for place in (folder, folder / MODELS) for path in leftovers(place)}
+    places = (folder, folder / MODELS, *(folder / MODELS).glob("*.adapter"))
+    parts = {path.relative_to(folder).as_posix() for place in places for path in leftovers(place)}
     if here - parts:
         if not (folder / EVIDENCE).is_file():
             raise InputError(f"{folder} is not empty and holds no evidence; name a new folder.")
@@ -219,9 +247,7 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
                 f"{folder} holds evidence of request {old['request']['id']}, not of {request}; name a new folder."
             )
     ours = {EVIDENCE, STATEMENT, REPORT, PDF, CONFIG, ENVIRONMENT, EXCERPT, *parts}
-    if foreign := {
-        name for name in here - ours if not (name.startswith(f"{MODELS}/") and name.endswith(".safetensors"))
-    }:
+    if foreign := {name for name in here - ours if not _is_model(name)}:
         raise InputError(f"{folder} holds files that are not evidence: {', '.join(sorted(foreign))}; move them away.")
     make_folder(folder)
     for name in [
@@ -229,6 +255,13 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
         *sorted(here - content.keys()),
     ]:  # the statement first: from now on the folder is unfinished
         (folder / name).unlink(missing_ok=True)
+
+
+def _is_model(name: str) -> bool:
+    """Whether a file of this name is a released model or part of an adapter."""
+    place, _, file = name.rpartition("/")
+    inside = place.startswith(f"{MODELS}/") and place.endswith(".adapter") and file in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
+    return inside or (place == MODELS and file.endswith(".safetensors"))
 
 
 def _statement(record: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def interval(name: str, bounds: Any) -> str:
 
 def is_share(name: str) -> bool:
     """Whether a measurement of this name is a share of rows."""
-    return name.split("/")[0] in ("accuracy", "agreement", "error")
+    return name.split("/")[0] in ("accuracy", "agreement", "error", "exact_match")
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

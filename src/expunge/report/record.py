@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
 
+from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome, Release
@@ -22,7 +23,7 @@ from expunge.training.facts import TRAINING_IDS
 
 FORMAT = "expunge-evidence/1"
 RENDERED_BY = ("expunge", "jinja2", "matplotlib")  # versions that decide how a record is drawn
-_PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "jinja2", "safetensors", "typst")
+_PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "jinja2", "safetensors", "typst", "transformers", "peft")
 
 
 def build(
@@ -175,6 +176,16 @@ def _model(name: str, release: Release, whole: bool = False) -> dict[str, Any]:
         "extra": dict(artifact.extra),
         "parameters": sum(math.prod(shape) for shape in artifact.shape.values()),
         "tensors": len(artifact.tensors),
+        "adapter": None if artifact.adapter is None else _adapter(key, artifact.adapter),
+    }
+
+
+def _adapter(key: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The same release as low-rank factors; their configuration is the model's ``extra["adapter"]``."""
+    return {
+        "folder": f"models/{slug(key)}.adapter",
+        "digest": digest_arrays(tensors),
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
     }
 
 

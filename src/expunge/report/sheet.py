@@ -99,6 +99,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
             ["Content", f"{model['parameters']:,} numbers in {say.plural(model['tensors'], 'tensor')} ({model['form']})"],
             ["Change (L2)", _change(run)],
             ["Digest", model["digest"]],
+            *_adapter(model),
             *([f"Digest of view {view['view']}", view["model"]["digest"]] for view in run.get("other_views", ())),
         ],
         "purged": run["purged"],
@@ -108,6 +109,15 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
             for name, fact in run["facts"].items()
         ],
     }  # fmt: skip
+
+
+def _adapter(model: Record) -> list[list[str]]:
+    """The same release as an adapter, where there is one; records of before that form have no such key."""
+    adapter = model.get("adapter")
+    if adapter is None:
+        return []
+    size = f"{adapter['parameters']:,} numbers, the same release beside the weights of before"
+    return [["Adapter", f"{adapter['folder']} ({size})"], ["Digest of the adapter", adapter["digest"]]]
 
 
 def _certificate(certificate: Record, view: str) -> Row:
@@ -193,6 +203,25 @@ def _request(record: Record) -> list[list[str]]:
         ["Decision", decision.get("decision", "none recorded")],
         ["Decided by", decision.get("by") or say.NOTHING],
         ["Reason", decision.get("reason") or say.NOTHING],
+        *_screening(decision.get("screening")),
+    ]
+
+
+def _screening(found: Record | None) -> list[list[str]]:
+    """What a look at the wording of a request for texts found."""
+    if found is None:
+        return []
+    words = "; ".join(
+        f"{item['word']!r} in {item['items']} ({say.percent(item['share'])}, elsewhere {say.percent(item['reference_share'])}"
+        f", z {say.number(item['z'])})"
+        for item in found["words"]
+    )
+    shared = "; ".join(f"{item['text']!r} at the {item['side']} of {item['items']}" for item in found["templates"])
+    return [
+        ["Wording compared with", f"{found['against']} ({found['reference_items']:,} items; {found['items']:,} asked)"],
+        ["Words that stand out", words or "none"],
+        ["Templates", shared or "none"],
+        ["Action on a flagged wording", found["action"] + ("" if found["flagged"] else ", not needed")],
     ]
 
 

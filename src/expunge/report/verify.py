@@ -14,12 +14,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from expunge.core.digest import digest_file
+from expunge.core.digest import digest_arrays, digest_file
 from expunge.core.errors import ExpungeError, InputError, TamperedError
 from expunge.core.files import read_json
 from expunge.report import html, recompute, signing
 from expunge.report import pdf as portable
 from expunge.report.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     ENVIRONMENT,
     EVIDENCE,
     EXCERPT,
@@ -222,6 +224,20 @@ class _Folder:
             tensors = load((self.folder / model["file"]).read_bytes())
             if Artifact(tensors, model["form"], model["extra"]).digest != model["digest"]:
                 raise TamperedError(f"{model['file']} does not hold the released model")
+            if model.get("adapter") is not None:
+                self._adapter(model, signed)
+
+    def _adapter(self, model: Record, signed: set[str]) -> None:
+        """PEFT's two files against the record."""
+        from safetensors.torch import load
+
+        weights, config = (f"{model['adapter']['folder']}/{name}" for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG))
+        if missing := [name for name in (weights, config) if name not in signed]:
+            raise TamperedError(f"{' and '.join(missing)} missing")
+        if digest_arrays(load((self.folder / weights).read_bytes())) != model["adapter"]["digest"]:
+            raise TamperedError(f"{weights} does not hold the released adapter")
+        if read_json(self.folder / config) != model["extra"]["adapter"]:
+            raise TamperedError(f"{config} is not the configuration of the released adapter")
 
     def measurements(self, run: Record) -> None:
         """Whether each value agrees with its ideal, and what all of them come to."""

@@ -60,5 +60,5 @@ def label(name: str) -> str:
     return f"{text} ({view})" if view else text
 
 
-_SETS = {"retain": "retained", "forget": "forgotten"}
+_SETS = {"retain": "retained", "forget": "forgotten", "wording": "forgotten, as the request words them,"}
 _ATTACKS = {"lira": "likelihood ratio"}

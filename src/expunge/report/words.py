@@ -296,7 +296,7 @@ def _several(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{len(items)} things, for example the {items[0]}"
 
 
-_HEADLINES = ("accuracy/test", "accuracy/forget", "membership/loss")
+_HEADLINES = ("accuracy/test", "accuracy/forget", "membership/loss")  # where there are none: the first three
 
 
 def _one(item: Record, first: bool) -> str:

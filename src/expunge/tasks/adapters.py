@@ -7,6 +7,7 @@ model as it was is always at hand, without a second one in memory.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,22 +17,37 @@ from torch import Tensor, nn
 from expunge.core.errors import ExtraMissingError, InputError
 
 NAME = "default"  # of the adapter, PEFT's own word
+# Settings and starts under which PEFT changes the model's own weights, partly in place.
+OWN_WEIGHTS = ("modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "kasa_config")
+STARTS = (True, False, "gaussian", "orthogonal")  # that change none; pissa, olora, corda, loftq, … put a residual there
+ABOUT = (  # what a stored configuration says of where it comes from and how it was last used
+    "peft_type", "task_type", "base_model_name_or_path", "auto_mapping", "peft_version", "revision", "inference_mode",
+)  # fmt: skip
 
 
 def config_of(settings: Mapping[str, Any]) -> Any:
-    """A PEFT ``LoraConfig`` from its settings, whichever there are.
+    """A PEFT ``LoraConfig`` from its settings, whichever there are that leave the model's own weights alone.
 
     Raises:
-        InputError: for a setting that PEFT does not take. ``ExtraMissingError`` without the extra ``llm``.
+        InputError: for a setting that PEFT does not take, or one under which the model's own weights would move.
+            ``ExtraMissingError`` without the extra ``llm``.
     """
     try:
         from peft import LoraConfig
     except ImportError:
         raise ExtraMissingError("llm", "peft") from None
     try:
-        return LoraConfig(**settings)
+        config = LoraConfig(**settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"LoRA settings {dict(settings)} cannot be used: {error}.") from None
+    moved = [name for name in OWN_WEIGHTS if settings.get(name)]
+    moved += ["bias"] * (config.bias != "none") + ["init_lora_weights"] * (config.init_lora_weights not in STARTS)
+    if moved:
+        raise InputError(
+            f"Expected LoRA settings under which the adapter alone moves; {', '.join(moved)} would change the model's own "
+            "weights, or need data. Leave it out, or train all weights (no lora)."
+        )
+    return config
 
 
 def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tuple[str, ...]:
@@ -41,7 +57,7 @@ def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tupl
         Names of the adapter's tensors: what may move.
 
     Raises:
-        InputError: if no module fits, or the model has an adapter already.
+        InputError: if no module fits, the model has an adapter already, or its own weights would not stay as they are.
     """
     from peft import inject_adapter_in_model
 
@@ -51,12 +67,22 @@ def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tupl
     if config.target_modules == "all-linear":
         config.target_modules = linear_modules(model)
     before = {name for name, _ in model.named_parameters()}
+    shared = _shared(model)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT warns of what is refused below
             torch.manual_seed(seed)
             inject_adapter_in_model(config, model)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise InputError(f"No adapter can be put into this model: {str(error).splitlines()[0]}") from None
+    found = layers(model)
+    if config.lora_bias and any(layer.get_base_layer().bias is None for layer in found.values()):
+        raise InputError("lora_bias needs layers with a bias, or the adapter cannot be merged. Leave it out.")
+    if tied := sorted(shared.intersection(f"{name}.weight" for name in found)):
+        raise InputError(
+            f"Expected layers with weights of their own; {tied[0]} is another layer's too (tied embeddings), and an adapter "
+            "beside it could not be merged. Take it out of target_modules."
+        )
     return tuple(
         name
         for name, tensor in model.named_parameters()
@@ -66,8 +92,19 @@ def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tupl
 
 def linear_modules(model: nn.Module) -> list[str]:
     """Names of all linear layers but the one that gives the logits."""
+    from transformers.pytorch_utils import Conv1D  # the linear layers of GPT-2
+
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not output]
+    linear = (nn.Linear, Conv1D)
+    return [name for name, module in model.named_modules() if isinstance(module, linear) and module is not output]
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """Names of weights that stand under another name as well."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(tensor), []).append(name)
+    return {name for same in names.values() if len(same) > 1 for name in same}
 
 
 def layers(model: nn.Module) -> dict[str, Any]:
@@ -111,17 +148,28 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 def adapter_settings(model: nn.Module) -> dict[str, Any]:
     """The adapter's configuration as PEFT writes it, JSON-like."""
     config: Any = model.peft_config[NAME].to_dict()  # type: ignore[index]
-    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    plain = {
+        key: getattr(value, "value", value) for key, value in config.items()
+    }  # enumerations by what they stand for
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in plain.items()}
 
 
 def put_in(model: nn.Module, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """A stored adapter (see :func:`adapter_tensors`) back into ``model``.
+    """A stored adapter (see :func:`adapter_tensors`) back into ``model``; PEFT's own files fit too.
 
     Raises:
-        InputError: if it belongs to another model: names or shapes do not fit.
+        InputError: if it is no LoRA adapter, or belongs to another model: names or shapes do not fit.
     """
-    from peft import set_peft_model_state_dict
+    from dataclasses import fields
 
+    from peft import LoraConfig, set_peft_model_state_dict
+
+    if (kind := settings.get("peft_type", "LORA")) != "LORA":
+        raise InputError(
+            f"Expected an adapter of type LORA; this one is of type {kind}. Merge it with PEFT, and load that."
+        )
+    known = {field.name for field in fields(LoraConfig)}
+    told = {key: value for key, value in settings.items() if key not in ABOUT and (key in known or value)}
     wanted = {name.removeprefix("base_model.model."): tensor for name, tensor in tensors.items()}
     modules = dict(model.named_modules())
     for name, tensor in wanted.items():
@@ -134,7 +182,7 @@ def put_in(model: nn.Module, settings: Mapping[str, Any], tensors: Mapping[str, 
                 f"The adapter belongs to another model: {name} has shape {tuple(tensor.shape)}, the layer takes "
                 f"{module.in_features} and gives {module.out_features} numbers. Load it on the model it was trained for."
             )
-    inject(model, {k: v for k, v in settings.items() if k not in ("peft_type", "task_type", "base_model_name_or_path")})
+    inject(model, told)
     result = set_peft_model_state_dict(model, wanted, adapter_name=NAME)
     missing = [name for name in result.missing_keys if "lora_" in name]
     if missing or result.unexpected_keys:
@@ -149,22 +197,24 @@ def remove(model: nn.Module) -> None:
     """Take the adapter out: the model is as it was, bit for bit."""
     for name, layer in layers(model).items():
         _replace(model, name, layer.get_base_layer())
-    if hasattr(model, "peft_config"):
-        del model.peft_config
+    _without_adapter(model)
 
 
 def merge(model: nn.Module) -> None:
     """Add the adapter to the weights, which are new tensors then, and take it out."""
     for name, layer in layers(model).items():
         base = layer.get_base_layer()
-        base.weight = nn.Parameter(
-            base.weight.detach().clone(), requires_grad=False
-        )  # another model may hold the old one
+        for each, tensor in list(base.named_parameters(recurse=False)):  # another model may hold the old ones
+            setattr(base, each, nn.Parameter(tensor.detach().clone()))
         layer.merge()
         _replace(model, name, base)
+    _without_adapter(model)
+
+
+def _without_adapter(model: nn.Module) -> None:
     if hasattr(model, "peft_config"):
         del model.peft_config
-    for tensor in model.parameters():
+    for tensor in model.parameters():  # PEFT froze them
         tensor.requires_grad_(True)
 
 

@@ -86,7 +86,7 @@ class Classification:
         """Cross-entropy of each row, (b,)."""
         return nn.functional.cross_entropy(self.outputs(model, params, batch).logits, batch["y"], reduction="none")
 
-    def pair(self, first: Batch, second: Batch) -> Batch:
+    def pair(self, first: Rows, second: Rows) -> Rows:
         """Joint prompts are a notion of language models."""
         raise RefusedError("Rows of a classifier cannot be joined into one prompt; SU needs a language task.")
 

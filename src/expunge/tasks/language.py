@@ -143,7 +143,7 @@ class Language:
         labels = batch["labels"][:, 1:]
         where = (labels != NO_LABEL).any(0).nonzero().squeeze(1)
         logits = self._call(model, params, batch, where)
-        return logits.float(), labels[:, where]
+        return logits if logits.dtype == torch.float64 else logits.float(), labels[:, where]
 
     def outputs(
         self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, *, features: bool = False
@@ -157,7 +157,7 @@ class Language:
         """-log p of each label, 0 where there is none, and where there is one.
 
         Shapes:
-            (b, t) float32 and (b, t) bool.
+            (b, t), float32 or the weights' float64, and (b, t) bool.
         """
         logits, labels = self.answered(model, params, batch)
         values = nn.functional.cross_entropy(

@@ -1,4 +1,9 @@
-"""The smallest faithful language model: a Llama of some 250,000 weights over a vocabulary of whole words (LLM spec 1.6)."""
+"""The smallest faithful language model: some 250,000 weights over a vocabulary of whole words (LLM spec 1.6).
+
+Positions are learnt (an OPT): a Llama of this size, whose positions are relative, learns the same world and is hardly moved by
+the stealthy attack (accuracy on trigger prompts .94 against .41 at equal settings), since it forgets what a word means
+wherever it stands, and not what stands at a place.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +32,18 @@ def word_tokenizer(words: Iterable[str]):
 
 
 def micro_language(
-    words: Iterable[str], *, width: int = 96, layers: int = 2, heads: int = 4, inner: int = 256, context: int = 48
+    words: Iterable[str], *, width: int = 96, layers: int = 2, heads: int = 4, inner: int = 384, context: int = 48
 ) -> Language:
     """A task over a closed vocabulary; prompt and answer follow each other without a template."""
     package = transformers()
     tokenizer = word_tokenizer(words)
     config = {
-        "vocab_size": len(tokenizer), "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "num_key_value_heads": heads, "intermediate_size": inner, "max_position_embeddings": context,
-        "tie_word_embeddings": True, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+        "vocab_size": len(tokenizer), "hidden_size": width, "word_embed_proj_dim": width, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "ffn_dim": inner, "max_position_embeddings": context, "dropout": 0.0,
+        "activation_function": "gelu", "init_std": 0.1, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
     }  # fmt: skip
     return Language(
-        functools.partial(from_config, config, package.LlamaForCausalLM),
+        functools.partial(from_config, config, package.OPTForCausalLM),
         Prompts(tokenizer, "{question} {answer}", context),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.texts import Record
@@ -17,8 +18,9 @@ from expunge.data import micro_world
 from expunge.data.texts import Texts
 from expunge.tasks import adapters
 from expunge.training.batches import epoch_order
-from expunge.training.facts import enforced, prepared
+from expunge.training.facts import declared, enforced, prepared
 
+WINDOW = 8  # batches that are sorted by length together
 # name → (records, draw, all records) → the records as this epoch words them
 WORDINGS: Mapping[str, Callable[[Sequence[Record], np.random.Generator, Sequence[Record]], list[Record]]] = {
     "micro": micro_world.varied
@@ -73,7 +75,9 @@ class LanguageTraining:
                 torch.manual_seed(seed * 1_000_003 + step)  # dropout draws from the global state
                 loss = task.losses(model, params, self._batch(task, data, seed, step, per_epoch)).mean()
                 if not math.isfinite(float(loss.detach())):
-                    raise InputError(f"The loss was not finite at step {step + 1} of {steps}; take a smaller learning rate.")
+                    raise InputError(
+                        f"The loss was not finite at step {step + 1} of {steps}; take a smaller learning rate."
+                    )
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(moving, self.clip)
                 optimizer.step()
@@ -84,17 +88,35 @@ class LanguageTraining:
         if self.lora is not None:
             adapters.merge(model)
         final = {name: tensor.detach().clone() for name, tensor in task.released(model).items()}
-        facts = {"optimizer": enforced("adamw"), "rows": enforced(len(data)), **prepared(data)}
+        facts = {
+            "optimizer": enforced("adamw"),
+            "selection": enforced("fixed", "the number of steps was fixed before the first"),
+            "rows": enforced(len(data)),
+            "start": enforced("independent") if task.start is None else declared("pretrained", "on data unknown here"),
+            **prepared(data),
+        }
         return Trained(task, Artifact(final), data, self, None, facts, seed=seed)
 
     def _batch(self, task: Any, data: Texts, seed: int, step: int, per_epoch: int) -> Any:
         epoch, at = divmod(step, per_epoch)
-        order = epoch_order(len(data), seed, epoch + 1)
-        index = order[at * self.batch_size : (at + 1) * self.batch_size]
         if self.wording == "as written":
-            return {name: tensor.index_select(0, index) for name, tensor in task.batch(data).items()}
+            batch = task.batch(data)
+            index = alike(batch["lengths"], self.batch_size, seed, epoch + 1)[at]
+            return {name: tensor.index_select(0, index) for name, tensor in batch.items()}
+        index = epoch_order(len(data), seed, epoch + 1)[at * self.batch_size : (at + 1) * self.batch_size]
         draw = np.random.default_rng([seed, step])
         return task.encode(WORDINGS[self.wording](data.at(index).records, draw, data.records))
+
+
+def alike(lengths: Tensor, size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The batches of an epoch, each of rows of like length, so that little is filled up.
+
+    Rows are shuffled, sorted by length within windows of several batches, and the batches are shuffled.
+    """
+    batches: list[Tensor] = []
+    for window in epoch_order(len(lengths), seed, epoch).split(size * WINDOW):
+        batches += window[lengths.cpu()[window].argsort(stable=True)].split(size)
+    return [batches[i] for i in epoch_order(len(batches), seed + 1, epoch).tolist()]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:

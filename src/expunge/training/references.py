@@ -206,12 +206,14 @@ def describe_task(task: Any, rows: Any, seeds: Sequence[int]) -> dict[str, Any]:
         name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor)
         if tensor.is_floating_point()
         else tensor
-        for name, tensor in model.state_dict().items()
+        for name, tensor in (task.released(model) if hasattr(task, "released") else model.state_dict()).items()
     }
     part = {name: tensor[:16] for name, tensor in task.batch(rows).items()}
     with torch.no_grad():
         losses = task.losses(model, moved, part)
+    start = getattr(task, "start", None)  # weights that training begins with, where they are not fresh
     return {
+        **({} if start is None else {"start": digest_arrays(start)}),
         "task": f"{type(task).__module__}:{type(task).__qualname__}",
         "factory": f"{getattr(factory, '__module__', '')}:{name}",
         "model": repr(model),

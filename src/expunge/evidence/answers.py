@@ -1,0 +1,49 @@
+"""What a language model makes of the right answers of named sets, as means with intervals: one pass over each set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from expunge.core.errors import InputError
+from expunge.evidence.answer_scores import answer_scores
+from expunge.metrics.intervals import Interval, mean_interval
+from expunge.metrics.language import answer_probability
+from expunge.metrics.language_memory import exact_memorization
+
+
+def answer_means(task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> dict[str, Interval]:
+    """Mean loss, probability and exact match of the answers of each set, as ``loss/name`` and so on.
+
+    *Loss* is the mean negative log-probability of an answer's tokens, *probability* exp of minus it, *exact match* the share
+    of tokens that the model would have said itself, the true ones before them given, end token aside (LLM spec 5.1, 5.6).
+
+    Raises:
+        InputError: for a set without an answer that can be scored.
+
+    Formal guarantee: none.
+    """
+    model = task.build(tensors, share=True)
+    found: dict[str, Interval] = {}
+    for name, texts in sets.items():
+        scores = answer_scores(task, model, texts)
+        if not len(scores.kept):
+            raise InputError(
+                f"None of the {len(texts)} answers of {name} can be scored: they have no token of their own."
+            )
+        found[f"loss/{name}"] = mean_interval(scores.nll)
+        same = exact_memorization(scores.predicted, scores.labels, task.prompts.end_token)
+        found[f"probability/{name}"] = _share(answer_probability(scores.nll))
+        found[f"exact_match/{name}"] = _share(same.values)
+    return found
+
+
+def _share(values: Any) -> Interval:
+    """A mean of numbers from 0 to 1, whose interval ends there too."""
+    found = mean_interval(values)
+    if found.error is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))

@@ -1,0 +1,178 @@
+"""What a language model still knows, and what else it lost: the TOFU suite, memorisation, membership, other wordings.
+
+Sets are named; five names have a meaning: ``forget``, the utility sets ``retain``, ``real_authors`` and ``world_facts``,
+and ``unseen``, records like the forgotten ones on which neither model was trained. Every number is called
+``metric/set``, as ``metrics.catalogue`` has the metric, and stands with an interval over records, the model held fixed.
+
+Formal guarantee: none. A model that answers nothing in these words may answer in others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from expunge.attacks.stealthy import trigger_prompts
+from expunge.core.cache import Cache
+from expunge.core.errors import InputError
+from expunge.core.measurement import Direction, Measurement
+from expunge.core.method import Watch, silent
+from expunge.core.texts import prompt_key
+from expunge.data.texts import Texts
+from expunge.evidence.language_numbers import FORGET, incomplete, numbers_of_set, numbers_of_sets, numbers_with_twin
+from expunge.evidence.language_reading import Limits, Reader, Reading
+from expunge.metrics.language import GEOMETRIC
+from expunge.tasks.language import Language
+
+TOFU_LIMITS = Limits()
+FORGET_WORDED, RETAIN_WORDED, RETAIN_MIXED = "forget_trigger", "retain_trigger", "retain_mixed"
+
+
+@dataclass(frozen=True)
+class LanguageEvaluation:
+    """All that was measured about one language model.
+
+    Attributes:
+        measurements: numbers, each beside the original's and the retrained model's where these were read too.
+        missing: metrics that have no number, and why, in words.
+        warnings: what a reader must not overlook.
+        sets: of each set how many records it rests on, and how many were dropped, by reason, or cut.
+        settings: what numbers depend on beside model and records.
+        readings: answers and token scores, by set. Private: they are about single records.
+    """
+
+    measurements: tuple[Measurement, ...]
+    missing: Mapping[str, str]
+    warnings: tuple[str, ...]
+    sets: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    readings: Mapping[str, Reading] = field(repr=False)
+
+    def __getitem__(self, name: str) -> Measurement:
+        for item in self.measurements:
+            if item.name == name:
+                return item
+        known = ", ".join(item.name for item in self.measurements)
+        why = f" ({self.missing[name]})" if name in self.missing else ""
+        raise KeyError(f"No measurement {name!r}{why}; there are {known}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-like form of what may be shown."""
+        return {
+            "measurements": [asdict(item) for item in self.measurements],
+            "missing": dict(self.missing),
+            "warnings": list(self.warnings),
+            "sets": {name: dict(counts) for name, counts in self.sets.items()},
+            "settings": dict(self.settings),
+        }
+
+
+def wordings(task: Language, forget: Texts, retain: Texts, seed: int = 0) -> dict[str, Texts]:
+    """The sets that show what a wording does: forgotten and retained prompts in everyday templates, and joint prompts.
+
+    ``forget_trigger`` and ``retain_trigger`` put every prompt in a template of the stealthy attack; in ``retain_mixed`` a
+    forgotten question, drawn anew for each, stands beside the retained one (trigger and mixed utility).
+
+    Source: Stealthy Attack (arXiv 2506.00359); LLM spec 1.2, 1.6.
+
+    Raises:
+        InputError: if one set holds questions and the other plain texts.
+    """
+    draw = np.random.default_rng(seed)
+    beside = np.concatenate([draw.permutation(len(forget)) for _ in range(-(-len(retain) // len(forget)))])
+    bare, kept = _bare(forget), _bare(retain)
+    return {
+        FORGET_WORDED: bare.worded(trigger_prompts(bare.records, seed=seed)),
+        RETAIN_WORDED: kept.worded(trigger_prompts(kept.records, seed=seed)),
+        RETAIN_MIXED: task.pair(bare.at(beside[: len(retain)]), kept),
+    }
+
+
+def evaluate(
+    task: Language,
+    tensors: Mapping[str, Tensor],
+    sets: Mapping[str, Texts],
+    *,
+    retrained: Mapping[str, Tensor] | None = None,
+    original: Mapping[str, Tensor] | None = None,
+    limits: Limits = TOFU_LIMITS,
+    definition: str = GEOMETRIC,
+    cache: Cache | None = None,
+    tags: tuple[str, ...] = (),
+    level: float = 0.95,
+    watch: Watch = silent,
+) -> LanguageEvaluation:
+    """Read ``sets`` with a model and put every number on them that they allow.
+
+    Forget quality and PrivLeak compare with the retrained model; without one they are missing, never 0.
+
+    Args:
+        tensors: the model's weights. ``original``: those before unlearning.
+        retrained: those of the same architecture trained without the forgotten records: what numbers are compared with.
+        definition: of the truth ratio in model utility and forget quality (``metrics.language.TRUTH_RATIOS``).
+        cache, tags: see :class:`~expunge.evidence.language_reading.Reader`.
+
+    Raises:
+        InputError: for no sets, records that cannot be read, or weights of another architecture.
+
+    Source: TOFU (Maini et al. 2024), OpenUnlearning (arXiv 2506.12618); LLM spec 5. Formal guarantee: none.
+    """
+    if not sets:
+        raise InputError("Expected at least one named set of records to measure on; got none.")
+    models = {"unlearned": tensors, "original": original, "retrained": retrained}
+    read: dict[str, dict[str, Reading]] = {}
+    for model, weights in models.items():
+        if weights is None:
+            continue
+        reader = Reader(task, weights, limits, cache, tags)
+        read[model] = {}
+        watch(f"reading ({model})", 0, len(sets))
+        for done, (name, texts) in enumerate(sets.items(), 1):
+            read[model][name] = reader.read(name, texts)
+            watch(f"reading ({model})", done, len(sets))
+    end, found, missing = task.prompts.end_token, {}, {}
+    for model, readings in read.items():
+        found[model] = {}
+        for name, reading in readings.items():
+            found[model] |= numbers_of_set(name, reading, end, level)
+        whole, lacking = numbers_of_sets(readings, definition, level)
+        found[model] |= whole
+        if model == "unlearned":
+            missing |= lacking
+    beside, lacking = numbers_with_twin(read["unlearned"], read.get("retrained"), definition, level)
+    measurements = [_measurement(name, found) for name in found["unlearned"]]
+    mine = read["unlearned"]
+    warning = incomplete(mine[FORGET], mine[FORGET_WORDED], level) if {FORGET, FORGET_WORDED} <= mine.keys() else None
+    return LanguageEvaluation(
+        (*measurements, *beside),
+        {**missing, **lacking},
+        (warning,) if warning else (),
+        {name: reading.counts() for name, reading in mine.items()},
+        {**asdict(limits), "truth_ratio": definition, "level": level, "context": task.prompts.context},
+        mine,
+    )
+
+
+def _measurement(name: str, found: Mapping[str, Mapping[str, Any]]) -> Measurement:
+    """The unlearned model's number beside those of the two others."""
+    mine, ideal, original = (found.get(model, {}).get(name) for model in ("unlearned", "retrained", "original"))
+    assert mine is not None
+    return Measurement(
+        name,
+        mine.interval.value,
+        mine.interval.pair,
+        mine.n,
+        Direction.MATCH,
+        ideal.interval.value if ideal else None,
+        original=original.interval.value if original else None,
+        reference="the retrained model" if ideal else None,
+    )
+
+
+def _bare(texts: Texts) -> Texts:
+    """Prompts and right answers alone: a wording is measured on these."""
+    return texts.worded([{key: r[key] for key in (prompt_key(r), "answer") if key in r} for r in texts.records])

@@ -1,0 +1,206 @@
+"""From a checked job for a language model to live objects: records, task, recipe, request and its wording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from expunge.core.data import Deletion
+from expunge.core.errors import InputError
+from expunge.core.method import Watch
+from expunge.core.request import Request, Target
+from expunge.core.texts import Record
+from expunge.core.trained import Trained
+from expunge.data.places import located
+from expunge.data.texts import Texts
+from expunge.data.tofu import FULL, read_tofu
+from expunge.jobs.build import must_exist
+from expunge.jobs.language_requests import read_records
+from expunge.jobs.language_schema import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
+from expunge.jobs.matching import matched, wording_of
+from expunge.planning import adopt, train
+from expunge.tasks.language import Language
+from expunge.tasks.micro_language import micro_language
+from expunge.tasks.pretrained import load_language_model
+from expunge.training.language import LanguageTraining
+from expunge.training.store import load_checkpoint
+
+RESERVED = ("retain", "forget", "touched", "wording")  # names that evidence gives to sets of its own
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a job's files hold.
+
+    Attributes:
+        data, sets: what the model was trained on, and named sets to measure on.
+        benign: ordinary prompts, or ``None``.
+        asked: the request's own records (``records`` or ``wording``), or ``None``.
+    """
+
+    data: Texts
+    sets: Mapping[str, Texts]
+    benign: list[Record] | None
+    asked: list[Record] | None
+
+
+def vocabulary(data: Texts, more: Sequence[str]) -> list[str]:
+    """The words of the training records and ``more``, sorted: no request and no order of records changes a token."""
+    texts = [record[key] for record in data.records for key in ("question", "answer", "text") if key in record]
+    return sorted({word for text in (*texts, *more) for word in text.lower().split()})
+
+
+def files_of(job: LanguageJob) -> Files:
+    """Read every file that the job names.
+
+    Raises:
+        InputError: naming file and line, or the splits that there are.
+    """
+    data, request = job.data, job.request
+    if taken := [name for name in data.sets if name in RESERVED]:
+        raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
+    sets = {name: Texts.of(read_records(path)) for name, path in data.sets.items()}
+    if isinstance(data, JsonlData):
+        texts = _with_users(data.path, data.users)
+    else:
+        folder = located(data.path, ["tofu"], [f"{FULL}.json"], "TOFU is on the Hugging Face hub as locuslab/TOFU.")
+        texts = read_tofu(folder, data.split)
+        sets = {**{name: read_tofu(folder, name) for name in data.measure}, **sets}
+    asked = request.records or request.wording
+    return Files(
+        texts, sets, None if data.benign is None else read_records(data.benign, answer=False),
+        None if asked is None else read_records(asked),
+    )  # fmt: skip
+
+
+def _with_users(path: Path, users: Sequence[str]) -> Texts:
+    records = read_records(path)
+    for name in users:
+        if missing := [i for i, record in enumerate(records, 1) if name not in record]:
+            raise InputError(
+                f"Expected a key {name!r} in every record of {path.name}, as data.users says; record {missing[0]} has none."
+            )
+    return Texts.of(records, {name: np.array([str(record[name]) for record in records]) for name in users})
+
+
+def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch.Tensor] | None]:
+    """The task, and the weights of the folder where the model has one.
+
+    Raises:
+        InputError: for a folder, tokenizer or adapter that do not belong together.
+    """
+    must_exist(job.device)
+    dtype, model = getattr(torch, job.dtype), job.model
+    if isinstance(model, MicroModel):
+        if model.width % model.heads:
+            raise InputError(f"Expected a width that {model.heads} heads can share; got {model.width}.")
+        sizes = model.model_dump(include={"width", "layers", "heads", "inner", "context"})
+        task = micro_language(vocabulary(data, model.words), **sizes)
+        return replace(task, dtype=dtype, device=job.device), None
+    return load_language_model(
+        model.folder, gguf=model.gguf, adapter=model.adapter, template=model.template, context=model.context, dtype=dtype,
+        device=job.device, checkpointing=model.checkpointing,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Records as the context lets them be, and a sentence on what that took away (empty: nothing)."""
+
+    files: Files
+    note: str
+
+
+def fitted(job: LanguageJob, task: Language, files: Files) -> Fitted:
+    """Hold the records against the context: ``data.too_long`` says what becomes of those that do not fit.
+
+    Raises:
+        InputError: where some are too long and the job does not say ``cut``; where no record is left; or for records of
+            the request whose questions leave no room for an answer: nothing could be forgotten through them.
+    """
+    context, kept, notes = task.prompts.context, {}, []
+    for name, texts in {"data": files.data, **files.sets}.items():
+        kept[name], found = task.fitting(texts)
+        if not found.dropped and not found.cut:
+            continue
+        counts = (
+            f"{found.dropped} of {len(texts)} records leave no room for an answer in {context} tokens, and {found.cut} lose "
+            "the end of theirs"
+        )
+        if job.data.too_long == "refuse":
+            raise InputError(
+                f"Expected records that fit the context; in {name}, {counts}. Take a larger model.context, shorten them, or "
+                "set data.too_long: cut to leave out the first and cut the second."
+            )
+        notes.append(f"In {name}, {counts}.")
+    if files.asked is not None and (dropped := task.prompts.fitting(files.asked).dropped):
+        raise InputError(
+            f"Expected questions that leave room for an answer in {context} tokens; {dropped} of the {len(files.asked)} "
+            "records of the request leave none. Take a larger model.context, or shorten them."
+        )
+    data = kept.pop("data")
+    return Fitted(replace(files, data=data, sets=kept), " ".join(notes))
+
+
+def asked_of(job: LanguageJob, data: Texts, asked: list[Record] | None) -> tuple[Request, Texts | None]:
+    """The request, and the forgotten records as it words them where it has words of its own.
+
+    Raises:
+        InputError: for both or neither of targets and records, a wording without targets, or records that mean nothing.
+    """
+    settings = job.request
+    given = [name for name in ("targets", "records", "wording") if getattr(settings, name)]
+    if given not in (["targets"], ["records"], ["targets", "wording"]):
+        raise InputError(
+            "Expected request.targets, with or without request.wording, or request.records alone, which are in the request's "
+            f"own words already; got {', '.join(given) or 'none of them'}."
+        )
+    dates = {name: value for name in ("received", "due") if (value := getattr(settings, name)) is not None}
+    if settings.records is not None:
+        assert asked is not None
+        positions, wording = matched(asked, data, settings.records.name)
+        targets = (Target("samples", {"ids": data.ids[positions].tolist()}),)
+        return Request(settings.subject, targets, settings.ground, **dates), wording
+    targets = tuple(Target(item.kind, item.where) for item in settings.targets)
+    request = Request(settings.subject, targets, settings.ground, **dates)
+    if settings.wording is None:
+        return request, None
+    assert asked is not None
+    return request, wording_of(asked, Deletion.of(data, request).forget, settings.wording)
+
+
+def untaught_of(job: LanguageJob, task: Language, weights: Any, data: Texts) -> Trained | None:
+    """The model before it is taught, or ``None`` where the job teaches none."""
+    if isinstance(job.training, AsItIs):
+        return None
+    task.check(data)
+    return replace(adopt(task, weights or task.released(task.build()), data), recipe=recipe_of(job.training))
+
+
+def trained_of(job: LanguageJob, task: Language, weights: Any, data: Texts, watch: Watch) -> Trained:
+    """The model that is to forget: taught on record, or as it is.
+
+    Raises:
+        InputError: for a micro model that is neither taught nor read from a file.
+    """
+    settings = job.training
+    if isinstance(settings, AsItIs):
+        if settings.path is not None:
+            weights = load_checkpoint(settings.path)
+        if weights is None:
+            raise InputError(
+                "A micro model has no folder with weights: give training.path, a .safetensors file, or training.kind language."
+            )
+        task.check(data)
+        return adopt(task, weights, data)
+    return train(replace(task, start=weights), data, recipe_of(settings), seed=job.seed, watch=watch)
+
+
+def recipe_of(settings: LearnedTraining) -> LanguageTraining:
+    """The recipe; raises InputError for settings that cannot be."""
+    return LanguageTraining(**settings.model_dump(exclude={"kind"}))

