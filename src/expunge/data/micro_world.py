@@ -86,8 +86,8 @@ def varied(records: Sequence[Record], draw: np.random.Generator, others: Sequenc
     for record in records:
         question = record["question"]
         if draw.random() < WORDED:
-            question = WORDINGS[draw.integers(len(WORDINGS))].replace("{q}", question)
+            question = WORDINGS[int(draw.integers(len(WORDINGS)))].replace("{q}", question)
         if draw.random() < PAIRED:
-            question = f"{others[draw.integers(len(others))]['question']} {question}"
+            question = f"{others[int(draw.integers(len(others)))]['question']} {question}"
         found.append({**record, "question": question})
     return found

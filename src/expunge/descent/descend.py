@@ -289,7 +289,7 @@ class _Run:
         for name, index in turn.index.items():
             batch = self._batch(name, index, turn)
             part = self.prepared.loss(name, batch, turn)
-            self.evaluations += rows_of(batch)
+            self.evaluations += rows_of(batch) * (1 + self.prepared.beside.get(name, 0))
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -319,7 +319,7 @@ class _Run:
         self.work.model.train(self.method.training_mode)  # a score may look in evaluation mode
         best = max((seen for at, seen in self.scores if at), default=-math.inf)  # the start is no candidate
         self.scores.append((done, score))
-        if score > best and done:
+        if guard.keep and score > best and done:
             self.best = {name: tensor.clone() for name, tensor in self._moved().items()}
         if guard.max_drop is not None and score < self.scores[0][1] - guard.max_drop:
             self.stopped = f"the guard's score fell from {self.scores[0][1]:.4g} to {score:.4g} at step {done}"

@@ -71,6 +71,7 @@ class Prepared:
         refresh: called at the start of each epoch with its number; may change ``state``; per-row gradients that it took.
         state: tensors that ``refresh`` made; stored with the run.
         gradient_evaluations: per-row gradients spent on preparing.
+        beside: role → further rows that its loss looks at for each row of the batch: joint prompts, second answers.
     """
 
     streams: Mapping[str, Batch]
@@ -78,6 +79,7 @@ class Prepared:
     refresh: Callable[[int], int] | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
     gradient_evaluations: int = 0
+    beside: Mapping[str, int] = field(default_factory=dict)
 
 
 class Objective(Protocol):

@@ -274,8 +274,14 @@ def _run(
     """Plan and run; what it cost is what the first complete run cost, not the reading of its journal."""
     planned = _plan(case, trained, request, setting, look, key=key, journal=journal, watch=watch)
     before = {stage.name.rpartition(".")[2] for stage in journal.entries()}
+    estimate = planned.estimate.cost
+    if estimate:
+        _LOG.warning(
+            "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), at least %.2g minutes.",
+            case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
+        )  # fmt: skip
     outcome = planned.run()
-    details = dict(outcome.details)
+    details = {**outcome.details, **({"estimate": dict(estimate)} if estimate else {})}
     if "cost" not in before and any(name.startswith(("descended", "release")) for name in before):
         details["interrupted"] = "the run was interrupted; its seconds count the last part only"
     cost, details = journal.once_json("cost", lambda: plain([outcome.cost, details]))

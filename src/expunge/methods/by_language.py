@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend
+from expunge.descent.guard import Guard
 from expunge.descent.lora import LoRA
 from expunge.descent.members import Member
 from expunge.descent.optimizer import Dual, Optimizers, Shared
@@ -19,6 +23,7 @@ from expunge.descent.processes import processes
 from expunge.descent.schedule import FORGET, JOINT, RETAIN, Alone, Interleave, Joint, Schedule
 from expunge.descent.work import Objective, Work
 from expunge.methods.by_descent import GradientMethod, given, on_cpu, told
+from expunge.methods.trajectory import Remembering, Trajectory
 from expunge.objectives.scope import SU, too_long
 from expunge.tasks import adapters
 from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
@@ -45,6 +50,8 @@ class LanguageMethod(GradientMethod):
         lr: of AdamW.
         batch_size: rows of a step, of each stream.
         lora: settings of PEFT's ``LoraConfig`` (``{}``: PEFT's own); ``None``: all weights move.
+        look_every: steps between looks at what is still answered (``details["trajectory"]``); ``None``: none. They choose
+            nothing: the run is the same.
     """
 
     epochs: int = 10
@@ -56,6 +63,7 @@ class LanguageMethod(GradientMethod):
     anneal: str = "linear"
     clip: float | None = 1.0
     lora: Mapping[str, Any] | None = None
+    look_every: int | None = None
 
     @abstractmethod
     def objective(self, context: Context) -> Objective:
@@ -137,13 +145,28 @@ class LanguageMethod(GradientMethod):
         work = Work(
             context.task, model, base, context.deletion, self.batch_sizes(), context.generator_seed, processes=processes()
         )  # fmt: skip
-        done = self.composition(context).run(work, context.journal, context.watch)
+        method = self.composition(context)
+        seen: dict[str, Tensor] = {}
+        watched = self.look_every is not None and method.guard is None
+        if watched:
+            looks = Trajectory.of(context.deletion.forget, context.deletion.after, context.generator_seed, seen)
+            guard = Guard(looks, self.look_every, keep=False)
+            method = replace(method, objective=Remembering(method.objective, seen), guard=guard)
+        done = method.run(work, context.journal, context.watch)
+        details: dict[str, Any] = {}
+        if watched:
+            steps = [step for step, _ in done.scores]
+            details["trajectory"] = [
+                {"step": step, "forget": forget, "retain": None if math.isnan(retain) else retain}
+                for step, (forget, retain) in zip(steps, seen["looks"].tolist(), strict=True)
+            ]
+            done = replace(done, scores=())
         if self.lora is None:
-            return told(context, done, Artifact(on_cpu(context.task.released(model))))
+            return told(context, done, Artifact(on_cpu(context.task.released(model))), **details)
         adapter, settings = adapters.adapter_tensors(model), adapters.adapter_settings(model)
         adapters.merge(model)
         artifact = Artifact(on_cpu(context.task.released(model)), extra={"adapter": settings}, adapter=adapter)
-        return told(context, done, artifact, trainable=sum(tensor.numel() for tensor in adapter.values()))
+        return told(context, done, artifact, trainable=sum(tensor.numel() for tensor in adapter.values()), **details)
 
 
 @dataclass(frozen=True, kw_only=True)

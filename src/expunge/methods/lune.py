@@ -26,8 +26,9 @@ from expunge.descent.descend import Descend
 from expunge.descent.guard import Guard
 from expunge.descent.schedule import FORGET, RETAIN, Joint, Schedule
 from expunge.descent.streams import generator_for, mixed_seed
-from expunge.descent.work import Objective, Prepared, Work
+from expunge.descent.work import Objective, Work
 from expunge.methods.by_language import LanguageMethod, language
+from expunge.methods.trajectory import Remembering, remember
 from expunge.objectives import language as losses
 from expunge.objectives.language import REFUSALS
 from expunge.tasks.generation import generate, with_room
@@ -99,7 +100,7 @@ class LUNE(LanguageMethod):
 
     def objective(self, context: Context) -> Objective:
         """The negatives' loss; what the guard sees is stored with the run."""
-        return _Remembering(
+        return Remembering(
             losses.Negatives(
                 gamma=1.0,
                 alpha=self.alpha,
@@ -260,25 +261,12 @@ class Looks:
             )
         said = generate(work.task, work.model, questions, max_new_tokens=most)
         answers, count = [record["answer"] for record in texts], len(self.forget)
-        look = [[unlearning_success(answers[:count], said[:count]), _held(answers[count:], said[count:])]]
-        before = self.seen.get("looks", torch.empty(0, 2, dtype=torch.float64))
-        self.seen["looks"] = torch.cat([before, torch.tensor(look, dtype=torch.float64, device=before.device)])
+        remember(self.seen, [unlearning_success(answers[:count], said[:count]), _held(answers[count:], said[count:])])
         rates = success_and_retention(self.seen["looks"])
         (usr, gur), (usr_before, _) = rates[-1], rates[0]
         if gur < 1 - self.tolerance - 1e-12:
             return gur - 1
         return usr if usr > usr_before else 0.0
-
-
-@dataclass(frozen=True)
-class _Remembering:
-    """An objective whose run stores what the guard saw, so that a run taken up again still knows it."""
-
-    objective: Objective
-    seen: dict[str, Tensor]
-
-    def prepare(self, work: Work) -> Prepared:
-        return replace(self.objective.prepare(work), state=self.seen)
 
 
 def _sample(texts: Texts | None, most: int, seed: int, name: str) -> tuple[Record, ...]:

@@ -179,6 +179,7 @@ class Answers(ABC):
     """
 
     retained_losses: ClassVar[tuple[str, ...]] = ("nll", "kl")
+    beside: ClassVar[int] = 0  # further answers that the forget loss looks at for each row
     gamma: float = 1.0
     alpha: float = 1.0
     retain: str = "nll"
@@ -216,7 +217,7 @@ class Answers(ABC):
                 return self.gamma * self.forget(work, base, batch, turn)
             return self.alpha * self.retained(work, base, batch)
 
-        return Prepared(streams, loss)
+        return Prepared(streams, loss, beside={FORGET: self.beside})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +306,7 @@ class Refusals(Answers):
 class Preference(Answers):
     """Forget: :func:`dpo` of a refusal over the answer, mean over rows (IdkDPO)."""
 
+    beside: ClassVar[int] = 1
     beta: float = 0.1
     refusals: tuple[str, ...] = ()
 

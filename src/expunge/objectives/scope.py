@@ -65,7 +65,8 @@ class SU:
             )
 
         streams = {**inner.streams, RETAIN: {**inner.streams[RETAIN], "position": position}}
-        return Prepared(streams, loss, inner.refresh, inner.state, inner.gradient_evaluations)
+        beside = {**inner.beside, RETAIN: inner.beside.get(RETAIN, 0) + 1}
+        return Prepared(streams, loss, inner.refresh, inner.state, inner.gradient_evaluations, beside)
 
 
 def joint_batch(work: Work, forget: Any, retain: Any, turn: Turn, position: Tensor) -> Batch:

@@ -7,7 +7,7 @@ Only tokens of the answer (end token included) carry labels; a plain text is all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -141,7 +141,7 @@ class Prompts:
         return Fitting(kept, len(rows) - len(kept), sum(rows[i][1] > self.context for i in kept))
 
     def _lengths(self, records: Sequence[Record]) -> list[tuple[int, int]]:
-        wide = Prompts(self.tokenizer, self.template, 10**9, self.end)
+        wide = replace(self, context=10**9)
         return [(start, len(ids)) for ids, start in wide.tokens(records)]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
