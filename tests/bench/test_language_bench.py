@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from expunge.attacks.stealthy import poison
@@ -358,7 +359,9 @@ def speaking(tmp_path_factory) -> Path:
         intermediate_size=64, max_position_embeddings=320, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
         eos_token_id=2,
     )  # fmt: skip
-    package.LlamaForCausalLM(config).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        package.LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -1,12 +1,13 @@
-"""One of the processes of a run, for test_processes.py: prints losses and a digest of weights as JSON, or what went wrong.
+"""One of the processes of some runs, for test_processes.py: a line of JSON for each, losses and weights or a refusal.
 
-Arguments: the method's settings as JSON, and the folder of a journal of the first process, or nothing.
+Arguments: the settings of each run as a JSON list, and a folder for the journals of the first process.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,34 +30,48 @@ from .languages import work
 ADAMW = Member("adamw", 1e-3, weight_decay=0.01)
 
 
-def run(kind: str, steps: int, su: float, dual: bool, retain: str = "nll", journal: Any = None) -> Any:
-    """A few steps."""
+class Counted:
+    """A journal that knows how many stages were computed, not taken from it."""
+
+    def __init__(self, journal: Any):
+        self.journal, self.computed = journal, 0
+
+    def once(self, name: str, compute: Callable[[], bytes]) -> bytes:
+        def counted() -> bytes:
+            self.computed += 1
+            return compute()
+
+        return self.journal.once(name, counted)
+
+
+def run(
+    kind: str, steps: int, su: float, dual: bool, retain: str = "nll", batch: int = 4, folder: Path | None = None
+) -> Any:
+    """A few steps, in stages of two."""
     torch.set_num_threads(1)
     descend.STEPS_PER_STAGE = 2
-    on = replace(work(), processes=processes(), batch_size={"forget": 4, "retain": 8})
-    objective: Any = {"npo": losses.NPO, "wga": losses.WGA, "undial": losses.Undial, "rmu": losses.RMU}[kind]
-    objective = objective(retain=retain, **({"layer": 0} if kind == "rmu" else {}))
+    on = replace(work(), processes=processes(), batch_size={"forget": batch, "retain": 8})
+    objective: Any = {"npo": losses.NPO, "wga": losses.WGA, "undial": losses.Undial}[kind](retain=retain)
     method = descend.Descend(
         SU(objective, su) if su else objective,
         Interleave(1, 2, retain_steps=steps) if dual else Joint(steps=steps),
         Dual(ADAMW, ADAMW) if dual else Shared(ADAMW),
         clip={"joint": 1.0},
     )
-    done = method.run(on, journal if journal is not None else InMemory())
+    journal = Counted(Journal(folder) if folder and on.processes.rank == 0 else InMemory())
+    done = method.run(on, journal)
     weights = torch.cat([tensor.flatten() for tensor in done.tensors.values()])
-    return {"losses": list(done.losses), "weights": weights.tolist()}
+    return {"losses": list(done.losses), "weights": weights.tolist(), "stages": journal.computed}
 
 
 def main() -> None:
-    settings = json.loads(sys.argv[1])
-    try:
-        if processes().rank == 0 and len(sys.argv) > 2:
-            with Journal(Path(sys.argv[2])) as journal:
-                print(json.dumps(run(**settings, journal=journal)), flush=True)
-        else:
+    for settings in json.loads(sys.argv[1]):
+        if "folder" in settings:
+            settings["folder"] = Path(sys.argv[2]) / settings["folder"]
+        try:
             print(json.dumps(run(**settings)), flush=True)
-    except ExpungeError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        except ExpungeError as error:
+            print(json.dumps({"error": str(error)}), flush=True)
 
 
 if __name__ == "__main__":

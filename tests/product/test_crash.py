@@ -42,7 +42,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     job.write_text(SMALL.replace("steps: 60", "steps: 500").replace("references: 0", "references: 16"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "EXPUNGE_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "expunge", "run", str(job), "--out", str(tmp_path / "out"), "--json"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, children too
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    signal.signal(signal.SIGINT, before)
     patience = time.monotonic() + 60
     while not list(tmp_path.glob("out.private/journal-*/stages/*release*")) and time.monotonic() < patience:
         time.sleep(0.01)

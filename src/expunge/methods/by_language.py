@@ -114,9 +114,11 @@ class LanguageMethod(GradientMethod):
         if self.lora is not None:
             adapters.config_of(self.lora)
         sizes = self.sizes(context)
-        schedule, batches = self.composition(context).schedule, self.batch_sizes()
-        rows = sum(min(batches[role], sizes[role]) for role in (FORGET, RETAIN))
-        steps = schedule.length(sizes, batches)
+        made, batches = self.composition(context), self.batch_sizes()
+        schedule, beside = made.schedule, getattr(made.objective, "beside", {})
+        taken = {role: min(batches[role], sizes[role]) * (1 + beside.get(role, 0)) for role in (FORGET, RETAIN)}
+        taken[JOINT] = sum(taken.values())
+        rows, steps = max(taken[role] for role in schedule.roles), schedule.length(sizes, batches)
         return Estimate(steps * rows, cost=self.cost(context, steps, rows))
 
     def sizes(self, context: Context) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -131,7 +131,7 @@ def settings_of(method: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """``value`` as JSON has it: sequences are lists, keys are texts."""
+    """``value`` as JSON has it: sequences are lists, keys are texts, a record (a method around another) is a mapping."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"Expected finite settings; got {where}={value}.")
     if value is None or type(value) in (str, int, float, bool):
@@ -142,6 +142,10 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(item, where) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(_plain(item, where) for item in value)
+    if isinstance(value, str):
+        return str(value)  # of an enumeration
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
     raise InputError(f"Expected a number, a text, a list or a mapping as {where}; got {type(value).__name__}.")
 
 

@@ -6,6 +6,7 @@ ruin (LLM spec 5.4). So a run can be asked to look at itself every so many steps
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +27,11 @@ class Remembering:
 
     objective: Objective
     seen: dict[str, Tensor]
+
+    @property
+    def beside(self) -> Mapping[str, int]:
+        """Those of the objective."""
+        return getattr(self.objective, "beside", {})
 
     def prepare(self, work: Work) -> Prepared:
         """The objective's own preparation, with the looks in its state."""

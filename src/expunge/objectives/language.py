@@ -179,7 +179,7 @@ class Answers(ABC):
     """
 
     retained_losses: ClassVar[tuple[str, ...]] = ("nll", "kl")
-    beside: ClassVar[int] = 0  # further answers that the forget loss looks at for each row
+    answers_beside: ClassVar[int] = 0  # further answers that the forget loss looks at for each row
     gamma: float = 1.0
     alpha: float = 1.0
     retain: str = "nll"
@@ -189,6 +189,11 @@ class Answers(ABC):
             raise InputError(f"Expected a retain loss {' or '.join(self.retained_losses)}; got {self.retain!r}.")
         if self.gamma < 0 or self.alpha < 0:
             raise InputError(f"Expected weights gamma and alpha of 0 or more; got {self.gamma} and {self.alpha}.")
+
+    @property
+    def beside(self) -> Mapping[str, int]:
+        """Role → further rows that its loss looks at for each row of the batch."""
+        return {FORGET: self.answers_beside}
 
     @abstractmethod
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
@@ -217,7 +222,7 @@ class Answers(ABC):
                 return self.gamma * self.forget(work, base, batch, turn)
             return self.alpha * self.retained(work, base, batch)
 
-        return Prepared(streams, loss, beside={FORGET: self.beside})
+        return Prepared(streams, loss, beside=self.beside)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +311,7 @@ class Refusals(Answers):
 class Preference(Answers):
     """Forget: :func:`dpo` of a refusal over the answer, mean over rows (IdkDPO)."""
 
-    beside: ClassVar[int] = 1
+    answers_beside: ClassVar[int] = 1  # the refusals
     beta: float = 0.1
     refusals: tuple[str, ...] = ()
 

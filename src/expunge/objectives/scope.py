@@ -5,6 +5,7 @@ Paper: *Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy* (NeurIPS 2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,12 @@ class SU:
         if self.eta < 0:
             raise InputError(f"Expected eta of 0 or more; got {self.eta}.")
 
+    @property
+    def beside(self) -> Mapping[str, int]:
+        """Role → further rows that its loss looks at for each row of the batch: a joint prompt for each retained row."""
+        inner = dict(getattr(self.objective, "beside", {}))
+        return {**inner, RETAIN: inner.get(RETAIN, 0) + 1} if self.eta else inner
+
     def prepare(self, work: Work) -> Prepared:
         """The objective's streams, the retained one with its positions."""
         inner = self.objective.prepare(work)
@@ -65,8 +72,7 @@ class SU:
             )
 
         streams = {**inner.streams, RETAIN: {**inner.streams[RETAIN], "position": position}}
-        beside = {**inner.beside, RETAIN: inner.beside.get(RETAIN, 0) + 1}
-        return Prepared(streams, loss, inner.refresh, inner.state, inner.gradient_evaluations, beside)
+        return Prepared(streams, loss, inner.refresh, inner.state, inner.gradient_evaluations, self.beside)
 
 
 def joint_batch(work: Work, forget: Any, retain: Any, turn: Turn, position: Tensor) -> Batch:
