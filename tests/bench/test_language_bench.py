@@ -6,6 +6,7 @@ What the methods do to real facts is checked in ``tests/recipes``; here a model 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,18 @@ def ran(monkeypatch) -> list[tuple[str, int]]:
     return seen
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache) -> tuple[Path, dict[str, Any]]:
+    """Where the recipe was run from beginning to end, and its table."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, run(write(tmp_path_factory.mktemp("recipe")), out, cache)
+
+
 # --- a run ----------------------------------------------------------------------------------------------------------------
 
 
-def test_every_row_has_its_numbers_and_its_words_and_json_holds_them(tmp_path, cache, capsys):
-    record = run(write(tmp_path), tmp_path / "out", cache)
+def test_every_row_has_its_numbers_and_its_words_and_json_holds_them(tmp_path, whole, capsys):
+    record = whole[1]
     assert [each["method"] for each in record["rows"]] == ["npo", "npo@attack", "npo+su@attack", "idk"]
     assert record["task"] == "language" and record["reference"] is None and record["n_forget"] == [6]
     source = record["source"]["metrics"]
@@ -123,24 +131,21 @@ def test_the_wording_of_the_request_reaches_the_method_and_changes_questions_onl
         assert all("please" in record["question"].lower() for record in seen[3, seed].records)
 
 
-def test_finished_cells_are_kept_and_a_resumed_table_is_the_uninterrupted_one(tmp_path, cache, ran):
+def test_finished_cells_are_kept_and_a_resumed_table_is_the_uninterrupted_one(tmp_path, cache, whole, ran):
     recipe = write(tmp_path)
-    whole = run(recipe, tmp_path / "whole", cache)
-    ran.clear()
     run(recipe, tmp_path / "out", cache, seeds=1, methods=("npo", "npo@attack"))
     assert ran == [("source", 0), ("npo", 0), ("npo@attack", 0)]
     ran.clear()
     again = run(recipe, tmp_path / "out", cache)
     assert not {("source", 0), ("npo", 0), ("npo@attack", 0)} & set(ran) and len(ran) == 6
-    assert fingerprint(again) == fingerprint(whole)
-    weights = [{line["key"]: line["weights"] for line in lines(tmp_path / name)} for name in ("whole", "out")]
+    assert fingerprint(again) == fingerprint(whole[1])
+    weights = [{line["key"]: line["weights"] for line in lines(out)} for out in (whole[0], tmp_path / "out")]
     assert weights[0] == weights[1]
 
 
-def test_another_share_of_templates_is_another_cell_of_the_same_benchmark(tmp_path, cache, ran):
+def test_another_share_of_templates_is_another_cell_of_the_same_benchmark(tmp_path, cache, whole, ran):
     """So that a recipe's p can be changed without running the other rows again."""
-    run(write(tmp_path), tmp_path / "out", cache, seeds=1)
-    ran.clear()
+    shutil.copytree(whole[0], tmp_path / "out")
     run(write(tmp_path, attacks={"attack": 0.5}), tmp_path / "out", cache, seeds=1)
     assert ran == [("npo@attack", 0), ("npo+su@attack", 0)]
     with pytest.raises(InputError, match="another benchmark"):

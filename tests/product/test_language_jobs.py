@@ -21,6 +21,7 @@ from tests.product.language import asked, facts, ordinary, write, write_job
 
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError, RefusedError
+from expunge.core.journal import Journal
 from expunge.core.request import Request, Target
 from expunge.data.texts import Texts
 from expunge.jobs import language_build as build
@@ -114,10 +115,45 @@ def test_an_adapter_is_released_beside_the_merged_weights(cli, tmp_path):
     assert not verify_folder(tmp_path / "out").consistent
 
 
+LONG = {"name": "npo", "steps": 100, "lr": 1e-3, "batch_size": 4}
+
+
+def taken_up(job: Path, folder: Path) -> None:
+    """Stopped between two stages of unlearning, the same command takes up the stored one and ends as if never stopped."""
+    stages = folder / "out.private"
+    left = [path.name.split(".")[1] for path in stages.glob("journal-*/stages/*.*")]
+    assert any(name.startswith("descended-") for name in left), left
+    assert "descended" not in left, "it was stopped after the last stage"
+    assert not (folder / "out" / "statement.json").exists()
+    run_job(job, [], folder / "out")
+    run_job(job, [], folder / "whole")
+    digests = [record(folder / name)["runs"][0]["model"]["digest"] for name in ("out", "whole")]
+    assert digests[0] == digests[1]
+    assert verify_folder(folder / "out").consistent
+    assert not list(stages.glob("journal-*/stages/*"))
+
+
+def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(tmp_path, monkeypatch):
+    job = write_job(tmp_path, training=stored(tmp_path), method=LONG)
+
+    def stops(journal: Journal, name: str, compute: Any) -> bytes:
+        content = once(journal, name, compute)
+        if "descended-" in name:
+            raise KeyboardInterrupt
+        return content
+
+    once = Journal.once
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "once", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job, [], tmp_path / "out")
+    taken_up(job, tmp_path)
+
+
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_ends_with_the_same_weights(tmp_path):
-    """SIGKILL between two stages of unlearning; the same command takes up the stored one."""
-    sections = {"training": stored(tmp_path), "method": {"name": "npo", "steps": 100, "lr": 1e-3, "batch_size": 4}}
-    job = write_job(tmp_path, **sections)
+    """SIGKILL, which ``test_crash.py`` sends to other jobs in every run."""
+    job = write_job(tmp_path, training=stored(tmp_path), method=LONG)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "expunge", "run", str(job), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
@@ -126,16 +162,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(tmp_path):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    left = [path.name.split(".")[1] for path in stages.glob("journal-*/stages/*.*")]
-    assert any(name.startswith("descended-") for name in left), left
-    assert "descended" not in left, "the kill came after the last stage"
-    assert not (tmp_path / "out" / "statement.json").exists()
-    run_job(job, [], tmp_path / "out")
-    run_job(job, [], tmp_path / "whole")
-    digests = [record(tmp_path / name)["runs"][0]["model"]["digest"] for name in ("out", "whole")]
-    assert digests[0] == digests[1]
-    assert verify_folder(tmp_path / "out").consistent
-    assert not list(stages.glob("journal-*/stages/*"))
+    taken_up(job, tmp_path)
 
 
 # --- the wording is looked at first -----------------------------------------------------------------------------------

@@ -232,6 +232,32 @@ def test_the_example_jobs_run(cli, tmp_path, monkeypatch):
     assert [row["status"] for row in rows] == ["fulfilled"] * 2
 
 
+def test_the_example_job_of_a_language_model_runs(cli, tmp_path):
+    """In a copy, as a reader would run it, but with little training."""
+    import shutil
+
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("out", "__pycache__"))
+    quick = ("training.epochs=2", "method.epochs=2", "evidence.twins=0", "evidence.pdf=false")
+    settings = [word for setting in quick for word in ("--set", setting)]
+    done = cli("run", "examples/jobs/people.yaml", "--out", "out/people", "--json", *settings)
+    assert done.code == 0, done.err
+    assert done.json["runs"][0]["verdict"] == "no-certificate"
+    assert cli("verify", "out/people").code == 0
+    decision = json.loads((tmp_path / "out/people/evidence.json").read_text())["request"]["decision"]
+    assert (decision["decision"], decision["action"]) == ("grant", "strip")
+    assert decision["screening"]["flagged"] and not decision["screening"]["flagged_after"]
+
+
+def test_the_example_records_are_what_their_script_writes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    import examples.people
+
+    monkeypatch.setattr(examples.people, "DATA", tmp_path)
+    examples.people.write()
+    for name in ("people.jsonl", "everyday.jsonl", "people_request.jsonl"):
+        assert (tmp_path / name).read_bytes() == (ROOT / "examples" / "data" / name).read_bytes()
+
+
 def test_the_example_table_is_what_its_script_writes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     import examples.heart
