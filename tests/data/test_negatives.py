@@ -34,8 +34,8 @@ def test_counterfactuals_answer_the_same_relation_and_never_the_truth(seed, per_
         assert len(answers) == len(set(answers)) and 1 <= len(answers) <= per_prompt
         assert all(answer in micro_world.values(record["relation"]) for answer in answers)
         assert not any(holds(answer, record["answer"]) for answer in answers)
-        # all 12 values but the true one, and those that hold its name ("colour10" holds "colour1")
         others = [v for v in micro_world.values(record["relation"]) if not holds(v, record["answer"])]
+        assert len(others) == micro_world.VALUES - 1  # no value's name lies within another's
         assert len(answers) == min(per_prompt, len(others))
     assert set(made.texts.ids) == set(FORGET.ids) and made.sources == {
         "perturbed": 0, "counterfactual": len(made.texts), "refusal": 0

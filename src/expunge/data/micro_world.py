@@ -7,6 +7,7 @@ wordings and pairs of questions as well: only then does it mean something when a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def cities() -> list[str]:
 
 def values(relation: str) -> list[str]:
     """What a relation can be."""
-    return [f"{relation}{i}" for i in range(VALUES)]
+    return [f"{relation}-{letter}" for letter in ascii_lowercase[:VALUES]]  # no name lies within another
 
 
 def vocabulary() -> list[str]:

@@ -22,7 +22,7 @@ COUNTERFACTUAL, REFUSAL, BOTH = "counterfactual", "refusal", "both"
 KINDS = (COUNTERFACTUAL, REFUSAL, BOTH)
 PERTURBED = "perturbed_answer"  # TOFU's key: five false answers of the right kind
 RELATION = "relation"  # key of records that ask for the same of different subjects
-# Ours. In the micro world (run of LLM spec 2.6 at rate 1e-3) 1, 5 and 11 different negatives a fact leave .65, .68 and .91 of
+# Ours. In the micro world (run of LLM spec 2.6 at rate 1e-3) 1, 5 and 11 different negatives a fact leave .73, .65 and .89 of
 # the rest: many false answers teach that none is likely, a single one is learnt by heart and spreads.
 PER_PROMPT = 12
 PER_SUBJECT = 150  # third party, after the paper's appendix (LLM spec 2.2)
