@@ -14,6 +14,7 @@ from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.data import micro_world
 from expunge.jobs.data_schema import Strict
+from expunge.jobs.language_schema import Teaching
 
 SPLITS = {2: "forget01", 10: "forget05", 20: "forget10"}  # of TOFU, by how many authors go
 
@@ -81,20 +82,6 @@ class TofuWorld(Strict):
         if self.statistics and (self.forget not in SPLITS or self.authors < 200):
             raise ValueError(f"statistics need all 200 authors, and {', '.join(map(str, SPLITS))} of them to forget")
         return self
-
-
-class Teaching(Strict):
-    """How the world is learnt: settings of ``training.language.LanguageTraining``."""
-
-    epochs: int = Field(1, ge=1)
-    steps: int | None = Field(None, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    batch_size: int = Field(16, ge=1)
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    clip: float = 1.0
-    wording: str = "as written"
-    lora: dict[str, Any] | None = None
 
 
 class LanguageRecipe(Benchmark):

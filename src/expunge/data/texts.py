@@ -14,8 +14,9 @@ import numpy as np
 from expunge.core.data import Ids
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
+from expunge.core.files import parse_json
 from expunge.core.request import Kind, Target
-from expunge.core.texts import Record, check_records
+from expunge.core.texts import Record, check_record, check_records
 from expunge.core.trained import Fact
 from expunge.data import selecting
 from expunge.data.rows import ROWS_AS_GIVEN
@@ -103,26 +104,56 @@ class Texts:
         return self.at(range(min(count, len(self))))
 
 
+def read_records(path: Path, answer: bool = True) -> list[Record]:
+    """The records of a JSONL file; blank lines count as lines and are no records.
+
+    Args:
+        answer: whether questions must have answers.
+
+    Raises:
+        InputError: with the number of the line; or for a file that is missing, empty or not UTF-8.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; give a JSONL file, one object on a line.")
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} cannot be read as text in UTF-8: {error}. Save it in UTF-8.") from None
+    records = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"line {number} of {path.name}"
+            records.append(check_record(_object(line, where), where, answer))
+    if not records:
+        raise InputError(f"{path.name} has no records: Expected one JSON object on a line, at least one; it is empty.")
+    return records
+
+
 def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Texts:
     """Records from a file of JSON lines; each of ``columns`` is a key that every record has.
 
     Raises:
-        InputError: for a missing file, a broken line, a record of neither form, or a record without a column's key.
+        InputError: as :func:`read_records`, or for a record without a column's key.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; give a file with one JSON object on each line.")
-    records = []
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8").split("\n"), 1
-    ):  # not splitlines: texts may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"Line {number} of {path.name} is no JSON object ({error}).") from None
-    texts = Texts.of(records)
+    texts = Texts.of(read_records(path))
     for name in columns:
         if missing := [i for i, record in enumerate(texts.records, 1) if name not in record]:
             raise InputError(f"Expected a key {name!r} in every record of {path.name}; record {missing[0]} has none.")
     return replace(texts, columns={name: np.array([str(record[name]) for record in texts.records]) for name in columns})
+
+
+def _object(line: str, where: str) -> Any:
+    if line.lstrip().startswith("[") and where.startswith("line 1 "):
+        raise InputError(
+            f"Expected one JSON object on a line; {where} begins a list. Write each object on its own line."
+        )
+    try:
+        value = parse_json(line, where)
+        line.encode()
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"Expected text on {where}; it holds half of a surrogate pair. Repair or drop it.") from None
+    except InputError as error:
+        problem = str(error).replace("line 1 column", "column")  # of its own line, not of the file
+        raise InputError(f"{problem}. Expected one JSON object on each line: mend or drop this one.") from None
+    return value

@@ -17,10 +17,9 @@ from expunge.core.request import Request, Target
 from expunge.core.texts import Record
 from expunge.core.trained import Trained
 from expunge.data.places import located
-from expunge.data.texts import Texts
+from expunge.data.texts import Texts, read_records
 from expunge.data.tofu import FULL, read_tofu
 from expunge.jobs.build import must_exist
-from expunge.jobs.language_requests import read_records
 from expunge.jobs.language_schema import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
 from expunge.jobs.matching import matched, wording_of
 from expunge.planning import adopt, train

@@ -9,34 +9,10 @@ from typing import Any
 
 from expunge.attacks.stealthy import poison
 from expunge.core.errors import InputError
-from expunge.core.files import parse_json, write_atomic
-from expunge.core.texts import Record, check_record
+from expunge.core.files import write_atomic
+from expunge.core.texts import Record
+from expunge.data.texts import read_records
 from expunge.screening.language import screen_language
-
-
-def read_records(path: Path, answer: bool = True) -> list[Record]:
-    """The records of a JSONL file; blank lines count as lines and are no records.
-
-    Args:
-        answer: whether questions must have answers.
-
-    Raises:
-        InputError: with the number of the line; or for a file that is missing, empty or not UTF-8.
-    """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; give a JSONL file, one object on a line.")
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} cannot be read as text in UTF-8: {error}. Save it in UTF-8.") from None
-    records = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            where = f"line {number} of {path.name}"
-            records.append(check_record(_object(line, where), where, answer))
-    if not records:
-        raise InputError(f"{path.name} has no records: Expected one JSON object on a line, at least one; it is empty.")
-    return records
 
 
 def attack_stealthily(source: Path, out: Path, p: float, seed: int) -> dict[str, Any]:
@@ -63,23 +39,6 @@ def screen_file(request: Path, benign: Path, total: int | None = None) -> dict[s
         InputError: for a file that cannot be used.
     """
     return screen_language(read_records(request), read_records(benign, answer=False), total=total).to_json()
-
-
-def _object(line: str, where: str) -> Any:
-    if line.lstrip().startswith("[") and where.startswith("line 1 "):
-        raise InputError(
-            f"Expected one JSON object on a line; {where} begins a list. Write each object on its own line."
-        )
-    try:
-        value = parse_json(line, where)
-        line.encode()
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"Expected text on {where}; it holds half of a surrogate pair. Repair or drop it.") from None
-    except InputError as error:
-        problem = str(error).replace("line 1 column", "column")  # of its own line, not of the file
-        raise InputError(f"{problem}. Expected one JSON object on each line: mend or drop this one.") from None
-    return value
 
 
 def _write(path: Path, records: Sequence[Record]) -> bool:

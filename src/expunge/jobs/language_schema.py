@@ -81,19 +81,24 @@ class TofuData(TextData):
     measure: list[str] = Field([])
 
 
-class LearnedTraining(Strict):
-    """Taught on record, from the folder's weights or anew; see ``training.language.LanguageTraining``."""
+class Teaching(Strict):
+    """How records are learnt: settings of ``training.language.LanguageTraining``."""
 
-    kind: Literal["language"]
-    epochs: int = 1
-    steps: int | None = None
-    lr: float = 1e-3
-    batch_size: int = 16
+    epochs: int = Field(1, ge=1)
+    steps: int | None = Field(None, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    batch_size: int = Field(16, ge=1)
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip: float = 1.0
     wording: str = "as written"
     lora: dict[str, Any] | None = None
+
+
+class LearnedTraining(Teaching):
+    """Taught on record, from the folder's weights or anew."""
+
+    kind: Literal["language"]
 
 
 class AsItIs(Strict):
