@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.descent.launching import FSDP, two
 from tests.descent.together import run
 
 from expunge.core.errors import InputError
 from expunge.descent.processes import processes
 
-ROOT = Path(__file__).parents[2]
 RUNS: dict[str, dict[str, Any]] = {
     "npo+su": {"kind": "npo", "steps": 6, "su": 2.0, "dual": False},
     "undial+dual": {"kind": "undial", "steps": 4, "su": 0.0, "dual": True, "retain": "kl"},
@@ -27,34 +22,37 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+SHARDED: dict[str, dict[str, Any]] = {
+    "npo+su": RUNS["npo+su"],
+    "wga+dual": {"kind": "wga", "steps": 4, "su": 0.0, "dual": True},
+    "lora": {"kind": "undial", "steps": 6, "su": 1.0, "dual": False, "retain": "kl", "lora": True},
+    "kept": RUNS["kept"],
+    "taken up": RUNS["taken up"],
+}
+
+
+def launched(runs: dict[str, dict[str, Any]], make: Any, **environment: str) -> dict[str, list[dict[str, Any]]]:
+    """Run → what each of two processes says at its end."""
+    journals = make("journals")  # the first process alone writes there
+    done = two(
+        "tests.descent.together", json.dumps(list(runs.values())), str(journals), folder=make("own"), **environment
+    )
+    answers = []
+    for process in done:
+        assert process.code == 0, process.err[-2000:]
+        answers.append([json.loads(line) for line in process.out.splitlines() if line.startswith("{")])
+    assert [len(of) for of in answers] == [len(runs), len(runs)]
+    return {name: list(each) for name, *each in zip(runs, *answers, strict=True)}
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
-    """Run → what each of two processes says at its end. They are started once, since a start takes seconds."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started, answers = [], []
-    try:
-        for rank in ("0", "1"):
-            own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-            env = {**os.environ, **own, **where, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-            folder = tmp_path_factory.mktemp(f"rank{rank}")
-            arguments = [sys.executable, "-m", "tests.descent.together", json.dumps(list(RUNS.values())), str(folder)]
-            # into files: one process waiting for a full pipe would make the other wait for it
-            with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-                started.append((folder, subprocess.Popen(arguments, stdout=out, stderr=err, cwd=ROOT, env=env)))
-        for folder, process in started:
-            assert process.wait(timeout=120) == 0, (folder / "err").read_text()[-2000:]
-            answers.append(
-                [json.loads(line) for line in (folder / "out").read_text().splitlines() if line.startswith("{")]
-            )
-    finally:
-        for _, process in started:
-            process.kill()
-            process.wait()
-    assert [len(of) for of in answers] == [len(RUNS), len(RUNS)]
-    return {name: list(each) for name, *each in zip(RUNS, *answers, strict=True)}
+    return launched(RUNS, tmp_path_factory.mktemp)
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
+    return launched(SHARDED, tmp_path_factory.mktemp, **FSDP)
 
 
 @pytest.mark.parametrize("name", ["npo+su", "undial+dual"])
@@ -78,9 +76,46 @@ def test_a_batch_smaller_than_the_processes_is_refused(together):
     assert all("has 1 row(s) for 2 processes" in each["error"] for each in together["one row"])
 
 
-@pytest.mark.parametrize(("switch", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
-def test_sharded_weights_are_refused_in_words(monkeypatch, switch, name):
+@pytest.mark.parametrize("name", ["npo+su", "wga+dual", "lora"])
+def test_two_processes_with_half_of_each_weight_have_the_losses_of_one(sharded, name):
+    first, second = sharded[name]
+    alone = run(**SHARDED[name])
+    assert len(alone["losses"]) >= 4 and len(set(alone["losses"])) > 1
+    for each in (first, second):
+        np.testing.assert_allclose(each["losses"], alone["losses"], rtol=1e-5)
+        np.testing.assert_allclose(each["weights"], alone["weights"], atol=1e-5)
+        assert len(each["scores"]) == len(alone["scores"])
+        np.testing.assert_allclose(each["scores"], alone["scores"], rtol=1e-5)
+    steps = (
+        alone["state_bytes"] - first["state_bytes"] - second["state_bytes"]
+    )  # each process counts the steps of its own
+    assert first["state_bytes"] < 0.6 * alone["state_bytes"] and -2000 < steps <= 0
+
+
+def test_sharded_weights_are_stored_by_the_first_process_and_taken_up_by_all(sharded):
+    whole, again = sharded["kept"], sharded["taken up"]
+    assert [each["weights"] for each in again] == [each["weights"] for each in whole]
+    assert [each["losses"] for each in again] == [each["losses"] for each in whole]
+    assert whole[0]["stages"] == 3 and again[0]["stages"] == 0
+
+
+def test_deepspeed_is_refused_in_words(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv(f"ACCELERATE_USE_{switch}", "true")
-    with pytest.raises(InputError, match=f"{name} shares out weights"):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match="DeepSpeed owns the optimizer"):
+        processes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FSDP_VERSION", "1", "Expected fsdp_version: 2"),
+        ("FSDP_RESHARD_AFTER_FORWARD", "false", "fsdp_reshard_after_forward: true"),
+        ("FSDP_ACTIVATION_CHECKPOINTING", "true", "fsdp_activation_checkpointing: false"),
+    ],
+)
+def test_an_fsdp_configuration_that_cannot_be_followed_is_refused_in_words(monkeypatch, name, value, said):
+    for switch, each in {"WORLD_SIZE": "2", **FSDP, name: value}.items():
+        monkeypatch.setenv(switch, each)
+    with pytest.raises(InputError, match=said):
         processes()

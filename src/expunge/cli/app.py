@@ -50,7 +50,8 @@ def run(job: Job, out: Out = Path("evidence"), set_: Set = None, json: Json = Fa
 
     with output.progress() as watch:
         result = run_job(job, set_ or [], out, watch=watch)
-    output.show_runs(result, json)
+    if result:  # the first of several processes speaks for all
+        output.show_runs(result, json)
 
 
 @app.command()

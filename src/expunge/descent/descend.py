@@ -114,9 +114,11 @@ class _Run:
         self.method, self.work = method, work
         work.lay_out(work.model)
         self.selection: Selection = method.parameters.select(work)
+        work.processes.spread(work.model)
         self.prepared: Prepared = method.objective.prepare(work)
         named = dict(work.model.named_parameters())
-        self.moving = {name: named[name] for name in self.selection.names}
+        self.weights = [named[name] for name in self.selection.names]
+        self.moving = {name: work.processes.own(named[name]) for name in self.selection.names}
         self.frozen = [(tensor, tensor.requires_grad) for name, tensor in named.items() if name not in self.moving]
         self.stepper: Stepper = method.optimizer.build(self.moving, method.clip)
         self.masks = self._factors()
@@ -159,7 +161,8 @@ class _Run:
                 tensor.requires_grad_(required)
         self._must_be_worth_it()
         if self.best:
-            self.work.model.load_state_dict(self.best, strict=False)
+            self._put_back(self.best)
+        self.work.processes.gather(self.work.model)
         return Descended(
             {name: tensor.detach() for name, tensor in self.work.model.state_dict().items()},
             dict(self.steps),
@@ -173,33 +176,38 @@ class _Run:
 
     def _cuts(self, length: int) -> list[int]:
         """Step counts at which the run is stored: from sizes alone, and without an effect on any bit of the result."""
-        weights = sum(tensor.numel() * tensor.element_size() for tensor in self.moving.values())
+        weights = self.work.processes.shares * sum(t.numel() * t.element_size() for t in self.moving.values())
         room = STORED_BYTES_AT_MOST // max(1, 3 * weights)
         stages = max(1, min(STAGES_AT_MOST, length // STEPS_PER_STAGE, room))
         return [length * (i + 1) // stages for i in range(stages)]
 
     def _stage(self, journal: Once, watch: Watch, until: int, length: int) -> None:
         """Everything up to step ``until``: taken from the journal, or done and written there."""
-        here: list[bool] = []
         together = self.work.processes
-        name = "descended" if until == length else f"descended-{until}"
+        shares = "" if together.shares == 1 else f"-{together.shares}-shares"
+        name = f"descended{shares}" if until == length else f"descended{shares}-{until}"
+        computed = False
 
-        def compute() -> bytes:
-            here.append(True)
-            if together.rank == 0:
-                together.from_first(None)  # nothing is stored: all compute
+        def compute() -> Mapping[str, Tensor]:
+            nonlocal computed
+            computed = True
             self._steps(watch, until, length)
             self._must_be_finite()
-            return save_tensors(self._stored())
+            return together.kept(self._stored())
+
+        def first() -> bytes:
+            together.from_first(True)  # nothing is stored: all compute
+            return save_tensors(dict(compute()))
 
         if together.rank:  # the first process keeps the journal
-            content = together.from_first(None) or compute()
+            stored = compute() if together.from_first(None) else {}
         else:
-            content = journal.once(name, compute)
-            if not here:
-                together.from_first(content)
-        if not here:
-            self._take_up(load_tensors(content))
+            content = journal.once(name, first)
+            stored = {} if computed else load_tensors(content)
+            if not computed:
+                together.from_first(False)
+        if not computed:
+            self._take_up(together.handed(stored))
 
     def _steps(self, watch: Watch, until: int, length: int) -> None:
         if self.stopped:
@@ -254,13 +262,11 @@ class _Run:
             value = float(together.add_up([loss.detach()])[0])
             if not math.isfinite(value):
                 raise NonFiniteError(f"the {turn.role} loss is not finite")
-            moving = list(self.moving.values())  # a weight that this loss does not reach has a gradient of zero
-            gradients = torch.autograd.grad(loss, moving, allow_unused=True, materialize_grads=True)
-            gradients = together.add_up(gradients)
+            gradients = together.gradients(loss, self.weights)
             masks = self.masks.get(turn.role)
             if masks:
                 torch._foreach_mul_(gradients, masks)  # pyright: ignore[reportPrivateImportUsage]
-            self.stepper.step(turn.role, gradients, self._factor(turn))
+            self.stepper.step(turn.role, gradients, self._factor(turn), together.norm(gradients))
         except NonFiniteError as error:
             for buffer, before in buffers:  # a forward pass on bad weights has moved running statistics
                 buffer.copy_(before)
@@ -279,7 +285,7 @@ class _Run:
             ) from None
         if masks and self.selection.strict:
             with torch.no_grad():
-                for base, weight, mask in zip(self.base, moving, masks, strict=True):
+                for base, weight, mask in zip(self.base, self.moving.values(), masks, strict=True):
                     torch.lerp(base, weight, mask, out=weight)  # exact at 0 and 1, and several times as fast as where
         self.steps[turn.role] += 1
         self.losses.append(value)
@@ -327,7 +333,14 @@ class _Run:
     def _moved(self) -> dict[str, Tensor]:
         """Everything that a step can change: the moving weights and the buffers. Frozen backbones are not copied."""
         frozen = {name for name, _ in self.work.model.named_parameters(remove_duplicate=False)} - self.moving.keys()
-        return {name: tensor for name, tensor in self.work.model.state_dict().items() if name not in frozen}
+        own = self.work.processes.own
+        return {name: own(tensor) for name, tensor in self.work.model.state_dict().items() if name not in frozen}
+
+    @torch.no_grad()
+    def _put_back(self, tensors: Mapping[str, Tensor]) -> None:
+        """Undo of :meth:`_moved`."""
+        for name, now in self._moved().items():
+            now.copy_(tensors[name])
 
     def _must_be_worth_it(self) -> None:
         """A guard that names the least score it accepts must have seen it."""
@@ -341,13 +354,13 @@ class _Run:
 
     def _must_be_finite(self) -> None:
         """A finite gradient times a huge rate can overflow, and after the last step no loss would tell."""
-        for name, tensor in self.moving.items():
-            if not torch.isfinite(tensor).all():
-                rates = ", ".join(f"{role} {rate:g}" for role, rate in self.stepper.rates.items())
-                raise FailedError(
-                    f"Stopped after step {self.done}: {name} is not finite, and nothing was released. Take smaller learning "
-                    f"rates than {rates}."
-                )
+        bad = [name for name, tensor in self.moving.items() if not torch.isfinite(tensor).all()]
+        if self.work.processes.total(len(bad)):
+            rates = ", ".join(f"{role} {rate:g}" for role, rate in self.stepper.rates.items())
+            raise FailedError(
+                f"Stopped after step {self.done}: {bad[0] if bad else 'a weight'} is not finite, and nothing was released. "
+                f"Take smaller learning rates than {rates}."
+            )
 
     # --- what is stored, and how it is taken up -----------------------------------------------------------------------
 
@@ -373,7 +386,7 @@ class _Run:
         def part(name: str) -> dict[str, Tensor]:
             return {key.partition(":")[2]: t for key, t in tensors.items() if key.startswith(f"{name}:")}
 
-        self.work.model.load_state_dict(part("model"), strict=False)  # what did not move is there already
+        self._put_back(part("model"))
         self.stepper.load(part("optimizer"))
         device = next(iter(self.moving.values())).device
         self.prepared.state.clear()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.descent.members import Member
+from expunge.descent.processes import norm_of
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 
 # The settings of DualOptim's image code (vision spec 1.1): AdamW forgets with decay 0.05, the optimizer that trained the
@@ -131,17 +132,17 @@ class Stepper:
         self.rates = rates
         self.clip = clip
 
-    def step(self, role: str, gradients: Sequence[Tensor], factor: float = 1.0) -> None:
+    def step(self, role: str, gradients: Sequence[Tensor], factor: float = 1.0, size: float | None = None) -> None:
         """One step of ``role``'s optimizer along ``gradients``, in the order of the parameters.
 
         Args:
             factor: what annealing makes of the learning rate.
+            size: L2 norm of the whole gradient where these are parts of it.
 
         Raises:
             NonFiniteError: if a gradient is not finite; weights and states of all roles are then as they were.
         """
-        norm = torch.stack(torch._foreach_norm(list(gradients))).norm()  # pyright: ignore[reportPrivateImportUsage]
-        size = float(norm)
+        size = float(norm_of(gradients)) if size is None else size
         if not size < float("inf"):  # NaN too
             raise NonFiniteError(f"the {role} gradient is not finite")
         if (limit := self.clip.get(role)) is not None and size > limit:

@@ -86,11 +86,14 @@ class Setting:
 
 def carry_out(
     request: Request, cases: Sequence[Case], setting: Setting, out: Path, *, ledger: Path | None = None,
-    watch: Watch = silent,
+    watch: Watch = silent, starts: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:  # fmt: skip
     """File, screen, plan, run, measure, report and record; returns the summary (see ``jobs.summary``).
 
     Writes ``out`` (what may be shown) and ``<out>.private`` (journal, next models, per-record scores; mode 0700).
+
+    Args:
+        starts: called before the first step, when nothing can refuse any more.
 
     Raises:
         InputError, RefusedError: before anything is written, for a request that cannot be carried out.
@@ -126,6 +129,7 @@ def carry_out(
         record, matched = request.record(key), {"count": deletion.size, "ids": deletion.ids.hashed(key)}
         book.file_request(record)
         book.decide(identity, {**decision, "matched": matched})
+        starts()
         outcomes = []
         for case, journal, trained in zip(cases, journals, made, strict=True):
             if case.budget is not None:
@@ -158,6 +162,19 @@ def carry_out(
         for journal in journals:
             journal.clear()
     return summary(evidence, out)
+
+
+def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Watch = silent) -> planning.Plan:
+    """What another process of the same run does until the first step: the same, but for screening's consequences and records.
+
+    The first process decides for all; see ``starts`` of :func:`carry_out`. Nothing is written.
+    """
+    key = subject_key()
+    look = (setting.wording.look if setting.wording else look_at_rows)(
+        request, Deletion.of(setting.data, request, setting.probes)
+    )
+    case = replace(case, method=look.method(case.method))
+    return _plan(case, _made(case, request, setting, look, key, watch), request, setting, look, key=key, watch=watch)
 
 
 def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, str | None]:

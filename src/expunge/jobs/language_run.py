@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,22 @@ import yaml
 
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Trained
+from expunge.descent.processes import Processes, processes
 from expunge.jobs import language_build as build
 from expunge.jobs.build import named_method
-from expunge.jobs.carry_out import Case, Setting, carry_out
+from expunge.jobs.carry_out import Case, Setting, carry_out, prepare_beside
 from expunge.jobs.language_schema import LanguageJob, TofuData
 from expunge.jobs.look import Wording
 from expunge.measuring import MeasureSettings
+from expunge.planning import Plan
 
 _HIDDEN = "(kept out of records)"
 
 
 def run_language(job: LanguageJob, out: Path, *, watch: Watch = silent) -> dict[str, Any]:
     """The whole of ``expunge run`` for ``task: language``; returns the summary that ``--json`` prints.
+
+    Of several processes (``accelerate launch``) the first keeps records, measures and reports; the others return ``{}``.
 
     Raises:
         InputError, RefusedError: for anything that cannot be used, before anything is written.
@@ -51,7 +57,38 @@ def run_language(job: LanguageJob, out: Path, *, watch: Watch = silent) -> dict[
     )
     untaught = build.untaught_of(job, task, weights, files.data)
     case = Case(job.model.title, make, None, method, measuring, job.seed, untaught)
-    return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch)
+    together = processes()
+    if together.rank:
+        return _beside(together, lambda: prepare_beside(request, case, setting))
+    with _announced(together) as starts:
+        return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch, starts=starts)
+
+
+@contextmanager
+def _announced(together: Processes) -> Iterator[Callable[[], None]]:
+    """Tell the other processes, once, whether the first step comes."""
+    word = iter((together.from_first,))
+
+    def starts() -> None:
+        next(word)(True)
+
+    try:
+        yield starts
+    finally:
+        for tell in word:
+            tell(False)
+
+
+def _beside(together: Processes, prepare: Callable[[], Plan]) -> dict[str, Any]:
+    """Another process of the run: it computes its share of the steps, and records and returns nothing."""
+    starts = False
+    try:
+        planned = prepare()
+    finally:  # the first process waits for all to hear its word
+        starts = together.from_first(None)
+    if starts:
+        planned.run()
+    return {}
 
 
 def shown(job: LanguageJob) -> str:

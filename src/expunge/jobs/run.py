@@ -12,6 +12,7 @@ from expunge.core.errors import InputError
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Trained
 from expunge.data.rows import Rows
+from expunge.descent.processes import processes
 from expunge.jobs import build, schema
 from expunge.jobs.carry_out import Case, Setting, carry_out
 from expunge.jobs.data_schema import called
@@ -33,6 +34,10 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
     job = schema.load_job(path, overrides)
     if isinstance(job, LanguageJob):
         return run_language(job, out, watch=watch)
+    if processes().count > 1:
+        raise InputError(
+            "Expected one process: only language models share rows out. Start it without accelerate launch."
+        )
     request = build.request_of(job)
     method = build.method_of(job)
     budget = build.budget_of(job)

@@ -74,6 +74,11 @@ class LanguageMethod(GradientMethod):
         return Alone(self._epochs, FORGET, self.steps)
 
     @property
+    def whole_weights(self) -> str:
+        """Why every process needs all weights in each step; empty: it does not."""
+        return ""
+
+    @property
     def _epochs(self) -> int | None:
         return None if self.steps is not None else self.epochs
 
@@ -108,6 +113,11 @@ class LanguageMethod(GradientMethod):
             return Refusal(
                 f"{both} forgotten record(s) are retained as well, word for word: one loss would undo the other.",
                 "Forget every copy, or take the copies out of the request.",
+            )
+        if (needs := self.whole_weights) and processes().shares > 1:
+            return Refusal(
+                f"{needs}, and weights that are shared out among processes cannot be exchanged for others in a step.",
+                "Share out rows only (accelerate without FSDP), or take npo with an adapter (lora).",
             )
         if self.batch_size < 1:
             raise InputError(f"Expected a batch_size of at least 1; got {self.batch_size}.")
@@ -201,6 +211,12 @@ class Balanced(LanguageMethod):
     def balance(self) -> dict[str, Any]:
         """What every loss of two sides takes."""
         return {"gamma": self.gamma, "alpha": self.alpha, "retain": self.retain}
+
+    @property
+    def whole_weights(self) -> str:
+        """An adapter is switched off where the model before the run is asked."""
+        asked = self.retain == "kl" and self.alpha and self.lora is None
+        return "The divergence from the model before the run asks for its weights in each step" if asked else ""
 
     def objective(self, context: Context) -> Objective:
         """The loss, under the scope term where there is one."""

@@ -34,6 +34,11 @@ class RMU(Balanced):
     c: float = 2.0
     retain: str = "activations"
 
+    @property
+    def whole_weights(self) -> str:
+        """It leaves the model at a layer, before the blocks above have been gathered and let go."""
+        return "Misdirection ends its pass in the middle of the model"
+
     def loss(self, context: Context) -> losses.RMU:
         """The loss with its symbols."""
         return losses.RMU(**self.balance, layer=self.layer, c=self.c)

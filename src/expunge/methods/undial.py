@@ -27,6 +27,11 @@ class Undial(Balanced):
     beta: float = 10.0
     alpha: float = 0.0
 
+    @property
+    def whole_weights(self) -> str:
+        """Its target is what the model before the run says."""
+        return "" if self.lora is not None else "Self-distillation asks the model before the run in each step"
+
     def loss(self, context: Context) -> losses.Undial:
         """The loss with its symbols."""
         return losses.Undial(**self.balance, beta=self.beta)
