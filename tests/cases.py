@@ -126,6 +126,9 @@ class PointTask:
     def pair(self, first: Any, second: Any) -> Any:
         raise RefusedError("Rows of a point cannot be joined.")
 
+    def files(self) -> dict[str, bytes]:
+        return {}
+
     def check(self, data: Rows) -> None:
         assert data.x.ndim == 2
 

@@ -68,8 +68,9 @@ def _write(out: Path, certified: Outcome, *, pdf: bool) -> Path:
         book.decide(filed["id"], {**decision, "matched": certified.request["matched"]})
         book.release(filed["id"], {"releases": [{"digest": certified.releases[0].artifact.digest}]})
         record = worlds.record_of(certified, ledger=ledger.excerpt([filed["id"]]))
-        models = {"toy head": certified.releases[0].artifact.tensors}
         private = {"toy head": worlds.evidence(certified).private}
-        folders.write_evidence(out, record, models, "method: r2d\n", private=private, signing_key=worlds.KEY, pdf=pdf)
+        folders.write_evidence(
+            out, record, {"toy head": certified}, "method: r2d\n", private=private, signing_key=worlds.KEY, pdf=pdf
+        )
         book.fulfil(filed["id"], {"evidence": "closed"})
     return out

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,8 @@ from . import worlds
 
 
 def write(folder: Path, certified, record, **options):
-    models = {"toy head": certified.releases[0].artifact.tensors}
     return folders.write_evidence(
-        folder, record, models, "method: r2d\n", signing_key=worlds.KEY, **{"pdf": False, **options}
+        folder, record, {"toy head": certified}, "method: r2d\n", signing_key=worlds.KEY, **{"pdf": False, **options}
     )
 
 
@@ -61,9 +61,12 @@ def test_writing_it_again_is_fine_and_takes_away_what_is_gone(tmp_path, certifie
     (out / "report.pdf").write_bytes(b"of an earlier try")
     (out / ".0123456789abcdef.part").write_bytes(b"of a process that died")
     (out / "models" / "old.safetensors").write_bytes(b"of an earlier name")
+    (out / "models" / "folder").mkdir()
+    (out / "models" / "folder" / "tokenizer.json").write_bytes(b"of an earlier name")
     write(out, certified, record)
     assert verify_folder(out, worlds.KEY.public_key()).consistent
     assert not (out / "report.pdf").exists() and not (out / "models" / "old.safetensors").exists()
+    assert not (out / "models" / "folder" / "tokenizer.json").exists()
 
 
 @pytest.mark.usefixtures("cheap_page")
@@ -97,9 +100,10 @@ def test_evidence_of_another_request_stays(tmp_path, certified, record):
 
 @pytest.mark.usefixtures("cheap_page")
 def test_only_the_release_is_taken_for_the_release(tmp_path, certified, record):
-    with pytest.raises(InputError, match="Expected the tensors of 'toy head'"):
-        folders.write_evidence(tmp_path / "out", record, {"other": {}}, "", signing_key=worlds.KEY)
-    wrong = {"toy head": certified.before.artifact.tensors}
+    with pytest.raises(InputError, match="Expected the release of 'toy head'"):
+        folders.write_evidence(tmp_path / "out", record, {"other": certified}, "", signing_key=worlds.KEY)
+    before = replace(certified.releases[0], artifact=certified.before.artifact)
+    wrong = {"toy head": replace(certified, releases=(before,))}
     with pytest.raises(InputError, match="not those that the record speaks of"):
         folders.write_evidence(tmp_path / "out", record, wrong, "", signing_key=worlds.KEY)
     assert not (tmp_path / "out").exists(), "refused before the first byte"

@@ -50,3 +50,7 @@ class Task(Protocol):
         SU's joint prompts: both data are equally long. A task for which rows cannot be joined refuses.
         """
         ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """What must stand beside released weights for other programs to load them, by file name; empty: nothing."""
+        ...

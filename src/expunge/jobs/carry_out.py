@@ -151,9 +151,8 @@ def carry_out(
 
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
-        models = {case.name: dict(o.releases[0].artifact.tensors) for case, o in zip(cases, outcomes, strict=True)}
-        adapters = {case.name: o.releases[0].artifact.adapter for case, o in zip(cases, outcomes, strict=True)}
-        write_evidence(out, evidence, models, setting.config, adapters=adapters, private=secrets, pdf=setting.pdf)
+        ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
+        write_evidence(out, evidence, ran, setting.config, private=secrets, pdf=setting.pdf)
         verdicts = {run["name"]: run["verdict"] for run in evidence["runs"]}
         for case, outcome in zip(cases, outcomes, strict=True):
             if isinstance(outcome.after.recipe, GradientDescent):

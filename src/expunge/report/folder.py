@@ -18,26 +18,27 @@ from expunge.core.digest import digest_arrays, digest_file
 from expunge.core.errors import InputError
 from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
 from expunge.core.measurement import Evidence
+from expunge.core.method import Outcome
+from expunge.core.trained import Artifact, Tensors
 from expunge.report import html, signing
 from expunge.report import pdf as portable
-from expunge.report.record import FORMAT, build, plain, slug
+from expunge.report.record import FORMAT, build, plain, released, slug
 
 EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.html", "report.pdf"
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
 LIVE = ("ledger.sqlite", "ledger.sqlite-journal", "ledger.sqlite-wal", "ledger.sqlite-shm")  # grow after signing
-
-Tensors = Mapping[str, Any]
+_OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
+_METADATA = {"format": "pt"}  # transformers 4 refuses weights without it
 
 
 def write_evidence(
     folder: Path,
     record: Mapping[str, Any],
-    models: Mapping[str, Tensors],
+    outcomes: Mapping[str, Outcome],
     config: str,
     *,
-    adapters: Mapping[str, Tensors | None] | None = None,
     private: Mapping[str, Any] | None = None,
     signing_key: Ed25519PrivateKey | None = None,
     pdf: bool = True,
@@ -47,9 +48,9 @@ def write_evidence(
     Args:
         folder: a new or empty one, one that holds only a ledger, or one with evidence of the same request.
         record: see `report.record.build`.
-        models: run name → tensors of its release (``run/view`` for further views of a network).
+        outcomes: run name → what came of it: the releases are taken from here. An adapter is written as PEFT writes it, and a
+            language model that came from a folder as a folder of ``transformers``.
         config: the resolved configuration as YAML text, without names of people.
-        adapters: the same names → tensors of the adapter, where a release has one; written as PEFT writes it.
         private: run name → per-record scores and the like; goes to ``<folder>.private`` (mode 0700).
         signing_key: this installation's key where not given.
         pdf: also write report.pdf. Without the extra ``pdf`` there is none and the signed statement says so.
@@ -61,7 +62,7 @@ def write_evidence(
     same call repairs it.
     """
     folder = Path(folder)
-    content = _contents(record, models, adapters or {}, config, pdf)
+    content = _contents(record, outcomes, config, pdf)
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
@@ -103,19 +104,13 @@ def write_report(
     record = build(
         [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger
     )
-    released = {
-        name if release is outcome.releases[0] else f"{name}/{release.view}": release.artifact
-        for release in outcome.releases
-    }
-    models = {key: artifact.tensors for key, artifact in released.items()}
-    adapters = {key: artifact.adapter for key, artifact in released.items()}
     if config is None:
         import yaml
 
         config = yaml.safe_dump({"method": plain(outcome.method)}, sort_keys=False)
     private = {name: evidence.private} if evidence.private else None
     return write_evidence(
-        Path(folder), record, models, config, adapters=adapters, private=private, signing_key=signing_key, pdf=pdf
+        Path(folder), record, {name: outcome}, config, private=private, signing_key=signing_key, pdf=pdf
     )
 
 
@@ -171,9 +166,8 @@ def names_in(folder: Path) -> set[str]:
 
 
 def _contents(
-    record: Mapping[str, Any], models: Mapping[str, Tensors], adapters: Mapping[str, Tensors | None], config: str,
-    with_pdf: bool,
-) -> dict[str, bytes]:  # fmt: skip
+    record: Mapping[str, Any], outcomes: Mapping[str, Outcome], config: str, with_pdf: bool
+) -> dict[str, bytes]:
     """Everything but the statement, as bytes: whatever can go wrong does so before the first file is written."""
     evidence = as_json(record)
     content = {
@@ -184,39 +178,43 @@ def _contents(
     }
     if record.get("ledger") is not None:
         content[EXCERPT] = as_json(record["ledger"])
+    given = {
+        key: (release.artifact, outcome.after.task)
+        for name, outcome in outcomes.items()
+        for key, release in released(name, outcome).items()
+    }
     for model in models_of(record):
-        content[model["file"]] = _model(model, models)
-        if model["adapter"] is not None:
-            content |= _adapter(model, adapters)
+        if model["key"] not in given:
+            raise InputError(f"Expected the release of {model['key']!r}; got {', '.join(given) or 'none'}.")
+        artifact, task = given[model["key"]]
+        content |= _model(model, artifact, task.files()) | _adapter(model, artifact.adapter)
     if with_pdf and portable.available():
         content[PDF] = portable.render(record, evidence)
     return content
 
 
-def _model(model: Mapping[str, Any], models: Mapping[str, Tensors]) -> bytes:
+def _model(model: Mapping[str, Any], artifact: Artifact, beside: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The weights, and what makes a folder of them that other programs load."""
     import torch
     from safetensors.torch import save
 
-    from expunge.core.trained import Artifact
-
-    if model["key"] not in models:
-        raise InputError(f"Expected the tensors of {model['key']!r}; got {', '.join(models) or 'none'}.")
     tensors = {
-        name: torch.as_tensor(tensor).detach().cpu().contiguous().clone()
-        for name, tensor in models[model["key"]].items()
+        name: torch.as_tensor(tensor).detach().cpu().contiguous().clone() for name, tensor in artifact.tensors.items()
     }
     if Artifact(tensors, model["form"], model["extra"]).digest != model["digest"]:
         raise InputError(
             f"The tensors of {model['key']!r} are not those that the record speaks of; give the release itself."
         )
-    return save(tensors)
+    place = model["file"].rpartition("/")[0]
+    return {model["file"]: save(tensors, _METADATA), **{f"{place}/{name}": data for name, data in beside.items()}}
 
 
-def _adapter(model: Mapping[str, Any], adapters: Mapping[str, Tensors | None]) -> dict[str, bytes]:
-    """The adapter in PEFT's two files."""
+def _adapter(model: Mapping[str, Any], tensors: Tensors | None) -> dict[str, bytes]:
+    """The adapter in PEFT's two files, where there is one."""
     from safetensors.torch import save
 
-    tensors = adapters.get(model["key"])
+    if model["adapter"] is None:
+        return {}
     if tensors is None or digest_arrays(tensors) != model["adapter"]["digest"]:
         raise InputError(
             f"Expected the adapter of {model['key']!r} that the record speaks of; got {'another' if tensors else 'none'}."
@@ -224,7 +222,7 @@ def _adapter(model: Mapping[str, Any], adapters: Mapping[str, Tensors | None]) -
     place = model["adapter"]["folder"]
     written = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return {
-        f"{place}/{ADAPTER_WEIGHTS}": save(written, {"format": "pt"}),
+        f"{place}/{ADAPTER_WEIGHTS}": save(written, _METADATA),
         f"{place}/{ADAPTER_CONFIG}": as_json(model["extra"]["adapter"]),
     }
 
@@ -234,7 +232,7 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is no folder; name one that is new or empty.")
     here = names_in(folder) if folder.exists() else set()
-    places = (folder, folder / MODELS, *(folder / MODELS).glob("*.adapter"))
+    places = (folder, folder / MODELS, *(path for path in (folder / MODELS).glob("*") if path.is_dir()))
     parts = {path.relative_to(folder).as_posix() for place in places for path in leftovers(place)}
     if here - parts:
         if not (folder / EVIDENCE).is_file():
@@ -258,10 +256,10 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
 
 
 def _is_model(name: str) -> bool:
-    """Whether a file of this name is a released model or part of an adapter."""
-    place, _, file = name.rpartition("/")
-    inside = place.startswith(f"{MODELS}/") and place.endswith(".adapter") and file in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
-    return inside or (place == MODELS and file.endswith(".safetensors"))
+    """Whether a file of this name is a released model, or part of its folder or of its adapter's."""
+    top, *inside = name.split("/")
+    kinds = (".safetensors",) if len(inside) == 1 else _OF_A_FOLDER
+    return top == MODELS and 1 <= len(inside) <= 2 and name.endswith(kinds)
 
 
 def _statement(record: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:

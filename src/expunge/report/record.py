@@ -141,13 +141,15 @@ def _data(outcome: Outcome, name: str, note: str) -> dict[str, Any]:
 
 
 def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
-    first, *others = outcome.releases
-    before = outcome.before
+    (key, first), *others = released(name, outcome).items()
+    before, folder = outcome.before, bool(outcome.after.task.files())
     budget = None if before.budget is None else {**asdict(before.budget), "used": len(outcome.after.removed)}
     return {
         "name": name,
-        "model": _model(name, first, whole=True),
-        "other_views": [{"model": _model(name, item), **_certificate(item), "view": item.view} for item in others],
+        "model": _model(key, first, folder),
+        "other_views": [
+            {"model": _model(key, item, folder), **_certificate(item), "view": item.view} for key, item in others
+        ],
         "method": dict(outcome.method),
         "paper": _paper(outcome.method.get("name", "")),
         "status": outcome.status,
@@ -165,12 +167,18 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _model(name: str, release: Release, whole: bool = False) -> dict[str, Any]:
+def released(name: str, outcome: Outcome) -> dict[str, Release]:
+    """The releases of a run by their keys: its name, and ``name/view`` for further views of a network."""
+    first, *others = outcome.releases
+    return {name: first, **{f"{name}/{item.view}": item for item in others}}
+
+
+def _model(key: str, release: Release, folder: bool) -> dict[str, Any]:
     artifact = release.artifact
-    key = name if whole else f"{name}/{release.view}"
     return {
         "key": key,
-        "file": f"models/{slug(key)}.safetensors",
+        # beside files that make a folder of it, the weights take the name that loaders look for
+        "file": f"models/{slug(key)}{'/model' if folder else ''}.safetensors",
         "digest": artifact.digest,
         "form": artifact.form,
         "extra": dict(artifact.extra),

@@ -90,6 +90,10 @@ class Classification:
         """Joint prompts are a notion of language models."""
         raise RefusedError("Rows of a classifier cannot be joined into one prompt; SU needs a language task.")
 
+    def files(self) -> dict[str, bytes]:
+        """Nothing: the module is the user's own code."""
+        return {}
+
     def check(self, data: Rows) -> None:
         """Whether the module accepts these rows and has an output for every label; one forward pass on two rows.
 

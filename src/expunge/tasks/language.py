@@ -17,6 +17,7 @@ from expunge.core.task import Batch, Outputs
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.tasks.classification import same_architecture
+from expunge.tasks.folder_files import folder_files
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
 
 ORDERS = ("forget_first", "retain_first", "random")
@@ -35,6 +36,8 @@ class Language:
         joint_order: which question comes first in joint prompts: ``forget_first`` as the SU text writes them,
             ``retain_first`` or ``random`` (UNKNOWN in the paper; LLM spec 1.3).
         start: weights that training begins with; ``None``: fresh ones.
+        folder: whether a release is handed back as a folder of ``transformers``: only where the tokenizer came with the
+            model. One that was made from the training records would tell their words.
     """
 
     factory: Callable[[], nn.Module]
@@ -45,6 +48,7 @@ class Language:
     checkpointing: bool = False
     joint_order: str = "forget_first"
     start: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    folder: bool = False
     _encoded: dict[str, Batch] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
@@ -211,6 +215,10 @@ class Language:
         else:
             logits = functional_call(model, dict(params), (), inputs, tie_weights=True).logits
         return logits if narrow or where is None else logits[:, where]
+
+    def files(self) -> dict[str, bytes]:
+        """Configuration and tokenizer, so that ``AutoModelForCausalLM`` loads what was released."""
+        return folder_files(self.factory, self.dtype, self.prompts.tokenizer) if self.folder else {}
 
     def check(self, data: Texts) -> None:
         """Whether tokens fit the vocabulary and every record has room for an answer.

@@ -77,6 +77,7 @@ def load_language_model(
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,
+        folder=True,
     )
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
 
