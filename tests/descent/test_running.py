@@ -15,10 +15,10 @@ from safetensors.torch import save as save_tensors
 
 from cases import blobs, pictures, small_pictures_net
 from descent.worlds import Given, plain, restless, run, same, work
+from expunge.core import journal as journals
 from expunge.core.errors import FailedError, InputError
 from expunge.core.method import InMemory
 from expunge.data.augment import crop_flip
-from expunge.descent import descend
 from expunge.descent.descend import Descend
 from expunge.descent.guard import Guard
 from expunge.descent.members import SMALLEST_8BIT, Member
@@ -92,8 +92,8 @@ RUNS: dict[str, tuple[Descend, Callable[[], Work]]] = {
 @pytest.fixture
 def every_step(monkeypatch):
     """Each step is a stage of the journal."""
-    monkeypatch.setattr(descend, "STEPS_PER_STAGE", 1)
-    monkeypatch.setattr(descend, "STAGES_AT_MOST", 10**6)
+    monkeypatch.setattr(journals, "STEPS_PER_STAGE", 1)
+    monkeypatch.setattr(journals, "STAGES_AT_MOST", 10**6)
 
 
 def until(journal: InMemory, stages: int) -> InMemory:
@@ -124,7 +124,7 @@ def test_check_07_a_run_killed_after_any_step_ends_with_the_same_bits(name, ever
 def test_check_07_where_a_run_is_cut_changes_no_bit(name, monkeypatch):
     method, start = RUNS[name]
     whole = run(method, start())
-    monkeypatch.setattr(descend, "STEPS_PER_STAGE", 3)
+    monkeypatch.setattr(journals, "STEPS_PER_STAGE", 3)
     assert same(whole.tensors, run(method, start()).tensors)
 
 
@@ -154,8 +154,8 @@ class Dying(InMemory):
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("name", ["labels, dual", "scrub with rewinding", "manifold"])
 def test_check_07_killed_in_the_middle_of_a_stage_and_between_the_phases(name, written, monkeypatch):
-    monkeypatch.setattr(descend, "STEPS_PER_STAGE", 1)
-    monkeypatch.setattr(descend, "STAGES_AT_MOST", 7)
+    monkeypatch.setattr(journals, "STEPS_PER_STAGE", 1)
+    monkeypatch.setattr(journals, "STAGES_AT_MOST", 7)
     method, start = RUNS[name]
     whole = run(method, start())
     roles = [turn.role for turn in method.schedule.turns({"forget": 10, "retain": 50}, start().batch_size, 0)]

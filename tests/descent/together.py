@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from expunge.core import journal as journals
 from expunge.core.errors import ExpungeError
 from expunge.core.journal import Journal
 from expunge.core.method import InMemory
@@ -67,7 +68,7 @@ def run(
 ) -> Any:  # fmt: skip
     """A few steps, in stages of two; an adapter's best state is kept, and its middle one is the best."""
     torch.set_num_threads(1)
-    descend.STEPS_PER_STAGE = 2
+    journals.STEPS_PER_STAGE = 2
     on = replace(work(share=lora), processes=processes(), batch_size={"forget": batch, "retain": 8})
     objective: Any = {"npo": losses.NPO, "wga": losses.WGA, "undial": losses.Undial}[kind](retain=retain)
     method = descend.Descend(

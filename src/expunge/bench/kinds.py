@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -67,9 +68,9 @@ class AnyWorld(Protocol):
         ...
 
     def models(
-        self, sets: Sequence[int], jobs: int = 1, watch: Watch = ...
+        self, sets: Sequence[int], jobs: int = 1, watch: Watch = ..., folder: Path | None = None
     ) -> Mapping[tuple[str, int, int], Retraining]:
-        """The source and the references of ``sets``, trained or cached."""
+        """The source and the references of ``sets``, trained or cached; ``folder``: for what long training stores of itself."""
         ...
 
     def source(self, model: Retraining) -> Trained:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError
+from expunge.core.journal import Journal
 from expunge.core.method import Watch, silent
 from expunge.core.request import Request, Target
 from expunge.core.trained import Artifact, Trained
@@ -30,6 +33,7 @@ from expunge.training.language import LanguageTraining
 from expunge.training.retrainings import Retraining, retrain_all
 
 REFERENCE_SEEDS = 1_000  # the reference of forget set i trains from seed REFERENCE_SEEDS (i + 1)
+_TEACHING = "teaching-"  # folders of models that are being taught
 KNOWN = 0.25  # three times the micro world's chance: below it nothing was learnt that could be forgotten
 
 
@@ -127,9 +131,9 @@ class LanguageWorld:
         return forget.worded(poison(forget.records, p=p, seed=seed).records) if p else None
 
     def models(
-        self, sets: Sequence[int], jobs: int = 1, watch: Watch = silent
+        self, sets: Sequence[int], jobs: int = 1, watch: Watch = silent, folder: Path | None = None
     ) -> Mapping[tuple[str, int, int], Retraining]:
-        """The source and the references of ``sets``, taught one after another or cached."""
+        """The source and the references of ``sets``, taught one after another or cached; see :class:`Lesson` for ``folder``."""
         wanted: dict[tuple[str, int, int], tuple[Texts, int]] = {(SOURCE, 0, 0): (self.data, self.recipe.seed)}
         for number in sets:
             for r in range(self.recipe.references):
@@ -139,8 +143,9 @@ class LanguageWorld:
             assert self.task.start is not None  # the recipe asks for a pretrained model
             self._models[SOURCE, 0, 0] = Retraining(self.task.start, 0.0, self.data.digest, self.recipe.seed, False)
         elif missing and self.fit is not None:
-            lesson = Lesson(self.fit, self.threads, watch)
+            lesson = Lesson(self.fit, self.threads, watch, folder)
             found = retrain_all(self.task, [wanted[name] for name in missing], lesson, cache=self.cache, watch=watch)
+            lesson.forget()
             self._models.update(zip(missing, found, strict=True))
         return self._models
 
@@ -175,11 +180,16 @@ class LanguageWorld:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Training that tells how far it is, on as many threads as the recipe says."""
+    """Training that tells how far it is, on as many threads as the recipe says.
+
+    Attributes:
+        folder: where a model is stored while it is taught, so that the same command takes it up; ``None``: nowhere.
+    """
 
     training: LanguageTraining
     threads: int
     watch: Watch
+    folder: Path | None = None
 
     def describe(self) -> dict[str, Any]:
         """Settings that decide the model; sums on several threads round differently."""
@@ -188,7 +198,16 @@ class Lesson:
     def fit(self, task: Language, data: Texts, *, seed: int = 0) -> Trained:
         """See ``LanguageTraining.fit``. The caller restores the number of threads."""
         torch.set_num_threads(self.threads)
-        return self.training.fit(task, data, seed=seed, watch=self.watch)
+        if self.folder is None:
+            return self.training.fit(task, data, seed=seed, watch=self.watch)
+        name = digest_json([self.describe(), data.digest, seed])  # the folder is one benchmark's: its task is known
+        with Journal(self.folder / f"{_TEACHING}{name[:32]}") as journal:
+            return self.training.fit(task, data, seed=seed, watch=self.watch, journal=journal)
+
+    def forget(self) -> None:
+        """Take away what was stored: the models are in the cache, and know what is to be forgotten."""
+        for place in self.folder.glob(f"{_TEACHING}*") if self.folder else ():
+            shutil.rmtree(place)
 
 
 def _micro(world: MicroWorld) -> tuple[Language, Texts]:

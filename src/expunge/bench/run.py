@@ -116,7 +116,8 @@ def bench(
     with Journal(out / "running"):  # one process at a time works in a folder
         results = Results(out, world.digest)
         jobs = settings.jobs or max(1, (os.cpu_count() or 1) // world.threads)
-        models = world.models([*numbers, *([TUNING_SET] if settings.tune else [])], jobs, watch)
+        sets_of_all = [*numbers, *([TUNING_SET] if settings.tune else [])]
+        models = world.models(sets_of_all, jobs, watch, out / "running")
         compared = [Cell(SOURCE, number, 0) for number in numbers]
         compared += [Cell(RETRAIN, number, r) for number in numbers for r in range(recipe.references)]
         with _Runner(world, results, out / "running", jobs, watch) as runner:

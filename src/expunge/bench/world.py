@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -154,9 +155,11 @@ class World:
         return deletion
 
     def models(
-        self, sets: Sequence[int], jobs: int = 1, watch: Watch = silent
+        self, sets: Sequence[int], jobs: int = 1, watch: Watch = silent, folder: Path | None = None
     ) -> Mapping[tuple[str, int, int], Retraining]:
         """The source and the references of ``sets``: ("source", 0, 0) and ("retrain", set, r), trained or cached.
+
+        Each is in the cache as soon as it is trained; ``folder`` is not needed for more.
 
         Raises:
             FailedError: if the source model learnt next to nothing.

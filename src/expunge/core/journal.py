@@ -30,6 +30,16 @@ _FORMAT = "expunge/journal/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._=+-]{0,99}")  # lower case: some file systems cannot tell A from a
 _FILE = re.compile(rf"({_NAME.pattern})\.([0-9a-f]{{64}})")
 
+STAGES_AT_MOST = 8  # of a run of steps: a killed run repeats at most an eighth
+STEPS_PER_STAGE = 25  # at least; a shorter run is not worth a cut
+STORED_BYTES_AT_MOST = 2**31  # of all stages of a run together
+
+
+def cuts(length: int, size: int) -> list[int]:
+    """Step counts at which a run of ``length`` steps is stored, its end among them, where each stage takes ``size`` bytes."""
+    stages = max(1, min(STAGES_AT_MOST, length // STEPS_PER_STAGE, STORED_BYTES_AT_MOST // max(1, size)))
+    return [length * (i + 1) // stages for i in range(stages)]
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -20,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from expunge.core.errors import FailedError, InputError
+from expunge.core.journal import cuts
 from expunge.core.method import Once, Watch, silent
 from expunge.core.task import Batch
 from expunge.descent.guard import Guard
@@ -29,10 +30,6 @@ from expunge.descent.schedule import FORGET, JOINT, RETAIN, Schedule, Turn
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.training.descent import rows_of
-
-STAGES_AT_MOST = 8  # of a run in the journal: a killed run repeats at most an eighth
-STEPS_PER_STAGE = 25  # at least; a shorter run is not worth a cut
-STORED_BYTES_AT_MOST = 2**31  # of all stages of a run together
 
 
 @dataclass(frozen=True)
@@ -177,9 +174,7 @@ class _Run:
     def _cuts(self, length: int) -> list[int]:
         """Step counts at which the run is stored: from sizes alone, and without an effect on any bit of the result."""
         weights = self.work.processes.shares * sum(t.numel() * t.element_size() for t in self.moving.values())
-        room = STORED_BYTES_AT_MOST // max(1, 3 * weights)
-        stages = max(1, min(STAGES_AT_MOST, length // STEPS_PER_STAGE, room))
-        return [length * (i + 1) // stages for i in range(stages)]
+        return cuts(length, 3 * weights)  # with two moments each
 
     def _stage(self, journal: Once, watch: Watch, until: int, length: int) -> None:
         """Everything up to step ``until``: taken from the journal, or done and written there."""

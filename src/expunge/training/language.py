@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.core.journal import cuts
+from expunge.core.method import Once
 from expunge.core.texts import Record
 from expunge.core.trained import Artifact, Trained
 from expunge.data import micro_world
@@ -20,6 +24,7 @@ from expunge.tasks import adapters
 from expunge.training.batches import epoch_order
 from expunge.training.facts import declared, enforced, prepared
 
+_SECONDS = "seconds"
 WINDOW = 8  # batches that are sorted by length together
 # name → (records, draw, all records) → the records as this epoch words them
 WORDINGS: Mapping[str, Callable[[Sequence[Record], np.random.Generator, Sequence[Record]], list[Record]]] = {
@@ -58,36 +63,22 @@ class LanguageTraining:
         """Settings that decide the model."""
         return {"recipe": "language training", **asdict(self)}
 
-    def fit(self, task: Any, data: Texts, *, seed: int = 0, watch: Any = None) -> Trained:
-        """Train from the task's start, or from a fresh model. Formal guarantee: none."""
-        model = task.build(task.start, seed=seed, share=self.lora is not None and task.start is not None)
+    def fit(self, task: Any, data: Texts, *, seed: int = 0, watch: Any = None, journal: Once | None = None) -> Trained:
+        """Train from the task's start, or from a fresh model. Formal guarantee: none.
+
+        Args:
+            journal: where the state is stored from time to time, so that a killed run is taken up: it ends with the same bits,
+                and the fact ``seconds`` counts earlier tries.
+        """
+        teaching = _Teaching(self, task, data, seed)
+        for until in cuts(teaching.steps, teaching.state_bytes):
+            if journal is None or until == teaching.steps:
+                teaching.go(until, watch)
+            else:
+                teaching.stage(journal, until, watch)
         if self.lora is not None:
-            adapters.inject(model, self.lora, seed)
-        moving = [tensor for tensor in model.parameters() if tensor.requires_grad]
-        optimizer = torch.optim.AdamW(moving, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        per_epoch = -(-len(data) // self.batch_size)
-        steps = self.steps or self.epochs * per_epoch
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.warmup))
-        model.train()
-        params = dict(model.named_parameters())
-        with torch.random.fork_rng(devices=[]):
-            for step in range(steps):
-                torch.manual_seed(seed * 1_000_003 + step)  # dropout draws from the global state
-                loss = task.losses(model, params, self._batch(task, data, seed, step, per_epoch)).mean()
-                if not math.isfinite(float(loss.detach())):
-                    raise InputError(
-                        f"The loss was not finite at step {step + 1} of {steps}; take a smaller learning rate."
-                    )
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(moving, self.clip)
-                optimizer.step()
-                rate.step()
-                optimizer.zero_grad(set_to_none=True)
-                if watch and ((step + 1) % max(1, steps // 100) == 0 or step + 1 == steps):
-                    watch("train", step + 1, steps)
-        if self.lora is not None:
-            adapters.merge(model)
-        final = {name: tensor.detach().clone() for name, tensor in task.released(model).items()}
+            adapters.merge(teaching.model)
+        final = {name: tensor.detach().clone() for name, tensor in task.released(teaching.model).items()}
         facts = {
             "optimizer": enforced("adamw"),
             "selection": enforced("fixed", "the number of steps was fixed before the first"),
@@ -95,17 +86,99 @@ class LanguageTraining:
             "start": enforced("independent") if task.start is None else declared("pretrained", "on data unknown here"),
             **prepared(data),
         }
+        if journal is not None:
+            facts["seconds"] = enforced(teaching.seconds)
         return Trained(task, Artifact(final), data, self, None, facts, seed=seed)
 
-    def _batch(self, task: Any, data: Texts, seed: int, step: int, per_epoch: int) -> Any:
-        epoch, at = divmod(step, per_epoch)
-        if self.wording == "as written":
-            batch = task.batch(data)
-            index = alike(batch["lengths"], self.batch_size, seed, epoch + 1)[at]
+
+class _Teaching:
+    """One model while it is taught."""
+
+    def __init__(self, recipe: LanguageTraining, task: Any, data: Texts, seed: int):
+        self.recipe, self.task, self.data, self.seed = recipe, task, data, seed
+        self.model = task.build(task.start, seed=seed, share=recipe.lora is not None and task.start is not None)
+        if recipe.lora is not None:
+            adapters.inject(self.model, recipe.lora, seed)
+        self.model.train()
+        self.moving = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.moving, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        self.per_epoch = -(-len(data) // recipe.batch_size)
+        self.steps = recipe.steps or recipe.epochs * self.per_epoch
+        self.done, self.seconds = 0, 0.0
+
+    @property
+    def state_bytes(self) -> int:
+        """What is stored: each weight that moves, and AdamW's two moments of it."""
+        return 3 * sum(tensor.numel() * tensor.element_size() for tensor in self.moving)
+
+    def stage(self, journal: Once, until: int, watch: Any) -> None:
+        """Everything up to step ``until``: done and stored, or taken from the journal."""
+        computed = False
+
+        def compute() -> bytes:
+            nonlocal computed
+            computed = True
+            self.go(until, watch)
+            return self._stored()
+
+        content = journal.once(f"taught-{until}", compute)
+        if not computed:
+            self._take_up(content, until)
+
+    def go(self, until: int, watch: Any) -> None:
+        """The steps up to ``until``."""
+        recipe, params = self.recipe, dict(self.model.named_parameters())
+        started = time.perf_counter()
+        stride = max(1, self.steps // 100)
+        with torch.random.fork_rng(devices=[]):
+            for step in range(self.done, until):
+                torch.manual_seed(self.seed * 1_000_003 + step)  # dropout draws from the global state
+                loss = self.task.losses(self.model, params, self._batch(step)).mean()
+                if not math.isfinite(float(loss.detach())):
+                    raise InputError(
+                        f"The loss was not finite at step {step + 1} of {self.steps}; take a smaller learning rate."
+                    )
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.moving, recipe.clip)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = recipe.lr * _rate(step, self.steps, recipe.warmup)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                self.done = step + 1
+                if watch and (self.done % stride == 0 or self.done == self.steps):
+                    watch("train", self.done, self.steps)
+        self.seconds += time.perf_counter() - started
+
+    def _stored(self) -> bytes:
+        state = self.optimizer.state_dict()["state"]
+        kept = {f"{name}.{i}": tensor for i, moments in state.items() for name, tensor in moments.items()}
+        weights = {f"weight.{i}": tensor.detach() for i, tensor in enumerate(self.moving)}
+        return save({**kept, **weights, _SECONDS: torch.tensor(self.seconds, dtype=torch.float64)})
+
+    def _take_up(self, content: bytes, done: int) -> None:
+        stored = load(content)
+        self.seconds = float(stored.pop(_SECONDS))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in stored.items():
+            name, _, i = key.rpartition(".")
+            state.setdefault(int(i), {})[name] = tensor
+        with torch.no_grad():
+            for i, tensor in enumerate(self.moving):
+                tensor.copy_(state[i].pop("weight"))
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.done = done
+
+    def _batch(self, step: int) -> Any:
+        recipe, data, seed = self.recipe, self.data, self.seed
+        epoch, at = divmod(step, self.per_epoch)
+        if recipe.wording == "as written":
+            batch = self.task.batch(data)
+            index = alike(batch["lengths"], recipe.batch_size, seed, epoch + 1)[at]
             return {name: tensor.index_select(0, index) for name, tensor in batch.items()}
-        index = epoch_order(len(data), seed, epoch + 1)[at * self.batch_size : (at + 1) * self.batch_size]
+        index = epoch_order(len(data), seed, epoch + 1)[at * recipe.batch_size : (at + 1) * recipe.batch_size]
         draw = np.random.default_rng([seed, step])
-        return task.encode(WORDINGS[self.wording](data.at(index).records, draw, data.records))
+        return self.task.encode(WORDINGS[recipe.wording](data.at(index).records, draw, data.records))
 
 
 def alike(lengths: Tensor, size: int, seed: int, epoch: int) -> list[Tensor]:

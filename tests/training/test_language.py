@@ -1,0 +1,62 @@
+"""Teaching a language model: where a killed run is taken up, no bit is another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load
+from tests.cases import facts, small_language
+
+from expunge.core import journal as journals
+from expunge.core.method import InMemory
+from expunge.training.language import LanguageTraining
+
+RECIPES = {
+    "all weights": LanguageTraining(steps=12, lr=1e-2, batch_size=8),
+    "epochs": LanguageTraining(epochs=3, lr=1e-2, batch_size=8, warmup=0.4),
+    "adapter with dropout": LanguageTraining(steps=12, lr=1e-2, batch_size=8, lora={"r": 2, "lora_dropout": 0.3}),
+}
+
+
+@pytest.fixture(autouse=True)
+def every_step(monkeypatch):
+    """Each step is a stage of the journal."""
+    monkeypatch.setattr(journals, "STEPS_PER_STAGE", 1)
+    monkeypatch.setattr(journals, "STAGES_AT_MOST", 10**6)
+
+
+def taught(recipe: LanguageTraining, journal: InMemory | None = None, seen: list[int] | None = None):
+    def watch(_stage: str, done: int, _total: int) -> None:
+        if seen is not None:
+            seen.append(done)
+
+    return recipe.fit(small_language(), facts(), seed=3, watch=watch, journal=journal)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_teaching_killed_after_any_step_ends_with_the_same_bits(name):
+    recipe, journal, steps = RECIPES[name], InMemory(), []
+    whole = taught(recipe, seen=steps).artifact
+    told = taught(recipe, journal)
+    assert told.artifact.digest == whole.digest
+    assert len(journal.stages) == len(steps) - 1 >= 8, "the end is the model itself"
+    for done in range(0, len(steps), 3):
+        left, again = InMemory(), []
+        left.stages = dict(list(journal.stages.items())[:done])
+        torch.manual_seed(done)  # another process: another global state
+        resumed = taught(recipe, left, again)
+        assert resumed.artifact.digest == whole.digest, f"killed after {done} steps"
+        assert again == steps[done:], "no step is made twice"
+        assert resumed.fact("seconds") > 0
+
+
+def test_seconds_count_earlier_tries():
+    journal, recipe = InMemory(), RECIPES["all weights"]
+    whole = taught(recipe, journal).fact("seconds")
+    earlier = float(load(journal.stages["taught-11"])["seconds"])
+    assert 0 < earlier < taught(recipe, journal).fact("seconds") and earlier < whole
+
+
+def test_without_a_journal_a_teaching_says_nothing_of_time():
+    """Facts are compared between runs, and two runs never take equally long."""
+    assert taught(RECIPES["all weights"]).fact("seconds") is None
