@@ -11,6 +11,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 from expunge.jobs.data_schema import Count, Strict
 from expunge.jobs.request_schema import LanguageRequest, TargetSettings
 from expunge.tasks.pretrained import CONTEXT
+from expunge.training.language import LanguageTraining
 
 Place = Callable[[Path | None], Path | None]
 
@@ -84,14 +85,14 @@ class TofuData(TextData):
 class Teaching(Strict):
     """How records are learnt: settings of ``training.language.LanguageTraining``."""
 
-    epochs: int = Field(1, ge=1)
-    steps: int | None = Field(None, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    batch_size: int = Field(16, ge=1)
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    clip: float = 1.0
-    wording: str = "as written"
+    epochs: int = Field(LanguageTraining.epochs, ge=1)
+    steps: int | None = Field(LanguageTraining.steps, ge=1)
+    lr: float = Field(LanguageTraining.lr, gt=0)
+    batch_size: int = Field(LanguageTraining.batch_size, ge=1)
+    weight_decay: float = LanguageTraining.weight_decay
+    warmup: float = LanguageTraining.warmup
+    clip: float = LanguageTraining.clip
+    wording: str = LanguageTraining.wording
     lora: dict[str, Any] | None = None
 
 

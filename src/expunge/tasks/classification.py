@@ -120,14 +120,16 @@ class Classification:
 
 
 def _called(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """``model`` under ``params``; where these are its own weights, it is simply called.
+    return model(x) if its_own(model, params) else functional_call(model, dict(params), (x,))
+
+
+def its_own(model: nn.Module, params: Mapping[str, Tensor]) -> bool:
+    """Whether ``params`` are the weights that the module holds: it can simply be called.
 
     Swapping weights in and out takes as long as running a small perceptron.
     """
     own = dict(model.named_parameters())
-    if params.keys() == own.keys() and all(params[name] is weight for name, weight in own.items()):
-        return model(x)
-    return functional_call(model, dict(params), (x,))
+    return params.keys() == own.keys() and all(params[name] is weight for name, weight in own.items())
 
 
 def same_architecture(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import Batch, Outputs
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
-from expunge.tasks.classification import same_architecture
+from expunge.tasks.classification import its_own, same_architecture
 from expunge.tasks.folder_files import folder_files
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
 
@@ -209,8 +209,7 @@ class Language:
         narrow = where is not None and "logits_to_keep" in inspect.signature(model.forward).parameters
         if narrow:
             inputs["logits_to_keep"] = where
-        own = dict(model.named_parameters())
-        if all(params.get(name) is weight for name, weight in own.items()):
+        if its_own(model, params):
             logits = model(**inputs).logits
         else:
             logits = functional_call(model, dict(params), (), inputs, tie_weights=True).logits
