@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -20,7 +19,7 @@ from expunge.core.errors import InputError
 from expunge.jobs.run import run_job
 from expunge.report.verify import verify_folder
 from expunge.tasks.folder_files import folder_files
-from expunge.tasks.pretrained import from_config, load_language_model, transformers
+from expunge.tasks.pretrained import load_language_model, transformers
 
 NPO = {"name": "npo", "steps": 2, "lr": 0.01, "batch_size": 4}
 
@@ -73,6 +72,15 @@ def test_transformers_loads_what_was_released(place, method):
         assert all(torch.allclose(merged[name], tensor, atol=1e-6) for name, tensor in released.items())
 
 
+def test_generation_settings_of_the_folder_come_back(tmp_path):
+    """Where answers end may stand there alone; and many have a temperature without sampling, which transformers warns of."""
+    place = saved(tmp_path / "tiny", 0) / "generation_config.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"eos_token_id": [2, 7], "temperature": 0.6}))
+    task, _ = load_language_model(tmp_path / "tiny", template=TEMPLATE)
+    given = json.loads(task.files()["generation_config.json"])
+    assert given["eos_token_id"] == [2, 7] and given["temperature"] == 0.6
+
+
 def test_the_next_request_starts_from_it_and_it_is_measured(cli, place):
     assert cli("run", tofu_job(place, "tiny", 1, NPO), "--out", place / "one").code == 0
     folder = place / "one" / "models" / "tiny"
@@ -111,10 +119,9 @@ def test_words_of_the_records_do_not_leave_the_house(tmp_path):
 
 def test_a_configuration_does_not_call_plain_weights_quantised(tmp_path):
     task, _ = load_language_model(saved(tmp_path / "tiny", 0), template=TEMPLATE)
-    plain = task.factory().config  # type: ignore[union-attr]
-    quantised = plain.to_dict() | {"quantization_config": {"quant_method": "gguf", "gguf_file": "there.gguf"}}
-    factory = functools.partial(from_config, quantised, transformers().LlamaForCausalLM)
-    files = folder_files(factory, torch.bfloat16, task.prompts.tokenizer)
+    model: Any = task.factory()
+    model.config.quantization_config = {"quant_method": "gguf", "gguf_file": "there.gguf"}
+    files = folder_files(model, torch.bfloat16, task.prompts.tokenizer)
     config = json.loads(files["config.json"])
     assert "quantization_config" not in config and config["dtype"] == "bfloat16"
     assert config["architectures"] == ["LlamaForCausalLM"]

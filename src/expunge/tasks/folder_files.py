@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 
-def folder_files(factory: Callable[[], nn.Module], dtype: torch.dtype, tokenizer: Any) -> dict[str, bytes]:
-    """Configuration, generation settings and tokenizer as files by name, of weights that are stored as they are.
+def folder_files(model: Any, dtype: torch.dtype, tokenizer: Any) -> dict[str, bytes]:
+    """Configuration, generation settings and tokenizer of ``model`` as files by name, for weights stored in ``dtype``.
 
     Where the weights were read from a quantised file, the configuration no longer says so: they are not any more.
     """
-    with torch.device("meta"):
-        model: Any = factory()
-    config = model.config
+    config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.dtype = dtype
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with tempfile.TemporaryDirectory() as place:
-        for part in (config, model.generation_config, tokenizer):
-            part.save_pretrained(place)
-        return {path.name: path.read_bytes() for path in sorted(Path(place).iterdir()) if path.is_file()}
+        config.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+        files = {path.name: path.read_bytes() for path in sorted(Path(place).iterdir()) if path.is_file()}
+    # its own save refuses settings that transformers warns of; many released models have some
+    return files | {"generation_config.json": model.generation_config.to_json_string().encode()}

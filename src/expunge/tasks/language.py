@@ -17,7 +17,6 @@ from expunge.core.task import Batch, Outputs
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
-from expunge.tasks.folder_files import folder_files
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
 
 ORDERS = ("forget_first", "retain_first", "random")
@@ -36,8 +35,8 @@ class Language:
         joint_order: which question comes first in joint prompts: ``forget_first`` as the SU text writes them,
             ``retain_first`` or ``random`` (UNKNOWN in the paper; LLM spec 1.3).
         start: weights that training begins with; ``None``: fresh ones.
-        folder: whether a release is handed back as a folder of ``transformers``: only where the tokenizer came with the
-            model. One that was made from the training records would tell their words.
+        beside: files that make a folder of ``transformers`` of released weights, where the model came from one; empty: it did
+            not, and its tokenizer may have been made from training records, whose words it would tell.
     """
 
     factory: Callable[[], nn.Module]
@@ -48,7 +47,7 @@ class Language:
     checkpointing: bool = False
     joint_order: str = "forget_first"
     start: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
-    folder: bool = False
+    beside: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
     _encoded: dict[str, Batch] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
@@ -217,7 +216,7 @@ class Language:
 
     def files(self) -> dict[str, bytes]:
         """Configuration and tokenizer, so that ``AutoModelForCausalLM`` loads what was released."""
-        return folder_files(self.factory, self.dtype, self.prompts.tokenizer) if self.folder else {}
+        return dict(self.beside)
 
     def check(self, data: Texts) -> None:
         """Whether tokens fit the vocabulary and every record has room for an answer.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
+from expunge.tasks.folder_files import folder_files
 from expunge.tasks.language import Language, must_fit
 from expunge.tasks.prompts import PLAIN, Prompts
 
@@ -77,7 +78,7 @@ def load_language_model(
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,
-        folder=True,
+        beside=folder_files(model, dtype, tokenizer),
     )
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
 
