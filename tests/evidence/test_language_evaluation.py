@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.llamas import tiny_llama
 
 from expunge.attacks.stealthy import QUESTION_TEMPLATES
 from expunge.core.cache import Cache
@@ -26,7 +26,7 @@ from expunge.metrics.language import TRUTH_RATIOS
 from expunge.metrics.language_memory import exact_memorization, extraction_strength
 from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language, word_tokenizer
-from expunge.tasks.pretrained import from_config, load_language_model, transformers
+from expunge.tasks.pretrained import load_language_model, transformers
 from expunge.tasks.prompts import NO_LABEL, PLAIN, Prompts
 from expunge.training.language import LanguageTraining
 
@@ -41,13 +41,8 @@ def learned_positions() -> Language:
 def turned_positions(tokenizer=None, template: str | None = "{question} {answer}") -> Language:
     """The same size with rotary positions."""
     tokenizer = tokenizer or word_tokenizer(WORDS)
-    config = {
-        "vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 40, "initializer_range": 0.3,
-        "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    build = functools.partial(from_config, config, transformers().LlamaForCausalLM)
-    return Language(build, Prompts(tokenizer, template, 120 if template is None else 40))
+    prompts = Prompts(tokenizer, template, 120 if template is None else 40)
+    return tiny_llama(tokenizer, layers=2, positions=40, prompts=prompts)
 
 
 MAKES = [learned_positions, turned_positions]

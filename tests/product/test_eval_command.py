@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.product.tofu import TEMPLATE, WORDS, saved, small_tofu
+from tests.llamas import TEMPLATE
+from tests.product.tofu import WORDS, saved, small_tofu
 
 ASK = ("--template", TEMPLATE, "--max-new-tokens", 3)
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tests.llamas import TEMPLATE
 from tests.product.language import write_job
 from tests.product.test_language_jobs import LORA, stored
-from tests.product.tofu import TEMPLATE, saved, small_tofu
+from tests.product.tofu import saved, small_tofu
 
 from expunge.core.errors import InputError
 from expunge.jobs.run import run_job

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 
 import numpy as np
+from tests.llamas import tiny_llama
 
-from expunge.tasks.language import Language
 from expunge.tasks.micro_language import word_tokenizer
-from expunge.tasks.pretrained import from_config, transformers
-from expunge.tasks.prompts import Prompts
 
 WORDS = [f"w{i}" for i in range(30)]
-TEMPLATE = "{question} {answer}"
 
 
 def saved(folder: Path, seed: int, words: list[str] = WORDS) -> Path:
     """A tiny Llama and its tokenizer, as ``transformers`` saves them."""
     tokenizer = word_tokenizer(words)
-    config = {
-        "vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.3,
-        "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    build = functools.partial(from_config, config, transformers().LlamaForCausalLM)
-    model = Language(build, Prompts(tokenizer, TEMPLATE, 64)).build(seed=seed)
+    model = tiny_llama(tokenizer, layers=1, positions=64).build(seed=seed)
     model.save_pretrained(str(folder))  # type: ignore[operator]
     tokenizer.save_pretrained(str(folder))
     return folder

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tests.llamas import tiny_llama
 
 from expunge.core.errors import InputError
 from expunge.data.texts import Texts
 from expunge.tasks.generation import generate, with_room
 from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language, word_tokenizer
-from expunge.tasks.pretrained import from_config, load_language_model, transformers
-from expunge.tasks.prompts import Prompts
+from expunge.tasks.pretrained import load_language_model
 from expunge.training.language import LanguageTraining
 
 WORDS = [f"w{i}" for i in range(30)]
@@ -29,13 +28,7 @@ def turned_positions() -> Language:
     """The same size with rotary positions, and an end token that fills rows up as well."""
     tokenizer = word_tokenizer(WORDS)
     tokenizer.pad_token = tokenizer.eos_token
-    config = {
-        "vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 40, "initializer_range": 0.3,
-        "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    build = functools.partial(from_config, config, transformers().LlamaForCausalLM)
-    return Language(build, Prompts(tokenizer, "{question} {answer}", 40))
+    return tiny_llama(tokenizer, layers=2, positions=40)
 
 
 def questions(seed: int, count: int = 12) -> list[str]:
