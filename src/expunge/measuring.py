@@ -27,7 +27,7 @@ from expunge.methods import registry
 from expunge.metrics.intervals import Interval, mean_interval
 from expunge.privacy.noise import SeededNoise, SystemNoise
 from expunge.privacy.replay import realised_epsilon
-from expunge.training.descent import trainable
+from expunge.training.descent import descend, trainable
 from expunge.training.recipes import GradientDescent, Stochastic
 from expunge.training.references import ReferenceSettings, train_references
 
@@ -276,11 +276,15 @@ def _checks(
 ) -> tuple[list[Check], dict[str, Any]]:
     """Everything that could refute the first release's certificate."""
     certificate, before = outcome.certificate, outcome.before
-    if certificate is None or certificate.parameters["theorem"] not in _REPLAYED:
+    if certificate is None:
         return [], {}
     checks: list[Check] = []
     private: dict[str, Any] = {}
     release = outcome.releases[0].artifact.tensors
+    if certificate.parameters["theorem"] == "noisy-fine-tuning" and outcome.own:
+        return [refutation.recovery_check(release, recovered)] if (recovered := _recovered(outcome, watch)) else [], {}
+    if certificate.parameters["theorem"] not in _REPLAYED:
+        return [], {}
     replayed = _replayed(outcome, certificate, again, watch)
     if isinstance(replayed, Check):
         return [replayed], {}
@@ -291,7 +295,11 @@ def _checks(
         return checks, private
     if replayed is not None:
         checks.append(refutation.steps_check(state, replayed, names))
-    if before.state is not None and sigma and certificate.sigma > 0:
+    if certificate.parameters["theorem"] == "rewind-to-delete" and (
+        trail := _trail(outcome, certificate, names, watch)
+    ):
+        checks.append(trail)
+    if before.state is not None and sigma and certificate.sigma > 0 and _carries_noise(before, names):
         checks.append(refutation.noise_reuse_check((before.artifact.tensors, before.state), (release, state), names))
     if again is not None and certificate.sigma > 0 and certificate.parameters["theorem"] != "retrain":
         plain = _counterpart(outcome, certificate, again)
@@ -328,7 +336,7 @@ def _replayed(
     """
     before, p = outcome.before, certificate.parameters
     if p["theorem"] == "retrain":
-        return again.artifact.tensors if again and isinstance(before.recipe, GradientDescent | Stochastic) else None
+        return again.artifact.tensors if again and type(before.recipe) in (GradientDescent, Stochastic) else None
     if outcome.deletion.after is None:
         return None
     settings = outcome.method["settings"] if outcome.method["name"] == "newton" else {}
@@ -341,6 +349,41 @@ def _replayed(
         return method.replay(Context(before.task, before, outcome.deletion, "replay", SystemNoise(), InMemory(), watch))
     except InputError as error:
         return Check("replay", False, f"The steps that the certificate speaks of cannot be made again: {error}")
+
+
+def _recovered(outcome: Outcome, watch: Watch) -> Tensors | None:
+    """What noisy fine-tuning's third step makes of the weights that the last draw of noise left."""
+    if outcome.noisy is None or outcome.deletion.after is None:
+        return None
+    from safetensors.torch import load
+
+    method = registry.make(outcome.method["name"], outcome.method["settings"])
+    before, quiet = outcome.before, InMemory()
+    context = Context(
+        before.task, before, outcome.deletion, "replay", SystemNoise(), quiet, watch, generator_seed=outcome.seed
+    )
+    return method.recover(context, load(outcome.noisy))
+
+
+def _trail(outcome: Outcome, certificate: Certificate, names: tuple[str, ...], watch: Watch) -> Check | None:
+    """The stored iterate against training from the stored start; ``None`` after an earlier request, whose rows are gone."""
+    before, p = outcome.before, certificate.parameters
+    trail, at = before.trail, p["steps"] - p["rewind"]
+    if trail is None or len(before.removed) or at not in trail.iterates or 0 not in trail.iterates or at == 0:
+        return None
+    if type(before.recipe) is not GradientDescent:
+        return None
+    batch = before.task.batch(outcome.deletion.before)
+    again = descend(
+        before.task, before.task.build(), trail.at(0), batch, before.recipe.step, at, watch=watch, stage="trail"
+    )
+    return refutation.trail_check(trail.at(at), again[0], names)
+
+
+def _carries_noise(before: Trained, names: tuple[str, ...]) -> bool:
+    """Whether the model before was released as its un-noised weights plus one draw; noisy fine-tuning keeps no such weights."""
+    assert before.state is not None
+    return any(not torch.equal(before.artifact.tensors[n].cpu(), before.state[n].cpu()) for n in names)
 
 
 def _counterpart(outcome: Outcome, certificate: Certificate, again: Trained) -> Tensors:
@@ -367,7 +410,14 @@ def _settle(release: Any, checks: list[Check], *, first: bool) -> Any:
     if failed:
         statement = "refuted by " + ", ".join(failed)
     item = Assumption("not_refuted", statement, Origin.ENFORCED, Status.VIOLATED if failed else Status.HOLDS)
-    return replace(release, certificate=replace(certificate, assumptions=(*certificate.assumptions, item)))
+    made = {check.name for check in checks if check.passed}
+    kept = tuple(
+        replace(known, origin=Origin.ENFORCED, status=Status.HOLDS)
+        if first and known.name == "own_implementation" and {"replay", "replayed steps"} <= made
+        else known  # a plug-in whose steps our own code did again, and whose release is that plus the stated noise
+        for known in certificate.assumptions
+    )
+    return replace(release, certificate=replace(certificate, assumptions=(*kept, item)))
 
 
 def _module_change(task: Any, outcome: Outcome) -> dict[str, float]:

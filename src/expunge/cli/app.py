@@ -44,12 +44,35 @@ def demo(out: Out = Path("demo-evidence"), json: Json = False) -> None:
 
 
 @app.command()
-def run(job: Job, out: Out = Path("evidence"), set_: Set = None, json: Json = False) -> None:
-    """Carry out a deletion job: your model, your data, your request."""
+def publish(
+    job: Job,
+    to: Annotated[Path, typer.Option("--to", help="New folder for the model, its private trail and its ledger.")],
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Train and publish a model before any request comes: the ledger in its folder shows that the promise was first."""
+    from expunge.jobs.run import publish_job
+
+    with output.progress() as watch:
+        result = publish_job(job, set_ or [], to, watch=watch)
+    output.show_published(result, json)
+
+
+@app.command()
+def run(
+    job: Job,
+    out: Out = Path("evidence"),
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder that publish wrote: serve the request from it.")
+    ] = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Carry out a deletion job: your model, your data, your request. Exit code 3: held back for a person."""
     from expunge.jobs.run import run_job
 
     with output.progress() as watch:
-        result = run_job(job, set_ or [], out, watch=watch)
+        result = run_job(job, set_ or [], out, model=model, watch=watch)
     if result:  # the first of several processes speaks for all
         output.show_runs(result, json)
 

@@ -142,6 +142,11 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 f"{run['model']}: the formula gives epsilon {number(run['nominal_epsilon'])}; that is no guarantee "
                 f"({run['verdict']}, see the report)."
             )
+        if run["publish_first"]:
+            print(
+                f"{run['model']}: no ledger shows that the promise came before the request. With expunge publish JOB --to "
+                "MODEL first, and expunge run JOB --model MODEL then, it does."
+            )
     print(f"Report: {result['report']}")
     print(f"Check it again: expunge verify {result['evidence']}")
 
@@ -158,6 +163,21 @@ def _promise(run: Mapping[str, Any]) -> str:
     if run["epsilon"] is None:
         return "no epsilon"
     return f"epsilon {number(run['epsilon'])}, delta {number(run['delta'])}"
+
+
+def show_published(found: Mapping[str, Any], json: bool) -> None:
+    """What was promised, and how a request is served from it."""
+    promise = (
+        f"epsilon {number(found['epsilon'])}, delta {number(found['delta'])} for {found['capacity']} records, "
+        f"sigma {number(found['sigma'])}"
+        if found["capacity"] is not None
+        else f"what {found['method']} promises by its own settings"
+    )
+    show(
+        found, json,
+        f"Published {found['model']}: {promise}.\nStart of training: {found['start'] or 'unknown'}.\n"
+        f"Serve a request from it: expunge run JOB --model {found['model']} --out EVIDENCE",
+    )  # fmt: skip
 
 
 def show_methods(rows: Sequence[Mapping[str, Any]], json: bool) -> None:

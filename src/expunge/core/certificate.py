@@ -26,6 +26,7 @@ class Verdict(StrEnum):
     UNDER_DECLARED = "certified-under-declared-constants"
     AS_CLAIMED = "as-claimed"
     HEURISTIC = "heuristic-noise"
+    UNREPLAYED = "unreplayed-plug-in"
     VOID = "void"
 
 
@@ -50,6 +51,7 @@ _WORTH = {
     Origin.DECLARED: Verdict.UNDER_DECLARED,
     Origin.CLAIMED: Verdict.AS_CLAIMED,
     Origin.ESTIMATED: Verdict.HEURISTIC,
+    Origin.UNREPLAYED: Verdict.UNREPLAYED,
 }
 _ORDER = list(Verdict)
 

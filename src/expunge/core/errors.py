@@ -17,6 +17,12 @@ class RefusedError(ExpungeError):
     """A plan may not run: the method cannot serve this request on this model; the message names what would work."""
 
 
+class HeldBackError(RefusedError):
+    """A request or a result waits for a person: screening stopped the request, or the result's certificate is void."""
+
+    exit_code = 3
+
+
 class FailedError(ExpungeError):
     """A run ended without doing what it declared, for example a method that left every weight unchanged."""
 

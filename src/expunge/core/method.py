@@ -103,10 +103,12 @@ class InMemory:
 class NoiseSource(Protocol):
     """Where Gaussian noise comes from; only the operating system's supports a certificate."""
 
-    name: str
-    secret: bool
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        ...
 
-    def add(self, tensors: Tensors, sigma: float) -> tuple[Tensors, str]:
+    def add(self, tensors: Mapping[str, Any], sigma: float) -> tuple[dict[str, Any], str]:
         """``tensors`` plus N(0, sigma² I), every coordinate once, and the precision in which it was added."""
         ...
 
@@ -219,7 +221,10 @@ class Outcome:
         change: L2 norm of the change of each tensor, measured by the planner, not told by the method.
         cost: seconds, gradient evaluations, peak memory.
         purged, remains: what was purged, and what still holds the forgotten data.
-        details: the method's own facts.
+        details: the method's own facts: they may depend on forgotten rows, so the record that may be shown leaves them out.
+        own: whether expunge's own implementation ran, by its exact type; otherwise a plug-in.
+        noisy: content of the journal's last stage in which noise was drawn: what later steps of the release began with.
+        seed: of the run's pseudo-random choices; never of certified noise.
     """
 
     status: str
@@ -234,6 +239,9 @@ class Outcome:
     purged: tuple[str, ...] = ()
     remains: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    own: bool = True
+    noisy: bytes | None = field(default=None, repr=False)
+    seed: int = 0
 
     @property
     def certificate(self) -> Certificate | None:

@@ -21,6 +21,7 @@ class Origin(StrEnum):
     DECLARED = "declared"  # the user says so
     CLAIMED = "claimed"  # a paper says so and nobody here re-proved it
     ESTIMATED = "estimated"  # sampled: for a supremum only ever a lower bound
+    UNREPLAYED = "unreplayed"  # code that is not ours says so, and nothing here did its steps again
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,76 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spent:
-    """One release that an observer may have seen: its request, records removed in all so far, and its mu."""
+    """One release that an observer may have seen.
+
+    Attributes:
+        request: whose release it was.
+        removed: records removed in all so far.
+        mu: what it adds to the composition; infinite where nothing bounds it.
+        theorem: which guarantee it was made under; empty for none. Some theorems hold only after releases of certain kinds.
+    """
 
     request: str
     removed: int
     mu: float
+    theorem: str = ""
+
+
+class ReleaseBook(Protocol):
+    """Counts what was released of one model, so that every new release is composed with all earlier ones.
+
+    Attributes:
+        beside_model: whether it is a ledger on disk that belongs to the model and outlives this process. Only then does a
+            certificate rest on what was recorded; otherwise on the word of whoever holds the model.
+    """
+
+    @property
+    def beside_model(self) -> bool:
+        """See the class's attributes."""
+        ...
+
+    def spent(self) -> tuple[Spent, ...]:
+        """All releases since the model was last trained from scratch."""
+        ...
+
+    def begin(self, record: Mapping[str, Any]) -> None:
+        """A request is about to be carried out; called before any noise is drawn for it."""
+        ...
+
+    def add(self, release: Spent, *, afresh: bool = False, digest: str = "") -> None:
+        """Count a release; ``afresh``: it was trained from scratch, so that what came before no longer composes with it."""
+        ...
+
+    def published_before(self, request: str) -> bool:
+        """Whether the record shows that noise and capacity were fixed before ``request`` was filed."""
+        ...
+
+
+class InMemoryBook:
+    """A book that lasts as long as the process. It cannot show what happened in another one."""
+
+    beside_model = False
+
+    def __init__(self) -> None:
+        self._spent: list[Spent] = []
+
+    def spent(self) -> tuple[Spent, ...]:
+        """See :class:`ReleaseBook`."""
+        return tuple(self._spent)
+
+    def begin(self, record: Mapping[str, Any]) -> None:
+        """See :class:`ReleaseBook`."""
+
+    def add(self, release: Spent, *, afresh: bool = False, digest: str = "") -> None:
+        """See :class:`ReleaseBook`."""
+        if afresh:
+            self._spent.clear()
+        else:
+            self._spent.append(release)
+
+    def published_before(self, request: str) -> bool:
+        """See :class:`ReleaseBook`."""
+        return False
 
 
 class Recipe(Protocol):
@@ -179,6 +245,7 @@ class Trained:
         seed: the seed that the recipe was run with.
         state: secret un-noised form of ``artifact`` (``None`` where they are the same).
         views: who holds what, for a network of peers (``artifact`` is then the first peer's); empty for one model.
+        book: counts the releases of this model and of all that came from it; shared by them.
     """
 
     task: Any
@@ -193,6 +260,7 @@ class Trained:
     seed: int = 0
     state: Tensors | None = field(default=None, repr=False)
     views: Mapping[str, Artifact] = field(default_factory=dict, repr=False)
+    book: ReleaseBook = field(default_factory=InMemoryBook, repr=False, compare=False)
 
     def view(self, name: str) -> Artifact:
         """What ``name`` holds."""

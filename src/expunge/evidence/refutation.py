@@ -1,4 +1,8 @@
-"""Attempts to refute a certificate, and the noise that it rests on. Passing one proves nothing; failing one is final."""
+"""Attempts to refute a certificate, and the noise that it rests on. Passing one proves nothing; failing one is final.
+
+A check's statement may be shown to anyone and holds no number that depends on un-noised weights or forgotten rows; its detail
+holds them and is private.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from expunge.core.certificate import Certificate
 from expunge.core.digest import finite
 from expunge.core.measurement import Check
 from expunge.privacy import audit, replay
+from expunge.privacy.witness import gaussian_noise
 from expunge.training.flat import distance, flatten
 
 Tensors = Mapping[str, Tensor]
@@ -32,6 +37,7 @@ def retrain_check(unlearned: Tensors, retrained: Tensors, certificate: Certifica
         "retrain check",
         not found.refuted,
         f"The distance of the un-noised weights from the retrained ones {word} the bound that the noise was made for.",
+        {"distance": finite(apart), "sensitivity": finite(certificate.sensitivity), "ratio": finite(found.ratio)},
     )
 
 
@@ -52,13 +58,48 @@ def replay_check(released: Tensors, replayed: Tensors, sigma: float, names: tupl
         word = "equals" if same else "differs from"
         return Check("replay", same, f"No noise was added; the release {word} its replay.")
     found = replay.replay_check(residual, sigma=sigma)
-    refuted = found.refutes(ALPHA)
+    sizes = [released[name].numel() for name in names]
+    refuted = found.refutes(ALPHA) or not gaussian_noise(residual, sigma, sizes)
     return Check(
         "replay",
         not refuted,
-        f"Released minus replayed weights have a standard deviation of {found.statistic:.4g} where the noise has {sigma:.4g}; "
-        + ("that is not the stated noise." if refuted else "that is what the stated noise looks like."),
+        "Released minus replayed weights "
+        + ("are not the stated noise." if refuted else "look like the stated noise, coordinate by coordinate."),
         {"p_value": found.p_value, "standard_deviation": found.statistic, "coordinates": residual.size},
+    )
+
+
+def trail_check(stored: Tensors, again: Tensors, names: tuple[str, ...]) -> Check:
+    """Whether the stored iterate that a run rewound to is the one that training on these rows passes through.
+
+    Formal guarantee: a failed check refutes what is recorded of the trail, on a machine that computes alike.
+    """
+    apart = distance({n: stored[n] for n in names}, {n: again[n] for n in names})
+    same = apart <= _rounding(again, names)
+    return Check(
+        "stored iterates",
+        same,
+        "The iterate that was rewound to "
+        + ("is" if same else "is not")
+        + " the one that training on these rows passes.",
+        {"relative_distance": finite(apart / (float(flatten(again, names).double().norm()) or 1.0))},
+    )
+
+
+def recovery_check(released: Tensors, recovered: Tensors) -> Check:
+    """Whether a release is what noiseless fine-tuning on the retained rows makes of the noisy weights, nothing else."""
+    names = tuple(sorted(recovered))
+    same = released.keys() == recovered.keys() and all(
+        released[n].shape == recovered[n].shape
+        and float((released[n].double().cpu() - recovered[n].double().cpu()).norm())
+        <= 1e3 * _rounding({"w": recovered[n]}, ("w",)) + 1e-12
+        for n in names
+    )
+    word = "is" if same else "is not"
+    return Check(
+        "replayed recovery",
+        same,
+        f"The release {word} what fine-tuning on the retained rows makes of the noisy weights.",
     )
 
 
@@ -123,8 +164,14 @@ def two_world_test(
     return Check(
         "two-world test",
         not found.refuted,
-        f"{trials} unlearned and {trials} retrained releases, told apart as well as possible: {found.statement}.",
-        {"epsilon_lower": found.epsilon_lower, "ceiling": found.ceiling, "trials": trials},
+        f"{trials} unlearned and {trials} retrained releases, told apart along the line between them, "
+        + ("speak against the stated epsilon." if found.refuted else "do not speak against the stated epsilon."),
+        {
+            "statement": found.statement,
+            "epsilon_lower": found.epsilon_lower,
+            "ceiling": found.ceiling,
+            "trials": trials,
+        },
     )
 
 
@@ -161,16 +208,12 @@ def one_run_audit(
     found = one_run_audit_epsilon(len(inside), 2 * half, correct, delta)
     ceiling = one_run_audit_epsilon(len(inside), 2 * half, 2 * half, delta).certificate_epsilon
     refuted = found.refutes(epsilon)
-    power = (
-        f"up to {ceiling:.3f} could have been shown"
-        if ceiling > epsilon
-        else "so few canaries could not have refuted it"
-    )
+    power = "" if ceiling > epsilon else "; so few canaries could not have refuted it"
     return Check(
         "one-run audit",
         not refuted,
-        f"{correct} of {2 * half} guesses about {len(inside)} canaries were right: epsilon is at least "
-        f"{found.certificate_epsilon:.3f}, promised was {epsilon:.3g}; {power}.",
+        f"Guesses about {len(inside)} canaries "
+        + ("speak against the stated epsilon." if refuted else f"do not speak against the stated epsilon{power}."),
         {
             "correct": correct,
             "guesses": 2 * half,

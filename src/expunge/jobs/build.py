@@ -23,6 +23,7 @@ from expunge.data.rows import Rows
 from expunge.data.tables import read_arrays, read_csv
 from expunge.jobs import data_schema, schema
 from expunge.methods import registry
+from expunge.model_folder import ModelFolder
 from expunge.planning import adopt
 from expunge.tasks.classification import Classification
 from expunge.training.descent import Step
@@ -62,7 +63,8 @@ def task_of(job: schema.Setup) -> Classification:
         raise InputError(f"{job.model} does not take model_settings {job.model_settings}: {error}.") from error
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"Expected {job.model} to return a torch module; it returned {type(model).__name__}.")
-    return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device)
+    init = getattr(getattr(job, "training", None), "init", "module")
+    return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device, init=init)
 
 
 def must_exist(device: str) -> None:
@@ -128,7 +130,7 @@ def recipe_of(training: Any, task: Classification) -> Any:
     if isinstance(training, schema.GradientDescentTraining):
         lr = training.lr
         if lr == "auto":
-            known = proved_constants(task.build(), Step(1.0, training.l2, training.clip))
+            known = proved_constants(task, task.build(), Step(1.0, training.l2, training.clip))
             if "smoothness" not in known:
                 raise InputError(
                     "training.lr: auto needs a proved smoothness (SoftmaxHead); give a number for this model."
@@ -140,7 +142,7 @@ def recipe_of(training: Any, task: Classification) -> Any:
             constants=dict(training.constants), estimate=training.estimate,
         )  # fmt: skip
     if isinstance(training, schema.StochasticTraining):
-        return Stochastic(**training.model_dump(exclude={"kind"}))
+        return Stochastic(**training.model_dump(exclude={"kind", "init"}))
     if isinstance(training, schema.UserTraining):
         return UserFit(
             resolve(training.function),
@@ -150,10 +152,23 @@ def recipe_of(training: Any, task: Classification) -> Any:
     return None
 
 
-def stored_of(job: schema.Job, task: Classification, data: Rows) -> Trained | None:
-    """A model that comes from disk, or ``None`` where the job trains one."""
+def folder_of(job: schema.Job) -> ModelFolder | None:
+    """The folder of a published model that the job names, with its ledger; ``None`` where there is no such record."""
+    if not isinstance(job.training, schema.StoredTraining):
+        return None
+    folder = ModelFolder(job.training.folder)
+    return folder if folder.published else None
+
+
+def stored_of(job: schema.Job, task: Classification, data: Rows, request: str = "") -> Trained | None:
+    """A model that comes from disk, or ``None`` where the job trains one.
+
+    Args:
+        request: the id of the request, whose own unfinished release may be taken up.
+    """
     if isinstance(job.training, schema.StoredTraining):
-        return load_trained(job.training.folder, task, data)
+        folder = folder_of(job)
+        return load_trained(job.training.folder, task, data) if folder is None else folder.load(task, data, request)
     if isinstance(job.training, schema.CheckpointTraining):
         return adopt(task, load_checkpoint(job.training.path), data)
     return None

@@ -11,30 +11,34 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from expunge import planning
+from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.core.data import Deletion
-from expunge.core.digest import digest_json
-from expunge.core.errors import InputError, RefusedError
+from expunge.core.digest import digest_file, digest_json
+from expunge.core.errors import HeldBackError, InputError, RefusedError
 from expunge.core.files import private_folder, read_json
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request
-from expunge.core.trained import Artifact, Budget, Trained
+from expunge.core.trained import Artifact, Budget, Spent, Trained
 from expunge.jobs.look import Look, Wording, look_at_rows
 from expunge.jobs.summary import summary
 from expunge.ledger import Ledger
 from expunge.measuring import MeasureSettings, measure
-from expunge.report.folder import write_evidence
+from expunge.model_folder import ModelFolder, release_item
+from expunge.report.folder import EVIDENCE, REVIEW, REVIEWED, write_evidence, write_review
 from expunge.report.record import build, plain, slug
+from expunge.report.shown import PRIVATE_BELOW
 from expunge.requests_book import RequestBook
-from expunge.training.recipes import GradientDescent
-from expunge.training.store import save_trained
+from expunge.training.store import save_trained, storable
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class Case:
         method: how to forget.
         measuring: what to measure.
         untaught: the model before it is trained: what would refuse the trained one refuses it before hours of training.
+        folder: where the model was published, with the ledger of its releases; ``None``: the model has no such record.
     """
 
     name: str
@@ -59,6 +64,15 @@ class Case:
     measuring: MeasureSettings = field(default_factory=MeasureSettings)
     seed: int = 0
     untaught: Trained | None = None
+    folder: ModelFolder | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Who lets a result leave that would otherwise be held back, and why."""
+
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,8 @@ class Setting:
         config: the resolved configuration as YAML text (without the subject).
         approved_by: who overrules a quarantine, or ``None``.
         wording: what the wording of a request for texts is looked at with; ``None``: for rows, which have none.
+        accepted: who lets a void result leave all the same; ``None``: it is held back.
+        private_below: values that were measured on fewer forgotten examples than this stay in the private folder.
     """
 
     title: str
@@ -82,6 +98,8 @@ class Setting:
     approved_by: str | None = None
     pdf: bool = True
     wording: Wording | None = None
+    accepted: Accepted | None = None
+    private_below: int = PRIVATE_BELOW
 
 
 def carry_out(
@@ -97,9 +115,17 @@ def carry_out(
 
     Raises:
         InputError, RefusedError: before anything is written, for a request that cannot be carried out.
+        HeldBackError: where screening or a void result needs a person; a void result stays in the private folder.
     """
     key = subject_key()
     identity = request.id(key)
+    folders = [case.folder for case in cases if case.folder is not None]
+    if folders and ledger is not None and any(folder.book.path.resolve() != ledger.resolve() for folder in folders):
+        raise InputError(
+            f"The model was published with a ledger of its own ({folders[0].book.path}), which counts its releases; "
+            "remove ledger from the job."
+        )
+    ledger = folders[0].book.path if folders else ledger
     ledger_path, private = ledger or out / "ledger.sqlite", out.with_name(out.name + ".private")
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
@@ -109,7 +135,7 @@ def carry_out(
     look = (setting.wording.look if setting.wording else look_at_rows)(request, deletion)
     if look.held and ledger is not None and not setting.approved_by:
         _quarantine(request, look, key, ledger_path)
-    decision = _decision(look, status, setting.approved_by)
+    decision = _decision(look, status, setting.approved_by, setting.accepted)
     cases = [replace(case, method=look.method(case.method)) for case in cases]
     made = [_made(case, request, setting, look, key, watch) for case in cases]
 
@@ -135,7 +161,6 @@ def carry_out(
             if case.budget is not None:
                 trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
             outcomes.append(_run(case, trained, request, setting, look, key, journal, watch))
-        book.release(identity, {"releases": [_released(case, o) for case, o in zip(cases, outcomes, strict=True)]})
 
         def measured() -> list[Any]:
             found = [measure(o, case.measuring, watch=watch) for case, o in zip(cases, outcomes, strict=True)]
@@ -145,22 +170,85 @@ def carry_out(
                 title=setting.title,
                 dataset=setting.dataset,
                 note=setting.note,
-                ledger=book.ledger.excerpt([identity]),
             )
             return [evidence, plain({case.name: dict(e.private) for case, e in zip(cases, found, strict=True)})]
 
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
+        evidence["request"]["decision"] = decision  # a person may have accepted since what was held back then
+        evidence["accepted"] = None if setting.accepted is None else asdict(setting.accepted)
+        runs = {run["name"]: run for run in evidence["runs"]}
+        if void := [name for name, run in runs.items() if run["verdict"] == Verdict.VOID]:
+            _hold_back(void, evidence, secrets, setting, out, private, book, identity)
+        items = [_released(case, o, runs[case.name]) for case, o in zip(cases, outcomes, strict=True)]
+        with book.ledger.transaction():
+            _must_be_latest(cases, outcomes, identity, status)
+            book.release(identity, {"releases": items})
+        shown = [identity, *(case.folder.book.model for case in cases if case.folder)]
+        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(shown))
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
-        write_evidence(out, evidence, ran, setting.config, private=secrets, pdf=setting.pdf)
-        verdicts = {run["name"]: run["verdict"] for run in evidence["runs"]}
+        written = write_evidence(
+            out, evidence, ran, _config(setting), private=secrets, pdf=setting.pdf, private_below=setting.private_below
+        )
+        verdicts = {name: run["verdict"] for name, run in runs.items()}
+        models = {}
         for case, outcome in zip(cases, outcomes, strict=True):
-            if isinstance(outcome.after.recipe, GradientDescent):
-                save_trained(private / f"next-{slug(case.name)}", _next(outcome, verdicts[case.name]))
-        book.fulfil(identity, {"evidence": digest_json(evidence), "verdicts": verdicts})
+            after = _next(outcome, runs[case.name])
+            if case.folder is not None:
+                models[case.folder.book.model] = case.folder.keep(after, identity)
+            elif storable(after.recipe):
+                save_trained(private / f"next-{slug(case.name)}", after)
+        shown_record = digest_file(written[EVIDENCE])
+        book.fulfil(
+            identity, {"evidence": shown_record, "verdicts": verdicts, **({"models": models} if models else {})}
+        )
+        for case in cases:
+            if case.folder is not None:
+                case.folder.purge()
         for journal in journals:
             journal.clear()
     return summary(evidence, out)
+
+
+def _must_be_latest(cases: Sequence[Case], outcomes: Sequence[Outcome], identity: str, status: str | None) -> None:
+    """Raise RefusedError if another request was released from a model while this one was being worked on."""
+    for case, outcome in zip(cases, outcomes, strict=True):
+        if case.folder is None or status == "released":
+            continue
+        if tuple(item for item in case.folder.book.spent() if item.request != identity) != outcome.before.spent:
+            raise RefusedError(
+                f"Another request was released from {case.folder.path} while this one ran: its certificate would not count "
+                "that release. Run this one again under a new folder."
+            )
+
+
+def _config(setting: Setting) -> str:
+    """The configuration as it was, and who accepted its result: that may be added to a job that was held back."""
+    if setting.accepted is None:
+        return setting.config
+    return setting.config + yaml.safe_dump({"accept": asdict(setting.accepted)}, sort_keys=False, allow_unicode=True)
+
+
+def _hold_back(
+    void: list[str], evidence: Any, secrets: Any, setting: Setting, out: Path, private: Path, book: RequestBook, identity: str
+) -> None:  # fmt: skip
+    """Keep a void result at home unless a person has accepted it: what would be released has no bound at all.
+
+    Raises:
+        HeldBackError: saying where the review lies and how to go on.
+    """
+    if setting.accepted is not None:
+        return
+    write_review(out, evidence, secrets)
+    reason = f"the certificate of {', '.join(void)} is void"
+    book.decide(identity, {"decision": "quarantine", "reason": reason, "by": "expunge"})
+    if not any(out.iterdir()):
+        out.rmdir()
+    raise HeldBackError(
+        f"The result is held back: {reason}, so nothing bounds what the released model tells of the forgotten records. "
+        f"{private / REVIEW} says which assumption failed. Mend the job and run it under another folder, or set "
+        "accept: {by: …, reason: …} in it to release the model all the same; later releases then promise nothing."
+    )
 
 
 def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Watch = silent) -> planning.Plan:
@@ -208,9 +296,8 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dic
     Raises:
         InputError: if its evidence is not in ``out``.
     """
-    path = out / "evidence.json"
-    record = read_json(path) if path.is_file() else None
-    if record is None or digest_json(record) != evidence:
+    path, full = out / EVIDENCE, private / REVIEWED
+    if not path.is_file() or evidence not in (digest_file(path), digest_json(read_json(path))):
         raise InputError(
             f"Request {identity} was fulfilled already, and its evidence is not in {out}. Name the folder that holds it; "
             "for another model keep another ledger."
@@ -219,7 +306,7 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dic
         with Journal(folder) as journal:
             journal.clear()
     _LOG.warning("Request %s was fulfilled already: this is its evidence, nothing was done again.", identity)
-    return summary(record, out)
+    return summary(read_json(full if full.is_file() else path), out)
 
 
 def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -> None:
@@ -237,19 +324,22 @@ def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -
         )
 
 
-def _decision(look: Look, status: str | None, approved_by: str | None) -> dict[str, Any]:
+def _decision(
+    look: Look, status: str | None, approved_by: str | None, accepted: Accepted | None = None
+) -> dict[str, Any]:
     """The decision to record.
 
     Raises:
         RefusedError: if screening or an earlier decision holds the request back and no person has approved it.
     """
     held = "; ".join(look.held)
+    approved_by = approved_by or (accepted.by if accepted else None)
     if status in ("refused", "quarantined"):
         held = f"the ledger says that it is {status}" + (f"; {held}" if held else "")
     if not held:
         return dict(look.decision)
     if not approved_by:
-        raise RefusedError(
+        raise HeldBackError(
             f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
         )
     return {**look.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
@@ -296,7 +386,7 @@ def _run(
             "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), at least %.2g minutes.",
             case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
         )  # fmt: skip
-    outcome = planned.run()
+    outcome = planned.run(count=False)  # counted on the ledger when it leaves
     details = {**outcome.details, **({"estimate": dict(estimate)} if estimate else {})}
     if "cost" not in before and any(name.startswith(("descended", "release")) for name in before):
         details["interrupted"] = "the run was interrupted; its seconds count the last part only"
@@ -321,22 +411,19 @@ def _made(case: Case, request: Request, setting: Setting, look: Look, key: bytes
     return trained
 
 
-def _next(outcome: Outcome, verdict: str) -> Trained:
-    """The model that the next request starts from; a release whose certificate was refuted has spent everything."""
+def _next(outcome: Outcome, run: Mapping[str, Any]) -> Trained:
+    """The model that the next request starts from; a release whose certificate is void has spent everything."""
     after = outcome.after
-    if verdict == outcome.verdict or not after.spent:
+    if run["verdict"] != Verdict.VOID or not after.spent:
         return after
     return replace(after, spent=(*after.spent[:-1], replace(after.spent[-1], mu=math.inf)))
 
 
-def _released(case: Case, outcome: Any) -> dict[str, Any]:
-    """What the ledger remembers of a release: enough to compose the next one, nothing about anyone."""
-    certificate = outcome.certificate
-    return {
-        "model": case.name,
-        "method": outcome.method["digest"],
-        "digest": outcome.releases[0].artifact.digest,
-        "verdict": outcome.verdict,
-        "removed": len(outcome.after.removed),
-        "mu": None if certificate is None else certificate.to_json()["mu"],
-    }
+def _released(case: Case, outcome: Outcome, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger remembers of a release: what the next one composes with, as it stands after the checks."""
+    after = _next(outcome, run)
+    spent = after.spent[-1] if after.spent else Spent(outcome.request["id"], len(after.removed), 0.0, "retrain")
+    name = case.folder.book.model if case.folder else case.name
+    afresh = not after.spent and outcome.status != UNCHANGED
+    item = release_item(name, spent, afresh=afresh, digest=outcome.releases[0].artifact.digest)
+    return {**item, "method": outcome.method["digest"], "verdict": run["verdict"]}

@@ -31,6 +31,13 @@ class RequestSettings(Strict):
     approved_by: str | None = None
 
 
+class AcceptSettings(Strict):
+    """Who lets a result leave that would be held back, and why: the report prints both."""
+
+    by: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
 class LanguageRequest(Strict):
     """The deletion request: ``targets`` that name records, with their ``wording`` where the request has its own; or
     ``records``, a file in the request's own words that is matched to what was trained on by the answers.

@@ -9,31 +9,43 @@ from typing import Any
 import yaml
 
 from expunge.core.errors import InputError
+from expunge.core.keys import subject_key
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Trained
 from expunge.data.rows import Rows
 from expunge.descent.processes import processes
 from expunge.jobs import build, schema
-from expunge.jobs.carry_out import Case, Setting, carry_out
+from expunge.jobs.carry_out import Accepted, Case, Setting, carry_out
 from expunge.jobs.data_schema import called
 from expunge.jobs.language_run import run_language
 from expunge.jobs.language_schema import LanguageJob
 from expunge.measuring import MeasureSettings
-from expunge.planning import train
+from expunge.model_folder import LEDGER, RECORD
+from expunge.planning import publish, train
 
 
-def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = silent) -> dict[str, Any]:
+def run_job(
+    path: Path, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
+) -> dict[str, Any]:
     """Read, check, train or load, forget, measure, report.
+
+    Args:
+        model: a folder that ``expunge publish`` wrote, served instead of a model that the job would train.
 
     Returns:
         The summary that ``--json`` prints.
 
     Raises:
         InputError, RefusedError: for anything that cannot be used, before anything is written.
+        HeldBackError: where screening or a void result needs a person.
     """
     job = schema.load_job(path, overrides)
     if isinstance(job, LanguageJob):
+        if model is not None:
+            raise InputError("A language model is named in its job (training); --model is for classifiers.")
         return run_language(job, out, watch=watch)
+    if model is not None:
+        job = served_from(job, model)
     if processes().count > 1:
         raise InputError(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
@@ -43,7 +55,8 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
     budget = build.budget_of(job)
     task = build.task_of(job)
     data, probes = build.data_of(job)
-    stored = build.stored_of(job, task, data)
+    folder = build.folder_of(job)
+    stored = build.stored_of(job, task, data, request.id(subject_key()))
     if stored is not None:
         task.check(data)
         if isinstance(stored.data, Rows):
@@ -55,9 +68,9 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
     def make(seen: Watch) -> Trained:
         return stored if stored is not None else train(task, data, recipe, seed=job.seed, watch=seen)
 
-    measuring = MeasureSettings(**job.evidence.model_dump(exclude={"pdf"}), seed=job.seed)
+    measuring = MeasureSettings(**job.evidence.model_dump(exclude={"pdf", "private_below"}), seed=job.seed)
     name = job.model.rpartition(":")[2]
-    case = Case(name, make, budget, method, measuring, job.seed)
+    case = Case(name, make, budget, method, measuring, job.seed, folder=folder)
     setting = Setting(
         title=job.name,
         dataset=called(job.data),
@@ -67,13 +80,61 @@ def run_job(path: Path, overrides: Sequence[str], out: Path, *, watch: Watch = s
         note="Groups of consecutive images stand for people: synthetic." if job.data.format == "digits" else "",
         approved_by=job.request.approved_by,
         pdf=job.evidence.pdf,
+        accepted=None if job.accept is None else Accepted(job.accept.by, job.accept.reason),
+        private_below=job.evidence.private_below,
     )
     return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch)
 
 
+def served_from(job: schema.Job, model: Path) -> schema.Job:
+    """``job`` on a published model instead of one that it would train; its promise is the published one."""
+    stored = schema.StoredTraining(kind="stored", folder=model.resolve())
+    return job.model_copy(update={"training": stored, "publish": None})
+
+
+def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
+    """Train as a job says and publish: weights, private trail, and the ledger that shows that the promise came first.
+
+    The job's request, if it has one, plays no part.
+
+    Returns:
+        What ``--json`` prints.
+
+    Raises:
+        InputError: for anything that cannot be used, before anything is written.
+    """
+    job = schema.load_job(path, overrides)
+    if isinstance(job, LanguageJob):
+        raise InputError("Expected a job for a classifier; no method for language models has a promise to publish.")
+    method, budget, task = build.method_of(job), build.budget_of(job), build.task_of(job)
+    if (to / RECORD).exists():
+        raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
+    if "budget" in method.capabilities.needs and budget is None:
+        raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
+    data, _ = build.data_of(job)
+    trained = build.stored_of(job, task, data)
+    if trained is None:
+        trained = train(task, data, build.recipe_of(job.training, task), seed=job.seed, watch=watch)
+    published = publish(trained, budget, method=method, to=to)
+    fixed, start = published.budget, published.facts.get("start")
+    return {
+        "model": str(to),
+        "ledger": str(to / LEDGER),
+        "method": method.name,
+        "epsilon": None if fixed is None else fixed.epsilon,
+        "delta": None if fixed is None else fixed.delta,
+        "capacity": None if fixed is None else fixed.capacity,
+        "sigma": None if fixed is None else fixed.sigma,
+        "start": None if start is None else f"{start.value} ({start.origin})",
+    }
+
+
 def shown(job: schema.Job) -> str:
-    """The resolved job as YAML, without what names the subject: it goes into the evidence folder."""
-    content = job.model_dump(mode="json")
+    """The resolved job as YAML, without what names the subject: it goes into the evidence folder.
+
+    Without ``accept`` either: that may be added to a job whose result was held back, and is no other run.
+    """
+    content = job.model_dump(mode="json", exclude={"accept"})
     content["request"]["subject"] = "(kept out of records)"
     for target in content["request"]["targets"]:
         target["where"] = {name: "(kept out of records)" for name in target["where"]}

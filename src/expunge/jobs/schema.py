@@ -12,17 +12,22 @@ from pydantic import BaseModel, Field, ValidationError
 from expunge.core.errors import InputError
 from expunge.jobs.data_schema import FORMATS, AnyData, Strict, in_place
 from expunge.jobs.language_schema import SECTIONS, TAGGED, LanguageJob
-from expunge.jobs.request_schema import RequestSettings, TargetSettings
+from expunge.jobs.request_schema import AcceptSettings, RequestSettings, TargetSettings
 from expunge.jobs.yaml_files import read_yaml
+from expunge.report.shown import PRIVATE_BELOW
 
 Checked = TypeVar("Checked", bound="Setup")
 Model = TypeVar("Model", bound=BaseModel)
+
+
+Init = Literal["module", "seed"]  # what fills fresh weights: the model's own code, or expunge from the seed alone
 
 
 class GradientDescentTraining(Strict):
     """Full-batch descent on record."""
 
     kind: Literal["gradient_descent"]
+    init: Init = "module"
     steps: int
     lr: float | Literal["auto"] = "auto"
     l2: float = 0.0
@@ -36,6 +41,7 @@ class StochasticTraining(Strict):
     """Ordinary mini-batch training."""
 
     kind: Literal["stochastic"]
+    init: Init = "module"
     epochs: int
     lr: float
     batch_size: int = 128
@@ -55,7 +61,7 @@ class UserTraining(Strict):
 
 
 class StoredTraining(Strict):
-    """A model with its trail from an earlier run or from a Recorder (``save_trained``)."""
+    """A model that ``expunge publish`` wrote, with its ledger; or one from an earlier run or a Recorder (``save_trained``)."""
 
     kind: Literal["stored"]
     folder: Path
@@ -87,6 +93,7 @@ class EvidenceSettings(Strict):
     trials: int = Field(400, ge=0)
     audit: bool = True
     pdf: bool = True
+    private_below: int = Field(PRIVATE_BELOW, ge=1)
 
 
 class Setup(Strict):
@@ -114,6 +121,7 @@ class Job(Setup):
     method: dict[str, Any]
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
     ledger: Path | None = None
+    accept: AcceptSettings | None = None
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> Job | LanguageJob:
@@ -177,7 +185,7 @@ _KINDS: dict[str, type[BaseModel]] = {
     "stored": StoredTraining, "checkpoint": CheckpointTraining,
 }  # fmt: skip
 _SECTIONS: dict[str, type[BaseModel]] = {
-    "publish": BudgetSettings, "request": RequestSettings, "request.targets": TargetSettings,
+    "publish": BudgetSettings, "accept": AcceptSettings, "request": RequestSettings, "request.targets": TargetSettings,
     "evidence": EvidenceSettings,
 }  # fmt: skip
 

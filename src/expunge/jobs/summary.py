@@ -48,4 +48,11 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
         "membership_attack": attack.removeprefix("membership/"),
         "seconds": {"unlearn": cost["seconds"]["unlearn"], "retrain": cost["seconds"]["retrain"]},
         "measured": run["evidence"]["verdict"],
+        "publish_first": published_first(certificate),
     }
+
+
+def published_first(certificate: Mapping[str, Any]) -> bool:
+    """Whether all that keeps a certificate from its best verdict is that no ledger shows that the promise came first."""
+    open_ = {item["name"] for item in certificate.get("assumptions", ()) if item["status"] != "holds"}
+    return bool(open_) and open_ <= {"release_ledger", "noise_fixed_before", "selection"}

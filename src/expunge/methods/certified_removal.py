@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from expunge.core.certificate import Claim
@@ -25,6 +26,8 @@ from expunge.privacy.newton import guo_budget
 from expunge.training.descent import trainable
 from expunge.training.flat import flatten, unflatten
 from expunge.training.perturbed import PERTURBATION, PerturbedMinimiser, perturbed_loss
+
+RESIDUAL = "residual"  # name among the secret tensors: the residuals of all removals so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +87,20 @@ class CertifiedRemoval:
                 f"The gradient residuals of all removals come to {residual:.3g}; the perturbation hides {allowed:.3g} at "
                 f"epsilon {self.epsilon:g}. Retrain: that draws a new perturbation."
             )
+        # the statement counts what is allowed and not what was reached, which depends on the forgotten rows
         parameters = {
-            "sigma": recipe.sigma, "delta": self.delta, "epsilon": self.epsilon, "residual": residual,
+            "sigma": recipe.sigma, "delta": self.delta, "epsilon": self.epsilon, "residual": allowed * (1 - 1e-12),
             "forget": len(trained.removed | deletion.ids),
         }  # fmt: skip
         size = sum(tensor.numel() for tensor in final.values())
         return Unlearned(
             views={"model": Artifact(final)},
             claim=Claim("certified-removal", parameters, {}, deletion.after.digest),
-            state={**final, PERTURBATION: trained.secret[PERTURBATION]},
+            state={
+                **final,
+                PERTURBATION: trained.secret[PERTURBATION],
+                RESIDUAL: torch.tensor([residual], dtype=torch.float64),
+            },
             remains=("the secret perturbation, which is no function of any row",),
             gradient_evaluations=size * len(deletion.after),
             details={"residual": residual, "residual_allowed": allowed},
@@ -116,5 +124,6 @@ class CertifiedRemoval:
         trained: Trained = context.trained
         names, rows = trainable(context.task.build()), len(context.deletion.after)
         length = float((flatten(final, names) - flatten(trained.artifact.tensors, names)).norm())
-        earlier = trained.spent[-1].mu * recipe.sigma if trained.spent else trained.fact("rows") * 2 * recipe.tolerance
+        carried = trained.secret.get(RESIDUAL)
+        earlier = trained.fact("rows") * 2 * recipe.tolerance if carried is None else float(carried)
         return earlier + rows * trained.fact("hessian_lipschitz") / 2 * length**2

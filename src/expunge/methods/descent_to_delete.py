@@ -51,6 +51,12 @@ class DescentToDelete:
             return Refusal(
                 "descent_to_delete needs a published budget: noise is fixed before requests come.", "Call publish."
             )
+        if other := sorted({item.theorem or "none" for item in trained.spent} - {"descent-to-delete"}):
+            return Refusal(
+                "descent_to_delete counts on earlier requests having been served by itself: its induction does not cover "
+                f"releases under {', '.join(other)}.",
+                "Use retrain, which starts afresh.",
+            )
         step, most = trained.fact("lr", float("inf")), self.step(trained).lr
         if step > most * (1 + 1e-12):
             return Refusal(
@@ -92,11 +98,11 @@ class DescentToDelete:
         model = task.build()
         batch, step = task.batch(after), self.step(trained)
         final = descend_in_stages(context, model, trained.secret, batch, step, self.steps)
-        released, facts = noisy_release(model, final, budget.sigma, context.noise, context.journal)
+        released = noisy_release(model, final, budget.sigma, context.noise, context.journal)
         parameters = self.parameters(trained, len(trained.removed | context.deletion.ids))
         return Unlearned(
             views={"model": Artifact(released)},
-            claim=Claim("descent-to-delete", {**parameters, "sigma": budget.sigma}, facts, after.digest),
+            claim=Claim("descent-to-delete", {**parameters, "sigma": budget.sigma}, {}, after.digest),
             state=final,
             purged=("iterates of training, which hold the removed records",) if trained.trail else (),
             remains=("the secret un-noised weights, within the certified distance of a retrained model's",),

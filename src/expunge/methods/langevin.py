@@ -69,15 +69,13 @@ class Langevin:
         assert isinstance(recipe, NoisyGradientDescent)
         rows = trained.fact("rows")
         start = trained.artifact.tensors
-        final, drawn = noisy_once(
+        final = noisy_once(
             context.journal, "release", context.noise,
             lambda source: recipe.descend(
                 task, start, deletion.after, rows, self.steps, noise=source, watch=context.watch
             ),
         )  # fmt: skip
         facts = {
-            **drawn,
-            "noise_covers": Fact(True, Origin.ENFORCED, "every trainable tensor in each step"),
             # the law of training is stationary only in the limit: what the paper presumes, we pass on as its claim
             "noisy_training": Fact(trained.fact("noisy_training", False), Origin.CLAIMED, "stationarity is presumed"),
         }

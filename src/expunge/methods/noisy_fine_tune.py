@@ -10,6 +10,7 @@ clipping norms are enforced, and nothing about the loss is assumed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,10 +20,10 @@ from torch import Tensor
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Refusal, Unlearned
-from expunge.core.trained import Artifact, Budget, Fact, Origin
+from expunge.core.trained import Artifact, Budget
 from expunge.methods.release import noisy_once
 from expunge.methods.stages import stage_once
-from expunge.training.descent import device_of, split, trainable
+from expunge.training.descent import device_of, split
 from expunge.training.recipes import run_epochs
 
 
@@ -131,33 +132,31 @@ class NoisyFineTune:
             return {**moved, **fixed}
 
         # The noisy weights are written ahead: a run that is started again goes on from them and draws nothing anew.
-        certified, drawn = noisy_once(context.journal, "release", context.noise, noisy)
+        certified = noisy_once(context.journal, "release", context.noise, noisy)
 
-        def recovered() -> dict[str, Tensor]:  # 3. noiseless fine-tuning: post-processing
-            fresh = task.build(certified)
-            weights = [p for p in fresh.parameters() if p.requires_grad]
-            optimizer = torch.optim.SGD(weights, lr=self.recovery_lr)
-            run_epochs(
-                task, fresh, after, optimizer, epochs=self.recovery_epochs, batch_size=self.batch_size,
-                seed=context.generator_seed, watch=context.watch, stage="recover",
-            )  # fmt: skip
-            return dict(fresh.state_dict())
-
-        final = stage_once(context.journal, "recovered", recovered) if self.recovery_epochs else certified
-        names = trainable(model)
-        facts = {
-            **drawn,
-            "noise_covers": Fact(True, Origin.ENFORCED, f"{len(names)} trainable tensors in each step"),
-        }
+        final = stage_once(context.journal, "recovered", lambda: self.recover(context, certified))
         parameters = {**self._parameters(), "sigma": sigma}
         return Unlearned(
             views={"model": Artifact(final)},
-            claim=Claim("noisy-fine-tuning", parameters, facts, after.digest),
+            claim=Claim("noisy-fine-tuning", parameters, {}, after.digest),
             state=final,
             purged=("iterates of training, which hold the removed records",) if trained.trail else (),
             gradient_evaluations=self.steps * min(self.batch_size, len(after)) + self.recovery_epochs * len(after),
             details={"sigma_per_step": sigma},
         )
+
+    def recover(self, context: Context, certified: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Step 3: noiseless fine-tuning on the retained rows, post-processing of ``certified``; deterministic."""
+        if not self.recovery_epochs:
+            return dict(certified)
+        task = context.task
+        fresh = task.build(certified)
+        optimizer = torch.optim.SGD([p for p in fresh.parameters() if p.requires_grad], lr=self.recovery_lr)
+        run_epochs(
+            task, fresh, context.deletion.after, optimizer, epochs=self.recovery_epochs, batch_size=self.batch_size,
+            seed=context.generator_seed, watch=context.watch, stage="recover",
+        )  # fmt: skip
+        return dict(fresh.state_dict())
 
 
 def _clipped(tensors: dict[str, Tensor], radius: float) -> dict[str, Tensor]:

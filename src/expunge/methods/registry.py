@@ -68,6 +68,16 @@ def load(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def is_own(method: Any) -> bool:
+    """Whether ``method`` is one of expunge's own implementations: by its exact type, never by what it calls itself."""
+    place = BUILTIN.get(getattr(method, "name", ""), "")
+    module, _, attribute = place.partition(":")
+    kind = type(method)
+    if (kind.__module__, kind.__qualname__) != (module, attribute) or kind is not load(method.name):
+        return False
+    return not vars(method).keys() & {"run", "check", "replay"}
+
+
 def settings_names(name: str) -> list[str]:
     """Names of the settings of the method called ``name``."""
     return [field.name for field in fields(load(name)) if field.init]

@@ -57,15 +57,13 @@ class Retrain:
             fit()
         budget = trained.budget
         sigma = budget.sigma if budget and budget.sigma else 0.0
-        released, facts = dict(final), {}
+        released = dict(final)
         if sigma:
-            released, facts = noisy_release(context.task.build(), final, sigma, context.noise, context.journal)
+            released = noisy_release(context.task.build(), final, sigma, context.noise, context.journal)
         delta = budget.delta if budget else 1e-5  # mu is zero: the statement is true at every delta
         return Unlearned(
             views={"model": Artifact(released)},
-            claim=Claim(
-                "retrain", {"sigma": sigma, "delta": delta, "forget": context.deletion.size}, facts, after.digest
-            ),
+            claim=Claim("retrain", {"sigma": sigma, "delta": delta, "forget": context.deletion.size}, {}, after.digest),
             state=final,
             trail=fitted[0].trail if fitted else None,
             purged=("every weight and iterate trained on the removed records",),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from expunge.core.certificate import Assumption, Certificate, Claim, Status, Verdict, verdict_of
@@ -17,7 +17,9 @@ from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Th
 
 SYSTEM_NOISE = "operating system"
 # What only the run itself can know: the one thing that a claim may add to the record of training.
-RUN_FACTS = ("noise_source", "noise_precision", "noise_covers", "noise_resolved", "converged")
+RUN_FACTS = ("converged",)
+# Facts of training that are only known to have been fixed before a request where the ledger's sequence shows it.
+FIXED_FIRST = ("selection",)
 CURVE_EPSILONS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -32,7 +34,11 @@ class Circumstances:
         retained: digest of the rows that stay.
         changed: whether the release differs from the model before.
         binds: digests of request, data, trail and release.
-        noise: name of the noise source that the method was given.
+        seen: facts of this run that the planner established itself (``privacy.witness`` and what it compared): they stand in
+            for anything that a claim or the record says under the same names.
+        published_first: whether a ledger shows that noise and settings were fixed before the request was filed.
+        ledger: whether the ledger of releases lies beside the model; otherwise somebody vouches that no release is missing.
+        own: whether expunge's own implementation ran, by its exact type.
         published: the promise about all releases that this one must fit in where ``budget`` does not fix its noise.
         together: how many releases this run makes at once: one for a model, one per view for a network. Whoever sees all
             of them sees the difference that often.
@@ -44,7 +50,10 @@ class Circumstances:
     retained: str
     changed: bool
     binds: Mapping[str, str] = field(default_factory=dict)
-    noise: str = SYSTEM_NOISE
+    seen: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    published_first: bool = False
+    ledger: bool = False
+    own: bool = False
     published: Budget | None = None
     together: int = 1
 
@@ -71,7 +80,8 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         release_epsilon = epsilon = evaluation.epsilon(sigma, delta)
     else:
         release_epsilon, epsilon = gaussian.epsilon_of(mu, delta), gaussian.epsilon_of(composed, delta)
-    known = {**_merged(facts, claim.facts), **_seen(claim, around, sigma, epsilon, composed)}
+    recorded = _merged(facts, claim.facts)
+    known = {**recorded, **_fixed_first(recorded, around), **_seen(chosen, claim, around, sigma, epsilon, composed)}
     assumptions = (
         *(RULES[name].check(known) for name in chosen.rules),
         *(constant(known, name, statement) for name, statement in chosen.constants_from(parameters).items()),
@@ -150,8 +160,12 @@ def promise(name: str, given: Parameters, facts: Facts, budget: Budget, spent: t
     return {"mu": mu, "epsilon": gaussian.epsilon_of(composed, budget.delta), "delta": budget.delta}
 
 
-def recheck(record: Mapping[str, Any]) -> list[str]:
-    """Compute a recorded certificate's numbers and verdict again; returns what does not agree, in words."""
+def recheck(record: Mapping[str, Any], *, without: Collection[str] = ()) -> list[str]:
+    """Compute a recorded certificate's numbers and verdict again; returns what does not agree, in words.
+
+    Args:
+        without: rules that the record's version did not know (``theorems.ADDED_SINCE_FORMAT_1``).
+    """
     problems = []
     parameters = record["parameters"]
     chosen = theorem(parameters["theorem"])
@@ -164,7 +178,7 @@ def recheck(record: Mapping[str, Any]) -> list[str]:
         problems.append(f"the verdict says {record['verdict']}, its assumptions amount to {verdict.value}")
     named = {a.name for a in assumptions}
     needed = (*chosen.rules, *chosen.constants_from(parameters), *["published_argument"] * bool(chosen.claimed))
-    if absent := [name for name in needed if name not in named]:
+    if absent := [name for name in needed if name not in named and name not in without]:
         problems.append(f"assumptions of the theorem are missing: {', '.join(absent)}")
     evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
     if evaluation and (record["sensitivity"] is not None or evaluation.epsilon):
@@ -219,22 +233,49 @@ def _exponent(p: Parameters) -> float:
     return float(p.get("lr", 0)) * float(p.get("smoothness", 0)) * float(p.get("steps", 0))
 
 
-def _seen(claim: Claim, around: Circumstances, sigma: float, epsilon: float, composed: float) -> dict[str, Fact]:
+def _fixed_first(recorded: Facts, around: Circumstances) -> dict[str, Fact]:
+    """Facts that say that something was fixed beforehand: somebody's word, unless the ledger's sequence shows it."""
+    if around.published_first:
+        return {}
+    note = "no ledger shows that the model was published before the request was filed"
+    return {name: weakened(recorded[name], note) for name in FIXED_FIRST if name in recorded}
+
+
+def weakened(fact: Fact, note: str) -> Fact:
+    """``fact`` as somebody's word, where it was more than that."""
+    strong = fact.origin in (Origin.PROVED, Origin.ENFORCED)
+    return replace(fact, origin=Origin.DECLARED, note=note) if strong else fact
+
+
+def _seen(
+    chosen: Theorem, claim: Claim, around: Circumstances, sigma: float, epsilon: float, composed: float
+) -> dict[str, Fact]:
     """Facts that follow from what the planner saw."""
     budget = around.budget
     fact = lambda value, note: Fact(value, Origin.ENFORCED, note)  # noqa: E731
-    seen = {
-        "retained_rows": fact(
-            claim.descended_on == around.retained, "digest of the rows read, compared with those kept"
-        ),
+    word = lambda value, note: Fact(value, Origin.DECLARED, note)  # noqa: E731
+    seen = {name: item if isinstance(item, Fact) else fact(*item) for name, item in around.seen.items()}
+    if claim.descended_on != around.retained:
+        seen["retained_rows"] = fact(False, "digest of the rows read, compared with those kept")
+    covered = chosen.after is None or all(item.theorem in chosen.after for item in around.spent)
+    seen |= {
         "release_changed": fact(around.changed, "weights compared"),
+        "earlier_releases": fact(covered, "theorems of earlier releases"),
+        "own_implementation": fact(True, "exact type of the method")
+        if around.own
+        else Fact(True, Origin.UNREPLAYED, "a plug-in ran; nothing has done its steps again"),
+        "release_ledger": fact("complete", "the ledger beside the model")
+        if around.ledger
+        else word("complete", "whoever holds the model says that nothing else was released of it"),
     }
-    if around.noise != SYSTEM_NOISE:
-        seen["noise_source"] = fact(around.noise, "the source that the run was given")
     if budget is not None:
         promised = budget.epsilon if budget.epsilon is not None else math.inf
+        first = fact if around.published_first else word
+        order = (
+            "its entry in the ledger stands before the request's" if around.published_first else "no ledger shows it"
+        )
         seen |= {
-            "noise_fixed_before": fact(budget.sigma == sigma, "compared with the published noise level"),
+            "noise_fixed_before": first(budget.sigma == sigma, f"compared with the published noise level; {order}"),
             "within_capacity": fact(around.removed <= budget.capacity, f"{around.removed} of {budget.capacity}"),
             "within_budget": fact(epsilon <= promised * (1 + 1e-9), "composed epsilon against the published one"),
         }

@@ -35,6 +35,17 @@ def system_normals(count: int) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
 
 
+def describe_source(source: Any) -> str:
+    """What a noise source is, by its exact type: ``operating system`` for :class:`SystemNoise` itself and nothing else.
+
+    A subclass may draw from a fixed seed or add nothing at all; what it calls itself says nothing.
+    """
+    kind = type(source)
+    if kind is SystemNoise and "add" not in vars(source):
+        return "operating system"
+    return "seeded" if kind is SeededNoise else f"{kind.__module__}.{kind.__qualname__}"
+
+
 class SystemNoise:
     """Noise that may back a certificate: drawn from the operating system and never recorded."""
 

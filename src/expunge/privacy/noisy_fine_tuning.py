@@ -15,10 +15,16 @@ Altschuler 2024; R2D spec 4.7.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from expunge.core.errors import InputError
 from expunge.privacy.domain import count, non_negative, positive
 from expunge.privacy.gaussian import check_target, mu_of
+
+if TYPE_CHECKING:
+    from expunge.privacy.witness import Draw
 
 
 def shift(*, clip_model: float, clip: float, lr: float, l2: float, steps: int) -> float:
@@ -135,6 +141,26 @@ def best_steps(*, clip_model: float, clip: float, lr: float, l2: float) -> int |
     candidates = {max(1, math.floor(ideal)), max(1, math.ceil(ideal))}
     constants = {"clip_model": clip_model, "clip": clip, "lr": lr, "l2": l2}
     return min(sorted(candidates), key=lambda steps: mu(sigma=1.0, steps=steps, **constants))
+
+
+def steps_bounded(draws: Sequence[Draw], *, clip_model: float, clip: float, lr: float, l2: float) -> bool:
+    """Return whether every noisy step started from a model of norm C0 at most and followed a gradient of norm C1 at most.
+
+    The start is the model before, clipped to C0; each further step starts from what the draw before it left. Nothing is
+    believed of the code that made the steps: norms and inner products were taken where the noise entered.
+
+    Formal guarantee: the theorem's conditions on x_0 and g_t hold for the draws that were seen, up to rounding.
+    Source: R2D spec 4.7, steps 1 and 2.
+    """
+    rho = 1 - lr * l2
+    for first, draw in enumerate(draws):
+        if first == 0:
+            shrink = min(1.0, clip_model / draw.previous_norm) if draw.previous_norm > 0 else 1.0
+            draw = replace(draw, previous_norm=shrink * draw.previous_norm, product=shrink * draw.product)
+        slack = draw.step_rounding(lr) + 2e-6 * clip_model / lr * (first == 0)  # the clipped start lies an ulp inside
+        if draw.step_norm(rho, lr) > clip * (1 + 1e-5) + slack:
+            return False
+    return True
 
 
 def _decay(lr: float, l2: float, steps: int):

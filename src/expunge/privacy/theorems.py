@@ -63,6 +63,8 @@ class Theorem:
         recorded: parameters that belong to training: its record decides them, not what a method says.
         alternatives: constant → another one that stands in where only that is known, and what it means.
         cumulative: whether its parameters already contain what earlier releases used up, so that nothing composes.
+        draws: how many draws of noise a run makes and the sigma of each, from the parameters; ``None``: it draws none itself.
+        after: theorems of earlier requests after which it still holds; ``None``: after any.
         claimed: what the published argument presumes and nobody here can check; empty where it was re-derived.
     """
 
@@ -79,6 +81,8 @@ class Theorem:
     alternatives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     claimed: str = ""
     cumulative: bool = False
+    draws: Callable[[Parameters], tuple[int, float]] | None = None
+    after: tuple[str, ...] | None = None
 
     def constants_from(self, known: Mapping[str, Any]) -> dict[str, str]:
         """The constants it is evaluated with, given what is known: a stand-in only where the constant itself is missing."""
@@ -95,9 +99,17 @@ _TRAINING = (
     "optimizer", "batch", "schedule", "momentum", "decay_outside_loss", "dropout", "batch_norm", "augmentation", "start",
     "selection", "preprocessing",
 )  # fmt: skip
-_NOISE = ("noise_source", "noise_precision", "noise_covers")
-_RELEASE = ("retained_rows", "release_changed", "buffers_moved")
-_PUBLISHED = ("noise_resolved", "noise_fixed_before", "within_capacity", "within_budget")
+_DRAWN = ("noise_source", "noise_precision", "noise_covers", "noise_resolved", "noise_level", "noise_written_ahead")
+_NOISE = (*_DRAWN, "noise_entered")
+_RUN = ("own_implementation", "retained_rows", "release_changed", "unnoised_tensors")
+_RELEASE = (*_RUN, "buffers_moved")
+_PUBLISHED = ("noise_fixed_before", "within_capacity", "within_budget", "release_ledger", "earlier_releases")
+
+
+def _one_draw(p: Parameters) -> tuple[int, float]:
+    return 1, p["sigma"]
+
+
 _RETRAIN_INDISTINGUISHABLE = (
     "the released model and a model retrained without the forgotten records, with the same noise, are "
     "(epsilon, delta)-indistinguishable (retrain-indistinguishability)"
@@ -207,10 +219,11 @@ THEOREMS: Mapping[str, Theorem] = {
             "R2D Theorem 3.1 (arXiv 2409.09778), with tighter bounds under the same assumptions",
             _RETRAIN_INDISTINGUISHABLE,
             "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
-            (*_TRAINING, *_RELEASE, *_NOISE, *_PUBLISHED),
+            (*_TRAINING, "trail_of_these_rows", *_RELEASE, *_NOISE, *_PUBLISHED),
             {"smoothness": _SMOOTH, "gradient_bound": _BOUNDED},
             _GROUP,
             _r2d,
+            draws=_one_draw,
             recorded=("rows", "steps", "lr", "l2", "clip"),
             alternatives={
                 "gradient_bound": (
@@ -232,6 +245,8 @@ THEOREMS: Mapping[str, Theorem] = {
             },
             _GROUP,
             _descent_to_delete,
+            draws=_one_draw,
+            after=("descent-to-delete",),
             recorded=("rows", "steps", "lr", "start_norm"),
         ),
         Theorem(
@@ -247,6 +262,7 @@ THEOREMS: Mapping[str, Theorem] = {
             },
             _GROUP,
             _newton,
+            draws=_one_draw,
             recorded=("rows",),
         ),
         Theorem(
@@ -262,8 +278,12 @@ THEOREMS: Mapping[str, Theorem] = {
                 "preprocessing",
                 "converged",
                 *_RELEASE,
-                *_NOISE,
+                "noise_source",
+                "noise_precision",
+                "noise_covers",
                 "within_budget",
+                "release_ledger",
+                "earlier_releases",
             ),
             {
                 "strong_convexity": "the loss on any rows is lambda-strongly convex",
@@ -274,28 +294,51 @@ THEOREMS: Mapping[str, Theorem] = {
             recorded=("rows",),
             claimed="the published tail argument holds for gradient residuals that are bounded on the data at hand",
             cumulative=True,
+            after=("certified-removal",),
         ),
         Theorem(
             "noisy-fine-tuning",
             "Koloskova et al. 2025 (arXiv 2506.06985), accounting by shifted divergence",
             _UNLEARN_INDISTINGUISHABLE,
             "the same clipped noisy fine-tuning on the retained rows, started from any other model",
-            ("dropout", "batch_norm", "augmentation", "preprocessing", *_RELEASE, *_NOISE, "within_budget"),
+            (
+                "dropout",
+                "batch_norm",
+                "augmentation",
+                "preprocessing",
+                *_RELEASE,
+                *_DRAWN,
+                "steps_bounded",
+                "within_budget",
+                "release_ledger",
+            ),
             {},
             ("presence of the forgotten records, whatever their number and whatever the model before was",),
             _noisy_fine_tuning,
+            draws=lambda p: (int(p["steps"]), p["sigma"]),
         ),
         Theorem(
             "langevin",
             "Chien et al. 2024 (arXiv 2401.10371), published Rényi bound, taken as published",
             "Rényi divergence to the law of noisy training on the data with the forgotten records replaced",
             "noisy projected gradient descent, run to stationarity, with the forgotten records replaced by empty ones",
-            ("augmentation", "dropout", "batch_norm", "start", "preprocessing", "noisy_training", *_RELEASE, *_NOISE),
+            (
+                "augmentation",
+                "dropout",
+                "batch_norm",
+                "start",
+                "preprocessing",
+                "noisy_training",
+                *_RELEASE,
+                *_DRAWN,
+                "release_ledger",
+            ),
             {"strong_convexity": "the loss is strongly convex", "smoothness": _SMOOTH},
             _GROUP,
             _langevin,
             "the forgotten records are replaced by records without gradient; n is unchanged",
             recorded=("rows", "lr", "clip"),
+            draws=lambda p: (int(p["unlearn_steps"]), (2 * p["lr"]) ** 0.5 * p["sigma"]),
             claimed="training had reached its stationary law, as the published bound presumes",
         ),
         Theorem(
@@ -303,13 +346,20 @@ THEOREMS: Mapping[str, Theorem] = {
             "by construction",
             _RETRAIN_INDISTINGUISHABLE,
             "the recipe itself on the retained rows",
-            ("start", "selection", "preprocessing", "retained_rows", "release_changed"),
+            ("start", "selection", "preprocessing", *_RUN),
             {},
             _GROUP,
             _retrain,
         ),
     )
 }
+
+
+# Rules that records of the format expunge-evidence/1 could not carry: what their version did not promise.
+ADDED_SINCE_FORMAT_1 = (
+    "noise_level", "noise_entered", "noise_written_ahead", "noise_resolved", "steps_bounded", "unnoised_tensors",
+    "own_implementation", "trail_of_these_rows", "release_ledger", "earlier_releases",
+)  # fmt: skip
 
 
 def theorem(name: str) -> Theorem:

@@ -100,6 +100,8 @@ def _measured_cell(run: Record, name: str) -> tuple[str, str]:
     item = next((item for item in run["evidence"]["measurements"] if item["name"] == name), None)
     if item is None:
         return say.NOTHING, "not measured"
+    if item.get("withheld"):
+        return "private", {True: "agrees with retraining", False: "differs from retraining"}.get(item["agrees"], "")
     spread = f" ({say.interval(name, item['interval'])})" if item["interval"] else ""
     beside = [f"retrained {say.value(name, item['ideal'])}" if item["ideal"] is not None else "no retrained model"]
     if item["original"] is not None:

@@ -1,5 +1,8 @@
 """The evidence folder: what may be shown, in files that are listed and signed; what may not, in a private folder beside it.
 
+``report.html``, ``report.pdf`` and ``evidence.json`` hold what ``report.shown`` lets out; ``review.html`` and ``review.json``
+in the private folder hold the whole record, single forgotten examples and un-noised state included.
+
 Every file is written atomically, and the signed statement last: a folder whose writing was interrupted has no statement
 and does not verify. ``ledger.sqlite`` may live in the folder; it keeps growing, so no digest of it is signed (the excerpt
 in the record is, and a live ledger must extend it).
@@ -14,8 +17,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_arrays, digest_file
-from expunge.core.errors import InputError
+from expunge.core.errors import HeldBackError, InputError
 from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome
@@ -23,11 +27,13 @@ from expunge.core.trained import Artifact, Tensors
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.record import FORMAT, build, plain, released, slug
+from expunge.report.shown import PRIVATE_BELOW, shown
 
 EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.html", "report.pdf"
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
+REVIEW, REVIEWED = "review.html", "review.json"  # in the private folder
 LIVE = ("ledger.sqlite", "ledger.sqlite-journal", "ledger.sqlite-wal", "ledger.sqlite-shm")  # grow after signing
 _OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
 _METADATA = {"format": "pt"}  # transformers 4 refuses weights without it
@@ -42,18 +48,20 @@ def write_evidence(
     private: Mapping[str, Any] | None = None,
     signing_key: Ed25519PrivateKey | None = None,
     pdf: bool = True,
+    private_below: int = PRIVATE_BELOW,
 ) -> dict[str, Path]:
     """Write the evidence of a record, sign it, and return the files by their names in the folder.
 
     Args:
         folder: a new or empty one, one that holds only a ledger, or one with evidence of the same request.
-        record: see `report.record.build`.
+        record: the whole record, see `report.record.build`; what of it goes into the folder says `report.shown`.
         outcomes: run name → what came of it: the releases are taken from here. An adapter is written as PEFT writes it, and a
             language model that came from a folder as a folder of ``transformers``.
         config: the resolved configuration as YAML text, without names of people.
         private: run name → per-record scores and the like; goes to ``<folder>.private`` (mode 0700).
         signing_key: this installation's key where not given.
         pdf: also write report.pdf. Without the extra ``pdf`` there is none and the signed statement says so.
+        private_below: values on fewer forgotten examples than this stay in the private folder.
 
     Raises:
         InputError: if the folder holds something else, a model is missing, or its tensors are not the release.
@@ -61,15 +69,15 @@ def write_evidence(
     Guarantee: nothing of ``private`` is in the folder; a process that dies leaves a folder that does not verify, and the
     same call repairs it.
     """
-    folder = Path(folder)
+    folder, whole = Path(folder), record
+    record = shown(whole, private_below)
     content = _contents(record, outcomes, config, pdf)
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
         make_folder(paths[name].parent)
         write_atomic(paths[name], data)
-    if private:
-        write_private(folder, private)
+    write_review(folder, whole, private or {})
     envelope = signing.sign(_statement(record, paths), signing_key or signing.signing_key())
     paths[STATEMENT] = folder / STATEMENT
     write_atomic(paths[STATEMENT], as_json(envelope))
@@ -88,6 +96,8 @@ def write_report(
     ledger: Mapping[str, Any] | None = None,
     signing_key: Ed25519PrivateKey | None = None,
     pdf: bool = True,
+    private_below: int = PRIVATE_BELOW,
+    accepted: Mapping[str, str] | None = None,
 ) -> dict[str, Path]:
     """Write the evidence of one run: ``expunge.write_report(expunge.measure(outcome), "evidence/")``.
 
@@ -96,22 +106,46 @@ def write_report(
         name, title, dataset, note: headings of the report, and what a reader should know of the data.
         config: YAML text; the method's settings where not given.
         ledger: an excerpt that shows the request's entries, if a ledger is kept.
+        private_below: see `write_evidence`.
+        accepted: ``{"by": …, "reason": …}``: who shows a model whose certificate is void all the same, and why.
 
     Raises:
         InputError: see `write_evidence`.
+        HeldBackError: for a void certificate that nobody accepted; the review is written to the private folder.
     """
     outcome = evidence.outcome
     record = build(
-        [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger
-    )
+        [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger,
+        accepted=accepted,
+    )  # fmt: skip
+    if outcome.verdict == Verdict.VOID and not accepted:
+        write_review(Path(folder), record, {name: evidence.private})
+        raise HeldBackError(
+            "The certificate is void: nothing bounds what the model tells of the forgotten records. "
+            f"{private_path(Path(folder)) / REVIEW} says why. "
+            'Give accepted={"by": …, "reason": …} to write its evidence all the same.'
+        )
     if config is None:
         import yaml
 
         config = yaml.safe_dump({"method": plain(outcome.method)}, sort_keys=False)
     private = {name: evidence.private} if evidence.private else None
     return write_evidence(
-        Path(folder), record, {name: outcome}, config, private=private, signing_key=signing_key, pdf=pdf
-    )
+        Path(folder), record, {name: outcome}, config, private=private, signing_key=signing_key, pdf=pdf,
+        private_below=private_below,
+    )  # fmt: skip
+
+
+def write_review(folder: Path, record: Mapping[str, Any], private: Mapping[str, Any]) -> None:
+    """Write the whole record as a page and as JSON, and per-record scores, to ``<folder>.private``.
+
+    Raises:
+        InputError: if that folder is open to others.
+    """
+    place = private_folder(private_path(folder))
+    write_atomic(place / REVIEWED, as_json(record), private=True)
+    write_atomic(place / REVIEW, html.render(record).encode(), private=True)
+    write_private(folder, private)
 
 
 def write_private(folder: Path, private: Mapping[str, Any]) -> list[Path]:

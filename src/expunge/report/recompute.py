@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict, weakest
 from expunge.core.digest import digest_json
 from expunge.core.measurement import Check, Direction, Evidence, Measurement
 from expunge.report.folder import models_of
+from expunge.report.record import FORMAT
 
 Record = Mapping[str, Any]
 
@@ -17,13 +19,16 @@ Record = Mapping[str, Any]
 def certificate_problems(record: Record, run: Record) -> list[str]:
     """Numbers, bindings and verdict of every certificate of a run, and the run's own verdict."""
     from expunge.privacy.certify import recheck
+    from expunge.privacy.theorems import ADDED_SINCE_FORMAT_1
 
     problems, verdicts = [], []
     views = [(run["certificate"], run["model"]), *((v["certificate"], v["model"]) for v in run["other_views"])]
     for certificate, model in views:
         if certificate is None:
             continue
-        problems += recheck(_unbounded(certificate)) + _drawn(certificate) + _bound_to(record, certificate, model)
+        old = record["format"] != FORMAT
+        problems += recheck(_unbounded(certificate), without=ADDED_SINCE_FORMAT_1 if old else ())
+        problems += _drawn(certificate) + _bound_to(record, certificate, model)
         verdicts.append(Verdict(certificate["verdict"]))
     whole = UNCERTIFIED if len(verdicts) < len(views) else weakest(verdicts).value
     whole = UNCHANGED if run["status"] == UNCHANGED else whole
@@ -36,9 +41,11 @@ def measurement_problems(evidence: Record) -> list[str]:
     """Whether each value agrees with its ideal, and what all of them come to."""
     items, problems = [], []
     for found in evidence["measurements"]:
-        fields = {name: value for name, value in found.items() if name != "agrees"}
+        fields = {name: value for name, value in found.items() if name not in ("agrees", "withheld")}
         fields["interval"] = tuple(found["interval"]) if found["interval"] else None
         item = Measurement(**{**fields, "direction": Direction(found["direction"])})
+        if found.get("withheld"):  # only whether it agreed is written down: numbers that say the same stand in
+            item = _said(item, found["agrees"])
         items.append(item)
         if item.value is not None and item.agrees != found["agrees"]:
             problems.append(f"{item.name} says agrees = {found['agrees']}, its numbers say {item.agrees}")
@@ -47,6 +54,12 @@ def measurement_problems(evidence: Record) -> list[str]:
     if again.verdict != evidence["verdict"]:
         problems.append(f"the verdict says {evidence['verdict']!r}, the measurements amount to {again.verdict!r}")
     return problems
+
+
+def _said(item: Measurement, agrees: bool | None) -> Measurement:
+    """A measurement that agrees as ``agrees`` says."""
+    ideal = {True: 0.0, False: 1.0, None: None}[agrees]
+    return replace(item, value=0.0, interval=None, null=None, ideal=ideal)
 
 
 def ledger_problems(record: Record, entries: list[Any]) -> list[str]:

@@ -1,15 +1,17 @@
 """The evidence record: one JSON-able value that holds everything a report says and a reader re-checks.
 
-It names nobody (subjects, users and ids appear as keyed hashes), holds no weights and no per-record score, and every
-number in it is finite or ``None``: infinity is written as ``None`` and means that no finite value is known.
+The whole of it is private; ``report.shown`` says which part of it may be shown. It names nobody (subjects, users and ids
+appear as keyed hashes), holds no weights and no per-record score, and every number in it is finite or ``None``: infinity is
+written as ``None`` and means that no finite value is known.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
@@ -19,9 +21,9 @@ from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome, Release
-from expunge.training.facts import TRAINING_IDS
+from expunge.report.shown import supported
 
-FORMAT = "expunge-evidence/1"
+FORMAT = "expunge-evidence/2"
 RENDERED_BY = ("expunge", "jinja2", "matplotlib")  # versions that decide how a record is drawn
 _PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "jinja2", "safetensors", "typst", "transformers", "peft")
 
@@ -35,6 +37,7 @@ def build(
     note: str = "",
     ledger: Mapping[str, Any] | None = None,
     created: datetime | None = None,
+    accepted: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record of one request carried out on one or more models.
 
@@ -44,6 +47,7 @@ def build(
         dataset, note: what the data are called, and what a reader should know about them.
         ledger: excerpt that shows this request's entries.
         created: the moment to write down; now where not given.
+        accepted: by whom and why a result was let out that would have been held back.
 
     Raises:
         InputError: if there is no run, two runs share a name, or they were made on different data.
@@ -66,7 +70,9 @@ def build(
             "format": FORMAT,
             "created": moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
             "expunge": _version("expunge"),
+            "salt": secrets.token_hex(32),
             "title": title,
+            "accepted": accepted,
             "request": {"decision": None, **request},
             "data": data,
             "runs": [_run(name, outcome, evidence) for name, outcome, evidence in runs],
@@ -156,15 +162,24 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "verdict": outcome.verdict,
         **_certificate(first),
         "budget": budget,
-        # which rows a model was trained on stays at home: beside the retained ids its digest would tell who left
-        "facts": {fact: asdict(known) for fact, known in before.facts.items() if fact != TRAINING_IDS},
-        "evidence": evidence.to_json(),
+        "facts": {fact: asdict(known) for fact, known in before.facts.items()},
+        "evidence": _measured(evidence),
         "change": dict(outcome.change),
         "cost": dict(outcome.cost),
         "purged": list(outcome.purged),
         "remains": list(outcome.remains),
         "details": dict(outcome.details),
     }
+
+
+def _measured(evidence: Evidence) -> dict[str, Any]:
+    """What was measured, in the digits that intervals support; whether values agree is said of the numbers written down."""
+    record = evidence.to_json()
+    items = [supported(item) for item in record["measurements"]]
+    again = [replace(m, value=i["value"], interval=i["interval"] and tuple(i["interval"]), ideal=i["ideal"], null=i["null"])
+             for m, i in zip(evidence.measurements, items, strict=True)]  # fmt: skip
+    written = [{**item, "agrees": m.agrees} for m, item in zip(again, items, strict=True)]
+    return {**record, "measurements": written, "verdict": replace(evidence, measurements=tuple(again)).verdict}
 
 
 def released(name: str, outcome: Outcome) -> dict[str, Release]:

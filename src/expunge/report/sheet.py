@@ -34,6 +34,8 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         "created_day": say.day(record["created"]),
         "expunge": record["expunge"],
         "format": record["format"],
+        "private": "salt" in record,
+        "withheld": words.withheld(record),
         "verdicts": [verdict_row(run) for run in record["runs"]],
         "half_page": [
             {"heading": section.heading, "paragraphs": [vars(item) for item in section.paragraphs]}
@@ -82,8 +84,8 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
         "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
         "reference": run["evidence"]["reference"],
         "checks": [
-            {"name": item["name"].replace("_", " "), "statement": item["statement"], "detail": say.text(item["detail"]),
-             "passed": _PASSED[item["passed"]]}
+            {"name": item["name"].replace("_", " "), "statement": item["statement"],
+             "detail": say.text(item["detail"]) if item["detail"] else "", "passed": _PASSED[item["passed"]]}
             for item in run["evidence"]["checks"]
         ],
         "change": figures(plots.change(run, outline)),
@@ -97,7 +99,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
         "model": [
             ["File", model["file"]],
             ["Content", f"{model['parameters']:,} numbers in {say.plural(model['tensors'], 'tensor')} ({model['form']})"],
-            ["Change (L2)", _change(run)],
+            *([["Change (L2)", _change(run)]] if run["change"] else []),
             ["Digest", model["digest"]],
             *_adapter(model),
             *([f"Digest of view {view['view']}", view["model"]["digest"]] for view in run.get("other_views", ())),
@@ -166,11 +168,13 @@ def _measurement(item: Record, reference: str | None) -> Row:
         "name": label(name),
         "n": say.NOTHING if item["n"] is None else f"{item['n']:,}",
         "before": say.value(name, item["original"]),
-        "value": say.value(name, item["value"]),
+        "value": "private" if item.get("withheld") else say.value(name, item["value"]),
         "interval": say.interval(name, item["interval"]) or say.NOTHING,
         "ideal": say.value(name, item["ideal"]),
         "null": say.NOTHING if item["null"] is None else f"± {say.value(name, item['null'])}",
-        "agrees": _NOT_COMPARED if reference and item["ideal"] is None else _AGREES[item["agrees"]],
+        "agrees": _NOT_COMPARED
+        if reference and item["ideal"] is None and item["agrees"] is None
+        else _AGREES[item["agrees"]],
     }
 
 

@@ -37,6 +37,15 @@ from expunge.report.folder import (
 from expunge.report.record import FORMAT, RENDERED_BY, environment
 
 Record = Mapping[str, Any]
+# Formats of before, and what the versions that wrote them did not promise.
+NOTES = {
+    "expunge-evidence/1": (
+        "written by a version before 0.2, which did not establish by itself that noise entered the release as stated, that "
+        "what left without noise owed nothing to the rows, that no release was left out and that noise was fixed first, and "
+        "which published numbers that depend on forgotten rows: read certified as certified under declared constants, and do "
+        "not hand the folder on"
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,13 @@ class Verification:
     Attributes:
         checks: all that were made, also those that passed.
         signer: ``known`` where the given key signed the folder, else ``unknown``.
+        note: what the version that wrote the folder did not promise; empty for this version's.
     """
 
     checks: tuple[Finding, ...]
     signer: str
+
+    note: str = ""
 
     @property
     def consistent(self) -> bool:
@@ -74,14 +86,17 @@ class Verification:
     def message(self) -> str:
         """The result in one line."""
         if self.consistent:
-            return f"consistent, signer {self.signer}"
+            return f"consistent, signer {self.signer}" + (f"; {self.note}" if self.note else "")
         count = sum(not check.ok for check in self.checks)
         return f"NOT consistent: {count} of {len(self.checks)} checks found a problem; signer {self.signer}"
 
     def to_json(self) -> dict[str, Any]:
         """JSON-like form."""
         checks = [{**asdict(check), "ok": check.ok} for check in self.checks]
-        return {"consistent": self.consistent, "signer": self.signer, "message": self.message, "checks": checks}
+        return {
+            "consistent": self.consistent, "signer": self.signer, "message": self.message, "note": self.note,
+            "checks": checks,
+        }  # fmt: skip
 
 
 def verify_folder(folder: Path | str, public_key: Ed25519PublicKey | None = None) -> Verification:
@@ -102,7 +117,10 @@ def verify_folder(folder: Path | str, public_key: Ed25519PublicKey | None = None
         raise InputError(f"{folder} holds neither {EVIDENCE} nor {STATEMENT}: it is no evidence folder.")
     seen = _Folder(folder, public_key)
     checks = tuple(_found(name, check) for name, check in seen.all())
-    return Verification(checks, "known" if public_key is not None and checks[0].ok else "unknown")
+    note = ""
+    with suppress(ExpungeError, OSError):
+        note = NOTES.get(str(seen.record().get("format")), "")
+    return Verification(checks, "known" if public_key is not None and checks[0].ok else "unknown", note)
 
 
 def _found(name: str, check: Callable[[], str | None]) -> Finding:
@@ -181,7 +199,7 @@ class _Folder:
     def evidence(self) -> None:
         """The record's format and its parts."""
         record = self.record()
-        if record.get("format") != FORMAT:
+        if record.get("format") not in (FORMAT, *NOTES):
             raise InputError(f"expected a record in the format {FORMAT!r}, got {record.get('format')!r}")
         parts = ("created", "expunge", "title", "request", "data", "runs", "environment", "ledger")
         if missing := [part for part in parts if part not in record]:

@@ -14,6 +14,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict → how it is called, and
     Verdict.UNDER_DECLARED: ("Certified under declared constants", "holds if what somebody declared is true"),
     Verdict.AS_CLAIMED: ("As claimed by a publication", "rests on claims that nobody here proved again"),
     Verdict.HEURISTIC: ("Heuristic noise", "the size of the noise rests on sampled or hand-picked values: no promise"),
+    Verdict.UNREPLAYED: ("Unreplayed plug-in", "a plug-in's own word: nothing here did its steps again"),
     Verdict.VOID: ("Void", "the theorem does not apply: nothing is proven"),
     UNCERTIFIED: ("No certificate", "the method promises nothing"),
     UNCHANGED: ("Unchanged", "a control: the model was released as it was, nothing was forgotten"),
@@ -30,6 +31,7 @@ ORIGINS: Mapping[str, str] = {
     Origin.DECLARED: "declared by the user",
     Origin.CLAIMED: "claimed by a publication",
     Origin.ESTIMATED: "estimated or picked",
+    Origin.UNREPLAYED: "a plug-in's word",
 }
 STATUSES: Mapping[str, tuple[str, str]] = {
     Status.HOLDS: ("✓", "holds"),
@@ -41,6 +43,7 @@ SYMBOLS: Mapping[str, str] = {  # beside the word, never instead of it
     Verdict.UNDER_DECLARED: "◐",
     Verdict.AS_CLAIMED: "○",
     Verdict.HEURISTIC: "○",
+    Verdict.UNREPLAYED: "○",
     Verdict.VOID: "✗",
     UNCERTIFIED: "–",
     UNCHANGED: "=",

@@ -82,6 +82,8 @@ def asked(record: Record) -> list[str]:
             f"It names no training rows: {rows} written for the purpose stand for what the model must forget."
         )
     sentences.append(f"An answer is owed by {say.day(request.get('due'))}.")
+    if accepted := record.get("accepted"):
+        sentences.append(f"The result was accepted as it is by {accepted['by']}: {accepted['reason']}.")
     decision = request.get("decision")
     if decision:
         by = f" by {decision['by']}" if decision.get("by") else ""
@@ -130,6 +132,7 @@ def proven(run: Record) -> list[str]:
             "Certified under declared constants, that is: only if the following is true, which somebody declared and "
             f"nobody checked here: {_statements(open_)}. Then, and only then:",
             *told_apart(certificate),
+            *_publish_first(items),
         ]
     if verdict == Verdict.AS_CLAIMED:
         claimed = [item for item in items if item["origin"] == Origin.CLAIMED]
@@ -142,9 +145,23 @@ def proven(run: Record) -> list[str]:
             "Nothing is proven. Noise was added, but what it is worth rests on values that were sampled or picked by hand; "
             f"a sampled maximum may be too small. The computed pair ({pair(certificate)}) is nominal, no promise."
         ]
+    if verdict == Verdict.UNREPLAYED:
+        return [
+            "Nothing is proven: a plug-in made this model, and nothing here did its steps again. The pair that it claims "
+            f"({pair(certificate)}) is its author's word."
+        ]
     violated = [item for item in items if item["status"] == "violated"]
     reason = f" Violated: {_statements(violated)}." if violated else ""
     return [f"Nothing is proven: the theorem does not apply.{reason} Its numbers mean nothing here."]
+
+
+def _publish_first(items: Any) -> list[str]:
+    """What would have shown that the promise came first, where its absence is part of the condition."""
+    if not any(item["name"] == "release_ledger" and item["status"] == "unchecked" for item in items):
+        return []
+    return [
+        "A model that was published first (expunge publish), with its ledger beside it, needs nobody's word for that."
+    ]
 
 
 def told_apart(certificate: Record) -> list[str]:
@@ -199,13 +216,26 @@ def measured(run: Record) -> list[str]:
     """The numbers that matter most, beside retraining, and what they come to."""
     evidence = run["evidence"]
     found = {item["name"]: item for item in evidence["measurements"]}
-    chosen = [name for base in _HEADLINES for name in found if name.partition("@")[0] == base][:3] or list(found)[:3]
     if not found:
         return ["Nothing was measured."]
-    sentences = [say.initial("; ".join(_one(found[name], first=name == chosen[0]) for name in chosen)) + "."]
+    open_ = [name for name, item in found.items() if not item.get("withheld")]
+    chosen = [name for base in _HEADLINES for name in open_ if name.partition("@")[0] == base][:3] or open_[:3]
+    sentences = (
+        [say.initial("; ".join(_one(found[name], first=name == chosen[0]) for name in chosen)) + "."] if chosen else []
+    )
+    if hidden := [item for item in found.values() if item.get("withheld")]:
+        agree = sum(item["agrees"] is True for item in hidden)
+        compared = sum(item["agrees"] is not None for item in hidden)
+        said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
+        sentences.append(f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights are private{said}.")
     for name in ("accuracy/test", "accuracy/retain"):
         item = found.get(name)
-        if item and item["agrees"] is False and item["value"] is not None and item["value"] < item["ideal"]:
+        if (
+            item
+            and item["agrees"] is False
+            and None not in (item["value"], item["ideal"])
+            and item["value"] < item["ideal"]
+        ):
             where = label(name)
             sentences.append(
                 f"The model became less useful: {where[0].lower()}{where[1:]} is below that of retrained models."
@@ -228,6 +258,17 @@ def sees_the_original(evidence: Record) -> bool | None:
         low, high = item["interval"] or (item["value"], item["value"])
         told.append(abs(item["original"] - item["ideal"]) > (high - low) / 2 + (item["null"] or 0.0))
     return any(told) if told else None
+
+
+def withheld(record: Record) -> str:
+    """What a page that may be shown leaves out, in a sentence; empty for the whole record and for records of old."""
+    if "private_below" not in record:
+        return ""
+    return (
+        "This page may be shown. Values on the forgotten rows of a request for fewer than "
+        f"{record['private_below']} of them, values of the model before, and distances of weights are not on it; whether they "
+        "agree with retraining is. Whoever made this has them in review.html, in a private folder."
+    )
 
 
 def _comes_to(run: Record, evidence: Record) -> list[str]:

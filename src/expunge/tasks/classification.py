@@ -12,6 +12,7 @@ from torch.func import functional_call
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.task import Batch, Outputs
 from expunge.data.rows import Rows
+from expunge.tasks import initial
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Classification:
         factory: makes a fresh module; called under a forked random state.
         dtype: floating-point type of the weights and of the rows as the model sees them.
         head: name of the module whose input is the representation; ``None``: the last linear layer.
+        init: ``module``: fresh modules keep what their own code put into them; ``seed``: every parameter is filled again by
+            :func:`expunge.tasks.initial.fill`, so that the start is known to owe nothing to any row.
     """
 
     factory: Callable[[], nn.Module]
@@ -29,6 +32,11 @@ class Classification:
     device: str = "cpu"
     name: str = "classification"
     head: str | None = None
+    init: str = "module"
+
+    def __post_init__(self):
+        if self.init not in ("module", "seed"):
+            raise InputError(f"Expected init among module, seed; got {self.init!r}.")
 
     def build(self, tensors: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> nn.Module:
         """A fresh module, initialised from ``seed`` or holding ``tensors``.
@@ -39,10 +47,19 @@ class Classification:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self.factory().to(self.device, self.dtype)
+        if self.init == "seed" and tensors is None:
+            initial.fill(model, seed)
         if tensors is not None:
             same_architecture(model.state_dict(), tensors)
             model.load_state_dict({name: tensor.to(self.device) for name, tensor in tensors.items()})
         return model
+
+    def seeded(self, seed: int) -> dict[str, Tensor] | None:
+        """What our own initialiser makes of ``seed`` for this architecture; ``None`` where it does not know the modules."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.factory().to(self.device, self.dtype)
+        return dict(initial.fill(model, seed).state_dict()) if initial.fillable(model) else None
 
     def batch(self, data: Rows, index: Tensor | None = None) -> Batch:
         """Rows as ``{"x": (b, ...), "y": (b,)}``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from expunge.core.data import ids_of
 from expunge.core.errors import InputError
 from expunge.core.trained import Fact, Origin
+from expunge.tasks.classification import Classification
 from expunge.tasks.networks import SoftmaxHead
 from expunge.training.descent import Step, trainable
 
@@ -71,17 +72,55 @@ def full_batch(step: Step, steps: int, rows: int) -> dict[str, Fact]:
     }
 
 
-def proved_constants(model: nn.Module, step: Step) -> dict[str, Fact]:
+def start_fact(task: Any, start: Mapping[str, Tensor], seed: int) -> Fact:
+    """Whether training began with weights that no row has influenced: enforced only where our own initialiser made them.
+
+    Compared by value, bit for bit, with what :mod:`expunge.tasks.initial` makes of the seed: weights that a factory loaded,
+    or computed from rows, are no such weights whatever the factory is called.
+    """
+    expected = task.seeded(seed) if type(task) is Classification else None
+    if expected is None or expected.keys() != start.keys():
+        expected = {"": torch.empty(0)}
+    if all(name in start and torch.equal(tensor.cpu(), start[name].cpu()) for name, tensor in expected.items()):
+        return enforced("independent", "all weights and buffers are what expunge's own initialiser makes of the seed")
+    return declared("independent", "the model's own code made them; that it looked at no row is its author's word")
+
+
+def _is_plain_softmax_head(task: Any, model: nn.Module) -> bool:
+    """Whether this is our softmax head under our cross-entropy, and nothing stands in between: exact types, no hooks."""
+    if type(task) is not Classification or "losses" in vars(task) or type(model) is not SoftmaxHead:
+        return False
+    return type(model.linear) is nn.Linear and not any(altered(module) for module in (model, model.linear))
+
+
+def altered(module: nn.Module) -> bool:
+    """Whether hooks, a parametrisation or an attribute of its own stand between a module and what its type computes."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    everywhere = (
+        "_global_forward_hooks",
+        "_global_forward_pre_hooks",
+        "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )
+    own = any(getattr(module, name, None) for name in hooks) or "forward" in vars(module) or "__call__" in vars(module)
+    return (
+        own or any(getattr(nn.modules.module, name, None) for name in everywhere) or hasattr(module, "parametrizations")
+    )
+
+
+def proved_constants(task: Any, model: nn.Module, step: Step) -> dict[str, Fact]:
     """Constants that follow from the module's form; empty where they do not.
 
-    For a :class:`~expunge.tasks.networks.SoftmaxHead` without clipping: G, L and strong convexity from its radius
-    (``privacy.constants``). With clipping: G = C enforced; a clipped convex gradient need not be the gradient of a convex
-    function, so convexity is out whatever the user declares.
+    For a :class:`~expunge.tasks.networks.SoftmaxHead` under :class:`~expunge.tasks.classification.Classification`, both by
+    their exact types and without hooks or parametrisations, and without clipping: G, L and strong convexity from its radius
+    (``privacy.constants``). A subclass may compute anything: for it nothing is proved. With clipping: G = C enforced; a
+    clipped convex gradient need not be the gradient of a convex function, so convexity is out whatever the user declares.
     """
     if step.clip is not None:
         return {"gradient_bound": enforced(step.clip, "each row's gradient is clipped"), "convex": enforced(False)}
-    if not isinstance(model, SoftmaxHead):
+    if not _is_plain_softmax_head(task, model):
         return {}
+    assert isinstance(model, SoftmaxHead)
     from expunge.privacy.constants import softmax_head
 
     constants = softmax_head(model.radius, step.l2, bias=model.linear.bias is not None)

@@ -83,7 +83,9 @@ class LanguageTraining:
             "optimizer": enforced("adamw"),
             "selection": enforced("fixed", "the number of steps was fixed before the first"),
             "rows": enforced(len(data)),
-            "start": enforced("independent") if task.start is None else declared("pretrained", "on data unknown here"),
+            "start": declared("independent", "fresh weights as the architecture's own code draws them from the seed")
+            if task.start is None
+            else declared("pretrained", "on data unknown here"),
             **prepared(data),
         }
         if journal is not None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.trained import Artifact, Trained
+from expunge.core.trained import Artifact, Fact, Origin, Trained
 from expunge.data.rows import Rows
-from expunge.privacy.noise import SystemNoise
+from expunge.privacy.noise import SystemNoise, describe_source
 from expunge.training.descent import Step, mean_gradient, split
-from expunge.training.facts import enforced, full_batch, inspect, prepared, proved_constants
+from expunge.training.facts import enforced, full_batch, inspect, prepared, proved_constants, start_fact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +54,33 @@ class NoisyGradientDescent:
     def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Train; what comes out is noisy already and may be released."""
         model = task.build(seed=seed)
-        final = self.descend(task, dict(model.state_dict()), data, len(data), self.steps, watch=watch, stage="train")
-        known = proved_constants(model, Step(self.lr, self.l2))
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        final = self.descend(task, start, data, len(data), self.steps, watch=watch, stage="train")
+        known = proved_constants(task, model, Step(self.lr, self.l2))
         facts = {
             **full_batch(Step(self.lr, self.l2, self.clip), self.steps, len(data)),
             **inspect(model),
-            **{name: known[name] for name in ("strong_convexity", "smoothness", "convex") if name in known},
-            "start": enforced("independent"),
+            **self._constants(known),
+            "start": start_fact(task, start, seed),
             **prepared(data),
             "buffers_moved": enforced(False),
-            "noisy_training": enforced((self.noise or SystemNoise()).secret, "noise added in every step"),
+            "noisy_training": enforced(
+                describe_source(self.noise or SystemNoise()) == "operating system", "noise added in every step"
+            ),
             "noise_per_step": enforced(self.sigma),
         }
         return Trained(task, Artifact(final), data, self, None, facts, seed=seed)
+
+    def _constants(self, known: Mapping[str, Fact]) -> dict[str, Fact]:
+        """What the unclipped loss proves; where clipping can act, the clipped gradient need not be a convex loss's.
+
+        The published bound takes strong convexity for granted there: it is then the paper's claim and no proof.
+        """
+        names = [name for name in ("strong_convexity", "smoothness", "convex") if name in known]
+        if not names or self.clip >= known["gradient_bound"].value:
+            return {name: known[name] for name in names}
+        note = "of the loss before rows are clipped, as the publication takes it"
+        return {name: replace(known[name], origin=Origin.CLAIMED, note=note) for name in names}
 
     def descend(
         self, task: Any, tensors: Mapping[str, Tensor], rows: Rows, denominator: int, steps: int, *,

@@ -13,7 +13,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import Batch
 from expunge.core.trained import Artifact, Trained
 from expunge.curvature.newton import minimise
-from expunge.privacy.noise import SystemNoise
+from expunge.privacy.noise import SystemNoise, describe_source
 from expunge.training.descent import Step, rows_of, trainable
 from expunge.training.facts import enforced, inspect, prepared, proved_constants
 from expunge.training.flat import flat_loss, flatten, unflatten
@@ -58,7 +58,7 @@ class PerturbedMinimiser:
         """
         model = task.build(seed=seed)
         start, names = dict(model.state_dict()), trainable(model)
-        known = proved_constants(model, Step(1.0, self.l2))
+        known = proved_constants(task, model, Step(1.0, self.l2))
         if "convex" not in known or flatten(start, names).dtype != torch.float64:
             raise InputError(
                 "A perturbed objective is minimised for convex models in double precision (SoftmaxHead, float64)."
@@ -73,14 +73,14 @@ class PerturbedMinimiser:
             **inspect(model),
             **prepared(data),
             "augmentation": enforced(False),
-            "start": enforced("independent"),
+            "start": enforced("independent", "a strongly convex objective forgets where its minimisation began"),
             "selection": enforced("fixed"),
             "buffers_moved": enforced(False),
             "rows": enforced(len(data)),
             "l2": enforced(self.l2),
             "residual": enforced(residual, "gradient norm of the mean objective"),
-            "converged": enforced(residual <= self.tolerance, f"gradient norm {residual:.2e}"),
-            "noise_source": enforced(source.name, "the source that drew the perturbation"),
+            "converged": enforced(residual <= self.tolerance, "gradient norm against the tolerance"),
+            "noise_source": enforced(describe_source(source), "exact type of the source that drew the perturbation"),
             "noise_precision": enforced(precision),
             "noise_covers": enforced(True, "b has a coordinate for every trainable weight"),
         }

@@ -22,6 +22,7 @@ from expunge.training.facts import (
     inspect,
     prepared,
     proved_constants,
+    start_fact,
     user_constants,
 )
 from expunge.training.flat import flatten
@@ -117,7 +118,7 @@ class GradientDescent:
 
     def facts(self, task: Any, model: nn.Module, data: Rows, seen: list[Mapping[str, Tensor]], seed: int) -> Facts:
         """Everything recorded about this run."""
-        known = proved_constants(model, self.step)
+        known = proved_constants(task, model, self.step)
         wanted = {"gradient_bound", "smoothness"} - known.keys()
         given = {name: fact for name, fact in user_constants(self.constants).items() if name not in known}
         if "gradient_difference" in given:
@@ -132,15 +133,15 @@ class GradientDescent:
             **buffers_moved(model, seen),
             **known,
             **given,
-            "start": self._start_fact(),
+            "start": self._start_fact(task, seen[0], seed),
             "start_norm": enforced(float(flatten(seen[0], trainable(model)).double().norm()), "norm of theta_0"),
             **prepared(data),
             "dtype": enforced(_type_of(model), "of the trainable weights"),
         }
 
-    def _start_fact(self) -> Fact:
+    def _start_fact(self, task: Any, start: Mapping[str, Tensor], seed: int) -> Fact:
         if self.start is None:
-            return enforced("independent", "initialised without looking at data")
+            return start_fact(task, start, seed)
         return declared("independent" if self.start_origin == "public" else "unknown", "pretrained weights")
 
 

@@ -42,6 +42,11 @@ class Recorder:
     """
 
     def __init__(self, task: Any, data: Rows, recipe: GradientDescent, *, seed: int = 0):
+        if type(recipe) is not GradientDescent:
+            raise InputError(
+                f"Expected a GradientDescent recipe for the recorder to replay; got a {type(recipe).__qualname__}, whose steps "
+                "it does not know."
+            )
         self.task, self.data, self.recipe, self.seed = task, data, recipe, seed
         self._kept: dict[int, dict[str, Tensor]] = {}
         self._done = 0

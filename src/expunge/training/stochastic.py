@@ -13,7 +13,7 @@ from expunge.core.task import Batch
 from expunge.core.trained import Artifact, Trained
 from expunge.training.batches import AUGMENTATION, LAYERS, epoch_generator, epoch_order, epoch_seed
 from expunge.training.descent import device_of
-from expunge.training.facts import buffers_moved, enforced, has_batch_norm, inspect, prepared
+from expunge.training.facts import buffers_moved, enforced, has_batch_norm, inspect, prepared, start_fact
 
 AUGMENTATIONS = ("none", "crop_flip")
 
@@ -73,7 +73,7 @@ class Stochastic:
             "augmentation": enforced(self.augment != "none"),
             "selection": enforced("fixed"),
             "rows": enforced(len(data)),
-            "start": enforced("independent"),
+            "start": start_fact(task, before, seed),
             **prepared(data),
             **inspect(model),
             **buffers_moved(model, [before, final]),

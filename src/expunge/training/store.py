@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from expunge.core.errors import InputError, TamperedError
 from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
 from expunge.data.rows import Rows
-from expunge.training.recipes import GradientDescent
+from expunge.training.recipes import GradientDescent, Stochastic
 
 FORMAT = "expunge-trained/1"
 
@@ -92,6 +92,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "format": FORMAT,
         "recipe": _recipe(trained.recipe),
         "seed": trained.seed,
+        "init": getattr(trained.task, "init", "module"),
         # infinity has no form in JSON: None stands for it where a number belongs, and for nothing known in a fact
         "facts": {name: [_finite(fact.value), fact.origin.value, fact.note] for name, fact in trained.facts.items()},
         "budget": asdict(trained.budget) if trained.budget else None,
@@ -120,8 +121,15 @@ def _number(value: float | None) -> float:
     return math.inf if value is None else value
 
 
+def storable(recipe: Any) -> bool:
+    """Whether a recipe has a form on disk, so that a model stored with it can be retrained."""
+    return type(recipe) in (GradientDescent, Stochastic)
+
+
 def _recipe(recipe: Any) -> dict[str, Any] | None:
-    if not isinstance(recipe, GradientDescent):
+    if type(recipe) is Stochastic:
+        return {"kind": "stochastic", **asdict(recipe)}
+    if type(recipe) is not GradientDescent:
         return None
     return {
         "steps": recipe.steps, "lr": recipe.lr, "l2": recipe.l2, "clip": recipe.clip, "rewinds": list(recipe.rewinds),
@@ -153,6 +161,8 @@ def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
 def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trained:
     removed = Ids({unit: np.asarray(ids, dtype=np.int64) for unit, ids in record["removed"].items()})
     data = data.without(removed) if len(removed) else data
+    if record.get("init", "module") != getattr(task, "init", "module"):
+        task = replace(task, init=record["init"])  # retraining must begin as training began
     if record["data"] is not None and record["data"] != data.digest:
         raise InputError(
             f"The rows are not those that the model in {folder} was trained on (digest {data.digest[:12]}… instead of "
@@ -169,7 +179,11 @@ def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trai
     if (of := record["trail"]) is not None:
         iterates = {step: tensors(f"iterate-{step}") for step in of["steps"]}
         trail = Trail(iterates, of["length"], of["data"], of["rows"], _number(of["recovery_error"]))
-    if (settings := record["recipe"]) is not None:
+    settings = record["recipe"]
+    if settings is not None and settings.get("kind") == "stochastic":
+        recipe = Stochastic(**{name: value for name, value in settings.items() if name != "kind"})
+        settings = None
+    if settings is not None:
         if settings["start"] and trail is None:
             settings = None  # its start went with the trail: it can no longer be repeated
         else:

@@ -1,0 +1,210 @@
+"""A published model on disk, with the ledger of its releases beside it: what a certificate about releases rests on.
+
+::
+
+    MODEL/ledger.sqlite       when it was published with which promise; every request and release since
+    MODEL/trained.json, …     the published model, its un-noised weights and its trail (private, mode 0700)
+    MODEL/after-req-…/        the same after a request; what was before it is deleted once the request is fulfilled
+
+The ledger says which of these is the model now, so a request can neither be served twice nor from a model that an earlier
+request has replaced. What it cannot show: that nobody copied the whole folder and releases from the copy as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from expunge.core.digest import digest_file, keyed_hash
+from expunge.core.errors import InputError, RefusedError, TamperedError
+from expunge.core.files import private_folder
+from expunge.core.keys import subject_key
+from expunge.core.trained import Spent, Trained
+from expunge.ledger import Entry, Ledger
+from expunge.requests_book import RequestBook
+from expunge.training.store import load_trained, save_trained
+
+LEDGER, RECORD, MODEL = "ledger.sqlite", "trained.json", "model"
+PUBLISHED = "published"  # kind of the entry that holds the promise
+_AFTER = "after-"
+
+
+class ModelLedger:
+    """The book of one model in a ledger on disk; see :class:`~expunge.core.trained.ReleaseBook`.
+
+    Args:
+        path: the ledger; it is opened and verified at each use.
+        model: the model's name in it: a ledger may hold several.
+
+    Raises:
+        InputError, TamperedError: as :class:`~expunge.ledger.Ledger`, at each use.
+    """
+
+    beside_model = True
+
+    def __init__(self, path: Path, model: str = MODEL):
+        self.path, self.model = Path(path), model
+
+    def spent(self) -> tuple[Spent, ...]:
+        """All releases since the model was last trained from scratch, in order."""
+        with Ledger(self.path) as ledger:
+            found: list[Spent] = []
+            for entry in ledger.entries("release"):
+                for item in entry.payload.get("releases", ()):
+                    if item.get("model") == self.model:
+                        found = [] if item.get("afresh") else [*found, _spent(entry, item)]
+            return tuple(found)
+
+    def published_before(self, request: str) -> bool:
+        """Whether the entry with the promise stands before that of the request. Dates that somebody typed play no part."""
+        with Ledger(self.path) as ledger:
+            promise = [entry for entry in ledger.entries(PUBLISHED) if entry.key == self.model]
+            filed = [entry for entry in ledger.entries("request") if entry.key == request]
+            return bool(promise) and (not filed or promise[0].sequence < filed[0].sequence)
+
+    def begin(self, record: Mapping[str, Any]) -> None:
+        """File a request and grant it, where nobody did."""
+        with Ledger(self.path) as ledger:
+            book = RequestBook(ledger)
+            filed = {name: value for name, value in record.items() if name not in ("matched", "decision")}
+            book.file_request(filed)
+            if book.status_of(record["id"]) == "received":
+                granted = {"decision": "grant", "reason": "planned and run in Python", "by": "whoever ran it"}
+                book.decide(record["id"], {**granted, "matched": record.get("matched")})
+
+    def add(self, release: Spent, *, afresh: bool = False, digest: str = "") -> None:
+        """Record a release; a second one for the same request is refused."""
+        item = release_item(self.model, release, afresh=afresh, digest=digest)
+        with Ledger(self.path) as ledger:
+            RequestBook(ledger).release(release.request, {"releases": [item]})
+
+
+def release_item(model: str, release: Spent, *, afresh: bool, digest: str) -> dict[str, Any]:
+    """What a ledger says of one release: enough to compose the next one, nothing about anyone."""
+    return {
+        "model": model, "digest": digest, "removed": release.removed, "theorem": release.theorem, "afresh": afresh,
+        "mu": release.mu if math.isfinite(release.mu) else None,
+    }  # fmt: skip
+
+
+def _spent(entry: Entry, item: Mapping[str, Any]) -> Spent:
+    mu = math.inf if item.get("mu") is None else float(item["mu"])
+    return Spent(entry.key, int(item["removed"]), mu, item.get("theorem", ""))
+
+
+class ModelFolder:
+    """A folder that ``expunge publish`` wrote.
+
+    Args:
+        path: the folder.
+        ledger: where its releases are recorded; ``ledger.sqlite`` in it where not given.
+        name: the model's name in the ledger.
+    """
+
+    def __init__(self, path: Path, *, ledger: Path | None = None, name: str = MODEL):
+        self.path = Path(path)
+        self.book = ModelLedger(ledger or self.path / LEDGER, name)
+
+    @property
+    def published(self) -> bool:
+        """Whether there is a ledger that holds this model's promise."""
+        if not self.book.path.is_file():
+            return False
+        with Ledger(self.book.path) as ledger:
+            return any(entry.key == self.book.model for entry in ledger.entries(PUBLISHED))
+
+    def publish(self, trained: Trained, method: Mapping[str, Any]) -> Trained:
+        """Write the model and, as the ledger's next entry, its promise: from now on noise and settings are fixed.
+
+        Raises:
+            InputError: if the folder holds a model already, or the recipe has no form on disk.
+        """
+        if (self.path / RECORD).exists():
+            raise InputError(f"{self.path} holds a model already; name a new folder: what is published stays as it is.")
+        private_folder(self.path)
+        save_trained(self.path, trained)
+        promise = {
+            "budget": None if trained.budget is None else asdict(trained.budget), "method": dict(method),
+            "content": _content(self.path),
+        }  # fmt: skip
+        with Ledger(self.book.path, create=True) as ledger:
+            ledger.append(PUBLISHED, self.book.model, promise)
+        return replace(trained, book=self.book)
+
+    def load(self, task: Any, data: Any, request: str | None = None) -> Trained:
+        """The model as it is now.
+
+        Args:
+            request: whose unfinished release may be taken up; any other one must be finished first.
+
+        Raises:
+            RefusedError: if another request's release was not finished.
+            TamperedError: if what lies here is not what the ledger recorded.
+        """
+        place, content = self._now(request)
+        if _content(place) != content:
+            raise TamperedError(
+                f"{place / RECORD} is not the one that {self.book.path} recorded. Restore the folder from a backup."
+            )
+        return replace(load_trained(place, task, data), book=self.book)
+
+    def keep(self, after: Trained, request: str) -> str:
+        """Store the model that ``request`` leaves; returns what the fulfilment must say of it.
+
+        A repetition writes the same files again.
+        """
+        place = self.path / f"{_AFTER}{request}"
+        save_trained(place, after)
+        return _content(place)
+
+    def purge(self) -> None:
+        """Delete whatever the model now has replaced: un-noised weights and iterates hold what was removed."""
+        place, _ = self._now(None)
+        others = [path for path in self.path.glob(f"{_AFTER}*") if path != place and path.is_dir()]
+        for folder in [*others, *([self.path] if place != self.path else [])]:
+            for path in [folder / RECORD, *folder.glob("*.safetensors")]:
+                path.unlink(missing_ok=True)
+            if folder != self.path and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _now(self, request: str | None) -> tuple[Path, str]:
+        """Where the model lies now, and what the ledger says of its content."""
+        if not self.published:
+            raise InputError(
+                f"{self.path} holds no published model; write one with expunge publish JOB --to {self.path}."
+            )
+        with Ledger(self.book.path) as ledger:
+            entries = ledger.entries()
+        promise = next(entry for entry in entries if entry.kind == PUBLISHED and entry.key == self.book.model)
+        place, content = self.path, promise.payload["content"]
+        released = [
+            entry.key
+            for entry in entries
+            if entry.kind == "release"
+            and any(item.get("model") == self.book.model for item in entry.payload.get("releases", ()))
+        ]
+        left = {entry.key: entry.payload.get("models", {}) for entry in entries if entry.kind == "fulfilment"}
+        for key in released:
+            if key not in left:
+                if key == request:
+                    continue
+                raise RefusedError(
+                    f"Request {key} was released from this model and is not finished. Run its job again with its folder first."
+                )
+            if self.book.model not in left[key]:
+                raise RefusedError(
+                    f"Request {key} was served from this model outside of expunge run, and the model it left is not here. "
+                    "Continue with the model that came of it, or publish anew."
+                )
+            place, content = self.path / f"{_AFTER}{key}", left[key][self.book.model]
+        return place, content
+
+
+def _content(place: Path) -> str:
+    """Names the stored model in the ledger: keyed, since its un-noised weights are a function of rows that may go."""
+    if not (place / RECORD).is_file():
+        raise InputError(f"There is no stored model in {place}.")
+    return keyed_hash(subject_key(), digest_file(place / RECORD))

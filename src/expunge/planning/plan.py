@@ -1,0 +1,103 @@
+"""Match a request, check that the method may run, and estimate; nothing is changed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from expunge.core.data import Data, Deletion
+from expunge.core.errors import RefusedError
+from expunge.core.keys import subject_key
+from expunge.core.method import Context, InMemory, Once, Watch, silent
+from expunge.core.request import Request
+from expunge.core.trained import Spent, Trained
+from expunge.methods import registry
+from expunge.planning.checks import check
+from expunge.planning.running import Plan
+from expunge.planning.stages import Scoped
+from expunge.privacy.noise import SystemNoise
+from expunge.training.provenance import must_be_its_rows
+
+
+def plan(
+    trained: Trained,
+    request: Request,
+    method: Any = None,
+    *,
+    key: bytes | None = None,
+    probes: Mapping[str, Data] | None = None,
+    material: Data | None = None,
+    wording: Data | None = None,
+    retained: Data | None = None,
+    noise: Any = None,
+    journal: Once | None = None,
+    watch: Watch = silent,
+    seed: int = 0,
+) -> Plan:
+    """Match the request, check that the method may run, and estimate; nothing is changed yet.
+
+    Args:
+        key: secret for the hashed forms of subject and ids; where not given this installation's for a model with a ledger
+            beside it, else a throw-away one.
+        probes: further sets to measure on, for example ``{"test": rows}``.
+        material: authored material to forget through, for models whose training rows are unknown or concepts.
+        wording: the matched rows as the request words them, by the same ids; the method sees these in their place.
+        retained: the retained rows as the method shall see them, for example with others beside them. What is measured and
+            recorded stays with the rows that the model was trained on.
+
+    Raises:
+        InputError: if the request matches nothing, or everything.
+        RefusedError: if the method cannot serve it here, with the methods that could.
+    """
+    import secrets
+
+    method = method or registry.make("r2d")
+    if key is None:  # a ledger on disk must know a request again that comes a second time
+        key = subject_key() if trained.book.beside_model else secrets.token_bytes(32)
+    if trained.data is None and material is None:
+        raise RefusedError(
+            "The training data of this model are unknown: there is nothing to match the request against. "
+            "Adopt the model with its data, or give material to forget through."
+        )
+    if material is not None:
+        deletion = Deletion.authored(trained.data, material, probes)
+    else:
+        assert trained.data is not None
+        deletion = Deletion.of(trained.data, request, probes)
+    must_be_its_rows(trained, deletion.before)
+    if (spent := _all_spent(trained)) != trained.spent:
+        trained = replace(trained, spent=spent)
+    shown = deletion if wording is None else deletion.worded(wording)
+    shown = shown if retained is None else replace(shown, after=retained)
+    scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
+    if shown.after is not None:
+        scope.append(shown.after.digest)
+    if wording is not None:
+        scope.append(wording.digest)
+    context = Context(
+        task=trained.task, trained=trained, deletion=shown, request=request.id(key), noise=noise or SystemNoise(),
+        journal=Scoped(journal or InMemory(), scope), watch=watch, generator_seed=seed,
+    )  # fmt: skip
+    estimate = check(method, context, request.kinds)
+    if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
+        check(method, replace(context, deletion=deletion), request.kinds)
+    record = {
+        **request.record(key),
+        "matched": {"count": deletion.size, "ids": deletion.ids.hashed(key)},
+    }
+    if wording is not None:
+        deletion = replace(deletion, probes={**deletion.probes, "wording": wording})
+    return Plan(method, context, estimate, record, deletion)
+
+
+def _all_spent(trained: Trained) -> tuple[Spent, ...]:
+    """Releases that the model's own record knows, and those that its book counted besides: none is left out."""
+    counted = list(trained.spent)
+    extra = []
+    for item in trained.book.spent():
+        if item in counted:
+            counted.remove(item)
+        else:
+            extra.append(item)
+    return (*trained.spent, *extra)

@@ -1,0 +1,151 @@
+"""Train on record, adopt, and publish: noise and capacity are fixed before any request comes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge.core.data import Data
+from expunge.core.errors import FailedError, InputError
+from expunge.core.method import Calibrated, InMemory, Once, Watch, silent
+from expunge.core.trained import Artifact, Budget, InMemoryBook, Trained
+from expunge.methods import registry
+from expunge.methods.release import least_sigma, noisy_release
+from expunge.model_folder import ModelFolder
+from expunge.planning.stages import Scoped
+from expunge.privacy.certify import weakened
+from expunge.privacy.noise import SystemNoise
+from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
+from expunge.training.descent import trainable
+from expunge.training.recipes import UserFit
+
+
+def train(task: Any, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
+    """Train on record: the model with its facts and, where the recipe keeps one, its trail.
+
+    Raises:
+        InputError: if the model does not accept the data, or training diverges.
+    """
+    task.check(data)
+    trained = recipe.fit(task, data, seed=seed, watch=watch)
+    if is_recorded(recipe) or type(recipe) is UserFit:
+        return trained
+    note = "a recipe that is not expunge's own says so"  # a subclass may do anything in its fit
+    return replace(trained, facts={name: weakened(fact, note) for name, fact in trained.facts.items()})
+
+
+# Recipes that are expunge's own: what they record of themselves is what their code does.
+_RECORDED = {
+    "GradientDescent": "expunge.training.recipes", "Stochastic": "expunge.training.stochastic",
+    "NoisyGradientDescent": "expunge.training.noisy", "PerturbedMinimiser": "expunge.training.perturbed",
+    "LanguageTraining": "expunge.training.language",
+}  # fmt: skip
+
+
+def is_recorded(recipe: Any) -> bool:
+    """Whether ``recipe`` is one of expunge's own, by its exact type; a subclass may do anything in its ``fit``."""
+    kind = type(recipe)
+    home = _RECORDED.get(kind.__qualname__)
+    own = home == kind.__module__ and getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
+    return own and "fit" not in vars(recipe)
+
+
+def adopt(task: Any, model: torch.nn.Module | Mapping[str, torch.Tensor], data: Data | None = None) -> Trained:
+    """A model that was trained elsewhere: no recipe, no trail, no certificate that looks back, and evidence that says so.
+
+    Raises:
+        InputError: if the weights belong to another architecture than the task's.
+    """
+    tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
+    built = task.build(tensors)
+    named = task.released(built) if hasattr(task, "released") else built.state_dict()  # tied weights once
+    return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
+
+
+def publish(
+    trained: Trained, budget: Budget | None, *, method: Any = None, noise: Any = None, journal: Once | None = None,
+    to: Path | str | ModelFolder | None = None,
+) -> Trained:  # fmt: skip
+    """Fix noise and capacity before any request comes, and release the noisy model.
+
+    Args:
+        budget: the promise; ``None`` only with ``to``, for methods that bring their own noise or need none: the model is then
+            released as it was trained.
+        to: a new folder for the model, its private trail, and the ledger of its releases. Only a model that lies beside its
+            ledger can be ``certified``: the ledger shows that noise was fixed first and that no release was left out.
+        method: which method's bound sigma is derived from; R2D with its default rewind where not given. With
+            ``budget.sigma`` set, sigma is as given by hand and the certificate will say so.
+
+    Formal guarantee: none by itself; it makes later certificates possible (R2D spec 6.2: sigma before requests).
+
+    Raises:
+        InputError: if the bound needs a constant that is not known, or is infinite; if a budget is already published.
+    """
+    folder = to if to is None or isinstance(to, ModelFolder) else ModelFolder(Path(to))
+    named = registry.settings_of(method or registry.make("r2d"))
+    if budget is None:
+        if folder is None:
+            raise InputError("Expected a budget, or a folder to publish to for a method that brings its own noise.")
+        return folder.publish(replace(trained, book=InMemoryBook()), named)
+    fixed = fix_budget(trained, budget, method)
+    model, sigma = trained.task.build(), fixed.sigma or 0.0
+    witness = Witness(noise or SystemNoise())
+    stages = WitnessedJournal(Scoped(journal or InMemory(), [trained.artifact.digest, sigma]), witness)
+    released = noisy_release(model, trained.artifact.tensors, sigma, witness, stages, "published")
+    _must_be_noisy(witness, model, sigma, released)
+    published = replace(
+        trained, artifact=Artifact(released), state=trained.artifact.tensors, budget=fixed, book=InMemoryBook()
+    )
+    return published if folder is None else folder.publish(published, named)
+
+
+def _must_be_noisy(witness: Witness, model: Any, sigma: float, released: Mapping[str, Any]) -> None:
+    """Raise FailedError unless the published weights are the trained ones with one draw of noise on each coordinate."""
+    seen = noise_facts(
+        witness, names=coordinates(model), draws=1, sigma=sigma,
+        released={name: released[name] for name in coordinates(model)},
+    )  # fmt: skip
+    if wrong := [name for name in ("noise_covers", "noise_level", "noise_entered") if not seen[name][0]]:
+        raise FailedError(
+            f"The noise of the published model is not what it should be ({', '.join(wrong)}): nothing was published. "
+            f"It came from {seen['noise_source'][0]}."
+        )
+
+
+def coordinates(model: Any) -> dict[str, int]:
+    """Trainable tensor → number of coordinates."""
+    sizes = {name: tensor.numel() for name, tensor in model.named_parameters()}
+    return {name: sizes[name] for name in trainable(model)}
+
+
+def fix_budget(trained: Trained, budget: Budget, method: Any = None) -> Budget:
+    """``budget`` with its noise level, derived from ``method``'s bound or taken as given by hand; draws nothing.
+
+    Raises:
+        InputError: as :func:`publish`, and for a hand-given sigma of 0, which would publish the un-noised weights.
+    """
+    if trained.budget is not None:
+        raise InputError(
+            "This model is published already; noise fixed twice is noise chosen after the fact. Train anew."
+        )
+    method = method or registry.make("r2d")
+    if budget.sigma is not None:
+        if budget.sigma == 0 and not budget.unnoised:
+            raise InputError(
+                "sigma=0 publishes the un-noised weights, which no certificate survives. Say unnoised=True if that is meant."
+            )
+        return replace(budget, by_hand=True, method=registry.settings_of(method))
+    if not isinstance(method, Calibrated):
+        raise InputError(
+            f"{method.name} derives no noise from a budget; publish with r2d, descent_to_delete or newton."
+        )
+    # r releases of at most mu each compose to sqrt(r) mu, so sqrt(r) times the noise of one keeps the promise for all
+    # noise that rounding swallows would promise what it cannot hold
+    derived = float(method.calibrate(trained, budget)) * budget.releases**0.5
+    sigma = max(derived, least_sigma(trained.task.build()))
+    return replace(budget, sigma=sigma, method=registry.settings_of(method))

@@ -1,0 +1,264 @@
+"""Run a plan, look at what came, and certify what holds."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from expunge.core.certificate import UNCHANGED, Certificate, Verdict
+from expunge.core.data import Deletion
+from expunge.core.digest import digest_json
+from expunge.core.errors import FailedError, InputError
+from expunge.core.method import Context, Estimate, Method, Outcome, Release, Unlearned
+from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
+from expunge.methods import registry
+from expunge.model_folder import ModelLedger
+from expunge.planning.publishing import coordinates, is_recorded
+from expunge.privacy.certify import Circumstances, certify, parameters_of
+from expunge.privacy.noisy_fine_tuning import steps_bounded
+from expunge.privacy.theorems import theorem
+from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
+from expunge.training.descent import trainable
+from expunge.training.provenance import trained_again
+
+
+class Withheld:
+    """Stands in for forgotten rows where a method declares that it does not need them: it cannot have read them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise InputError(
+            "This method does not declare 'forgotten data' among its needs, so the forgotten rows are withheld from it. "
+            "Declare the need, or read deletion.after and deletion.ids only."
+        )
+
+    def __len__(self) -> int:
+        raise InputError("The forgotten rows are withheld from this method: it does not declare that it needs them.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that may run: what it will do, cost and promise.
+
+    Attributes:
+        method, context: what will run on what.
+        estimate: cost and promises.
+        record: the request's record with matched ids (hashed).
+        deletion: what goes and stays; the context's is what the method sees of it (a request's own wording).
+    """
+
+    method: Method
+    context: Context = field(repr=False)
+    estimate: Estimate
+    record: Mapping[str, Any]
+    deletion: Deletion = field(repr=False)
+
+    def run(self, *, count: bool = True) -> Outcome:
+        """Forget, look at what came, and certify what holds.
+
+        Args:
+            count: count the release in the model's book at once. A void result is held back and counts only where it leaves all
+                the same, as everything; who decides later what leaves counts it then (``jobs.carry_out``).
+
+        Raises:
+            FailedError: if the method says that it changes the model and left every tensor as it was, or a control
+                changed something.
+        """
+        before = self.context.trained
+        if count:
+            before.book.begin(self.record)
+        witness = Witness(self.context.noise, before.artifact.tensors)
+        stages = WitnessedJournal(self.context.journal, witness)
+        context = self._as_the_method_sees_it(witness, stages)
+        started, memory = time.perf_counter(), _peak_memory()
+        result = self.method.run(context)
+        seconds = time.perf_counter() - started
+        change = _change(before, result)
+        self._must_have_changed(change)
+        releases = tuple(
+            Release(view, artifact, self._certify(result, view, artifact, witness))
+            for view, artifact in result.views.items()
+        )
+        first = releases[0]
+        removed = before.removed | self.deletion.ids
+        status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
+        after = before if status == UNCHANGED else self._after(result, first, removed)
+        if count and first.certificate is not None and first.certificate.verdict is not Verdict.VOID:
+            counted = after.spent[-1] if after.spent else Spent(self.record["id"], len(removed), 0.0, "retrain")
+            after.book.add(counted, afresh=self._starts_afresh, digest=first.artifact.digest)
+        return Outcome(
+            status=status,
+            request=self.record,
+            method=registry.settings_of(self.method),
+            releases=releases,
+            before=before,
+            after=after,
+            deletion=self.deletion,
+            change=change,
+            cost={
+                "seconds": seconds,
+                "gradient_evaluations": result.gradient_evaluations,
+                "peak_memory_bytes": max(_peak_memory(), memory),
+            },
+            purged=result.purged,
+            remains=result.remains,
+            details=result.details,
+            own=registry.is_own(self.method),
+            noisy=stages.last_noisy,
+            seed=context.generator_seed,
+        )
+
+    def _as_the_method_sees_it(self, witness: Witness, stages: WitnessedJournal) -> Context:
+        """Noise and journal are watched; forgotten rows are there only for a method that says it needs them."""
+        context, can = self.context, self.method.capabilities
+        deletion = context.deletion
+        if can.certified and "forgotten data" not in can.needs and deletion.member:
+            hidden = Withheld()
+            deletion = replace(deletion, before=hidden, forget=hidden)
+        return replace(
+            context, noise=witness, journal=stages, deletion=deletion,
+            trained=replace(context.trained, data=None) if deletion is not context.deletion else context.trained,
+        )  # fmt: skip
+
+    def _must_have_changed(self, change: Mapping[str, float]) -> None:
+        changed, effect = any(size > 0 for size in change.values()), self.method.capabilities.effect
+        if not changed and effect != "none":
+            raise FailedError(
+                f"{self.method.name} declares that it changes the {effect} and left every tensor as it was: nothing was "
+                "forgotten. Check its settings (a learning rate or a number of steps of zero)."
+            )
+        if changed and effect == "none":
+            raise FailedError(f"{self.method.name} declares that it changes nothing, and the released weights differ.")
+
+    def _certify(self, result: Unlearned, view: str, artifact: Artifact, witness: Witness) -> Certificate | None:
+        if result.claim is None:
+            return None
+        before, deletion = self.context.trained, self.deletion
+        removed, old = before.removed | deletion.ids, before.view(view)
+        binds = {
+            "request": digest_json(dict(self.record)),
+            "retained": deletion.after.digest,
+            "trail": before.trail.data if before.trail else "none",
+            "before": old.digest,
+            "release": artifact.digest,
+        }
+        around = Circumstances(
+            budget=None if result.claim.theorem in _OWN_NOISE else before.budget,
+            spent=() if self._starts_afresh else before.spent,
+            removed=len(removed),
+            retained=deletion.after.digest,
+            changed=artifact.digest != old.digest,
+            binds=binds,
+            seen=self._seen(result, artifact, witness),
+            published_first=type(before.book) is ModelLedger and before.book.published_before(self.record["id"]),
+            ledger=type(before.book) is ModelLedger,
+            own=registry.is_own(self.method),
+            published=before.budget,
+            together=len(result.views),
+        )
+        return certify(result.claim, before.facts, around)
+
+    def _seen(self, result: Unlearned, artifact: Artifact, witness: Witness) -> dict[str, Any]:
+        """What the planner established of this run: facts that no claim can talk about."""
+        assert result.claim is not None
+        before, deletion = self.context.trained, self.deletion
+        model, chosen = before.task.build(), theorem(result.claim.theorem)
+        names = coordinates(model)
+        gone = len(deletion.before) - len(deletion.after)
+        rows = (gone == deletion.size, "as many rows went as ids were matched")
+        seen: dict[str, Any] = {
+            "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
+            "unnoised_tensors": self._unnoised(artifact, model),
+        }
+        if before.trail is not None:
+            known = before.trail.data == deletion.before.digest
+            seen["trail_of_these_rows"] = (known, "digest of the rows that the trail was made from")
+        if chosen.draws is not None:
+            parameters = parameters_of(chosen, result.claim.parameters, before.facts)
+            draws, sigma = chosen.draws(parameters)
+            moved = {name: artifact.tensors[name] for name in names if name in artifact.tensors}
+            seen |= noise_facts(witness, names=names, draws=draws, sigma=sigma, released=moved)
+        if chosen.name == "noisy-fine-tuning":
+            p = result.claim.parameters
+            bounded = steps_bounded(witness.draws, clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"])
+            seen["steps_bounded"] = (bounded, "norms of the start and of every step, where the noise entered")
+        return seen
+
+    @property
+    def _reads_only_what_it_is_given(self) -> bool:
+        """Whether no code of somebody else's could have looked at the forgotten rows: a recipe may hold them in its closure."""
+        return not self._starts_afresh or is_recorded(self.context.trained.recipe)
+
+    def _unnoised(self, artifact: Artifact, model: Any) -> Any:
+        """What is known of everything that leaves without noise."""
+        before, fact = self.context.trained, self.context.trained.facts.get("start")
+        moved, names = set(trainable(model)), set(artifact.tensors)
+        if artifact.extra or artifact.adapter is not None or names != set(before.artifact.tensors):
+            return ("more", "the release holds something besides the model's own tensors")
+        fixed = sorted(names - moved)
+        if not fixed:
+            return ("none", "every released tensor carries noise or is what the recipe made of the retained rows")
+        if fact is None:
+            return ("unknown", "nobody recorded where frozen weights and buffers come from")
+        same = all(torch.equal(artifact.tensors[n].cpu(), before.artifact.tensors[n].cpu()) for n in fixed)
+        value = fact.value if same else "recomputed" if self._starts_afresh else "moved"
+        return Fact(value, fact.origin, f"{', '.join(fixed[:3])} leave as the start made them: {fact.note}"[:200])
+
+    @property
+    def _starts_afresh(self) -> bool:
+        """Whether this is our own retraining, which resets what was spent; a name alone resets nothing."""
+        return type(self.method) is registry.load("retrain")
+
+    def _after(self, result: Unlearned, first: Release, removed: Any) -> Trained:
+        before, deletion = self.context.trained, self.deletion
+        views = dict(result.views) if before.views or len(result.views) > 1 else {}
+        if self._starts_afresh:  # a fresh start: nothing is spent, nothing is missing from the trail
+            trail = result.trail and Trail(
+                result.trail.iterates, result.trail.length, deletion.after.digest, len(deletion.after)
+            )
+            facts = trained_again(before.facts, deletion.after)
+            return replace(
+                before, artifact=first.artifact, data=deletion.after, trail=trail, facts=facts, state=result.state,
+                removed=type(removed).none(), spent=(), views=views,
+            )  # fmt: skip
+        certificate = first.certificate
+        mu = float("inf") if certificate is None or certificate.verdict is Verdict.VOID else certificate.mu
+        named = "" if certificate is None else str(certificate.parameters["theorem"])
+        spent = (*before.spent, Spent(self.record["id"], len(removed), mu * len(result.views) ** 0.5, named))
+        return replace(
+            before, artifact=first.artifact, data=deletion.after, trail=result.trail, state=result.state,
+            removed=removed, spent=spent, views=views,
+        )  # fmt: skip
+
+
+_SOMEBODYS_RECIPE = Fact(True, Origin.DECLARED, "a recipe that is not expunge's own made the model: its author's word")
+# Theorems whose noise follows from the method's own settings, not from the published budget.
+_OWN_NOISE = ("noisy-fine-tuning", "langevin")
+
+
+def _change(before: Trained, result: Unlearned) -> dict[str, float]:
+    """L2 change of each tensor, the largest over views; a tensor without counterpart counts as changed."""
+    change: dict[str, float] = {}
+    for view, artifact in result.views.items():
+        for name, tensor in artifact.tensors.items():
+            old = before.view(view).tensors.get(name)
+            if old is None or old.shape != tensor.shape:
+                size = float("inf")
+            elif torch.equal(old.cpu(), tensor.cpu()):
+                size = 0.0
+            else:
+                size = float((tensor.detach().cpu().double() - old.detach().cpu().double()).norm()) or 5e-324
+            change[name] = max(size, change.get(name, 0.0))
+    return change
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

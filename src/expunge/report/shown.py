@@ -1,0 +1,131 @@
+"""What of an evidence record may be shown: the evidence folder holds this, the private folder beside it holds the whole record.
+
+Anyone may hold the folder: somebody who knows the retained rows, somebody who knows the old ones, somebody with two guesses
+of who left. So whatever depends on forgotten rows, on the model before, or on un-noised weights is left out, keyed with a salt
+that stays at home, or reduced to pass and fail. What stays are functions of the release, of the retained rows and of sets that
+nobody asked to be forgotten from, and values on forgotten rows where they are many enough not to speak of one.
+
+How many records went (m) and stayed (n) is shown: certificates are computed for m and could not be checked without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from expunge.core.digest import keyed_hash
+from expunge.training.facts import TRAINING_IDS
+
+Record = Mapping[str, Any]
+
+# Fewest forgotten examples whose common value may be shown. 20: ours; one example moves a mean over 20 by at most a twentieth
+# of its range, which is below the width of its 95 % interval.
+PRIVATE_BELOW = 20
+# Digests that a certificate is bound to and that guesses of rows could be tested against.
+_KEYED = ("retained", "trail", "before")
+# Facts that follow from the rows themselves and not from settings.
+_PRIVATE_FACTS = (TRAINING_IDS, "residual", "seconds")
+
+
+def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:
+    """The part of a whole record that may be shown.
+
+    Args:
+        record: as ``report.record.build`` makes it, with its ``salt``.
+        private_below: see :data:`PRIVATE_BELOW`.
+    """
+    salt = bytes.fromhex(record["salt"])
+    rest = {name: value for name, value in record.items() if name != "salt"}
+    data = dict(record["data"])
+    for name in ("digest", "retained_digest"):
+        data[name] = _keyed(salt, data[name])
+    forgotten_open = data["forgotten"] >= private_below
+    return {
+        **rest,
+        "data": data,
+        "private_below": private_below,
+        "runs": [_run(run, salt, data, forgotten_open) for run in record["runs"]],
+    }
+
+
+def _keyed(salt: bytes, digest: str | None) -> str | None:
+    return None if digest is None or digest == "none" else keyed_hash(salt, digest)
+
+
+def _run(run: Record, salt: bytes, data: Record, forgotten_open: bool) -> dict[str, Any]:
+    evidence = run["evidence"]
+    cost = {name: value for name, value in evidence["cost"].items() if name != "change_per_module"}
+    return {
+        **run,
+        "certificate": _certificate(run["certificate"], salt),
+        "other_views": [
+            {**view, "certificate": _certificate(view["certificate"], salt)} for view in run["other_views"]
+        ],
+        "facts": {name: fact for name, fact in run["facts"].items() if name not in _PRIVATE_FACTS},
+        "change": {},
+        "details": {},
+        "cost": {**run["cost"], "seconds": _short(run["cost"].get("seconds"))},
+        "evidence": {
+            **evidence,
+            "measurements": [_measurement(item, data, forgotten_open) for item in evidence["measurements"]],
+            "checks": [{**check, "detail": {}} for check in evidence["checks"]],
+            "cost": {**cost, "seconds": {name: _short(value) for name, value in (cost.get("seconds") or {}).items()}},
+        },
+    }
+
+
+def _certificate(certificate: Record | None, salt: bytes) -> dict[str, Any] | None:
+    if certificate is None:
+        return None
+    binds = {
+        name: _keyed(salt, digest) or "none" if name in _KEYED else digest
+        for name, digest in certificate["binds"].items()
+    }
+    return {**certificate, "binds": binds}
+
+
+def _measurement(item: Record, data: Record, forgotten_open: bool) -> dict[str, Any]:
+    """The values where they may be shown, else whether they agree; never what the model before scored."""
+    if is_open(item["name"], data["probes"], forgotten_open):
+        return {**item, "original": None}
+    hidden = dict.fromkeys(("value", "interval", "ideal", "null", "original"))
+    return {**item, **hidden, "withheld": True}
+
+
+def is_open(name: str, probes: Record, forgotten_open: bool) -> bool:
+    """Whether values of the measurement ``name`` may be shown.
+
+    A distance of weights never: it is a function of un-noised ones. On retained rows and sets to be measured on: always. On
+    forgotten rows, and where an attack tells them from others: where they are many.
+    """
+    what, _, of = name.partition("@")[0].partition("/")
+    if not of:
+        return False
+    if what != "membership" and (of == "retain" or (of in probes and of != "wording")):
+        return True
+    return forgotten_open
+
+
+def _short(value: float | None) -> float | None:
+    """Three digits: the rest of a time says nothing."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.3g}")
+
+
+def supported(item: Record) -> dict[str, Any]:
+    """A measurement with as many digits as its interval supports: one decimal place finer than the interval's half-width.
+
+    Exact values and those without an interval keep three significant digits. The interval is rounded outwards.
+    """
+    low, high = item["interval"] or (None, None)
+    half = 0.0 if low is None or high is None else (high - low) / 2
+    if low is None or high is None or not half:
+        return {**item, **{name: _short(item[name]) for name in ("value", "ideal", "null", "original")}}
+    places = min(12, 1 - math.floor(math.log10(half)))
+    near = lambda value: None if value is None else round(value, places)  # noqa: E731
+    scale = 10.0**places
+    wide = [
+        round(math.floor(low * scale) / scale, places),
+        round(math.ceil(high * scale) / scale, places),
+    ]
+    return {**item, **{name: near(item[name]) for name in ("value", "ideal", "null", "original")}, "interval": wide}
