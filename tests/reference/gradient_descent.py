@@ -40,9 +40,8 @@ def gradient(weights, x, y, l2, clip=np.inf):
 def hessian(weights, x, l2):
     """Second derivative of F, a square matrix over the flattened W (class by class)."""
     p = probabilities(weights, x)
-    total = np.zeros((weights.size, weights.size))
-    for p_i, x_i in zip(p, x, strict=True):
-        total += np.kron(np.diag(p_i) - np.outer(p_i, p_i), np.outer(x_i, x_i))
+    in_scores = p[:, :, None] * np.eye(len(weights)) - p[:, :, None] * p[:, None, :]  # diag(p) - pp' of each row
+    total = np.einsum("nab,ni,nj->aibj", in_scores, x, x).reshape(weights.size, weights.size)
     return total / len(x) + l2 * np.eye(weights.size)
 
 
