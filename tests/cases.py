@@ -7,9 +7,11 @@ cases that it serves, a new kind of model brings a case of its own.
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from expunge.core.trained import Budget, Fact, InMemoryBook, Origin, Trained
 from expunge.data.rows import Rows
 from expunge.data.texts import Texts
 from expunge.methods import registry
+from expunge.model_folder import ModelFolder
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
 from expunge.tasks.language import Language
@@ -271,6 +274,12 @@ def class_of(name: str) -> Any:
 def method(name: str, **settings: Any) -> Any:
     """The registered method with its fast settings; ``name+dual`` is the same under DualOptim."""
     return registry.make(name, {**FAST.get(name, FAST.get(name.partition("+")[0], {})), **settings})
+
+
+def beside_ledger(trained: Trained) -> Trained:
+    """The model in a folder of its own with the ledger of its releases, as ``expunge publish`` leaves it."""
+    folder = Path(tempfile.mkdtemp(prefix="expunge-test-")) / "model"
+    return ModelFolder(folder).publish(trained, {})
 
 
 def samples(*ids: int) -> Request:

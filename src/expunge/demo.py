@@ -17,7 +17,8 @@ from expunge.core.request import Request, Target
 from expunge.core.trained import Budget, Trained
 from expunge.data.digits import GROUP_SIZE, digits
 from expunge.data.rows import Rows
-from expunge.jobs.carry_out import Case, Setting, carry_out
+from expunge.jobs.carry_out import carry_out
+from expunge.jobs.releasing import Case, Setting
 from expunge.measuring import MeasureSettings
 from expunge.methods.r2d import R2D
 from expunge.model_folder import LEDGER, ModelFolder

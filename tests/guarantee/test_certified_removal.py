@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import expunge
+from cases import beside_ledger
 from expunge import Classification, Request, Target
 from expunge.core.errors import RefusedError
 from expunge.data.digits import digits
@@ -48,7 +49,11 @@ def test_residuals_add_up_over_requests_and_nothing_else_composes():
     model, levels = trained(), []
     for person in (0, 17, 39):
         outcome = remove(model, person)
-        levels.append(outcome.certificate.sensitivity)
+        levels.append(outcome.details["residual"])
+        assert outcome.certificate.epsilon == pytest.approx(
+            1.0
+        )  # the promise, whatever of it was used: that is private
+        assert outcome.certificate.sensitivity >= levels[-1]
         assert outcome.certificate.parameters["spent"] == []
         model = outcome.after
     steps = [b - a for a, b in itertools.pairwise(levels)]
@@ -66,7 +71,7 @@ def test_a_seeded_perturbation_voids():
 
 
 def test_retraining_draws_a_new_perturbation_and_serves_again_only_where_it_is_kept():
-    outcome = expunge.plan(trained(), Request("a", Target("user", {"person": 3})), Retrain()).run()
+    outcome = expunge.plan(beside_ledger(trained()), Request("a", Target("user", {"person": 3})), Retrain()).run()
     assert outcome.verdict == "certified"
     with pytest.raises(RefusedError, match="perturbation is gone"):
         remove(outcome.after, 17)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import expunge
-from cases import CASES, blobs, method, points, samples, smooth_network
+from cases import CASES, beside_ledger, blobs, method, points, samples, smooth_network
 from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.data import Ids
@@ -249,7 +249,7 @@ def test_derived_noise_never_drowns_in_rounding(dtype, least):
     task = Classification(functools.partial(SoftmaxHead, 64, 10), dtype=dtype)
     trained = expunge.train(task, digits()[0], GradientDescent(steps=300, lr=1.2, l2=0.5, rewinds=(0.75, 1.0)))
     for rewind in (0.75, 1.0):
-        published = expunge.publish(trained, Budget(1.0, 1e-5, 10), method=R2D(rewind=rewind))
+        published = beside_ledger(expunge.publish(trained, Budget(1.0, 1e-5, 10), method=R2D(rewind=rewind)))
         assert published.budget.sigma == least
         outcome = expunge.plan(published, Request("a", Target("user", {"person": 3})), R2D(rewind=rewind)).run()
         assert outcome.verdict == "certified"

@@ -6,6 +6,7 @@ import pytest
 from cases import CASES, method, samples
 from expunge import planning
 from expunge.core.certificate import Verdict
+from expunge.core.data import Deletion
 from expunge.core.measurement import UNDECIDABLE
 from expunge.measuring import MeasureSettings, measure
 
@@ -14,7 +15,7 @@ from expunge.measuring import MeasureSettings, measure
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_adopted_model_gets_numbers_without_ideals_and_no_verdict(name, seed):
     case = CASES["network"]
-    probes = {"test": CASES["head"].data.only(planning.Deletion.of(case.data, samples(*range(20, 40))).ids)}
+    probes = {"test": CASES["head"].data.only(Deletion.of(case.data, samples(*range(20, 40))).ids)}
     trained = planning.adopt(case.task, case.task.build(case.train(seed).artifact.tensors), case.data)
     assert trained.recipe is None and trained.trail is None and not trained.facts
     outcome = planning.plan(trained, case.request, method(name), probes=probes, seed=seed).run()
@@ -37,4 +38,4 @@ def test_the_reference_can_be_left_out_on_purpose():
     case = CASES["head"]
     evidence = measure(case.plan(case.publish(), "r2d").run(), reference="none")
     assert evidence.verdict == UNDECIDABLE
-    assert [check.name for check in evidence.checks] == ["replay", "replayed steps", "fresh noise"]
+    assert [check.name for check in evidence.checks] == ["replay", "replayed steps", "stored iterates", "fresh noise"]

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from cases import CASES, method, samples
+from cases import CASES, beside_ledger, method, samples
 from expunge import planning
 from expunge.core.data import Ids
-from expunge.core.errors import RefusedError
+from expunge.core.errors import InputError, RefusedError
 from expunge.measuring import MeasureSettings, measure
 from expunge.privacy.gaussian import epsilon_of
 from expunge.training.flat import distance as distance_of
@@ -19,7 +19,7 @@ QUICK = MeasureSettings(references=0, twins=1, trials=40, audit=False)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_second_request_composes_and_is_measured_against_retraining_without_both(rewind, seed):
     case, r2d = CASES["head"], method("r2d", rewind=rewind)
-    trained = planning.publish(case.train(seed), case.budget, method=method("r2d", rewind=0.1))
+    trained = beside_ledger(planning.publish(case.train(seed), case.budget, method=method("r2d", rewind=0.1)))
     first = planning.plan(trained, samples(3, 4), r2d).run()
     second = planning.plan(first.after, samples(5), r2d).run()
     evidence = measure(second, QUICK)
@@ -41,7 +41,7 @@ def test_a_second_request_composes_and_is_measured_against_retraining_without_bo
 def test_an_id_that_went_already_matches_nothing_and_a_third_request_meets_the_capacity():
     case, r2d = CASES["head"], method("r2d", rewind=0.5)
     after = planning.plan(case.publish(), samples(3, 4, 5), r2d).run().after
-    with pytest.raises(planning.InputError, match="matches nothing"):
+    with pytest.raises(InputError, match="matches nothing"):
         planning.plan(after, samples(3), r2d)
     with pytest.raises(
         RefusedError, match=r"records removed to 7; the published capacity is 6.*Eligible here: retrain"

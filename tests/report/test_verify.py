@@ -135,7 +135,7 @@ def test_an_honest_rewrite_passes_but_not_as_the_signers(whole):
         (lambda r: r["request"].update(due="2099-01-01"), "ledger", "filed is not the record's"),
         (lambda r: r["request"]["decision"].update(by="nobody"), "ledger", "decision in the ledger"),
         (lambda r: r["ledger"]["entries"][1]["payload"].update(due="2099-01-01"), "ledger", "changed"),
-        (lambda r: r.update(format="expunge-evidence/0"), "evidence record", "expunge-evidence/1"),
+        (lambda r: r.update(format="expunge-evidence/0"), "evidence record", "expunge-evidence/2"),
         (lambda r: r.pop("environment"), "evidence record", "lacks environment"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cases import beside_ledger
 from expunge import planning
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import Check, Direction, Evidence, Measurement
@@ -51,6 +52,7 @@ def outcome(method: str = "r2d", **settings: Any) -> Outcome:
     trained = planning.publish(
         trained, Budget(epsilon=2.0, delta=1e-5, capacity=8), method=registry.make("r2d", {"rewind": 0.5})
     )
+    trained = beside_ledger(trained)
     if method == "r2d":
         settings = {"rewind": 0.5, **settings}
     chosen = registry.make(method, settings)
@@ -109,6 +111,7 @@ def with_verdict(record: dict[str, Any], verdict: str) -> dict[str, Any]:
             Verdict.UNDER_DECLARED: {"origin": "declared", "status": "unchecked"},
             Verdict.AS_CLAIMED: {"origin": "claimed", "status": "unchecked"},
             Verdict.HEURISTIC: {"origin": "estimated", "status": "unchecked"},
+            Verdict.UNREPLAYED: {"origin": "unreplayed", "status": "unchecked"},
             Verdict.VOID: {"status": "violated"},
         }[Verdict(verdict)]
         next(a for a in run["certificate"]["assumptions"] if a["name"] == "smoothness").update(changes)

@@ -14,9 +14,10 @@ from expunge.core.trained import Trained
 from expunge.descent.processes import Processes, processes
 from expunge.jobs import language_build as build
 from expunge.jobs.build import named_method
-from expunge.jobs.carry_out import Case, Setting, carry_out, prepare_beside
+from expunge.jobs.carry_out import carry_out, prepare_beside
 from expunge.jobs.language_schema import LanguageJob, TofuData
 from expunge.jobs.look import Wording
+from expunge.jobs.releasing import Case, Setting
 from expunge.measuring import MeasureSettings
 from expunge.planning import Plan
 

@@ -15,10 +15,11 @@ from expunge.core.trained import Trained
 from expunge.data.rows import Rows
 from expunge.descent.processes import processes
 from expunge.jobs import build, schema
-from expunge.jobs.carry_out import Accepted, Case, Setting, carry_out
+from expunge.jobs.carry_out import carry_out
 from expunge.jobs.data_schema import called
 from expunge.jobs.language_run import run_language
 from expunge.jobs.language_schema import LanguageJob
+from expunge.jobs.releasing import Accepted, Case, Setting
 from expunge.measuring import MeasureSettings
 from expunge.model_folder import LEDGER, RECORD
 from expunge.planning import publish, train

@@ -170,8 +170,8 @@ class Plan:
         before, deletion = self.context.trained, self.deletion
         model, chosen = before.task.build(), theorem(result.claim.theorem)
         names = coordinates(model)
-        gone = len(deletion.before) - len(deletion.after)
-        rows = (gone == deletion.size, "as many rows went as ids were matched")
+        gone, named = len(deletion.before) - len(deletion.after), len(deletion.ids["row"])
+        rows = (gone == named, "as many rows went as ids of rows were matched")
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
             "unnoised_tensors": self._unnoised(artifact, model),

@@ -257,10 +257,11 @@ def _seen(
     seen = {name: item if isinstance(item, Fact) else fact(*item) for name, item in around.seen.items()}
     if claim.descended_on != around.retained:
         seen["retained_rows"] = fact(False, "digest of the rows read, compared with those kept")
-    covered = chosen.after is None or all(item.theorem in chosen.after for item in around.spent)
+    if chosen.after is not None:
+        covered = all(item.theorem in chosen.after for item in around.spent)
+        seen["earlier_releases"] = fact(covered, "theorems of earlier releases")
     seen |= {
         "release_changed": fact(around.changed, "weights compared"),
-        "earlier_releases": fact(covered, "theorems of earlier releases"),
         "own_implementation": fact(True, "exact type of the method")
         if around.own
         else Fact(True, Origin.UNREPLAYED, "a plug-in ran; nothing has done its steps again"),

@@ -1,0 +1,140 @@
+"""What a request is carried out on, and the moment a result leaves: held back where it is void, counted where it is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expunge.core.certificate import UNCHANGED, Verdict
+from expunge.core.errors import HeldBackError, RefusedError
+from expunge.core.method import Outcome, Watch
+from expunge.core.trained import Budget, Spent, Trained
+from expunge.jobs.look import Wording
+from expunge.measuring import MeasureSettings
+from expunge.model_folder import ModelFolder, release_item
+from expunge.report.folder import REVIEW, write_review
+from expunge.report.shown import PRIVATE_BELOW
+from expunge.requests_book import RequestBook
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Who lets a result leave that would otherwise be held back, and why."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model that the request applies to.
+
+    Attributes:
+        name: a heading in the report and a file name: letters, digits, underscores.
+        make: trains or loads the model.
+        budget: what to publish with, ``None`` where published already or where nothing is promised.
+        method: how to forget.
+        measuring: what to measure.
+        untaught: the model before it is trained: what would refuse the trained one refuses it before hours of training.
+        folder: where the model was published, with the ledger of its releases; ``None``: the model has no such record.
+    """
+
+    name: str
+    make: Callable[[Watch], Trained]
+    budget: Budget | None
+    method: Any
+    measuring: MeasureSettings = field(default_factory=MeasureSettings)
+    seed: int = 0
+    untaught: Trained | None = None
+    folder: ModelFolder | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a request is carried out on.
+
+    Attributes:
+        title, dataset, note: for the report.
+        data, probes: rows or texts, and named sets to measure on.
+        config: the resolved configuration as YAML text (without the subject).
+        approved_by: who overrules a quarantine, or ``None``.
+        wording: what the wording of a request for texts is looked at with; ``None``: for rows, which have none.
+        accepted: who lets a void result leave all the same; ``None``: it is held back.
+        private_below: values that were measured on fewer forgotten examples than this stay in the private folder.
+    """
+
+    title: str
+    dataset: str
+    data: Any
+    probes: Mapping[str, Any]
+    config: str
+    note: str = ""
+    approved_by: str | None = None
+    pdf: bool = True
+    wording: Wording | None = None
+    accepted: Accepted | None = None
+    private_below: int = PRIVATE_BELOW
+
+
+def must_be_latest(cases: Sequence[Case], outcomes: Sequence[Outcome], identity: str, status: str | None) -> None:
+    """Raise RefusedError if another request was released from a model while this one was being worked on."""
+    for case, outcome in zip(cases, outcomes, strict=True):
+        if case.folder is None or status == "released":
+            continue
+        if tuple(item for item in case.folder.book.spent() if item.request != identity) != outcome.before.spent:
+            raise RefusedError(
+                f"Another request was released from {case.folder.path} while this one ran: its certificate would not count "
+                "that release. Run this one again under a new folder."
+            )
+
+
+def config(setting: Setting) -> str:
+    """The configuration as it was, and who accepted its result: that may be added to a job that was held back."""
+    if setting.accepted is None:
+        return setting.config
+    return setting.config + yaml.safe_dump({"accept": asdict(setting.accepted)}, sort_keys=False, allow_unicode=True)
+
+
+def hold_back(
+    void: list[str], evidence: Any, secrets: Any, setting: Setting, out: Path, private: Path, book: RequestBook, identity: str
+) -> None:  # fmt: skip
+    """Keep a void result at home unless a person has accepted it: what would be released has no bound at all.
+
+    Raises:
+        HeldBackError: saying where the review lies and how to go on.
+    """
+    if setting.accepted is not None:
+        return
+    write_review(out, evidence, secrets)
+    reason = f"the certificate of {', '.join(void)} is void"
+    book.decide(identity, {"decision": "quarantine", "reason": reason, "by": "expunge"})
+    if not any(out.iterdir()):
+        out.rmdir()
+    raise HeldBackError(
+        f"The result is held back: {reason}, so nothing bounds what the released model tells of the forgotten records. "
+        f"{private / REVIEW} says which assumption failed. Mend the job and run it under another folder, or set "
+        "accept: {by: …, reason: …} in it to release the model all the same; later releases then promise nothing."
+    )
+
+
+def next_model(outcome: Outcome, run: Mapping[str, Any]) -> Trained:
+    """The model that the next request starts from; a release whose certificate is void has spent everything."""
+    after = outcome.after
+    if run["verdict"] != Verdict.VOID or not after.spent:
+        return after
+    return replace(after, spent=(*after.spent[:-1], replace(after.spent[-1], mu=math.inf)))
+
+
+def released(case: Case, outcome: Outcome, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger remembers of a release: what the next one composes with, as it stands after the checks."""
+    after = next_model(outcome, run)
+    spent = after.spent[-1] if after.spent else Spent(outcome.request["id"], len(after.removed), 0.0, "retrain")
+    name = case.folder.book.model if case.folder else case.name
+    afresh = not after.spent and outcome.status != UNCHANGED
+    item = release_item(name, spent, afresh=afresh, digest=outcome.releases[0].artifact.digest)
+    return {**item, "method": outcome.method["digest"], "verdict": run["verdict"]}
