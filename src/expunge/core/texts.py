@@ -41,8 +41,8 @@ def check_record(record: Any, where: str, answer: bool = True) -> Record:
     key = prompt_key(record)
     if answer and key == "text" and (beside := [name for name in record if _answers(name, record[name])]):
         raise InputError(
-            f"Expected {shape} on {where}; got text with {beside[0]!r} beside it, and of a plain text only 'text' is read. Call "
-            f"the two 'question' and 'answer', or leave {beside[0]!r} out."
+            f"Expected {shape} on {where}; got text with {beside[0]!r} beside it, and of a plain text only 'text' is read. "
+            f"Call the two 'question' and 'answer', or leave {beside[0]!r} out."
         )
     _filled(record, key, where, "Fill it in, or drop the record")
     if key == "question" and answer:

@@ -33,7 +33,15 @@ def unpacked(path: Path) -> bytes:
     try:
         with path.open("rb") as raw, _opened(raw, path) as handle:
             content = read_at_most(handle, most)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise InputError(f"{path.name} cannot be unpacked ({error}). Pack it anew, or give it unpacked.") from None
     if content is None:
         raise InputError(
@@ -65,7 +73,9 @@ def _opened(raw: IO[bytes], path: Path) -> IO[bytes]:
     archive = zipfile.ZipFile(raw)
     names = [each for each in archive.namelist() if not each.endswith("/")]
     if len(names) != 1:
-        raise InputError(f"Expected one file in {path.name}; it holds {len(names)}. Unpack it and name the one that is meant.")
+        raise InputError(
+            f"Expected one file in {path.name}; it holds {len(names)}. Unpack it and name the one that is meant."
+        )
     return archive.open(names[0])
 
 

@@ -101,7 +101,7 @@ def _looked_through(content: Path | bytes, name: str, strict: bool) -> CsvFile:
             raise InputError(f"{name} cannot be read as a CSV table: it is empty.")
         names, unnamed = _names(header, name)
         count, counted = 0, True
-        for count, row in enumerate(rows, 1):  # noqa: B007
+        for count, row in enumerate(rows, 1):
             if len(row) != len(header):
                 raise InputError(
                     f"Expected {len(header)} fields in each row of {name}, as its header has; row {count} has {len(row)}, and "

@@ -61,7 +61,9 @@ def one_number_one_text(texts: Sequence[str], what: str, advice: str) -> None:
     for text in texts:
         before = first.setdefault(_number(text), text)
         if before != text and (_CODE.match(before) or _CODE.match(text)):
-            raise InputError(f"{what.format(repr(before), repr(text))} are one number and two texts. {advice} to keep them apart.")
+            raise InputError(
+                f"{what.format(repr(before), repr(text))} are one number and two texts. {advice} to tell them apart."
+            )
 
 
 def _places(declared: Sequence[Any], texts: Sequence[str], message: str) -> Mapping[str, int]:
@@ -70,7 +72,9 @@ def _places(declared: Sequence[Any], texts: Sequence[str], message: str) -> Mapp
     by_text |= {written(value): i for i, value in enumerate(declared) if written(value) not in by_text}
     found = {text: by_text[text] if text in by_text else by_number.get(_number(text), -1) for text in texts}
     if lost := [text for text, place in found.items() if place < 0]:
-        raise InputError(f"{message.format(repr(lost[0]))} {', '.join(map(written, declared)):.300}.{_hint(declared, lost[0])}")
+        raise InputError(
+            f"{message.format(repr(lost[0]))} {', '.join(map(written, declared)):.300}.{_hint(declared, lost[0])}"
+        )
     as_numbers = [text for text in texts if text not in by_text or not isinstance(declared[found[text]], str)]
     one_number_one_text(as_numbers, message.split("{}")[0] + "{} and {}: they", "Quote the declared values as texts")
     return found

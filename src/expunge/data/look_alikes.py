@@ -18,6 +18,7 @@ from expunge.core.request import Kind, Target
 from expunge.data.selecting import classes
 from expunge.data.values import cells, folded, said
 
+
 @dataclass(frozen=True)
 class LookAlike:
     """A value that stays and looks like one that goes. It names people: for eyes that may see them, not for records.
@@ -68,7 +69,11 @@ def _users(target: Target, columns: Any, stays: np.ndarray) -> list[LookAlike]:
         named = {folded(said(value)): said(value) for value in target.values(name)}
         column = cells(columns[name], name)
         seen[name] = [
-            [(named[key], text) for text in ((cell,) if isinstance(cell, str) else cell) if (key := folded(text)) in named]
+            [
+                (named[key], text)
+                for text in ((cell,) if isinstance(cell, str) else cell)
+                if (key := folded(text)) in named
+            ]
             for cell in column
         ]
         alike &= np.array([bool(pairs) for pairs in seen[name]], dtype=bool)
@@ -80,7 +85,7 @@ def _users(target: Target, columns: Any, stays: np.ndarray) -> list[LookAlike]:
     return [LookAlike(*which, rows) for which, rows in count.items()]
 
 
-def _classes(target: Target, names: Sequence[str], labels: np.ndarray) -> list[LookAlike]:
+def _classes(target: Target, names: tuple[str, ...], labels: np.ndarray) -> list[LookAlike]:
     found = []
     for label in classes(target, names).tolist():
         for other, name in enumerate(names):

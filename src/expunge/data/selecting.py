@@ -142,14 +142,14 @@ def _hits(values: np.ndarray, name: str, wanted: Sequence[Any]) -> Iterator[tupl
         yield from ((i, k) for i, value in enumerate(values.tolist()) for k in keys.get(value, ()))
         return
     column = cells(values, name)
-    several = values.dtype.kind == "O"
-    there = {text for cell in column for text in cell} if several else set(column)
+    people = [{cell} if isinstance(cell, str) else set(cell) for cell in column]
+    there = set[str]().union(*people)
     texts: dict[str, list[int]] = {}
     for k, value in enumerate(wanted):
         written = value if isinstance(value, str) else str(value)
         texts.setdefault(written if written in there else said(value), []).append(k)
-    for i, cell in enumerate(column):
-        for text in set(cell) if several else (cell,):
+    for i, cell in enumerate(people):
+        for text in cell:
             yield from ((i, k) for k in texts.get(text, ()))
 
 

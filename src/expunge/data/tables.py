@@ -1,4 +1,4 @@
-"""Tables and arrays from disk, read so that preparing one row never looks at another, or says that it did."""
+"""Tables from disk, read so that preparing one row never looks at another, or says that it did."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from expunge.core.errors import InputError
 from expunge.core.trained import Fact, Origin
+from expunge.data.arrays import read_arrays as read_arrays
 from expunge.data.csv_files import CsvFile, open_csv
 from expunge.data.declared import distinct, one_hot, one_number_one_text, positions_in, written
 from expunge.data.rows import Rows
@@ -63,7 +64,9 @@ def read_csv(
         numbers = table.numbers(plain) if plain else {}
         texts = table.texts([*users, *(name for name in names if name in categories), label])
         parts = [
-            one_hot(texts[n], n, categories[n], table.name) if n in categories else _numbers(numbers[n], n, scale, table.name)
+            one_hot(texts[n], n, categories[n], table.name)
+            if n in categories
+            else _numbers(numbers[n], n, scale, table.name)
             for n in names
         ]
         x = np.concatenate(parts, 1).astype(np.float32)
@@ -82,7 +85,10 @@ def read_csv(
             labels, called = y.to_numpy().astype(np.float64), ()
         else:
             _complete_texts(texts[label], label, table.name)
-            labels, called = positions_in(known, texts[label], f"Label {{}} of {table.name} is not among the classes"), known
+            labels, called = (
+                positions_in(known, texts[label], f"Label {{}} of {table.name} is not among the classes"),
+                known,
+            )
         rows.append(
             Rows.of((x - mean) / spread, labels, columns, preprocessing=facts, names=tuple(map(written, called)))
         )
@@ -153,34 +159,3 @@ def _numbers(values: Any, name: str, scale: Mapping, file: str) -> np.ndarray:
             raise InputError(f"Expected scale of {name!r} as [low, high] with low < high; got [{low}, {high}].")
         numbers = np.clip((numbers - low) / (high - low), 0.0, 1.0)
     return numbers[:, None]
-
-
-def read_arrays(path: Path) -> Rows:
-    """``x``, ``y`` and user columns from an ``.npz`` (no pickled objects) or ``.safetensors`` file.
-
-    Raises:
-        InputError: for a missing file, a missing array, or arrays that would need unpickling.
-    """
-    from zipfile import BadZipFile
-
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; give an .npz or .safetensors file with arrays x and y.")
-    try:
-        if path.suffix == ".safetensors":
-            arrays = dict(load_file(path))
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        else:
-            raise InputError(f"Expected an .npz or .safetensors file; got {path.name}.")
-    except (ValueError, EOFError, BadZipFile, SafetensorError) as error:
-        raise InputError(
-            f"{path.name} is damaged or holds pickled objects, which are not read ({error}). Save plain arrays."
-        ) from None
-    if absent := {"x", "y"} - arrays.keys():
-        raise InputError(f"{path.name} has no array {', '.join(sorted(absent))}; it has {', '.join(sorted(arrays))}.")
-    users = {name: values for name, values in arrays.items() if name not in ("x", "y")}
-    return Rows.of(arrays["x"], arrays["y"], users)

@@ -160,7 +160,9 @@ def _people(records: Sequence[Record], name: str, file: str) -> list[Any]:
     found = []
     for number, record in enumerate(records, 1):
         if name not in record:
-            raise InputError(f"Expected a key {name!r} in every record of {file}, as data.users says; record {number} has none.")
+            raise InputError(
+                f"Expected a key {name!r} in every record of {file}, as data.users says; record {number} has none."
+            )
         found.append(person(record[name], f"{name!r} of record {number} of {file}"))
     return found
 

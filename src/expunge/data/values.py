@@ -54,6 +54,8 @@ def column(name: str, values: Any, length: int) -> np.ndarray:
         array = np.empty(len(values), dtype=object)
         for i, item in enumerate(values):
             array[i] = tuple(item) if isinstance(item, list | tuple) else item
+    elif isinstance(values, list | tuple) and values and all(isinstance(item, str) for item in values):
+        array = np.array(values, dtype=object)  # NumPy's own texts lose zeros at the end, and grow with the longest
     else:
         array = np.asarray(values)
     if array.ndim == 0 or len(array) != length:
@@ -67,6 +69,11 @@ def column(name: str, values: Any, length: int) -> np.ndarray:
     return array
 
 
+def has_gaps(values: np.ndarray) -> bool:
+    """Whether some row of a column names nobody."""
+    return values.ndim > 0 and bool(_gaps(values).any())
+
+
 def _gaps(values: np.ndarray) -> np.ndarray:
     """Rows (first axis) that hold ``None``, NaN or no time."""
     if values.dtype.kind in "fc":
@@ -77,13 +84,15 @@ def _gaps(values: np.ndarray) -> np.ndarray:
         missing = np.array([_nobody(item) for item in values.ravel()], dtype=bool).reshape(values.shape)
     else:
         return np.zeros(len(values), dtype=bool)
-    return missing.reshape(len(values), -1).any(1)
+    return np.any(np.reshape(missing, (len(values), -1)), axis=1)
 
 
 def _nobody(item: Any) -> bool:
     if isinstance(item, list | tuple):
         return not item or any(_nobody(each) for each in item)
-    return item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and math.isnan(item))
+    return (
+        item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and math.isnan(item))
+    )
 
 
 def cells(values: np.ndarray, name: str) -> list[str] | list[tuple[str, ...]]:
@@ -100,8 +109,8 @@ def cells(values: np.ndarray, name: str) -> list[str] | list[tuple[str, ...]]:
         if values.dtype.kind in "Mm":
             return values.astype(str).tolist()
         found = values.tolist()
-        if values.dtype.kind != "O":
-            return [said(value) for value in found]
+        if values.dtype.kind != "O" or not any(isinstance(item, list | tuple) for item in found):
+            return [item if isinstance(item, str) else said(item) for item in found]
         return [tuple(map(said, item)) if isinstance(item, list | tuple) else (said(item),) for item in found]
     except UnicodeDecodeError:
         raise InputError(f"Column {name!r} holds bytes that are no text in UTF-8. Store it as text.") from None

@@ -48,7 +48,12 @@ def read_value(text: str, name: str) -> Any:
     Raises:
         InputError: for broken YAML, or for a value whose text is not the usual way to write it; it says to quote it.
     """
-    return _parsed(text, name, exact=True)
+    found = _parsed(text, name, exact=True)
+    if isinstance(found, dict) or (isinstance(found, list) and not text.lstrip().startswith("[")):
+        raise InputError(
+            f"{name}: expected a value or a list such as [3, 5]; YAML reads {text!r:.60} as keys or lines. Quote it."
+        )
+    return found
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,13 +85,16 @@ def _parsed(text: str, name: str, exact: bool) -> Any:
         sizes: dict[int, int] = {}
         if (size := _size(node, sizes)) > MOST and size > 10 * len(sizes):
             raise InputError(f"{name} comes to {size:.3g} values by repeating itself. Write out what is meant.")
+        if exact and isinstance(node, yaml.ScalarNode) and node.style is None and node.value != text:
+            raise InputError(f"{name}: YAML reads {text!r:.60} as {node.value!r:.60}. Quote it if all of it is meant.")
         for scalar in _exact(node, exact, set()):
             _as_written(loader, scalar, name)
         return loader.construct_document(node)  # type: ignore[no-untyped-call]
     except RecursionError:
         raise InputError(f"{name} is nested too deeply, or holds itself. Write it flat.") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{name} is not readable YAML: {error}") from None
+        hint = " Quote it if it is a text." if exact else ""
+        raise InputError(f"{name} is not readable YAML: {error}.{hint}") from None
     finally:
         loader.dispose()  # type: ignore[no-untyped-call]
 
@@ -127,7 +135,9 @@ def _exact(node: yaml.Node, exact: bool, seen: set[tuple[int, bool]]) -> Iterato
 def _as_written(loader: _Loader, node: yaml.ScalarNode, name: str) -> None:
     """Refuse a scalar that is not the usual way to write what YAML reads in it; a quoted one is a text and stays one."""
     if "\ufffd" in node.value:
-        raise InputError(f"{name}: {node.value!r} names what to forget and is not text in UTF-8. Save the file in UTF-8.")
+        raise InputError(
+            f"{name}: {node.value!r} names what to forget and is not text in UTF-8. Save the file in UTF-8."
+        )
     if node.style is not None or node.tag == _TEXT:
         return
     try:
