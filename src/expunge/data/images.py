@@ -189,7 +189,9 @@ def _images_below(base: Path) -> list[str]:
 
 def _walked(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
     """Names of images in ``folder`` and below, through links too, with ``prefix``; ``above`` are the folders on the way."""
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir():
