@@ -62,20 +62,15 @@ def look_alikes(data: Any, targets: Sequence[Target]) -> tuple[LookAlike, ...]:
 
 
 def _users(target: Target, columns: Any, stays: np.ndarray) -> list[LookAlike]:
-    alike, seen = stays.copy(), {}
+    alike = stays.copy()
+    seen: dict[str, list[list[tuple[Any, str]]]] = {}
     for name in target.where:
         if name not in columns:
             raise InputError(f"Expected a column that names the user; {name!r} is not one.")
         named = {folded(said(value)): said(value) for value in target.values(name)}
-        column = cells(columns[name], name)
-        seen[name] = [
-            [
-                (named[key], text)
-                for text in ((cell,) if isinstance(cell, str) else cell)
-                if (key := folded(text)) in named
-            ]
-            for cell in column
-        ]
+        column = [(cell,) if isinstance(cell, str) else cell for cell in cells(columns[name], name)]
+        meant = {text: named.get(folded(text)) for text in dict.fromkeys(text for cell in column for text in cell)}
+        seen[name] = [[(meant[text], text) for text in cell if meant[text] is not None] for cell in column]
         alike &= np.array([bool(pairs) for pairs in seen[name]], dtype=bool)
     count: Counter[tuple[str, str, str]] = Counter()
     for i in np.flatnonzero(alike).tolist():

@@ -33,7 +33,9 @@ def user(target: Target, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> 
     """
     mask = np.ones(len(ids), dtype=bool)
     for rows, _ in _hits_of(target, columns).values():
-        mask &= np.isin(np.arange(len(ids)), rows)
+        here = np.zeros(len(ids), dtype=bool)
+        here[rows] = True
+        mask &= here
     return Ids.rows(ids[mask])
 
 
@@ -142,15 +144,18 @@ def _hits(values: np.ndarray, name: str, wanted: Sequence[Any]) -> Iterator[tupl
         yield from ((i, k) for i, value in enumerate(values.tolist()) for k in keys.get(value, ()))
         return
     column = cells(values, name)
-    people = [{cell} if isinstance(cell, str) else set(cell) for cell in column]
-    there = set[str]().union(*people)
+    numbers_too = any(not isinstance(value, str) for value in wanted)
+    there = {text for cell in column for text in ((cell,) if isinstance(cell, str) else cell)} if numbers_too else set()
     texts: dict[str, list[int]] = {}
-    for k, value in enumerate(wanted):
-        written = value if isinstance(value, str) else str(value)
-        texts.setdefault(written if written in there else said(value), []).append(k)
-    for i, cell in enumerate(people):
-        for text in cell:
-            yield from ((i, k) for k in texts.get(text, ()))
+    for k, value in enumerate(wanted):  # 7.0 is what the column writes so, else 7
+        written = value if isinstance(value, str) or str(value) in there else said(value)
+        texts.setdefault(str(written), []).append(k)
+    for i, cell in enumerate(column):
+        if isinstance(cell, str):
+            if cell in texts:
+                yield from ((i, k) for k in texts[cell])
+        else:
+            yield from ((i, k) for text in set(cell) for k in texts.get(text, ()))
 
 
 def _number(value: Any) -> int | float | None:
