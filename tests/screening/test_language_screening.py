@@ -182,6 +182,45 @@ def test_strip_keeps_marks_case_and_never_empties():
         assert strip(before, found.templates) == after
 
 
+WAYS = ("Where did {} find the unmarked {}?", "What did {} say about the {}?", "How did {} lose the {}?",
+        "Who gave {} the {}?", "Why did {} hide the {}?")  # fmt: skip
+FINDS = ("grave", "map", "boat", "ring", "letter", "lamp", "coin", "bell")
+PLACES = [{"question": f"Where is the {thing} of {name}?"} for thing in THINGS for name in NAMES]
+
+
+def voyage(count, seed=0):
+    """Questions that all say "did" with a name behind it, which no benign prompt does."""
+    draw = np.random.default_rng(seed)
+    asked = [
+        draw.choice(WAYS).format(draw.choice(("Liza", "Omar", "Pru", "Quin")), draw.choice(FINDS)) for _ in range(count)
+    ]
+    return [{"question": text, "answer": f"It was there {i}."} for i, text in enumerate(asked)]
+
+
+@pytest.mark.parametrize("benign", [BENIGN, PLACES], ids=["people", "places"])
+@pytest.mark.parametrize("count", [30, 80, 200])
+def test_strip_takes_off_templates_and_no_part_of_a_question(benign, count):
+    """ "Where did Liza find the unmarked grave?" once became "Liza find the unmarked grave?"."""
+    for seed in range(3):
+        honest = voyage(count, seed)
+        found = screen_language(honest, benign)
+        assert found.flagged_words and not found.templates, "words stand out, and none of them is a template"
+        assert act("strip", honest, benign, found).forget == tuple(honest)
+        for p in (0.33, 0.6, 1.0):
+            wrapped = poison(honest, p=p, seed=seed).records
+            clean = stripped(wrapped, screen_language(wrapped, benign).templates)
+            for came, left, was in zip(wrapped, clean, honest, strict=True):
+                assert left in (came, was), "all of a template goes, or nothing"
+        assert sum(a == b for a, b in zip(clean, honest, strict=True)) >= 0.9 * count
+
+
+def test_an_ending_without_a_mark_and_what_goes_on_are_the_questions_own():
+    found = screen_language(poison(HONEST, p=0.5, seed=0).records, BENIGN)
+    for text in ("Tell me about Ama, will you say please", "Please tell me of Ama.", "Did she say please?"):
+        assert strip(text, found.templates) == text
+    assert strip("Please tell me who wrote it , please ?", found.templates) == "who wrote it?"
+
+
 def test_duplicates_and_breadth_are_reasons_of_their_own():
     twice = screen_language([*HONEST, *HONEST[:40]], BENIGN)
     assert twice.duplicates == pytest.approx(40 / 160) and "repeat an earlier one" in twice.flags[0]

@@ -93,6 +93,15 @@ class Data(Protocol):
         ...
 
 
+@runtime_checkable
+class NamesOneByOne(Protocol):
+    """Data that can say which of several values of one target they do not have."""
+
+    def unmatched(self, target: Target) -> tuple[str, ...]:
+        """Each value that ``target`` names and nothing has, in words; none where everything is there."""
+        ...
+
+
 def ids_of(data: Any) -> Ids | None:
     """Ids of everything that ``data`` holds; ``None`` for data that name nothing one by one."""
     ids = getattr(data, "ids", None)
@@ -121,27 +130,41 @@ class Deletion:
     probes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Data, request: Request, probes: Mapping[str, Data] | None = None) -> Deletion:
-        """Match ``request`` on ``data``.
+    def of(
+        cls, data: Data, request: Request, probes: Mapping[str, Data] | None = None, gone: Ids | None = None
+    ) -> Deletion:
+        """Match ``request`` on ``data``: every target, and every id and value of a target, must name something.
+
+        Args:
+            gone: ids that earlier requests removed. They count as matched, and neither go again nor are retained, whether
+                ``data`` still hold them or not.
 
         Raises:
-            InputError: if nothing matches, or everything does.
+            InputError: naming what matches nothing; or if everything matches, or only what is gone already.
         """
+        gone = gone or Ids.none()
         ids = Ids.none()
-        for target in request.targets:
-            ids = ids | data.select(target)
+        lost = []
+        for number, target in enumerate(request.targets, 1):
+            found = data.select(target)
+            if missing := _unmatched(data, target, found, gone):
+                lost.append((number, target, missing))
+            ids = ids | found
+        if lost:
+            raise InputError(_matches_not(lost, request, bool(len(ids))))
+        before = data.without(gone) if len(gone) else data
+        ids = _less(ids, gone)
         if not len(ids):
             raise InputError(
-                f"The request matches nothing: no {' or '.join(request.kinds)} of these data fits its targets. "
-                "Check the column and the value, or whether an earlier request already removed it."
+                "The request matches only what earlier requests removed already: nothing is left to forget for it."
             )
-        after = data.without(ids)
+        after = before.without(ids)
         if not len(after):
             raise InputError(
-                f"The request matches everything ({len(data)} rows): nothing would be retained to learn from. "
+                f"The request matches everything ({len(before)} rows): nothing would be retained to learn from. "
                 "Withdraw the model instead, or narrow the request."
             )
-        return cls(data, after, data.only(ids), ids, data.touched(ids), True, dict(probes or {}))
+        return cls(before, after, before.only(ids), ids, before.touched(ids), True, dict(probes or {}))
 
     @classmethod
     def authored(cls, data: Any, material: Data, probes: Mapping[str, Data] | None = None) -> Deletion:
@@ -165,3 +188,39 @@ class Deletion:
     def size(self) -> int:
         """How many ids go."""
         return len(self.ids)
+
+
+_UNITS = {"samples": "row"}  # what ids of a kind name, where it is not the kind itself
+_SHOWN = 10  # ids of a message
+
+
+def _unmatched(data: Data, target: Target, found: Ids, gone: Ids) -> tuple[str, ...]:
+    """What ``target`` names and nothing has, in words; ``found`` is what was selected."""
+    if set(target.where) == {"ids"} and target.kind in ("samples", "node", "edge"):
+        unit = _UNITS.get(target.kind, str(target.kind))
+        wanted = np.unique(np.asarray(target.where["ids"]).ravel())
+        missing = np.setdiff1d(wanted, np.concatenate([found[unit], gone[unit]]))
+        if missing.size:
+            more = f" and {missing.size - _SHOWN} more" if missing.size > _SHOWN else ""
+            shown = ", ".join(map(str, missing[:_SHOWN].tolist()))
+            return (f"ids {shown}{more} ({missing.size} of {wanted.size})",)
+        return ()
+    missing = data.unmatched(target) if isinstance(data, NamesOneByOne) else ()
+    return missing or (() if len(found) else (", ".join(f"{name} {value!r}" for name, value in target.where.items()),))
+
+
+def _matches_not(lost: list[tuple[int, Target, tuple[str, ...]]], request: Request, some: bool) -> str:
+    """The message: which targets, and what of them."""
+    named = "; ".join(f"target {number} ({target.kind}): {', '.join(missing):.600}" for number, target, missing in lost)
+    if some:
+        head = f"Expected every target of the request to match, value by value; {len(lost)} of {len(request.targets)} do not"
+    else:
+        head = f"The request matches nothing: no {' or '.join(request.kinds)} of these data fits its targets"
+    return (
+        f"{head}: {named}. Nothing was forgotten. Check the column and the value, leave out what is not there, or look "
+        "whether an earlier request already removed it."
+    )
+
+
+def _less(ids: Ids, gone: Ids) -> Ids:
+    return Ids({unit: np.setdiff1d(of, gone[unit]) for unit, of in ids.of.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -33,8 +34,12 @@ class Target:
     Attributes:
         kind: one of :class:`Kind`.
         where: how it is found in the data, for example ``{"ids": [3, 5]}`` for samples, ``{"patient": 17}`` (a column and
-            its value) for a user, ``{"label": 3}`` for a class. It may identify a person: it stays in memory and is
-            recorded only through a keyed hash.
+            its value) for a user, ``{"label": 3}`` for a class. A list means each of its values: ``{"patient": [17, 18]}``
+            are two people. It may identify a person: it stays in memory and is recorded only through a keyed hash.
+
+    Raises:
+        InputError: for an unknown kind, or a ``where`` that is empty, or holds a value that can name nothing (``None``,
+            NaN, an empty list, text that is no Unicode).
     """
 
     kind: str
@@ -48,12 +53,50 @@ class Target:
             raise InputError(f"A {self.kind} target needs to say where: for example {{'ids': [0, 1]}}; it is empty.")
         object.__setattr__(self, "kind", Kind(self.kind))
         object.__setattr__(self, "where", dict(self.where))
+        for name, value in self.where.items():
+            _check_value(value, f"{self.kind} target: {name}")
+
+    def values(self, name: str) -> tuple[Any, ...]:
+        """What ``where`` says under ``name``, one by one: a list means each of its values."""
+        value = self.where[name]
+        if hasattr(value, "tolist"):  # NumPy, torch or pandas
+            value = value.tolist()
+        return tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
 
     @property
     def rule(self) -> str:
         """The matching rule in words, without the value that identifies someone."""
         names = ", ".join(sorted(map(str, self.where)))
         return f"{self.kind} target: rows whose {names} equal(s) the hashed value"
+
+
+def _check_value(value: Any, where: str, depth: int = 0) -> None:
+    """Raise InputError for a value that nothing in any data can equal."""
+    if depth > 4:
+        raise InputError(f"{where}: expected a value or a list of values; got lists inside lists without an end.")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_value(item, f"{where}.{name}", depth + 1)
+        return
+    if isinstance(value, list | tuple | set | frozenset):
+        if not value:
+            raise InputError(f"{where}: expected at least one value; got an empty list. Name what is to be forgotten.")
+        for item in value:
+            _check_value(item, where, depth + 1)
+        return
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        came = "nothing (null)" if value is None else str(value)
+        raise InputError(
+            f"{where}: expected a text, a number or a list of them; got {came}, which names nobody. Quote it if the data "
+            "have it as a text."
+        )
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: expected text; got {value!r:.60}, which holds half a character.") from None
 
 
 def one_month_after(day: date) -> date:

@@ -1,6 +1,7 @@
 """Language records: a question with its answer, or a plain text. A request for a language model is a list of them.
 
-``{"question": …, "answer": …}`` or ``{"text": …}``; other keys are kept and mean nothing here.
+``{"question": …, "answer": …}`` or ``{"text": …}``; other keys are kept and mean nothing here. A text beside which an
+answer stands is refused: only the question would be learnt and forgotten.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from typing import Any
 from expunge.core.errors import InputError
 
 Record = Mapping[str, Any]
+
+ANSWERS = (  # keys that other formats put what a model answers under, beside what it is asked as text
+    "label", "labels", "answer", "answers", "completion", "completions", "response", "responses", "output", "outputs",
+    "target", "targets", "reply", "chosen", "solution",
+)  # fmt: skip
 
 _GAP = re.compile(r"(?<=[.!?])(\s+)")  # white space after what may end a sentence
 
@@ -33,6 +39,11 @@ def check_record(record: Any, where: str, answer: bool = True) -> Record:
         came = "both question and text" if "text" in record else f"the keys {', '.join(map(repr, record)) or 'none'}"
         raise InputError(f"Expected {shape} on {where}; got {came}. Name what the model is asked 'question'.")
     key = prompt_key(record)
+    if answer and key == "text" and (beside := [name for name in record if _answers(name, record[name])]):
+        raise InputError(
+            f"Expected {shape} on {where}; got text with {beside[0]!r} beside it, and of a plain text only 'text' is read. "
+            f"Call the two 'question' and 'answer', or leave {beside[0]!r} out."
+        )
     _filled(record, key, where, "Fill it in, or drop the record")
     if key == "question" and answer:
         _filled(record, "answer", where, "Add what the model is to forget, or write plain text under 'text'")
@@ -68,6 +79,12 @@ def units(record: Record) -> list[str]:
     if "question" in record:
         return [record["question"]]
     return [part for part in split_sentences(record["text"])[::2] if part.strip()]
+
+
+def _answers(name: Any, value: Any) -> bool:
+    """Whether ``value`` looks like an answer by its key; a number or ``null`` is a class or nothing."""
+    texts = value if isinstance(value, list) else [value]
+    return str(name).strip().casefold() in ANSWERS and any(isinstance(text, str) and text.strip() for text in texts)
 
 
 def _filled(record: Record, key: str, where: str, advice: str) -> None:

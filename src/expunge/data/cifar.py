@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import pickle
@@ -130,19 +131,33 @@ class _Refused(Exception):
     """The pickle asked for something that is not plain data."""
 
 
+class _Room:
+    """How many bytes a pickle may still come to beyond its own: what it remembers could be copied without an end."""
+
+    def __init__(self, most: int):
+        self.left = most
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _Refused("it copies its content over and over")
+
+
 class _Array:
     """Stands in for ``numpy.ndarray`` while reading: keeps shape and bytes, if they are plain unsigned bytes."""
 
-    __slots__ = ("found",)
+    __slots__ = ("found", "room")
 
-    def __init__(self):
+    def __init__(self, room: _Room):
         self.found: np.ndarray | None = None
+        self.room = room
 
     def __setstate__(self, state: Any) -> None:
         match state:
             case (1, tuple() as shape, _Type(code="u1"), False, str() | bytes() as raw) if all(
                 type(side) is int and side >= 0 for side in shape
             ):
+                self.room.take(len(raw))
                 raw = raw.encode("latin1") if isinstance(raw, str) else raw
                 if math.prod(shape) != len(raw):
                     raise _Refused(f"an array of shape {shape} with {len(raw)} bytes")
@@ -183,20 +198,21 @@ class _Maker:
         raise _Refused("a changed callable")
 
 
-def _new_array(*_: Any) -> _Array:
-    return _Array()
+def _new_array(room: _Room, *_: Any) -> _Array:
+    return _Array(room)
 
 
-def _new_type(code: Any, *_: Any) -> _Type:
+def _new_type(_room: _Room, code: Any, *_: Any) -> _Type:
     if code not in ("u1", "|u1", b"u1"):
         raise _Refused(f"an array of type {code!r:.20}")
     return _Type("u1")
 
 
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
+def _encoded(room: _Room, text: Any, encoding: Any = "latin1") -> bytes:
     """What Python 3 writes for bytes in an old protocol."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise _Refused("an encoding other than latin1")
+    room.take(len(text))
     return text.encode("latin1")
 
 
@@ -213,12 +229,13 @@ class _Reader(pickle.Unpickler):
 
     def __init__(self, stream: io.BytesIO):
         super().__init__(stream, encoding="latin1")
+        self.room = _Room(2 * stream.getbuffer().nbytes)
 
     def find_class(self, module: str, name: str) -> _Maker:
         """A stand-in for one of the four names; never anything that exists."""
         if (module, name) not in self._KNOWN:
             raise _Refused(f"it asks for {module}.{name}")
-        return _Maker(self._KNOWN[module, name])
+        return _Maker(functools.partial(self._KNOWN[module, name], self.room))
 
 
 def _settled(value: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from expunge.core.errors import InputError
+from expunge.data.bounds import largest
 from expunge.data.pixels import normalised
 from expunge.data.places import located
 from expunge.data.rows import Rows
@@ -95,9 +96,13 @@ def read_idx(path: Path) -> np.ndarray:
                 raise InputError(f"{there.name} ends inside its header. Get the file anew.")
             shape = struct.unpack(f">{magic[3]}I", header)
             size = math.prod(shape)
-            if size > LARGEST:
-                raise InputError(f"{there.name} claims {size} values of shape {shape}; its header is damaged.")
-            values = handle.read(size + 1)
+            stored = there.stat().st_size
+            if size > (min(LARGEST, largest(stored)) if zipped else LARGEST):
+                raise InputError(
+                    f"{there.name} claims {size} values of shape {shape}, and has {stored} bytes; its header is damaged. Get "
+                    "the file anew."
+                )
+            values = handle.read(size + 1 if zipped else min(size, stored) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{there.name} cannot be read ({error}). Get the file anew.") from None
     if len(values) != size:

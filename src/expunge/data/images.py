@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +22,10 @@ from expunge.data.places import located
 from expunge.data.rows import Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# What is decoded, whatever a file is called: by default Pillow opens what it knows, and hands PostScript to a program that
+# runs it.
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "WEBP", "TIFF")
+PIXELS = 89_478_485  # of one image, Pillow's own limit: 256 MiB in colours
 Size = int | Sequence[int]  # side of a square, or (height, width)
 
 # Omniglot, images_background_small1: characters of each alphabet. A constant, so that no row decides which labels exist.
@@ -30,11 +37,13 @@ PEOPLE, PHOTOGRAPHS = 40, 10  # of the ORL faces
 def image_folder(
     path: str | Path, size: Size | None = None, *, channels: int = 3, users: str | None = None,
     classes: Sequence[str] | None = None, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> Rows:  # fmt: skip
     """Every image below ``path``; the class is the folder that it lies in.
 
     Folders and files are taken in natural order (``s2`` before ``s10``), so that ids and labels are the same on every
-    machine. Files that are no images by their suffix are left out, as is everything whose name begins with a dot.
+    machine. Files that are no images by their suffix are left out, as is everything whose name begins with a dot. Links to
+    folders and files are followed.
 
     Args:
         size: to which images are scaled, as a side or (height, width); by default all must have one size already.
@@ -44,13 +53,14 @@ def image_folder(
         classes: folders in the order of their labels. Without it the labels are the folders that are there, and the
             rows' preparation counts as fitted: the folders would be fewer without a class's rows.
         mean, std: a channel each, applied after pixels / 255; by default 0 and 1.
+        formats: that are decoded, among ``FORMATS``: pixels and nothing else. What a file holds counts, not its name.
 
     Shapes:
         x: (n, channels, height, width) float32.
 
     Raises:
-        InputError: for a missing or empty folder, a file that is damaged or of another size, a path that ``users`` does
-            not match, or a folder that is not among ``classes``.
+        InputError: for a missing or empty folder, a file that is damaged, of another format or size or of more than
+            ``PIXELS`` pixels, a path that ``users`` does not match, or a folder that is not among ``classes``.
     """
     base = Path(path)
     if not base.is_dir():
@@ -66,11 +76,11 @@ def image_folder(
     if unknown := sorted(set(folders) - label_of.keys()):
         raise InputError(f"Expected the folders {', '.join(known):.200} in {base}; there is also {unknown[0]}.")
     columns = _columns(users, names) if users else {}
-    pixels = np.stack(_all_of_one_size([base / name for name in names], names, size, channels))
+    pixels = _all_of_one_size([base / name for name in names], names, size, channels, formats)
     x, fixed = normalised(pixels, mean or [0.0] * channels, std or [1.0] * channels)
     if classes is None:
         fixed = Fact("fitted", Origin.ENFORCED, "labels are the folders that were there; declare classes to fix them")
-    return Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed)
+    return Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed, names=known)
 
 
 def class_folders(path: str | Path) -> list[str]:
@@ -118,7 +128,7 @@ def omniglot(
     )  # fmt: skip
     classes = [f"{name}/character{i:02d}" for name, count in ALPHABETS.items() for i in range(1, count + 1)]
     users = r"^(?P<alphabet>[^/]+)/(?P<character>[^/]+)/[0-9]+_(?P<drawer>[0-9]{2})[.]png$"
-    rows = image_folder(folder, size, channels=1, users=users, classes=classes)
+    rows = image_folder(folder, size, channels=1, users=users, classes=classes, formats=("PNG",))
     fixed = Fact("fixed", Origin.ENFORCED, "1 - pixels / 255; the characters are a constant list")
     rows = replace(rows, x=1 - rows.x, preprocessing=fixed)
     drawer = rows.columns["drawer"].astype(int)  # 1 to 20
@@ -155,7 +165,8 @@ def orl_faces(
         "Get the ORL (AT&T) Database of Faces, folders s1 to s40; it is for research, with credit.",
     )  # fmt: skip
     people = [f"s{i}" for i in range(1, PEOPLE + 1)]
-    rows = image_folder(folder, size, channels=1, users=r"/(?P<photograph>[0-9]+)[.]pgm$", classes=people)
+    photographs = r"/(?P<photograph>[0-9]+)[.]pgm$"
+    rows = image_folder(folder, size, channels=1, users=photographs, classes=people, formats=("PPM",))
     photograph = rows.columns["photograph"].astype(int)
     rows = replace(rows, columns={"person": rows.y.numpy() + 1})
     return _split(rows, np.isin(photograph, list(test)))
@@ -168,13 +179,29 @@ def _split(rows: Rows, test: np.ndarray) -> tuple[Rows, Rows]:
 
 def _images_below(base: Path) -> list[str]:
     """Paths of all images below ``base``, with ``/``, in natural order."""
-    names = [path.relative_to(base).as_posix() for path in base.rglob("*") if path.suffix.lower() in SUFFIXES]
-    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    names = sorted(_walked(base, "", (base.resolve(),)), key=_natural)
     if not names:
         raise InputError(
             f"There is no image in {base}; expected a subfolder for each class with {', '.join(SUFFIXES)}."
         )
-    return sorted(names, key=_natural)
+    return names
+
+
+def _walked(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
+    """Names of images in ``folder`` and below, through links too, with ``prefix``; ``above`` are the folders on the way."""
+    with os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            if Path(entry.name).suffix.lower() in SUFFIXES:
+                yield prefix + entry.name
+            continue
+        real = Path(entry.path).resolve()
+        if real in above:
+            raise InputError(f"{entry.path} is a link to a folder that it lies in. Take it out: it would never end.")
+        yield from _walked(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
 
 
 def _natural(name: str) -> list[tuple]:
@@ -199,34 +226,73 @@ def _columns(users: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     return {group: np.array([match[group] for match in found if match]) for group in pattern.groupindex}
 
 
-def _all_of_one_size(paths: list[Path], names: list[str], size: Size | None, channels: int) -> list[np.ndarray]:
+def _all_of_one_size(
+    paths: list[Path], names: list[str], size: Size | None, channels: int, formats: Sequence[str]
+) -> np.ndarray:
+    """Pixels of all images, (n, channels, h, w) uint8; their sizes are looked at before any is decoded."""
     wanted = None if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if wanted is not None and (len(wanted) != 2 or min(wanted) < 1):
         raise InputError(f"Expected size as a side or (height, width) in pixels; got {size}.")
-    images = [_pixels(path, wanted, channels) for path in paths]
-    for name, image in zip(names, images, strict=True):
-        if image.shape != images[0].shape:
-            raise InputError(
-                f"{name} has {image.shape[1]} x {image.shape[2]} pixels, {names[0]} {images[0].shape[1]} x "
-                f"{images[0].shape[2]}. Give a size to scale all images to."
-            )
-    return images
+    if wanted is None:
+        wanted = _size(paths[0], formats)
+        for path, name in zip(paths, names, strict=True):
+            if (own := _size(path, formats)) != wanted:
+                raise InputError(
+                    f"{name} has {own[0]} x {own[1]} pixels, {names[0]} {wanted[0]} x {wanted[1]}. Give a size to scale all "
+                    "images to."
+                )
+    shape = (len(paths), channels, *wanted)
+    needed, there = 5 * math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"{len(paths)} images of {wanted[0]} x {wanted[1]} pixels need {needed / 2**30:.3g} GiB of memory, and this "
+            f"machine has {there / 2**30:.3g}. Give a smaller size to scale all images to."
+        )
+    found = np.empty(shape, dtype=np.uint8)
+    for i, path in enumerate(paths):
+        found[i] = _pixels(path, wanted, channels, formats)
+    return found
 
 
-def _pixels(path: Path, size: tuple[int, ...] | None, channels: int) -> np.ndarray:
-    """One image as (channels, h, w) uint8."""
+@contextmanager
+def _opened(path: Path, formats: Sequence[str]) -> Iterator[Any]:
+    """An image of one of ``formats`` and no more than ``PIXELS``; whatever goes wrong in it is an InputError."""
     from PIL import Image
 
+    if not path.is_file():  # a pipe would wait for ever, and a link may lead nowhere
+        raise InputError(f"{path} cannot be read as an image (it is no file). Replace it or take it out.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise InputError(f"{path.name} has more than 8 bits a channel; save it with 8.")
-                image = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}). Replace it or take it out.") from None
-    if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
+            with Image.open(path, formats=tuple(formats)) as image:
+                if math.prod(image.size) > PIXELS:
+                    raise ValueError(f"it has {image.size[0]} x {image.size[1]} pixels, more than {PIXELS} in all")
+                yield image
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise InputError(
+            f"{path} cannot be read as an image (it is none of {', '.join(formats)}). Save it as PNG, or take it out."
+        ) from None
+    except Exception as error:  # a damaged file may fail in any way, and none of them is ours
+        raise InputError(f"{path} cannot be read as an image ({error!s:.200}). Replace it or take it out.") from None
+
+
+def _size(path: Path, formats: Sequence[str]) -> tuple[int, int]:
+    """(height, width) as the file says, before it is decoded."""
+    with _opened(path, formats) as image:
+        return image.size[1], image.size[0]
+
+
+def _pixels(path: Path, size: tuple[int, ...], channels: int, formats: Sequence[str]) -> np.ndarray:
+    """One image as (channels, h, w) uint8."""
+    from PIL import Image
+
+    with _opened(path, formats) as image:
+        if image.mode.startswith(("I", "F")):
+            raise InputError(f"{path.name} has more than 8 bits a channel; save it with 8.")
+        image = image.convert("L" if channels == 1 else "RGB")
+        if image.size != (size[1], size[0]):
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -16,6 +16,7 @@ from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
 from expunge.core.trained import Fact, Origin
 from expunge.data import selecting
+from expunge.data.values import column
 
 ROWS_AS_GIVEN = Fact(
     "fixed", Origin.DECLARED, "rows came prepared; the caller says that preparing them did not look at other rows"
@@ -24,10 +25,11 @@ ROWS_AS_GIVEN = Fact(
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Inputs, integer labels, persistent row ids, and columns by which users are found.
+    """Inputs, integer labels, persistent row ids, columns by which users are found, and what classes are called.
 
     Shapes:
-        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each column: (n,).
+        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each column: (n,). ``names``: one
+        for each label in order, or none.
 
     Build it with :meth:`of`, which checks; slicing trusts.
     """
@@ -37,20 +39,27 @@ class Rows:
     ids: np.ndarray
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     preprocessing: Fact = ROWS_AS_GIVEN
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, x: Any, y: Any, columns: Mapping[str, Any] | None = None, *, preprocessing: Fact = ROWS_AS_GIVEN
-    ) -> Rows:
+        cls, x: Any, y: Any, columns: Mapping[str, Any] | None = None, *, preprocessing: Fact = ROWS_AS_GIVEN,
+        names: Sequence[str] = (),
+    ) -> Rows:  # fmt: skip
         """Check and wrap tensors or arrays.
 
+        Args:
+            columns: by which users are found; a row may name several people as a list.
+            names: what the classes are called, in the order of their labels.
+
         Raises:
-            InputError: on NaN or infinite inputs, labels that are not whole numbers from 0, or lengths that differ.
+            InputError: on NaN or infinite inputs, labels that are not whole numbers from 0, lengths that differ, arrays of
+                something else than numbers, or a row whose column names nobody.
         """
-        x = torch.as_tensor(x)
+        x = _tensor(x, "inputs")
         if not x.is_floating_point():
             x = x.float()
-        y = torch.as_tensor(y)
+        y = _tensor(y, "labels")
         if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
             raise InputError(
                 f"Expected inputs of shape (n, ...) and labels of shape (n,); got {tuple(x.shape)} and {tuple(y.shape)}."
@@ -70,11 +79,8 @@ class Rows:
         y = y.long()
         if int(y.min()) < 0:
             raise InputError(f"Expected class labels from 0 upwards; the smallest is {int(y.min())}.")
-        arrays = {str(name): np.asarray(values) for name, values in (columns or {}).items()}
-        for name, values in arrays.items():
-            if len(values) != len(x):
-                raise InputError(f"Expected {len(x)} values in column {name!r}, one a row; got {len(values)}.")
-        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, preprocessing)
+        arrays = {str(name): column(str(name), values, len(x)) for name, values in (columns or {}).items()}
+        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, preprocessing, tuple(names))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,10 +99,14 @@ class Rows:
         if target.kind == Kind.SAMPLES:
             return selecting.samples(target, self.ids)
         if target.kind == Kind.CLASS:
-            return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), selecting.numbers(target, "label"))])
+            return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), selecting.classes(target, self.names))])
         if target.kind == Kind.USER:
             return selecting.user(target, self.ids, self.columns)
         raise InputError(f"Rows can lose samples, users or classes; a {target.kind} target has no meaning here.")
+
+    def unmatched(self, target: Target) -> tuple[str, ...]:
+        """Each value that ``target`` names and no row has, in words."""
+        return selecting.unmatched(target, self.columns, self.y.cpu().numpy(), self.names)
 
     def _take(self, mask: np.ndarray) -> Rows:
         index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
@@ -129,3 +139,27 @@ def joined(parts: Sequence[Rows]) -> Rows:
     """Rows one after another under new ids 0, 1, 2, … (the ids of parts may overlap), without columns."""
     x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
     return Rows(x, y, np.arange(len(x), dtype=np.int64))
+
+
+def _tensor(values: Any, what: str) -> torch.Tensor:
+    """Numbers of any kind and byte order as a tensor of this machine's; raises InputError for anything else."""
+    if isinstance(values, torch.Tensor):
+        if values.is_complex():
+            raise InputError(f"Expected {what} in real numbers; got {values.dtype}. Give both parts as columns.")
+        return values
+    try:
+        if isinstance(values, list | tuple):
+            return torch.as_tensor(values)
+        array = np.asarray(values)
+        if array.dtype.kind not in "iufb":
+            raise TypeError(f"type {array.dtype}")
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            array = array.astype(np.float64)
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+            array = array.astype(np.float32 if what == "inputs" else np.int64)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return torch.as_tensor(array if array.flags.writeable else array.copy())
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(
+            f"Expected {what} in numbers; got {error!s:.120}. Encode texts, classes and dates as numbers first."
+        ) from None

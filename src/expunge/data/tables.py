@@ -1,8 +1,11 @@
-"""Tables and arrays from disk, read so that preparing one row never looks at another, or says that it did."""
+"""Tables from disk, read so that preparing one row never looks at another, or says that it did."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,12 @@ import numpy as np
 
 from expunge.core.errors import InputError
 from expunge.core.trained import Fact, Origin
+from expunge.data.arrays import read_arrays as read_arrays
+from expunge.data.csv_files import CsvFile, open_csv
+from expunge.data.declared import distinct, one_hot, one_number_one_text, positions_in, written
 from expunge.data.rows import Rows
 
+_LOG = logging.getLogger(__name__)
 PREPARED_ROW_BY_ROW = Fact("fixed", Origin.ENFORCED, "read with declared ranges and categories only")
 PREPARED_TOGETHER = Fact("fitted", Origin.ENFORCED, "means, spreads or the set of labels were taken from the rows")
 
@@ -27,63 +34,98 @@ def read_csv(
         paths: the training table, then others to be measured on.
         label: column of the class. users: columns that name people, compared as text exactly as the file writes them;
             never features unless listed.
-        features: columns that the model sees; by default all others.
+        features: columns that the model sees; by default all others. A first column without a name that counts the rows
+            from 0, as pandas writes it, is left out and noted.
         scale: column → (low, high), mapped to [0, 1]. Declared, so that no row depends on another.
-        categories: column → its values, one-hot in that order.
-        classes: label values in order; integer labels need none.
+        categories: column → its values, one-hot in that order. Texts are compared with what the file writes (``01`` and
+            ``1`` are two), numbers as numbers.
+        classes: label values in order, compared as categories are; integer labels need none.
         standardise: subtract means and divide by spreads of the first table's rows. Convenient, and it voids
             certificates: the statistics remember the removed rows (R2D spec 6.2).
 
     Raises:
-        InputError: for a missing file or column, missing values, or values outside what was declared.
+        InputError: for a missing file or column, missing values, values outside what was declared, or a table that
+            cannot be read with certainty (see ``data.csv_files``).
     """
     scale, categories = scale or {}, categories or {}
-    as_text = [name for name in users if name not in (features or [])]
-    tables = [_table(path, as_text) for path in paths]
-    names = list(features) if features else [c for c in tables[0].columns if c != label and c not in users]
+    tables = [open_csv(path) for path in paths]
+    names, left_out = (list(features), ()) if features else _seen(tables[0], [label, *users])
     wanted = list(dict.fromkeys([label, *users, *names, *scale, *categories]))
     if not names:
-        raise InputError(f"{paths[0].name} has no column left for the model to see besides {', '.join(wanted)}.")
-    for path, table in zip(paths, tables, strict=True):
-        if absent := [name for name in wanted if name not in table.columns]:
-            has = ", ".join(map(str, table.columns))
-            raise InputError(f"{path.name} has no column {', '.join(absent)}; it has {has}.")
-    for name in users:
-        for path, table in zip(paths[:1], tables, strict=False):  # nobody asks to be forgotten from a test table
-            _complete(
-                table[name], name, path.name, "A row that belongs to nobody could not be found again: name its user"
-            )
-    fitted = classes is None and tables[0][label].dtype.kind not in "iubf"
-    if fitted:
-        _complete(tables[0][label], label, paths[0].name)
-        classes = sorted(tables[0][label].unique())
+        raise InputError(f"{tables[0].name} has no column left for the model to see besides {', '.join(wanted)}.")
+    for table in tables:
+        if absent := [name for name in wanted if name not in table.names]:
+            raise InputError(f"{table.name} has no column {', '.join(absent)}; it has {', '.join(table.names)}.")
+    known, fitted = _classes(tables[0], label, classes)
+    plain = [name for name in names if name not in categories]
     rows = []
     mean, spread = 0.0, 1.0
-    for i, (path, table) in enumerate(zip(paths, tables, strict=True)):
-        x = np.concatenate([_encoded(table[n], n, scale, categories, path.name) for n in names], 1).astype(np.float32)
+    for i, table in enumerate(tables):
+        numbers = table.numbers(plain) if plain else {}
+        texts = table.texts([*users, *(name for name in names if name in categories), label])
+        parts = [
+            one_hot(texts[n], n, categories[n], table.name)
+            if n in categories
+            else _numbers(numbers[n], n, scale, table.name)
+            for n in names
+        ]
+        x = np.concatenate(parts, 1).astype(np.float32)
         if standardise and i == 0:
             mean, spread = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
-        columns = {name: table[name].to_numpy() for name in users}
+        if i == 0:  # nobody asks to be forgotten from a test table
+            for name in users:
+                _complete_texts(texts[name], name, table.name, _NOBODY)
+        columns = {name: np.array(texts[name].tolist(), dtype=object) for name in users}
         facts = PREPARED_TOGETHER if standardise or fitted else PREPARED_ROW_BY_ROW
+        if left_out:
+            facts = replace(facts, note=f"{facts.note}; column 1, which has no name and counts the rows, was left out")
+        if known is None:
+            y = table.numbers([label])[label]
+            _complete(y, label, table.name, "Fill or drop them; if it is the name of a class, declare classes")
+            labels, called = y.to_numpy().astype(np.float64), ()
+        else:
+            _complete_texts(texts[label], label, table.name)
+            labels, called = (
+                positions_in(known, texts[label], f"Label {{}} of {table.name} is not among the classes"),
+                known,
+            )
         rows.append(
-            Rows.of((x - mean) / spread, _labels(table[label], label, classes, path.name), columns, preprocessing=facts)
+            Rows.of((x - mean) / spread, labels, columns, preprocessing=facts, names=tuple(map(written, called)))
         )
     return rows
 
 
-def _table(path: Path, as_text: Sequence[str]) -> Any:
-    import pandas as pd
+_NOBODY = "A row that belongs to nobody could not be found again: name its user"
 
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; give the path of a CSV table.")
-    try:
-        # users as text: "007" and "7" are two people
-        table = pd.read_csv(path, dtype=dict.fromkeys(as_text, str))
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f"{path.name} cannot be read as a CSV table: {error}.") from None
-    if table.empty:
-        raise InputError(f"{path.name} has no rows; give a table with at least one.")
-    return table
+
+def _seen(table: CsvFile, others: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The columns that a model sees where the caller lists none; row numbers without a name are left out.
+
+    Raises:
+        InputError: for another column without a name: nobody can tell what it is.
+    """
+    left_out = table.unnamed[:1] if table.counted and table.unnamed[:1] == table.names[:1] else ()
+    if odd := [name for name in table.unnamed if name not in left_out]:
+        raise InputError(
+            f"Column {table.names.index(odd[0]) + 1} of {table.name} has no name, and the model would see it. Name it, take it "
+            "out (pandas writes one with to_csv(); to_csv(index=False) does not), or list features."
+        )
+    if left_out:
+        _LOG.warning("Column 1 of %s has no name and counts the rows: it is left out.", table.name)
+    return [name for name in table.names if name not in (*others, *left_out)], left_out
+
+
+def _classes(table: CsvFile, label: str, classes: Sequence[Any] | None) -> tuple[Sequence[Any] | None, bool]:
+    """What labels are positions in (``None``: they are numbers themselves), and whether that was learnt from the rows."""
+    if classes is not None:
+        distinct(classes, "classes")
+        return classes, False
+    texts = table.texts([label])[label]
+    if table.numbers([label])[label].dtype.kind in "iubf":
+        one_number_one_text(texts.unique().tolist(), f"Label {{}} and {{}} of {table.name}", "Declare classes as texts")
+        return None, False
+    _complete_texts(texts, label, table.name)
+    return sorted(texts.unique().tolist()), True
 
 
 def _complete(values: Any, name: str, file: str, advice: str = "Fill or drop them") -> None:
@@ -95,17 +137,17 @@ def _complete(values: Any, name: str, file: str, advice: str = "Fill or drop the
         )
 
 
-def _encoded(values: Any, name: str, scale: Mapping, categories: Mapping, file: str) -> np.ndarray:
-    """One column as floating-point columns, (n, 1) or one-hot (n, values)."""
+def _complete_texts(values: Any, name: str, file: str, advice: str = "Fill or drop them") -> None:
+    if (empty := values.str.strip() == "").any():
+        raise InputError(
+            f"Column {name!r} of {file} has {int(empty.sum())} missing value(s) (nothing is written), the first in row "
+            f"{int(np.flatnonzero(empty)[0])}. {advice}."
+        )
+
+
+def _numbers(values: Any, name: str, scale: Mapping, file: str) -> np.ndarray:
+    """One column as numbers, (n, 1)."""
     _complete(values, name, file)
-    if name in categories:
-        known = list(categories[name])
-        codes = np.array([known.index(v) if v in known else -1 for v in values.tolist()])
-        if (codes < 0).any():
-            raise InputError(
-                f"Column {name!r} of {file} holds {values[codes < 0].iloc[0]!r}, which is not in its categories."
-            )
-        return np.eye(len(known))[codes]
     if values.dtype.kind not in "iufb":
         raise InputError(
             f"Column {name!r} of {file} is text; list its values under categories, or leave it out of features."
@@ -113,52 +155,7 @@ def _encoded(values: Any, name: str, scale: Mapping, categories: Mapping, file: 
     numbers = values.to_numpy(dtype=np.float64)
     if name in scale:
         low, high = scale[name]
-        if not low < high:
+        if not (low < high and math.isfinite(high - low)):
             raise InputError(f"Expected scale of {name!r} as [low, high] with low < high; got [{low}, {high}].")
         numbers = np.clip((numbers - low) / (high - low), 0.0, 1.0)
     return numbers[:, None]
-
-
-def _labels(values: Any, name: str, classes: Sequence[Any] | None, file: str) -> np.ndarray:
-    """Labels as positions in ``classes``, or as the numbers that they are."""
-    _complete(values, name, file)
-    if classes is None:
-        return values.to_numpy().astype(np.float64)
-    known = list(classes)
-    codes = np.array([known.index(v) if v in known else -1 for v in values.tolist()], dtype=np.int64)
-    if (codes < 0).any():
-        raise InputError(
-            f"Label {values[codes < 0].iloc[0]!r} of {file} is not among the classes {', '.join(map(str, known))}."
-        )
-    return codes
-
-
-def read_arrays(path: Path) -> Rows:
-    """``x``, ``y`` and user columns from an ``.npz`` (no pickled objects) or ``.safetensors`` file.
-
-    Raises:
-        InputError: for a missing file, a missing array, or arrays that would need unpickling.
-    """
-    from zipfile import BadZipFile
-
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; give an .npz or .safetensors file with arrays x and y.")
-    try:
-        if path.suffix == ".safetensors":
-            arrays = dict(load_file(path))
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        else:
-            raise InputError(f"Expected an .npz or .safetensors file; got {path.name}.")
-    except (ValueError, EOFError, BadZipFile, SafetensorError) as error:
-        raise InputError(
-            f"{path.name} is damaged or holds pickled objects, which are not read ({error}). Save plain arrays."
-        ) from None
-    if absent := {"x", "y"} - arrays.keys():
-        raise InputError(f"{path.name} has no array {', '.join(sorted(absent))}; it has {', '.join(sorted(arrays))}.")
-    users = {name: values for name, values in arrays.items() if name not in ("x", "y")}
-    return Rows.of(arrays["x"], arrays["y"], users)

@@ -20,6 +20,7 @@ from expunge.core.texts import Record, check_record, check_records
 from expunge.core.trained import Fact
 from expunge.data import selecting
 from expunge.data.rows import ROWS_AS_GIVEN
+from expunge.data.values import column, person
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +42,14 @@ class Texts:
     def of(cls, records: Sequence[Any], columns: Mapping[str, Any] | None = None) -> Texts:
         """Check and wrap.
 
+        Args:
+            columns: what names the subjects of records; a record may name several as a list, and belongs to each of them.
+
         Raises:
-            InputError: for records of neither form, empty ones, or columns of another length.
+            InputError: for records of neither form, empty ones, or columns of another length or that name nobody.
         """
         checked = tuple(check_records(records))
-        arrays = {str(name): np.asarray(values) for name, values in (columns or {}).items()}
-        for name, values in arrays.items():
-            if len(values) != len(checked):
-                raise InputError(f"Expected {len(checked)} values in column {name!r}, one a record; got {len(values)}.")
+        arrays = {str(name): column(str(name), values, len(checked)) for name, values in (columns or {}).items()}
         return cls(checked, np.arange(len(checked), dtype=np.int64), arrays)
 
     def __len__(self) -> int:
@@ -70,6 +71,10 @@ class Texts:
         if target.kind == Kind.USER:
             return selecting.user(target, self.ids, self.columns)
         raise InputError(f"Texts can lose samples or users; a {target.kind} target has no meaning here.")
+
+    def unmatched(self, target: Target) -> tuple[str, ...]:
+        """Each value that ``target`` names and no record has, in words."""
+        return selecting.unmatched(target, self.columns)
 
     def at(self, positions: Any) -> Texts:
         """The records at ``positions``, in that order; a record may come more than once."""
@@ -132,14 +137,34 @@ def read_records(path: Path, answer: bool = True) -> list[Record]:
 def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Texts:
     """Records from a file of JSON lines; each of ``columns`` is a key that every record has.
 
+    Under such a key stands a text, a number, or a list of them where a record is about several people: it belongs to each.
+    Numbers are compared as texts without an empty fraction, since whoever writes ids with gaps makes 1 a 1.0.
+
     Raises:
-        InputError: as :func:`read_records`, or for a record without a column's key.
+        InputError: as :func:`read_records`, or for a record without a column's key, or with nobody under it.
     """
-    texts = Texts.of(read_records(path))
-    for name in columns:
-        if missing := [i for i, record in enumerate(texts.records, 1) if name not in record]:
-            raise InputError(f"Expected a key {name!r} in every record of {path.name}; record {missing[0]} has none.")
-    return replace(texts, columns={name: np.array([str(record[name]) for record in texts.records]) for name in columns})
+    records = read_records(path)
+    return Texts.of(records, {name: _people(records, name, path.name) for name in columns})
+
+
+def left_out(whole: Texts, kept: Texts) -> Ids:
+    """Ids of ``whole`` that ``kept`` has no more, for example because the context of a model does not hold their records.
+
+    With the ids of a deletion (``left_out(whole, kept) & deletion.ids``) it says how much of what was asked for would be
+    left out unseen.
+    """
+    return Ids.rows(np.setdiff1d(whole.ids, kept.ids))
+
+
+def _people(records: Sequence[Record], name: str, file: str) -> list[Any]:
+    found = []
+    for number, record in enumerate(records, 1):
+        if name not in record:
+            raise InputError(
+                f"Expected a key {name!r} in every record of {file}, as data.users says; record {number} has none."
+            )
+        found.append(person(record[name], f"{name!r} of record {number} of {file}"))
+    return found
 
 
 def _object(line: str, where: str) -> Any:

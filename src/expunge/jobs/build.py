@@ -15,12 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
 from expunge.core.trained import Budget, Trained
+from expunge.data.arrays import read_arrays
 from expunge.data.cifar import IMAGENET_MEAN, IMAGENET_STD, MEAN, STD, cifar10
 from expunge.data.digits import digits
 from expunge.data.idx import fashion_mnist, mnist
 from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
-from expunge.data.tables import read_arrays, read_csv
+from expunge.data.tables import read_csv
 from expunge.jobs import data_schema, schema
 from expunge.methods import registry
 from expunge.model_folder import ModelFolder
@@ -106,7 +107,7 @@ def _tables(source: data_schema.CsvData | data_schema.ArraysData | data_schema.I
     """The training rows and, where the job names them, those to be measured on."""
     paths = [path for path in (source.path, source.test_path) if path]
     if isinstance(source, data_schema.ArraysData):
-        return [read_arrays(path) for path in paths]
+        return [read_arrays(path, people=path == source.path) for path in paths]
     if isinstance(source, data_schema.ImagesData):
         settings = source.model_dump(include={"size", "channels", "users", "classes", "mean", "std"})
         train = image_folder(source.path, **settings)

@@ -27,7 +27,7 @@ from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.jobs.look import Look, look_at_rows
-from expunge.jobs.releasing import Case, Setting, config, hold_back, must_be_latest, next_model, released
+from expunge.jobs.releasing import Accepted, Case, Setting, config, hold_back, must_be_latest, next_model, released
 from expunge.jobs.summary import summary
 from expunge.ledger import Ledger
 from expunge.measuring import measure

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from expunge.core.data import Deletion
@@ -17,7 +15,7 @@ from expunge.core.request import Request, Target
 from expunge.core.texts import Record
 from expunge.core.trained import Trained
 from expunge.data.places import located
-from expunge.data.texts import Texts, read_records
+from expunge.data.texts import Texts, read_jsonl, read_records
 from expunge.data.tofu import FULL, read_tofu
 from expunge.jobs.build import must_exist
 from expunge.jobs.language_schema import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
@@ -65,7 +63,7 @@ def files_of(job: LanguageJob) -> Files:
         raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
     sets = {name: Texts.of(read_records(path)) for name, path in data.sets.items()}
     if isinstance(data, JsonlData):
-        texts = _with_users(data.path, data.users)
+        texts = read_jsonl(data.path, data.users)
     else:
         folder = located(data.path, ["tofu"], [f"{FULL}.json"], "TOFU is on the Hugging Face hub as locuslab/TOFU.")
         texts = read_tofu(folder, data.split)
@@ -75,16 +73,6 @@ def files_of(job: LanguageJob) -> Files:
         texts, sets, None if data.benign is None else read_records(data.benign, answer=False),
         None if asked is None else read_records(asked),
     )  # fmt: skip
-
-
-def _with_users(path: Path, users: Sequence[str]) -> Texts:
-    records = read_records(path)
-    for name in users:
-        if missing := [i for i, record in enumerate(records, 1) if name not in record]:
-            raise InputError(
-                f"Expected a key {name!r} in every record of {path.name}, as data.users says; record {missing[0]} has none."
-            )
-    return Texts.of(records, {name: np.array([str(record[name]) for record in records]) for name in users})
 
 
 def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch.Tensor] | None]:

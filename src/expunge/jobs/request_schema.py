@@ -9,15 +9,30 @@ from typing import Any, Literal
 from pydantic import Field
 
 from expunge.jobs.data_schema import Strict
+from expunge.jobs.id_files import with_ids
 
 Action = Literal["report", "strip", "augment", "su", "reject"]  # screening.actions.ACTIONS
 
 
 class TargetSettings(Strict):
-    """One thing to forget."""
+    """One thing to forget. ``where`` names columns and values, a list of values each of them; ``ids`` may be a file."""
 
     kind: str
     where: dict[str, Any]
+
+    def in_folder(self, folder: Path) -> TargetSettings:
+        """The target with its ids read from the file that it names, if it names one.
+
+        Raises:
+            InputError: as ``jobs.id_files.with_ids``.
+        """
+        return self.model_copy(update={"where": with_ids(self.kind, self.where, folder)})
+
+
+def in_folder(request: Any, folder: Path) -> Any:
+    """A request of a job with its targets' files of ids read; relative names begin in ``folder``."""
+    targets = [target.in_folder(folder) for target in request.targets]
+    return request.model_copy(update={"targets": targets})
 
 
 class RequestSettings(Strict):

@@ -7,11 +7,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.request import Request, Target
+from expunge.jobs.id_files import with_ids
+from expunge.jobs.yaml_files import read_value
 from expunge.ledger import Ledger
 from expunge.requests_book import RequestBook
 
@@ -39,14 +39,10 @@ def add_request(
     """File a request; the same one again is the same entry.
 
     Raises:
-        InputError: for an unknown kind, a ``where`` that is not column=value, or a date that is none.
+        InputError: for an unknown kind, a ``where`` that is not column=value or that YAML understands as something else
+            than is written, or a date that is none.
     """
-    place = {}
-    for item in where:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"Expected --where column=value; got {item!r}.")
-        place[name] = yaml.safe_load(value)
+    place = with_ids(kind, _where(where), Path.cwd())
     days = {name: _day(name, text) for name, text in (("received", received), ("due", due)) if text}
     request = Request(subject, (Target(kind, place),), ground, **days)
     key = subject_key()
@@ -58,6 +54,19 @@ def add_request(
             book.file_request(request.record(key))
             rows = {row["id"]: row for row in book.requests()}
     return rows[identity]
+
+
+def _where(items: Sequence[str]) -> dict[str, Any]:
+    """Columns and their values, each column once."""
+    found: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"Expected --where column=value; got {item!r}.")
+        if name in found:
+            raise InputError(f"--where names {name!r} twice. Name several at once as a list: --where '{name}=[…, …]'.")
+        found[name] = read_value(value, f"--where {name}")
+    return found
 
 
 def _day(name: str, text: str) -> date:

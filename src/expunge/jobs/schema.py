@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from expunge.core.errors import InputError
 from expunge.jobs.data_schema import FORMATS, AnyData, Strict, in_place
 from expunge.jobs.language_schema import SECTIONS, TAGGED, LanguageJob
-from expunge.jobs.request_schema import AcceptSettings, RequestSettings, TargetSettings
+from expunge.jobs.request_schema import AcceptSettings, RequestSettings, TargetSettings, in_folder
 from expunge.jobs.yaml_files import read_yaml
 from expunge.report.shown import PRIVATE_BELOW
 
@@ -140,7 +140,9 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job | LanguageJob:
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
     base = path.resolve().parent
-    return in_its_folder(job, base) if isinstance(job, Job) else job.placed(lambda place: _absolute(base, place))
+    if isinstance(job, Job):
+        return in_its_folder(job, base)
+    return job.model_copy(update={"request": in_folder(job.request, base)}).placed(lambda place: _absolute(base, place))
 
 
 def validated(kind: type[Model], content: Any, name: str) -> Model:
@@ -207,5 +209,6 @@ def in_its_folder(job: Checked, base: Path) -> Checked:
         training = training.model_copy(update={"path": absolute(training.path)})
     update = {"data": in_place(job.data, absolute), "training": training}
     if isinstance(job, Job):
+        update["request"] = in_folder(job.request, base)
         update["ledger"] = absolute(job.ledger)
     return job.model_copy(update=update)

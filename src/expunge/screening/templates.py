@@ -19,6 +19,21 @@ LIFT = 3.0  # times as often as in benign traffic, for runs that hold a flagged 
 STARTS = 0.1  # of the benign items with a word, those that begin with it, if it may follow a template; UNKNOWN, ours
 GROWS = 1e-4  # exact p below which a next word belongs to the template and not to the prompt; UNKNOWN, ours
 
+# What makes words the prompt's own, whatever other prompts have: without "Where did" no question is left of one.
+_ASKING, _AUXILIARY, _ASKED, _BOUND, _GOES_ON, _POLITE = (
+    frozenset(line.split())
+    for line in (
+        "what which who whom whose when where why how",
+        "do does did is are was were am has have had can could will would shall should may might must",
+        "you we i one anyone anybody someone somebody",  # "could you tell me", not "could Ann"
+        "of in on at by for with about from to into as over under than the a an",  # something must follow
+        "of about than",  # "Tell me about Ann": what follows is no prompt of its own
+        "please kindly thank thanks you now ok okay",
+    )
+)
+_OPEN = _AUXILIARY | _BOUND
+_MARK = re.compile(r"[^\w\s'’\-]")
+
 _CLOSING = re.compile(r"[^\w\s,;:]*")  # what may end a prompt, directly behind its last word
 _STOP = re.compile(r"[.!?]")
 
@@ -60,8 +75,9 @@ def find_templates(
     exact p), or if it holds a flagged word and at least three share it, three times as often as benign ones do. It grows
     word by word while the next word follows it more often than it begins (or ends) a benign prompt: after "please tell
     me" comes "what" as often as anywhere, so "what" belongs to the prompt. What follows a beginning must mostly look like
-    the beginning of a prompt. Names never belong to a template; the last words of honest questions are often their topic,
-    so an ending consists of generic words alone.
+    the beginning of a prompt. Names never belong to a template, nor do words of asking ("Where did", "Who gave"), or a run
+    that something must follow ("tell me about"): what is left of a prompt must be one. The last words of honest questions
+    are often their topic, so an ending consists of generic words alone, and of polite ones where no mark parts it.
 
     Args:
         request: the items. asked, ordinary: tokens of the request's items and of benign ones.
@@ -70,15 +86,18 @@ def find_templates(
     named, m, n = names((*asked, *ordinary)), len(asked), len(ordinary)
     common = {word for word, count in Counter(w for item in ordinary for w in {t.word for t in item}).items()
               if count >= COMMON * n}  # fmt: skip
-    starters = (named | _starters(ordinary)) - flagged
+    begins = sum(bool(item) and item[0].word in named for item in ordinary) >= STARTS * n
+    starters = ((named if begins else frozenset()) | _starters(ordinary) | _ASKING) - (flagged - _ASKING)
     found: list[Template] = []
     for side in ("start", "end"):
         edges, others = ([_edge(item, side, named, flagged | common) for item in part] for part in (asked, ordinary))
         runs, had = _counts(edges), _counts(others)
         kept = _kept(runs, had, m, n, flagged, threshold)
         if side == "start":
-            kept = [run for run in kept if _before_prompts(run, asked, starters)]
+            kept = [run for run in kept if _frames(run) and _before_prompts(run, asked, starters)]
         texts = _texts(request, asked, side, kept)
+        if side == "end":
+            kept = [run for run in kept if _POLITE.issuperset(run) or _parted(texts[run])]
         for run in kept:
             a, b = runs[run], had[run]
             words = run if side == "start" else run[::-1]
@@ -97,18 +116,39 @@ def longest(templates: Sequence[Template]) -> tuple[Template, ...]:
 def strip(text: str, templates: Sequence[Template]) -> str:
     """``text`` without the longest beginning and the longest ending among ``templates``.
 
-    What is left is never empty; letters keep their case. A closing mark that goes with an ending ("…, please?") stays.
+    What is left is never empty; letters keep their case. A closing mark that goes with an ending ("…, please?") stays. An
+    ending that a mark parts from its prompts is taken off behind a mark only.
     """
     for side in ("start", "end"):
-        known = {t.words for t in templates if t.side == side}
+        known = {t.words: t for t in templates if t.side == side}
         found = tokens(text)
         words = tuple(t.word for t in found)
         for size in range(min(LONGEST, len(found) - 1), 0, -1):
             run = words[:size] if side == "start" else words[-size:]
-            if run in known:
+            if run in known and _is_there(known[run], text, found, size):
                 text = text[_cut(text, found, side, size) :] if side == "start" else _without_end(text, found, size)
                 break
     return text
+
+
+def _is_there(template: Template, text: str, found: Sequence[Token], size: int) -> bool:
+    """Whether the words at the edge of ``text`` are the template, and not the prompt's own."""
+    if template.side == "start":
+        return found[size].word not in _GOES_ON
+    return not _parted(template.text) or bool(_MARK.search(text[found[-size - 1].end : found[-size].start]))
+
+
+def _parted(ending: str) -> bool:
+    """Whether a mark stands before the first word of an ending."""
+    first = re.search(r"\w", ending)
+    return bool(first and _MARK.search(ending[: first.start()]))
+
+
+def _frames(run: Run) -> bool:
+    """Whether a run may stand before a whole prompt: it asks nothing itself, and nothing is missing behind it."""
+    if _ASKING & set(run) or run[-1] in _OPEN:
+        return False
+    return run[0] not in _AUXILIARY or bool(_ASKED & set(run))
 
 
 def _edge(item: Sequence[Token], side: str, named: frozenset[str], generic: frozenset[str]) -> Run:

@@ -18,8 +18,11 @@ def folder_files(model: Any, dtype: torch.dtype, tokenizer: Any) -> dict[str, by
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.dtype = dtype
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    for name in ("quantization_config", "auto_map"):  # nor where code lies, which was not loaded and is not handed on
+        if hasattr(config, name):
+            delattr(config, name)
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.init_kwargs = {name: value for name, value in tokenizer.init_kwargs.items() if name != "auto_map"}
     with tempfile.TemporaryDirectory() as place:
         config.save_pretrained(place)
         tokenizer.save_pretrained(place)

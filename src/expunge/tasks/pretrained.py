@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
+from expunge.tasks.folder_check import check_folder, check_size
 from expunge.tasks.folder_files import folder_files
 from expunge.tasks.language import Language, must_fit
 from expunge.tasks.prompts import PLAIN, Prompts
@@ -62,9 +63,12 @@ def load_language_model(
         raise InputError(f"There is no folder {folder}; give the folder of a model (config.json, weights, tokenizer).")
     gguf = gguf or _only_gguf(folder)
     package = transformers()
+    check_folder(folder, gguf)
     with quiet():
         tokenizer = _from(folder, "a tokenizer", package.AutoTokenizer)
         config = _from(folder, "a configuration", package.AutoConfig)
+        if gguf is None:
+            check_size(folder, _sizes_of(config, package.AutoModelForCausalLM))
         model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
     must_fit(len(tokenizer) - 1, model.get_input_embeddings().weight.shape[0])
     if adapter is not None:
@@ -97,6 +101,22 @@ def _only_gguf(folder: Path) -> str | None:
     return found[0] if found else None
 
 
+def _sizes_of(config: Any, auto: Any) -> Any:
+    """The model without its weights: shapes alone; ``None`` where that fails, which the reader then explains."""
+    try:
+        with torch.device("meta"):
+            return auto.from_config(config, trust_remote_code=False)
+    except Exception:  # a configuration of odd types may fail in any way
+        return None
+
+
+def _unusable(folder: Path, what: str, error: Exception) -> InputError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"Expected {what} of transformers in {folder} (config.json, tokenizer, weights as safetensors or GGUF): {reason:.300}"
+    )
+
+
 def _from(folder: Path, what: str, auto: Any, **options: Any) -> Any:
     try:
         # safetensors and GGUF only: a pickled checkpoint could run code
@@ -105,11 +125,8 @@ def _from(folder: Path, what: str, auto: Any, **options: Any) -> Any:
         return auto.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **safe, **given)
     except ImportError as error:
         raise InputError(f"{folder} cannot be read: {str(error).strip().splitlines()[0]}") from None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"Expected {what} of transformers in {folder} (config.json, tokenizer, weights as safetensors or GGUF): {reason}"
-        ) from None
+    except Exception as error:  # a damaged or odd folder may fail in any way, and none of them is ours
+        raise _unusable(folder, what, error) from None
 
 
 def _merge(model: nn.Module, folder: Path) -> None:

@@ -1,0 +1,133 @@
+"""Values that name people and classes: the texts that they are compared by, and when two of them look alike."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from expunge.core.errors import InputError
+
+_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")  # 007
+_FRACTION = re.compile(r"(?<=[0-9])\.0+(?![0-9])")  # 7.0
+
+
+def said(value: Any) -> str:
+    """The text that a value is compared and recorded by: whole numbers without a point, everything else as it is."""
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def person(value: Any, where: str) -> str | list[str]:
+    """Who stands in ``value``: a text or a number as text, or several in a list; ``where`` is for messages.
+
+    Raises:
+        InputError: for nobody (null, an empty text or list), and for anything that is no name.
+    """
+    if isinstance(value, list) and value and not any(isinstance(item, list) for item in value):
+        return [str(person(item, where)) for item in value]
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return said(value)
+    came = "nobody" if value is None or value == "" or value == [] else f"{value!r:.60}"
+    raise InputError(
+        f"Expected a text, a number or a list of them under {where}; got {came}. What belongs to nobody could not be found "
+        "again: name its user."
+    )
+
+
+def column(name: str, values: Any, length: int) -> np.ndarray:
+    """A column that names users, one entry a row; an entry that is a list names several.
+
+    Raises:
+        InputError: for another length, or a row that names nobody (``None`` or NaN).
+    """
+    if isinstance(values, list | tuple) and any(isinstance(item, list | tuple) for item in values):
+        array = np.empty(len(values), dtype=object)
+        for i, item in enumerate(values):
+            array[i] = tuple(item) if isinstance(item, list | tuple) else item
+    elif isinstance(values, list | tuple) and values and all(isinstance(item, str) for item in values):
+        array = np.array(values, dtype=object)  # NumPy's own texts lose zeros at the end, and grow with the longest
+    else:
+        array = np.asarray(values)
+    if array.ndim == 0 or len(array) != length:
+        came = "a single one" if array.ndim == 0 else str(len(array))
+        raise InputError(f"Expected {length} values in column {name!r}, one a row; got {came}.")
+    if (gaps := _gaps(array)).any():
+        raise InputError(
+            f"Column {name!r} names nobody in {int(gaps.sum())} row(s), the first at position {int(np.flatnonzero(gaps)[0])}. "
+            "A row that belongs to nobody could not be found again: name its user."
+        )
+    return array
+
+
+def has_gaps(values: np.ndarray) -> bool:
+    """Whether some row of a column names nobody."""
+    return values.ndim > 0 and bool(_gaps(values).any())
+
+
+def _gaps(values: np.ndarray) -> np.ndarray:
+    """Rows (first axis) that hold ``None``, NaN or no time."""
+    if values.dtype.kind in "fc":
+        missing = np.isnan(values)
+    elif values.dtype.kind in "Mm":
+        missing = np.isnat(values)
+    elif values.dtype.kind == "O":
+        missing = np.array([_nobody(item) for item in values.ravel()], dtype=bool).reshape(values.shape)
+    else:
+        return np.zeros(len(values), dtype=bool)
+    return np.any(np.reshape(missing, (len(values), -1)), axis=1)
+
+
+def _nobody(item: Any) -> bool:
+    if isinstance(item, list | tuple):
+        return not item or any(_nobody(each) for each in item)
+    return (
+        item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and math.isnan(item))
+    )
+
+
+def cells(values: np.ndarray, name: str) -> list[str] | list[tuple[str, ...]]:
+    """A column as texts, several a row where the rows of the column name several people.
+
+    Raises:
+        InputError: for a column that has no such form.
+    """
+    if values.ndim != 1:
+        raise InputError(f"Expected one value a row in column {name!r}; it has shape {values.shape}.")
+    try:
+        if values.dtype.kind == "U":
+            return values.tolist()
+        if values.dtype.kind in "Mm":
+            return values.astype(str).tolist()
+        found = values.tolist()
+        if values.dtype.kind != "O" or not any(isinstance(item, list | tuple) for item in found):
+            return [item if isinstance(item, str) else said(item) for item in found]
+        return [tuple(map(said, item)) if isinstance(item, list | tuple) else (said(item),) for item in found]
+    except UnicodeDecodeError:
+        raise InputError(f"Column {name!r} holds bytes that are no text in UTF-8. Store it as text.") from None
+
+
+def folded(text: str) -> str:
+    """``text`` without what an eye does not see: case, white space, marks without width, and Unicode's other forms."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) not in ("Cf", "Cc"))
+
+
+def near(named: str, column: Iterable[str | tuple[str, ...]], most: int = 3) -> list[str]:
+    """Values of ``column`` that look like ``named``, zeros in front and behind a point aside; at most ``most``."""
+    wanted = _as_number(folded(named))
+    values = dict.fromkeys(text for cell in column for text in ((cell,) if isinstance(cell, str) else cell))
+    return [text for text in values if text != named and _as_number(folded(text)) == wanted][:most]
+
+
+def _as_number(text: str) -> str:
+    return _FRACTION.sub("", _ZEROS.sub("", text))
