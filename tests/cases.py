@@ -23,8 +23,8 @@ from expunge.core.data import Ids
 from expunge.core.errors import RefusedError
 from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
-from expunge.core.trained import Budget, Fact, InMemoryBook, Origin, Trained
-from expunge.data.rows import Rows
+from expunge.core.trained import Budget, InMemoryBook, Trained
+from expunge.data.rows import Rows, by_reader
 from expunge.data.texts import Texts
 from expunge.methods import registry
 from expunge.model_folder import ModelFolder
@@ -39,7 +39,7 @@ from expunge.training.perturbed import PerturbedMinimiser
 from expunge.training.recipes import GradientDescent
 from expunge.training.stochastic import Stochastic
 
-FIXED = Fact("fixed", Origin.ENFORCED, "made by a formula that knows no other row")
+FIXED = by_reader("fixed", "made by a formula that knows no other row")
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

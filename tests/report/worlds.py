@@ -16,8 +16,8 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import Check, Direction, Evidence, Measurement
 from expunge.core.method import Outcome
 from expunge.core.request import Request, Target
-from expunge.core.trained import Budget, Fact, Origin
-from expunge.data.rows import Rows
+from expunge.core.trained import Budget
+from expunge.data.rows import Rows, by_reader
 from expunge.methods import registry
 from expunge.report.record import build
 from expunge.tasks.classification import Classification
@@ -40,7 +40,7 @@ def rows(count: int, seed: int) -> Rows:
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(count, 2)).astype(np.float32)
     who = np.asarray([USER if i < 5 else f"other-{i}" for i in range(count)])
-    fixed = Fact("fixed", Origin.ENFORCED, "drawn as they are")
+    fixed = by_reader("fixed", "drawn as they are")
     return Rows.of(torch.from_numpy(x), (x[:, 0] > 0).astype(int), {"who": who}, preprocessing=fixed)
 
 

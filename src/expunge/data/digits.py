@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from expunge.core.trained import Fact, Origin
-from expunge.data.rows import Rows
+from expunge.data.rows import Rows, by_reader
 
 PIXEL_MAX = 16.0  # scikit-learn's documented range; data-independent, so deleting a row cannot change it
 GROUP_SIZE = 10  # consecutive images that stand for one person: synthetic, and said so wherever it is shown
@@ -26,7 +25,7 @@ def digits(test: int = 360) -> tuple[Rows, Rows]:
     pixels, labels = load_digits(return_X_y=True)
     x = torch.from_numpy(np.asarray(pixels)).float() / PIXEL_MAX
     y = torch.from_numpy(np.asarray(labels))
-    fixed = Fact("fixed", Origin.ENFORCED, "pixels divided by constants")
+    fixed = by_reader("fixed", "pixels divided by constants")
     cut = len(x) - test
     people = np.arange(cut) // GROUP_SIZE
     return (

@@ -16,10 +16,9 @@ import numpy as np
 
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
-from expunge.core.trained import Fact, Origin
 from expunge.data.pixels import normalised
 from expunge.data.places import located
-from expunge.data.rows import Rows
+from expunge.data.rows import Rows, by_reader
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # What is decoded, whatever a file is called: by default Pillow opens what it knows, and hands PostScript to a program that
@@ -79,7 +78,7 @@ def image_folder(
     pixels = _all_of_one_size([base / name for name in names], names, size, channels, formats)
     x, fixed = normalised(pixels, mean or [0.0] * channels, std or [1.0] * channels)
     if classes is None:
-        fixed = Fact("fitted", Origin.ENFORCED, "labels are the folders that were there; declare classes to fix them")
+        fixed = by_reader("fitted", "labels are the folders that were there; declare classes to fix them")
     return Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed, names=known)
 
 
@@ -129,7 +128,7 @@ def omniglot(
     classes = [f"{name}/character{i:02d}" for name, count in ALPHABETS.items() for i in range(1, count + 1)]
     users = r"^(?P<alphabet>[^/]+)/(?P<character>[^/]+)/[0-9]+_(?P<drawer>[0-9]{2})[.]png$"
     rows = image_folder(folder, size, channels=1, users=users, classes=classes, formats=("PNG",))
-    fixed = Fact("fixed", Origin.ENFORCED, "1 - pixels / 255; the characters are a constant list")
+    fixed = by_reader("fixed", "1 - pixels / 255; the characters are a constant list")
     rows = replace(rows, x=1 - rows.x, preprocessing=fixed)
     drawer = rows.columns["drawer"].astype(int)  # 1 to 20
     if split == "drawers":

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from expunge.core.errors import InputError
-from expunge.core.trained import Fact, Origin
+from expunge.core.trained import Fact
+from expunge.data.rows import by_reader
 
 
 def normalised(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> tuple[torch.Tensor, Fact]:
@@ -28,4 +29,4 @@ def normalised(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) 
     centre = torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1)
     spread = torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1)
     x = torch.from_numpy(pixels.astype(np.float32)).div_(255).sub_(centre).div_(spread)
-    return x, Fact("fixed", Origin.ENFORCED, f"pixels / 255, then constants: mean {list(mean)}, std {list(std)}")
+    return x, by_reader("fixed", f"pixels / 255, then constants: mean {list(mean)}, std {list(std)}")

@@ -23,6 +23,21 @@ ROWS_AS_GIVEN = Fact(
 )
 
 
+class _ByReader(Fact):
+    """A fact that a reader of expunge's own established; what anybody else says of their rows is their word."""
+
+
+def by_reader(value: str, note: str) -> Fact:
+    """How a reader prepared its rows: ``fixed`` (each by itself) or ``fitted`` (looking at others). For readers only."""
+    return _ByReader(value, Origin.ENFORCED, note)
+
+
+def _as_said(fact: Fact) -> Fact:
+    """``fact`` of a reader as it is; anybody else's as a declaration, whatever origin was typed into it."""
+    strong = fact.origin in (Origin.PROVED, Origin.ENFORCED) and type(fact) is not _ByReader
+    return Fact(fact.value, Origin.DECLARED, fact.note or ROWS_AS_GIVEN.note) if strong else fact
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Inputs, integer labels, persistent row ids, columns by which users are found, and what classes are called.
@@ -50,6 +65,8 @@ class Rows:
 
         Args:
             columns: by which users are found; a row may name several people as a list.
+            preprocessing: whether preparing a row looked at other rows. What is said here is the caller's word, whatever its
+                origin; only expunge's own readers establish more.
             names: what the classes are called, in the order of their labels.
 
         Raises:
@@ -80,7 +97,14 @@ class Rows:
         if int(y.min()) < 0:
             raise InputError(f"Expected class labels from 0 upwards; the smallest is {int(y.min())}.")
         arrays = {str(name): column(str(name), values, len(x)) for name, values in (columns or {}).items()}
-        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, preprocessing, tuple(names))
+        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, _as_said(preprocessing), tuple(names))
+
+    def __post_init__(self):
+        if len(np.unique(self.ids)) != len(self.ids):
+            raise InputError(
+                f"Expected an id of its own for each row; {len(self.ids)} rows have {len(np.unique(self.ids))} ids. A request "
+                "for one id would take several rows and be counted as one."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from expunge.core.errors import InputError
-from expunge.core.trained import Fact, Origin
 from expunge.data.arrays import read_arrays as read_arrays
 from expunge.data.csv_files import CsvFile, open_csv
 from expunge.data.declared import distinct, one_hot, one_number_one_text, positions_in, written
-from expunge.data.rows import Rows
+from expunge.data.rows import Rows, by_reader
 
 _LOG = logging.getLogger(__name__)
-PREPARED_ROW_BY_ROW = Fact("fixed", Origin.ENFORCED, "read with declared ranges and categories only")
-PREPARED_TOGETHER = Fact("fitted", Origin.ENFORCED, "means, spreads or the set of labels were taken from the rows")
+PREPARED_ROW_BY_ROW = by_reader("fixed", "read with declared ranges and categories only")
+PREPARED_TOGETHER = by_reader("fitted", "means, spreads or the set of labels were taken from the rows")
 
 
 def read_csv(
