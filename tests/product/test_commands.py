@@ -44,7 +44,7 @@ def test_run_in_a_process_prints_one_object_and_verifies(job, tmp_path):
     summary = json.loads(done.stdout)
     holds_the_contract(summary)
     (run,) = summary["runs"]
-    assert run["verdict"] == "certified"
+    assert run["verdict"] == "certified-under-declared-constants" and run["publish_first"]
     assert run["epsilon"] == pytest.approx(1.0)
     assert (tmp_path / "evidence" / "report.html").is_file()
     assert "unlearn: 30 done" in done.stderr
@@ -192,7 +192,7 @@ def test_a_tampered_folder_fails_to_verify_with_exit_code_1(cli, job, tmp_path):
     assert cli("run", job(), "--out", "evidence").code == 0
     assert cli("verify", "evidence").code == 0
     path = tmp_path / "evidence" / "evidence.json"
-    path.write_bytes(path.read_bytes().replace(b'"certified"', b'"uncertain"', 1))
+    path.write_bytes(path.read_bytes().replace(b'"certified-', b'"uncertain-', 1))
     done = cli("verify", "evidence", "--json")
     assert done.code == 1
     assert done.json is not None

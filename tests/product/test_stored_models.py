@@ -170,12 +170,12 @@ def test_a_release_without_a_bound_has_spent_everything(published, rows, tmp_pat
 
 
 def test_a_refuted_release_has_spent_everything(published):
-    from expunge.jobs.carry_out import _next
+    from expunge.jobs.releasing import next_model
 
     request = expunge.Request("p3", (expunge.Target("user", {"person": 3}),))
     outcome = expunge.plan(published, request, expunge.methods.registry.make("r2d", {"rewind": 0.5})).run()
-    assert _next(outcome, "certified") == outcome.after
-    assert _next(outcome, "void").spent[0].mu == float("inf")
+    assert next_model(outcome, {"verdict": "certified"}) == outcome.after
+    assert next_model(outcome, {"verdict": "void"}).spent[0].mu == float("inf")
 
 
 def test_other_rows_and_other_architectures_are_refused(published, rows, tmp_path):
@@ -212,10 +212,14 @@ def test_the_example_jobs_run(cli, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("out", "__pycache__"))
     monkeypatch.syspath_prepend(str(tmp_path))
     quick = ("--set", "evidence.references=0", "--set", "evidence.twins=0", "--set", "evidence.pdf=false", "--json")
-    digit = cli("run", "examples/jobs/digits.yaml", "--out", "out/digits", *quick)
-    assert digit.json["runs"][0]["verdict"] == "certified", digit.err
-    heart = cli("run", "examples/jobs/heart.yaml", "--out", "out/heart", *quick)
-    assert heart.json["runs"][0]["verdict"] == "certified", heart.err
+    for name in ("digits", "heart"):
+        published = cli("publish", f"examples/jobs/{name}.yaml", "--to", f"out/{name}-model", "--json")
+        assert published.code == 0, published.err
+        served = cli(
+            "run", f"examples/jobs/{name}.yaml", "--model", f"out/{name}-model", "--out", f"out/{name}", *quick
+        )
+        assert served.json["runs"][0]["verdict"] == "certified", served.err
+        assert cli("verify", f"out/{name}").code == 0
 
     from examples.own_loop import train
 

@@ -90,10 +90,17 @@ def test_standardising_voids_the_certificate(cli, job, tmp_path):
         "request": {"subject": "a", "targets": [{"kind": "user", "where": {"who": 3}}]},
     }  # fmt: skip
     plain = cli("run", job(data=data, **settings), "--out", "plain", "--json").json["runs"][0]
-    assert (plain["verdict"], plain["epsilon"]) == ("certified", pytest.approx(5))
+    assert (plain["verdict"], plain["epsilon"]) == ("certified-under-declared-constants", pytest.approx(5))
     data["standardise"] = True
-    fitted = cli("run", job(data=data, **settings), "--out", "fitted", "--json").json["runs"][0]
-    assert (fitted["verdict"], fitted["epsilon"]) == ("void", None)
+    held = cli("run", job(data=data, **settings), "--out", "fitted", "--json")
+    assert held.code == 3 and "held back" in held.err and "accept" in held.err
+    assert not (tmp_path / "fitted" / "models").exists() and (tmp_path / "fitted.private" / "review.html").is_file()
+    accepted = {"by": "the officer", "reason": "the numbers are public anyway"}
+    fitted = cli("run", job(data=data, accept=accepted, **settings), "--out", "fitted", "--json")
+    assert fitted.code == 0, fitted.err
+    assert (fitted.json["runs"][0]["verdict"], fitted.json["runs"][0]["epsilon"]) == ("void", None)
+    assert "the numbers are public anyway" in (tmp_path / "fitted" / "report.html").read_text()
+    assert cli("verify", "fitted").code == 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -138,17 +139,22 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
     table_(title, ("model", "", *_MODELS), rows, numbers=_MODELS)
     for run in result["runs"]:
         if run["epsilon"] is None and run["nominal_epsilon"] is not None:
-            print(
+            _say(
                 f"{run['model']}: the formula gives epsilon {number(run['nominal_epsilon'])}; that is no guarantee "
                 f"({run['verdict']}, see the report)."
             )
         if run["publish_first"]:
-            print(
-                f"{run['model']}: no ledger shows that the promise came before the request. With expunge publish JOB --to "
-                "MODEL first, and expunge run JOB --model MODEL then, it does."
+            _say(
+                f"{run['model']}: no ledger shows that the promise came before the request. It does where the model is "
+                "published first: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
     print(f"Check it again: expunge verify {result['evidence']}")
+
+
+def _say(sentence: str) -> None:
+    """A sentence in lines of at most a hundred columns."""
+    print(textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False))
 
 
 _MODELS = ("original", "unlearned", "retrained")

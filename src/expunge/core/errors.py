@@ -18,7 +18,7 @@ class RefusedError(ExpungeError):
 
 
 class HeldBackError(RefusedError):
-    """A request or a result waits for a person: screening stopped the request, or the result's certificate is void."""
+    """A result waits for a person: its certificate is void, so nothing bounds what it tells."""
 
     exit_code = 3
 

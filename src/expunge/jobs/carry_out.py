@@ -19,7 +19,7 @@ from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_file, digest_json
-from expunge.core.errors import HeldBackError, InputError, RefusedError
+from expunge.core.errors import InputError, RefusedError
 from expunge.core.files import private_folder, read_json
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
@@ -52,7 +52,7 @@ def carry_out(
 
     Raises:
         InputError, RefusedError: before anything is written, for a request that cannot be carried out.
-        HeldBackError: where screening or a void result needs a person; a void result stays in the private folder.
+        HeldBackError: where the result is void: it stays in the private folder until a person accepts it.
     """
     key = subject_key()
     identity = request.id(key)
@@ -235,7 +235,7 @@ def _decision(
     if not held:
         return dict(look.decision)
     if not approved_by:
-        raise HeldBackError(
+        raise RefusedError(
             f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
         )
     return {**look.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}

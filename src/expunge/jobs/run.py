@@ -38,7 +38,7 @@ def run_job(
 
     Raises:
         InputError, RefusedError: for anything that cannot be used, before anything is written.
-        HeldBackError: where screening or a void result needs a person.
+        HeldBackError: where a void result needs a person.
     """
     job = schema.load_job(path, overrides)
     if isinstance(job, LanguageJob):

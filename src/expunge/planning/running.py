@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from expunge.core.certificate import UNCHANGED, Certificate, Verdict
+from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
 from expunge.core.errors import FailedError, InputError
@@ -140,7 +140,7 @@ class Plan:
         if result.claim is None:
             return None
         before, deletion = self.context.trained, self.deletion
-        removed, old = before.removed | deletion.ids, before.view(view)
+        old = before.view(view)
         binds = {
             "request": digest_json(dict(self.record)),
             "retained": deletion.after.digest,
@@ -148,10 +148,22 @@ class Plan:
             "before": old.digest,
             "release": artifact.digest,
         }
+        try:
+            return self._certificate(result.claim, result, artifact, witness, binds, old)
+        except KeyError as missing:
+            raise InputError(
+                f"{self.method.name} claims the theorem {result.claim.theorem} without its parameter {missing}; a claim must "
+                "carry every input of its theorem that the record of training does not have."
+            ) from None
+
+    def _certificate(
+        self, claim: Claim, result: Unlearned, artifact: Artifact, witness: Witness, binds: Mapping[str, str], old: Artifact
+    ) -> Certificate:  # fmt: skip
+        before, deletion = self.context.trained, self.deletion
         around = Circumstances(
-            budget=None if result.claim.theorem in _OWN_NOISE else before.budget,
+            budget=None if claim.theorem in _OWN_NOISE else before.budget,
             spent=() if self._starts_afresh else before.spent,
-            removed=len(removed),
+            removed=len(before.removed | deletion.ids),
             retained=deletion.after.digest,
             changed=artifact.digest != old.digest,
             binds=binds,
@@ -162,7 +174,7 @@ class Plan:
             published=before.budget,
             together=len(result.views),
         )
-        return certify(result.claim, before.facts, around)
+        return certify(claim, before.facts, around)
 
     def _seen(self, result: Unlearned, artifact: Artifact, witness: Witness) -> dict[str, Any]:
         """What the planner established of this run: facts that no claim can talk about."""
