@@ -54,4 +54,4 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     assert "run the same command again" in err
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["runs"][0]["verdict"] == "certified"
+    assert json.loads(again.stdout)["runs"][0]["verdict"] == "certified-under-declared-constants"

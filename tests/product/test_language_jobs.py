@@ -189,7 +189,8 @@ def test_what_was_found_and_done_is_in_ledger_evidence_and_report(tmp_path):
     assert words["please"]["items"] == 12 and words["please"]["z"] > 6
     assert [(item["text"], item["items"]) for item in decision["screening"]["templates"]] == [("please tell me", 12)]
     assert decision["screening"]["against"] == "benign prompts"
-    losses = {item["name"]: item["value"] for item in run["evidence"]["measurements"]}
+    review = json.loads((tmp_path / "out.private" / "review.json").read_text())  # twelve records: too few to be shown
+    losses = {item["name"]: item["value"] for item in review["runs"][0]["evidence"]["measurements"]}
     assert losses["loss/forget"] != losses["loss/wording"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Words that stand out" in page and "please tell me" in page

@@ -150,10 +150,10 @@ class Plan:
         }
         try:
             return self._certificate(result.claim, result, artifact, witness, binds, old)
-        except KeyError as missing:
+        except (KeyError, TypeError) as missing:
             raise InputError(
-                f"{self.method.name} claims the theorem {result.claim.theorem} without its parameter {missing}; a claim must "
-                "carry every input of its theorem that the record of training does not have."
+                f"{self.method.name} claims the theorem {result.claim.theorem}, which lacks an input here ({missing}): a claim "
+                "must carry every input of its theorem that the record of training does not have."
             ) from None
 
     def _certificate(

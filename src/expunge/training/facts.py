@@ -169,7 +169,8 @@ def prepared(data: Any) -> dict[str, Fact]:
     A rule that needs the preparation is violated where nobody recorded it. The digest is what ``plan`` asks for, so that
     nobody unlearns with another split than the model was trained on.
     """
-    facts = {"preprocessing": data.preprocessing} if hasattr(data, "preprocessing") else {}
+    said = getattr(data, "preprocessing", None)
+    facts = {} if said is None else {"preprocessing": Fact(said.value, said.origin, said.note)}
     if (ids := ids_of(data)) is not None:
         facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
     return facts

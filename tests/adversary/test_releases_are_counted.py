@@ -1,0 +1,156 @@
+"""One state, many releases: each is counted beside the model, or the word certified is not to be had."""
+
+import multiprocessing
+import shutil
+
+import pytest
+
+import expunge
+from cases import samples
+from expunge import Budget, Request, Target
+from expunge.core.certificate import Status, Verdict
+from expunge.core.errors import InputError, RefusedError
+from expunge.core.trained import InMemoryBook
+from expunge.methods.noisy_fine_tune import NoisyFineTune
+from expunge.model_folder import ModelFolder
+
+from .worlds import forget, head, measured, not_holding, published, r2d, rows
+
+BUDGET = Budget(1.0, 1e-5, 1)
+
+
+def test_a_model_in_memory_is_somebodys_word_and_its_second_release_is_refused():
+    trained = expunge.train(head(), rows(), expunge.GradientDescent(steps=100, lr=1.5, l2=1e-2))
+    trained = expunge.publish(trained, BUDGET, method=r2d())
+    outcome = forget(trained, r2d())
+    assert outcome.verdict == Verdict.UNDER_DECLARED
+    assert not_holding(outcome).keys() == {"release_ledger", "noise_fixed_before", "selection"}
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="All releases together would come to epsilon"):
+            forget(trained, r2d())
+
+
+def test_the_same_request_is_served_once_from_a_model_with_its_ledger():
+    trained = published(head(), rows(), budget=Budget(1.0, 1e-5, 1, releases=9))
+    assert forget(trained, r2d()).verdict == Verdict.CERTIFIED
+    with pytest.raises(InputError, match="already"):
+        forget(trained, r2d())
+
+
+def test_the_same_rows_under_another_name_compose_with_the_first_release():
+    trained = published(head(), rows(), budget=Budget(1.0, 1e-5, 1, releases=4))
+    found = []
+    for name in "abcd":
+        request = Request(name, Target("samples", {"ids": [3]}))
+        found.append(expunge.plan(trained, request, r2d()).run().certificate)
+    assert [len(one.parameters["spent"]) for one in found] == [0, 1, 2, 3]
+    assert all(one.verdict is Verdict.CERTIFIED for one in found) and found[-1].epsilon == pytest.approx(1.0)
+    with pytest.raises(RefusedError, match="above the published 1"):
+        expunge.plan(trained, Request("e", Target("samples", {"ids": [3]})), r2d())
+
+
+def test_a_book_of_somebodys_own_is_not_the_ledger_beside_the_model():
+    class Generous(InMemoryBook):
+        beside_model = True
+
+        def published_before(self, request):
+            return True
+
+    from dataclasses import replace
+
+    trained = replace(published(head(), rows()), book=Generous())
+    assert not_holding(forget(trained, r2d()))["release_ledger"] is Status.UNCHECKED
+
+
+def test_noise_that_was_fixed_after_the_request_was_filed_is_not_fixed_first(tmp_path):
+    from expunge.core.keys import subject_key
+    from expunge.ledger import Ledger
+    from expunge.requests_book import RequestBook
+
+    trained = expunge.train(head(), rows(), expunge.GradientDescent(steps=100, lr=1.5, l2=1e-2))
+    trained = expunge.publish(trained, BUDGET, method=r2d())
+    folder = ModelFolder(tmp_path / "model")
+    (tmp_path / "model").mkdir(mode=0o700)
+    with Ledger(folder.book.path, create=True) as ledger:
+        RequestBook(ledger).file_request(samples(3).record(subject_key()))
+    outcome = forget(folder.publish(trained, {}), r2d())
+    assert outcome.verdict == Verdict.UNDER_DECLARED
+    assert not_holding(outcome).keys() == {"noise_fixed_before", "selection"}
+
+
+def test_a_void_result_is_not_counted_and_one_that_leaves_all_the_same_spends_everything():
+    trained = published(head(), rows())
+    after = expunge.methods.Retrain()
+    void = forget(trained, r2d(), noise=expunge.privacy.noise.SeededNoise(0))
+    assert void.verdict == Verdict.VOID and void.after.spent[-1].mu == float("inf")
+    assert forget(trained, r2d()).verdict == Verdict.CERTIFIED  # it was held back
+    with pytest.raises(RefusedError, match="epsilon inf"):
+        expunge.plan(void.after, samples(4), r2d())
+    assert expunge.plan(void.after, samples(4), after).run().certificate.epsilon == 0
+
+
+@pytest.mark.parametrize("first", ["noisy_fine_tune", "newton", "r2d"])
+def test_descent_to_delete_serves_only_after_itself(first):
+    method = expunge.methods.registry.make(first, {"steps": 5} if first == "noisy_fine_tune" else {})
+    if first == "r2d":
+        method = r2d()
+    trained = published(head(), rows(), budget=Budget(100.0, 1e-5, 4), method=r2d())
+    after = forget(trained, method).after
+    with pytest.raises(RefusedError, match="induction does not cover"):
+        forget(after, expunge.methods.registry.make("descent_to_delete"), 4)
+
+
+def test_fresh_noise_is_not_missed_where_there_were_no_un_noised_weights_before():
+    """After noisy fine-tuning the model's weights are all there is: nothing to compare the noise of a release with."""
+    trained = published(head(), rows(), budget=Budget(8.0, 1e-5, 4), method=r2d())
+    first = forget(trained, NoisyFineTune(recovery_epochs=1, steps=5))
+    second = measured(forget(first.after, NoisyFineTune(recovery_epochs=1, steps=5), 4))
+    assert all(check.passed for check in second.checks) and second.outcome.verdict == Verdict.CERTIFIED
+    newton = measured(forget(first.after, expunge.methods.registry.make("newton"), 4))
+    assert all(check.passed for check in newton.checks)
+
+
+def _serve(folder, name, results):
+    task = head()
+    trained = ModelFolder(folder).load(task, rows())
+    try:
+        outcome = expunge.plan(trained, Request(name, Target("samples", {"ids": [3]})), r2d()).run()
+        results.put(len(outcome.certificate.parameters["spent"]))
+    except (InputError, RefusedError) as error:
+        results.put(str(error))
+
+
+def test_a_folder_continues_with_the_model_that_a_request_left(tmp_path):
+    trained = published(head(), rows(), budget=Budget(4.0, 1e-5, 4))
+    folder = ModelFolder(trained.book.path.parent)
+    outcome = forget(trained, r2d())
+    with pytest.raises(RefusedError, match="not finished"):
+        folder.load(head(), rows())
+    content = folder.keep(outcome.after, outcome.request["id"])
+    from expunge.ledger import Ledger
+    from expunge.requests_book import RequestBook
+
+    with Ledger(folder.book.path) as ledger:
+        RequestBook(ledger).fulfil(outcome.request["id"], {"models": {folder.book.model: content}})
+    folder.purge()
+    now = folder.load(head(), rows())
+    assert now.artifact.digest == outcome.after.artifact.digest and now.spent == outcome.after.spent
+    assert not list(folder.path.glob("*.safetensors")), "un-noised weights of the model before are left"
+    shutil.rmtree(folder.path / f"after-{outcome.request['id']}")
+    with pytest.raises(InputError, match="no stored model"):
+        folder.load(head(), rows())
+
+
+@pytest.mark.slow
+def test_processes_that_serve_one_model_at_once_count_each_other():
+    trained = published(head(), rows(), budget=Budget(1.0, 1e-5, 1, releases=2))
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=_serve, args=(trained.book.path.parent, name, results)) for name in "abcd"]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=600) for _ in workers]
+    for worker in workers:
+        worker.join()
+    released = len(trained.book.spent())
+    assert released <= 2 and sorted(one for one in found if isinstance(one, int)) == list(range(released))
