@@ -125,10 +125,10 @@ def killed_at(recipe: Path, step: int) -> None:
     """Run once, until the first method that descends so far is at ``step``."""
     real = descend._Run._step
 
-    def stepping(run: Any, turn: Any) -> None:
+    def stepping(self: Any, turn: Any) -> None:
         if turn.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        real(run, turn)
+        real(self, turn)
 
     descend._Run._step = stepping
     tiny.run(recipe, recipe.parent / "out", recipe.parent / "cache")

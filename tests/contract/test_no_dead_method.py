@@ -72,7 +72,7 @@ def shipped(name: str) -> Any:
     return registry.make(name, SHIPPED.get(name, SHIPPED.get(name.partition("+")[0], {})))
 
 
-def seen(tensors: Any, rows: Rows) -> tuple[float, float]:
+def seen(tensors: Any, rows: Any) -> tuple[float, float]:
     """(accuracy in percent, loss)"""
     model = TASK.build(tensors).eval()
     with torch.no_grad():
