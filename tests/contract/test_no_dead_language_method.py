@@ -1,10 +1,15 @@
 """Every method for language models forgets through its forget loss, and not through what happens around it.
 
-The source is a Llama of one layer that knows 24 facts by heart, asked alone and behind another question: the scope term asks
-nothing new of it. Learning rates are hundreds of times the defaults, which belong to models of a billion weights. Each method
-is held against its own run without the forget loss (``gamma`` 0); against fine-tuning on retained rows where it has no other
-loss, and for RMU, whose retain loss is zero where nothing moved: Adam makes steps of full length along what rounding leaves
-of its gradient.
+The sources are Llamas of one layer that know 24 facts by heart, asked alone and behind another question: the scope term asks
+nothing new of them. Learning rates are hundreds of times the defaults, which belong to models of a billion weights. Each
+method is held against its own run without the forget loss (``gamma`` 0), and against fine-tuning on retained rows where it
+has no other loss.
+
+What a run forgets depends on its seed and on how a processor rounds: Adam makes steps of full length along what rounding
+leaves of a gradient, and that alone can cost a fact. So the sources are taught until little is left to learn (a loss of .004
+at most, over six seeds), rates are small enough for that noise to do little in ten steps, forget losses weigh more than by
+default, and means over two sources are compared. Over six seeds and two instruction sets such a mean was .065 at most
+without the forget loss and .43 at least with it, and at least 15 times as large as the method's own without.
 """
 
 from __future__ import annotations
@@ -29,26 +34,35 @@ from expunge.training.language import LanguageTraining
 
 ROWS = [each for name in LANGUAGE for each in (name, *VARIANTS[name])]
 REQUEST = forget_facts(1, 4)
-KNOWN = {"lr": 3e-3, "batch_size": 6, "steps": 10}
+KNOWN = {"lr": 2e-3, "batch_size": 6, "steps": 10}
+FORGET_WEIGHT = 6.0
+RMU = {"layer": 0, "gamma": 100.0}  # its loss is a mean over dimensions: small beside a loss of tokens
 SETTINGS: dict[str, dict[str, Any]] = {
-    "idk": {"refusals": (UNSURE,)}, "dpo": {"refusals": (UNSURE,)}, "rmu": {"layer": 0},
+    "idk": {"refusals": (UNSURE,)}, "dpo": {"refusals": (UNSURE,)}, "rmu": RMU, "rmu+su": {**RMU, "gamma": 300.0, "steps": 20},
     "undial+dual": {"alpha": 1.0}, "lune": {"guard": False, "lr": 1e-2, "steps": 30},
 }  # fmt: skip
+SOURCES = (0, 1)
 
 
 @functools.cache
-def source() -> Trained:
-    task, every = small_language(), np.arange(len(facts()))
+def source(seed: int = 0) -> Trained:
+    task, every = small_language(width=64), np.arange(len(facts()))
     pairs = [task.pair(facts().at(np.roll(every, shift)), facts()) for shift in (1, 5, 10, 17)]
     taught = Texts.of([record for rows in (facts(), *pairs) for record in rows.records])
-    model = planning.train(task, taught, LanguageTraining(steps=250, lr=1e-2, batch_size=40))
+    model = planning.train(task, taught, LanguageTraining(steps=400, lr=3e-3, batch_size=24, warmup=0.1), seed=seed)
     return planning.adopt(task, model.artifact.tensors, facts())
+
+
+def weighed(name: str) -> bool:
+    """Whether the method has a forget loss beside another one."""
+    return "gamma" in registry.settings_names(name.partition("+")[0])
 
 
 def made(name: str, **settings: Any) -> Any:
     own = SETTINGS.get(name, SETTINGS.get(name.partition("+")[0], {}))
+    weight = {"gamma": FORGET_WEIGHT} if weighed(name) else {}
     alternating = {"steps": 4, "forget_lr": 2e-2, "retain_steps": 2} if "+dual" in name else {}
-    return registry.make(name, {**KNOWN, **alternating, **own, **settings})
+    return registry.make(name, {**KNOWN, **weight, **alternating, **own, **settings})
 
 
 def forget_loss(tensors: Any, data: Any) -> float:
@@ -59,8 +73,12 @@ def forget_loss(tensors: Any, data: Any) -> float:
 
 
 def after(method: Any) -> float:
-    outcome = planning.plan(source(), REQUEST, method).run()
-    return forget_loss(outcome.releases[0].artifact.tensors, outcome.deletion.forget)
+    """Loss on what was to be forgotten, in the mean over sources; each has a seed of its own."""
+    lost = []
+    for seed in SOURCES:
+        outcome = planning.plan(source(seed), REQUEST, method, seed=seed).run()
+        lost.append(forget_loss(outcome.releases[0].artifact.tensors, outcome.deletion.forget))
+    return float(np.mean(lost))
 
 
 @functools.cache
@@ -68,21 +86,20 @@ def fine_tuned() -> float:
     return after(registry.make("fine_tune", {"lr": 0.01, "batch_size": 6, "epochs": 3}))
 
 
-def test_the_source_knows_what_is_to_be_forgotten():
-    assert forget_loss(source().artifact.tensors, facts()) < 0.2 and fine_tuned() < 0.5
+def test_the_sources_know_what_is_to_be_forgotten():
+    assert all(forget_loss(source(seed).artifact.tensors, facts()) < 0.05 for seed in SOURCES) and fine_tuned() < 0.1
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_no_dead_language_method(name):
     lost = after(made(name))
-    weighed = "gamma" in registry.settings_names(name.partition("+")[0]) and not name.startswith("rmu")
-    silenced = after(made(name, gamma=0.0)) if weighed else fine_tuned()
-    assert lost > silenced + 0.1 and lost > 1.5 * silenced, (lost, silenced)
+    silenced = after(made(name, gamma=0.0)) if weighed(name) else fine_tuned()
+    assert lost > 2 * silenced + 0.1, (lost, silenced)
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_retraining_is_exact_only_where_the_start_saw_nothing(pretrained):
-    task = small_language()
+    task = small_language(width=64)
     task = replace(task, start=dict(source().artifact.tensors)) if pretrained else task
     trained = planning.train(task, facts(), LanguageTraining(steps=3, batch_size=24))
     certificate = planning.plan(trained, REQUEST, registry.make("retrain")).run().certificate

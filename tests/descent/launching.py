@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import HANG
+
 ROOT = Path(__file__).parents[2]
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}  # what an accelerate configuration becomes
 
@@ -39,7 +41,7 @@ def two(module: str, *arguments: str, folder: Path, cwd: Path = ROOT, **environm
                 command = [sys.executable, "-m", module, *arguments]
                 started.append(subprocess.Popen(command, stdout=out, stderr=err, cwd=cwd, env=env))
         for rank, process in enumerate(started):
-            code = process.wait(timeout=120)
+            code = process.wait(timeout=HANG)
             ended.append(Ended(code, (folder / f"out{rank}").read_text(), (folder / f"err{rank}").read_text()))
     finally:
         for process in started:

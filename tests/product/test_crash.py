@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from tests.product.conftest import ROOT, SMALL
+from tests.waiting import HANG, wait_until
 
 
 def kill(folder, count: int, *options: str) -> list[dict]:
@@ -36,22 +36,44 @@ def test_twenty_kills(tmp_path):
     assert any("release" in trial["stages"] for trial in trials)
 
 
+HELD = """
+import sys, time
+from pathlib import Path
+from expunge import measuring
+from expunge.cli import main
+
+there = Path(sys.argv.pop())
+
+def held(*_, **__):
+    there.touch()
+    while True:
+        time.sleep(1)
+
+measuring.train_references = held
+main()
+"""
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
-    """Interrupted while shadow models train (seconds), after the release is on disk."""
+    """Interrupted while shadow models train, after the release is on disk; so that it is then, their training is held."""
     job = tmp_path / "job.yaml"
-    job.write_text(SMALL.replace("steps: 60", "steps: 500").replace("references: 0", "references: 16"))
+    job.write_text(SMALL.replace("references: 0", "references: 16"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "EXPUNGE_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-m", "expunge", "run", str(job), "--out", str(tmp_path / "out"), "--json"]
+    arguments = ["run", str(job), "--out", str(tmp_path / "out"), "--json"]
+    there = tmp_path / "shadow models train"
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, children too
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, *arguments, str(there)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
     signal.signal(signal.SIGINT, before)
-    patience = time.monotonic() + 60
-    while not list(tmp_path.glob("out.private/journal-*/stages/*release*")) and time.monotonic() < patience:
-        time.sleep(0.01)
+    assert wait_until(there.exists, lambda: process.poll() is None), process.communicate()[1]
+    assert list(tmp_path.glob("out.private/journal-*/stages/*release*"))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG)
     assert (process.returncode, out) == (130, "")
     assert "run the same command again" in err
+    command = [sys.executable, "-m", "expunge", *arguments]
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["runs"][0]["verdict"] == "certified-under-declared-constants"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.waiting import wait_until
 from torch import nn
 
 from expunge.core.cache import Cache
@@ -70,8 +72,23 @@ def user_fit(data, seed):
 
 
 def slow_fit(data, seed):
-    time.sleep(0.7)
+    """Takes a while; where a folder of permits is named, it takes one of them, and without one never ends."""
+    time.sleep(0.2)
+    if PERMITS in os.environ:
+        _permitted(Path(os.environ[PERMITS]))
     return TASK.build(seed=seed)
+
+
+PERMITS = "EXPUNGE_TEST_PERMITS"
+
+
+def _permitted(folder: Path) -> None:
+    while True:
+        for permit in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                permit.unlink()
+                return
+        time.sleep(0.05)
 
 
 def diverging(data, seed):
@@ -177,24 +194,26 @@ def killed_run(folder: str) -> None:
 
 
 def test_a_killed_run_keeps_what_it_finished_and_leaves_no_process(cache, tmp_path):
+    """Killed while both processes are at work, which three permits for eight retrainings make sure of."""
+    permits = tmp_path / "permits"
+    permits.mkdir()
+    for name in "abc":
+        (permits / name).touch()
     code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]; import test_retrainings as t; "
     run = subprocess.Popen(
-        [sys.executable, "-c", code + f"t.killed_run({str(cache.folder)!r})"], start_new_session=True
+        [sys.executable, "-c", code + f"t.killed_run({str(cache.folder)!r})"],
+        start_new_session=True,
+        env=os.environ | {PERMITS: str(permits)},
     )
-    until = time.monotonic() + 60
-    while len(cache.entries()) < 2 and run.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
+    assert wait_until(lambda: len(cache.entries()) == 3, lambda: run.poll() is None)
     run.send_signal(signal.SIGKILL)  # the parent alone
     run.wait()
     kept = len(cache.entries())
-    assert 2 <= kept < 8
+    assert kept == 3
     found = retrain_all(TASK, some_jobs(8), UserFit(slow_fit), cache=cache)
     assert sum(item.cached for item in found) == kept
-    assert all(item.seconds >= 0.7 for item in found)
-    until = time.monotonic() + 20
-    while _alive(run.pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _alive(run.pid), "workers outlived the run"
+    assert all(item.seconds >= 0.2 for item in found)
+    wait_until(lambda: not _alive(run.pid), lambda: True)  # workers, which would wait for permits for ever, end with it
 
 
 def _alive(group: int) -> bool:
