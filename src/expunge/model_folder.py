@@ -66,12 +66,21 @@ class ModelLedger:
             return bool(promise) and (not filed or promise[0].sequence < filed[0].sequence)
 
     def begin(self, record: Mapping[str, Any]) -> None:
-        """File a request and grant it, where nobody did."""
+        """File a request and grant it, where nobody did.
+
+        Raises:
+            RefusedError: if it was released already: a second release would be a second draw of noise on one state.
+        """
         with Ledger(self.path) as ledger:
             book = RequestBook(ledger)
             filed = {name: value for name, value in record.items() if name not in ("matched", "decision")}
             book.file_request(filed)
-            if book.status_of(record["id"]) == "received":
+            if (status := book.status_of(record["id"])) in ("released", "fulfilled"):
+                raise RefusedError(
+                    f"Request {record['id']} is {status} already: this model is released once for each request. Continue with "
+                    "the model that came of it."
+                )
+            if status == "received":
                 granted = {"decision": "grant", "reason": "planned and run in Python", "by": "whoever ran it"}
                 book.decide(record["id"], {**granted, "matched": record.get("matched")})
 
