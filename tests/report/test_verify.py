@@ -199,3 +199,15 @@ def test_what_is_no_evidence_folder_is_an_error(tmp_path):
         verify_folder(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no evidence folder"):
         verify_folder(tmp_path)
+
+
+def test_a_folder_of_the_first_format_verifies_and_says_what_its_version_did_not_promise(tmp_path):
+    """Written by the version before: its rules were fewer, and its numbers told more."""
+    source = Path(__file__).parents[1] / "inputs" / "evidence_of_format_1"
+    folder = Path(shutil.copytree(source, tmp_path / "old"))
+    found = verify_folder(folder)
+    assert found.consistent, [check for check in found.checks if not check.ok]
+    assert "did not establish" in found.note and found.note in found.message
+    path = folder / "evidence.json"
+    path.write_text(path.read_text().replace('"epsilon": 1.0', '"epsilon": 0.5', 1))
+    assert not verify_folder(folder).consistent
