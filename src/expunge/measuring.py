@@ -12,6 +12,7 @@ import torch
 
 from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
+from expunge.core.certificate import Verdict
 from expunge.core.data import Ids
 from expunge.core.measurement import Direction, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
@@ -135,6 +136,10 @@ def measure(
     settled = replace(
         outcome, releases=tuple(settle(item, checks, first=i == 0) for i, item in enumerate(outcome.releases))
     )
+    if settled.verdict == Verdict.VOID != outcome.verdict and any(
+        item.request == outcome.request["id"] for item in outcome.after.book.spent()
+    ):
+        outcome.after.book.void(outcome.request["id"])
     return Evidence(settled, tuple(measurements), tuple(checks), cost, None if again is None else "retrained", private)
 
 

@@ -52,10 +52,13 @@ class ModelLedger:
         """All releases since the model was last trained from scratch, in order."""
         with Ledger(self.path) as ledger:
             found: list[Spent] = []
+            void = {entry.key for entry in ledger.entries("void")}
             for entry in ledger.entries("release"):
                 for item in entry.payload.get("releases", ()):
                     if item.get("model") == self.model:
-                        found = [] if item.get("afresh") else [*found, _spent(entry, item)]
+                        spent = _spent(entry, item)
+                        spent = replace(spent, mu=math.inf) if entry.key in void else spent
+                        found = [] if item.get("afresh") else [*found, spent]
             return tuple(found)
 
     def published_before(self, request: str) -> bool:
@@ -64,6 +67,17 @@ class ModelLedger:
             promise = [entry for entry in ledger.entries(PUBLISHED) if entry.key == self.model]
             filed = [entry for entry in ledger.entries("request") if entry.key == request]
             return bool(promise) and (not filed or promise[0].sequence < filed[0].sequence)
+
+    def promised(self, budget: Any) -> bool:
+        """Whether ``budget`` is the one that the ledger holds; another one was made up after it was published."""
+        with Ledger(self.path) as ledger:
+            promise = [entry.payload for entry in ledger.entries(PUBLISHED) if entry.key == self.model]
+        return bool(promise) and promise[0].get("budget") == (None if budget is None else asdict(budget))
+
+    def void(self, request: str) -> None:
+        """Measuring refuted what was released for ``request``: from now on that release has spent everything."""
+        with Ledger(self.path) as ledger:
+            ledger.append("void", request, {"model": self.model})
 
     def begin(self, record: Mapping[str, Any]) -> None:
         """File a request and grant it, where nobody did.

@@ -73,6 +73,59 @@ def test_honest_steps_of_a_plug_in_count_once_our_own_code_did_them_again():
     assert measured(outcome, "none").outcome.verdict == Verdict.CERTIFIED
 
 
+def test_a_plug_in_that_moves_the_centre_of_its_noise_is_void():
+    class Shifts(type(r2d())):
+        def run(self, context):
+            class Source:
+                name, secret = "source", True
+
+                def add(self, tensors, sigma):
+                    return context.noise.add({name: tensor + 6 * sigma for name, tensor in tensors.items()}, sigma)
+
+            return super().run(replace(context, noise=Source()))
+
+    outcome = forget(published(head(), rows()), Shifts(rewind=0.5))
+    assert outcome.verdict == Verdict.VOID and "noise_entered" in not_holding(outcome)
+    never_certified(outcome)
+
+
+def test_noise_on_some_tensors_only_is_void():
+    from expunge import Classification
+    from expunge.tasks.networks import SoftmaxHead
+
+    class Some(type(r2d())):
+        def run(self, context):
+            class Source:
+                name, secret = "source", True
+
+                def add(self, tensors, sigma):
+                    some = {name: tensor for name, tensor in tensors.items() if not name.endswith("bias")}
+                    noisy, precision = context.noise.add(some, sigma)
+                    return {**tensors, **noisy}, precision
+
+            return super().run(replace(context, noise=Source()))
+
+    task = Classification(lambda: SoftmaxHead(2, 2, bias=True), dtype=torch.float64)
+    outcome = forget(published(task, rows(outlier=1.0)), Some(rewind=0.5))
+    assert outcome.verdict == Verdict.VOID and "noise_covers" in not_holding(outcome)
+
+
+@pytest.mark.parametrize("name", ["_rewound", "parameters"])
+def test_an_attribute_on_an_instance_makes_a_method_somebody_elses(name):
+    method = r2d()
+    object.__setattr__(method, name, getattr(method, name))
+    assert forget(published(head(), rows()), method).verdict == Verdict.UNREPLAYED
+
+
+def test_a_retrain_object_whose_run_was_replaced_resets_nothing():
+    trained = published(head(), rows(), budget=expunge.Budget(1.0, 1e-5, 4))
+    first = forget(trained, r2d())
+    method = expunge.methods.Retrain()
+    object.__setattr__(method, "run", lambda context: Lazy(theorem="retrain").run(context))
+    outcome = forget(first.after, method, 4)
+    assert len(outcome.after.spent) == 2 and len(trained.book.spent()) >= 1
+
+
 def test_a_subclass_of_retrain_resets_nothing():
     class Mine(expunge.methods.Retrain):
         def run(self, context):

@@ -39,16 +39,59 @@ def test_the_same_request_is_served_once_from_a_model_with_its_ledger():
     assert len(trained.book.spent()) == before == 1
 
 
-def test_the_same_rows_under_another_name_compose_with_the_first_release():
-    trained = published(head(), rows(), budget=Budget(1.0, 1e-5, 1, releases=4))
-    found = []
-    for name in "abcd":
-        request = Request(name, Target("samples", {"ids": [3]}))
-        found.append(expunge.plan(trained, request, r2d()).run().certificate)
-    assert [len(one.parameters["spent"]) for one in found] == [0, 1, 2, 3]
-    assert all(one.verdict is Verdict.CERTIFIED for one in found) and found[-1].epsilon == pytest.approx(1.0)
-    with pytest.raises(RefusedError, match="above the published 1"):
-        expunge.plan(trained, Request("e", Target("samples", {"ids": [3]})), r2d())
+def test_the_model_of_before_is_not_served_again_under_another_name():
+    trained = published(head(), rows(), budget=Budget(4.0, 1e-5, 4, releases=4))
+    plans = [
+        expunge.plan(trained, Request(name, Target("samples", {"ids": [row]})), r2d())
+        for name, row in zip("abc", (3, 4, 5), strict=True)
+    ]  # planned before any of them ran
+    first = plans[0].run()
+    assert first.verdict == Verdict.CERTIFIED
+    for plan in plans[1:]:
+        with pytest.raises(RefusedError, match="released from this model since"):
+            plan.run()
+    again = expunge.plan(trained, Request("d", Target("samples", {"ids": [6]})), r2d())
+    with pytest.raises(RefusedError, match="released from this model since"):
+        again.run()
+    second = forget(first.after, r2d(), 4)
+    assert second.verdict == Verdict.CERTIFIED and len(second.certificate.parameters["spent"]) == 1
+    assert second.after.removed["row"].tolist() == [3, 4] and len(trained.book.spent()) == 2
+
+
+def test_a_promise_that_was_changed_after_publication_is_not_the_published_one():
+    from dataclasses import replace
+
+    trained = published(head(), rows())
+    louder = replace(trained, budget=replace(trained.budget, epsilon=500.0, sigma=trained.budget.sigma / 100))
+    assert not_holding(forget(louder, r2d())).keys() >= {"noise_fixed_before", "release_ledger"}
+
+
+def test_constants_proved_for_another_model_are_not_proved_for_this_one():
+    from dataclasses import replace
+
+    from expunge import Classification
+    from expunge.tasks.networks import SoftmaxHead
+
+    trained = published(head(), rows())
+    other = replace(trained, task=Classification(lambda: SoftmaxHead(2, 2, radius=40.0), dtype=trained.task.dtype))
+    assert not_holding(forget(other, r2d())).keys() >= {"smoothness", "gradient_bound"}
+
+
+def test_facts_that_were_edited_in_a_stored_model_are_somebodys_word(tmp_path):
+    import json
+
+    from expunge.training.store import load_trained, save_trained
+
+    trained = expunge.train(head(), rows(), expunge.GradientDescent(steps=20, lr=1.5, l2=1e-2))
+    save_trained(tmp_path / "model", trained)
+    assert load_trained(tmp_path / "model", head(), rows()).facts["start"].origin == "enforced"
+    path = tmp_path / "model" / "trained.json"
+    record = json.loads(path.read_text())
+    record["facts"]["momentum"] = [0.0, "enforced", "typed by hand"]
+    path.write_text(json.dumps(record))
+    assert {fact.origin.value for fact in load_trained(tmp_path / "model", head(), rows()).facts.values()} == {
+        "declared"
+    }
 
 
 def test_a_book_of_somebodys_own_is_not_the_ledger_beside_the_model():
@@ -85,7 +128,7 @@ def test_a_void_result_is_not_counted_and_one_that_leaves_all_the_same_spends_ev
     after = expunge.methods.Retrain()
     void = forget(trained, r2d(), noise=expunge.privacy.noise.SeededNoise(0))
     assert void.verdict == Verdict.VOID and void.after.spent[-1].mu == float("inf")
-    assert forget(trained, r2d()).verdict == Verdict.CERTIFIED  # it was held back
+    assert not trained.book.spent()  # it was held back
     with pytest.raises(RefusedError, match="epsilon inf"):
         expunge.plan(void.after, samples(4), r2d())
     assert expunge.plan(void.after, samples(4), after).run().certificate.epsilon == 0
@@ -156,3 +199,13 @@ def test_processes_that_serve_one_model_at_once_count_each_other():
         worker.join()
     released = len(trained.book.spent())
     assert released <= 2 and sorted(one for one in found if isinstance(one, int)) == list(range(released))
+
+
+def test_a_void_result_that_is_shown_all_the_same_has_spent_everything(tmp_path):
+    trained = published(head(), rows(), budget=Budget(1.0, 1e-5, 4))
+    void = measured(forget(trained, r2d(), noise=expunge.privacy.noise.SeededNoise(0)))
+    with pytest.raises(expunge.core.errors.HeldBackError, match="says why"):
+        expunge.write_report(void, tmp_path / "evidence", pdf=False)
+    assert not trained.book.spent() and not (tmp_path / "evidence").exists()
+    expunge.write_report(void, tmp_path / "evidence", pdf=False, accepted={"by": "me", "reason": "it is public"})
+    assert [item.mu for item in trained.book.spent()] == [float("inf")]

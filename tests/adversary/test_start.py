@@ -45,6 +45,18 @@ def test_class_means_as_a_start_are_never_certified(method):
     assert not_holding(outcome)["start"] is Status.UNCHECKED
 
 
+def test_one_tensor_that_the_seed_did_not_make_is_enough():
+    def factory():
+        head = SoftmaxHead(6, 2, bias=True)
+        with torch.no_grad():
+            head.linear.bias.fill_(float(DATA.x[3, 0]))  # log-frequencies, say
+        return head
+
+    outcome = forget(published(Classification(factory, dtype=torch.float64), DATA, recipe=RECIPE), r2d())
+    never_certified(outcome)
+    assert not_holding(outcome)["start"] is Status.UNCHECKED
+
+
 def test_a_checkpoint_that_a_factory_loads_is_never_certified():
     leak = SoftmaxHead(6, 2).state_dict()
     leak["linear.weight"][0] = DATA.x[3]

@@ -81,8 +81,31 @@ def test_the_seeded_initialiser_refuses_what_it_cannot_fill(module):
         expunge.train(task, DATA, GradientDescent(steps=2, lr=0.5))
 
 
+def frozen_stack():
+    """A frozen layer of PyTorch's own in front of a trained one: no code but PyTorch's computes anything."""
+    model = nn.Sequential(nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 2))
+    for parameter in model[0].parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
+def test_code_of_somebody_elses_is_somebodys_word():
+    mean = DATA.x.mean(0).tolist()
+
+    class Hides(nn.Linear):
+        def forward(self, x):
+            return super().forward(x - torch.tensor(mean, dtype=x.dtype))
+
+    for factory in (Frozen, lambda: nn.Sequential(Hides(20, 2))):
+        task = Classification(factory)
+        for method in (NOISY, expunge.methods.Retrain()):
+            outcome = forget(published(task, DATA, method=method, recipe=GradientDescent(steps=5, lr=0.5)), method)
+            never_certified(outcome)
+            assert "model_code" in not_holding(outcome)
+
+
 def test_a_frozen_layer_that_our_initialiser_made_is_certified():
-    task = Classification(Frozen, init="seed")
+    task = Classification(frozen_stack, init="seed")
     outcome = forget(published(task, DATA, method=NOISY, recipe=GradientDescent(steps=10, lr=0.5)), NOISY)
     assert measured(outcome).outcome.verdict == Verdict.CERTIFIED
 

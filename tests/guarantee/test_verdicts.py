@@ -277,7 +277,7 @@ SEEN = (
     "release_ledger", "earlier_releases",
 )  # fmt: skip
 WATCHED = {  # what the planner establishes of an honest run
-    "unnoised_tensors": "none", "trail_of_these_rows": True, "noise_source": "operating system",
+    "model_code": True, "unnoised_tensors": "none", "trail_of_these_rows": True, "noise_source": "operating system",
     "noise_precision": "float64", "noise_covers": True, "noise_resolved": True, "noise_level": True,
     "noise_entered": True, "noise_written_ahead": True, "steps_bounded": True, "retained_rows": True,
 }  # fmt: skip

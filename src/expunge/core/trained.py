@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -184,6 +185,10 @@ class ReleaseBook(Protocol):
         """Count a release; ``afresh``: it was trained from scratch, so that what came before no longer composes with it."""
         ...
 
+    def void(self, request: str) -> None:
+        """What was counted for ``request`` turned out to be void: it has spent everything."""
+        ...
+
     def published_before(self, request: str) -> bool:
         """Whether the record shows that noise and capacity were fixed before ``request`` was filed."""
         ...
@@ -210,6 +215,10 @@ class InMemoryBook:
             self._spent.clear()
         else:
             self._spent.append(release)
+
+    def void(self, request: str) -> None:
+        """See :class:`ReleaseBook`."""
+        self._spent = [replace(item, mu=math.inf) if item.request == request else item for item in self._spent]
 
     def published_before(self, request: str) -> bool:
         """See :class:`ReleaseBook`."""

@@ -116,6 +116,10 @@ class Rows:
 
     @cached_property
     def _digest(self) -> str:
+        return self.of_content()
+
+    def of_content(self) -> str:
+        """The digest, computed now and not remembered: tensors can be changed in place."""
         return digest_arrays({"x": self.x, "y": self.y, "ids": self.ids})
 
     def select(self, target: Target) -> Ids:

@@ -282,7 +282,7 @@ def _run(
             "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), at least %.2g minutes.",
             case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
         )  # fmt: skip
-    outcome = planned.run(count=False)  # counted on the ledger when it leaves
+    outcome = planned.run_uncounted()  # counted on the ledger when it leaves
     details = {**outcome.details, **({"estimate": dict(estimate)} if estimate else {})}
     if "cost" not in before and any(name.startswith(("descended", "release")) for name in before):
         details["interrupted"] = "the run was interrupted; its seconds count the last part only"

@@ -169,8 +169,14 @@ class R2D:
             trail=Trail(kept.iterates, trail.length, deletion.after.digest, trail.rows, trail.recovery_error),
             purged=(f"un-noised weights and iterates after step {at}, trained on the removed records",),
             remains=remains,
-            gradient_evaluations=(steps - at) * rows + passes * trail.rows,
-            details={"steps": steps, "rewound_to": at, "descended": steps - at, "recovery_error": error},
+            gradient_evaluations=(steps - at) * rows,
+            details={
+                "steps": steps,
+                "rewound_to": at,
+                "descended": steps - at,
+                "recovery_error": error,
+                "recovery_passes": passes,
+            },
         )
 
     def replay(self, context: Context) -> Tensors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def is_recorded(recipe: Any) -> bool:
     kind = type(recipe)
     home = _RECORDED.get(kind.__qualname__)
     own = home == kind.__module__ and getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
-    return own and "fit" not in vars(recipe)
+    return own and vars(recipe).keys() <= {field.name for field in fields(recipe)}
 
 
 def adopt(task: Any, model: torch.nn.Module | Mapping[str, torch.Tensor], data: Data | None = None) -> Trained:

@@ -13,18 +13,37 @@ import torch
 from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
-from expunge.core.errors import FailedError, InputError
+from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Outcome, Release, Unlearned
 from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.publishing import coordinates, is_recorded
-from expunge.privacy.certify import Circumstances, certify, parameters_of
+from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
 from expunge.privacy.noisy_fine_tuning import steps_bounded
 from expunge.privacy.theorems import theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
-from expunge.training.descent import trainable
+from expunge.training.descent import Step, trainable
+from expunge.training.facts import model_code, proved_constants
 from expunge.training.provenance import trained_again
+from expunge.training.recipes import GradientDescent
+
+
+def fresh_digest(data: Any) -> str:
+    """The digest of rows as they are now: a tensor that was changed in place after its digest was taken is another one."""
+    return type(data).of_content(data) if hasattr(type(data), "of_content") else data.digest
+
+
+def must_be_current(trained: Trained) -> None:
+    """Raise RefusedError if the ledger beside the model knows releases that this object of it does not.
+
+    It stands for the model before them: serving from it would bring back what they removed, and not count them.
+    """
+    if type(trained.book) is ModelLedger and len(trained.book.spent()) > len(trained.spent):
+        raise RefusedError(
+            f"Something was released from this model since ({trained.book.path} says so). Continue with what came of that "
+            "release (outcome.after, or the model folder), and plan again."
+        )
 
 
 class Withheld:
@@ -59,20 +78,31 @@ class Plan:
     record: Mapping[str, Any]
     deletion: Deletion = field(repr=False)
 
-    def run(self, *, count: bool = True) -> Outcome:
-        """Forget, look at what came, and certify what holds.
+    def run(self) -> Outcome:
+        """Forget, look at what came, certify what holds, and count the release in the model's book.
 
-        Args:
-            count: count the release in the model's book at once. A void result is held back and counts only where it leaves all
-                the same, as everything; who decides later what leaves counts it then (``jobs.carry_out``).
+        A void result is held back and counts only where it leaves all the same, as everything.
 
         Raises:
+            RefusedError: if something was released from the model since this was planned.
             FailedError: if the method says that it changes the model and left every tensor as it was, or a control
                 changed something.
         """
         before = self.context.trained
-        if count:
-            before.book.begin(self.record)
+        must_be_current(before)
+        before.book.begin(self.record)
+        outcome = self.run_uncounted()
+        first, after = outcome.releases[0], outcome.after
+        if first.certificate is not None and first.certificate.verdict is not Verdict.VOID:
+            counted = after.spent[-1] if after.spent else Spent(self.record["id"], 0, 0.0, "retrain")
+            after.book.add(counted, afresh=self._starts_afresh, digest=first.artifact.digest)
+        return outcome
+
+    def run_uncounted(self) -> Outcome:
+        """As :meth:`run` for whoever decides later what leaves and counts it then (``jobs.carry_out``): until it is on the
+        ledger, nothing of the outcome may be shown to anyone.
+        """
+        before = self.context.trained
         witness = Witness(self.context.noise, before.artifact.tensors)
         stages = WitnessedJournal(self.context.journal, witness)
         context = self._as_the_method_sees_it(witness, stages)
@@ -89,9 +119,6 @@ class Plan:
         removed = before.removed | self.deletion.ids
         status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
         after = before if status == UNCHANGED else self._after(result, first, removed)
-        if count and first.certificate is not None and first.certificate.verdict is not Verdict.VOID:
-            counted = after.spent[-1] if after.spent else Spent(self.record["id"], len(removed), 0.0, "retrain")
-            after.book.add(counted, afresh=self._starts_afresh, digest=first.artifact.digest)
         return Outcome(
             status=status,
             request=self.record,
@@ -160,6 +187,7 @@ class Plan:
         self, claim: Claim, result: Unlearned, artifact: Artifact, witness: Witness, binds: Mapping[str, str], old: Artifact
     ) -> Certificate:  # fmt: skip
         before, deletion = self.context.trained, self.deletion
+        on_ledger = type(before.book) is ModelLedger and before.book.promised(before.budget)
         around = Circumstances(
             budget=None if claim.theorem in _OWN_NOISE else before.budget,
             spent=() if self._starts_afresh else before.spent,
@@ -168,13 +196,32 @@ class Plan:
             changed=artifact.digest != old.digest,
             binds=binds,
             seen=self._seen(result, artifact, witness),
-            published_first=type(before.book) is ModelLedger and before.book.published_before(self.record["id"]),
-            ledger=type(before.book) is ModelLedger,
+            published_first=on_ledger and before.book.published_before(self.record["id"]),
+            ledger=on_ledger,
             own=registry.is_own(self.method),
             published=before.budget,
             together=len(result.views),
         )
-        return certify(claim, before.facts, around)
+        return certify(claim, self._facts(), around)
+
+    def _facts(self) -> dict[str, Fact]:
+        """The record of training; what it calls proved is proved again of the model as it is now, or is somebody's word."""
+        before, recipe = self.context.trained, self.context.trained.recipe
+        if type(recipe) is GradientDescent and any(
+            before.facts[name].value != getattr(recipe, name)
+            for name in ("steps", "lr", "l2", "clip")
+            if name in before.facts
+        ):
+            note = "the recipe is not the one that the record speaks of"
+            return {name: weakened(fact, note) for name, fact in before.facts.items()}
+        proved = [name for name, fact in before.facts.items() if fact.origin is Origin.PROVED]
+        if not proved:
+            return dict(before.facts)
+        step = Step(1.0, before.fact("l2", 0.0) or 0.0)
+        now = proved_constants(before.task, before.task.build(), step)
+        wrong = [name for name in proved if name not in now or now[name].value != before.facts[name].value]
+        note = "recorded as proved; the model as it is given now does not prove it"
+        return {**before.facts, **{name: weakened(before.facts[name], note) for name in wrong}}
 
     def _seen(self, result: Unlearned, artifact: Artifact, witness: Witness) -> dict[str, Any]:
         """What the planner established of this run: facts that no claim can talk about."""
@@ -187,15 +234,17 @@ class Plan:
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
             "unnoised_tensors": self._unnoised(artifact, model),
+            "model_code": model_code(before.task, model),
         }
         if before.trail is not None:
-            known = before.trail.data == deletion.before.digest
+            known = before.trail.data == fresh_digest(deletion.before)
             seen["trail_of_these_rows"] = (known, "digest of the rows that the trail was made from")
         if chosen.draws is not None:
             parameters = parameters_of(chosen, result.claim.parameters, before.facts)
             draws, sigma = chosen.draws(parameters)
             moved = {name: artifact.tensors[name] for name in names if name in artifact.tensors}
-            seen |= noise_facts(witness, names=names, draws=draws, sigma=sigma, released=moved)
+            state = {} if result.state is None else {n: result.state[n] for n in names if n in result.state}
+            seen |= noise_facts(witness, names=names, draws=draws, sigma=sigma, released=moved, state=state)
         if chosen.name == "noisy-fine-tuning":
             p = result.claim.parameters
             bounded = steps_bounded(witness.draws, clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"])
@@ -205,7 +254,8 @@ class Plan:
     @property
     def _reads_only_what_it_is_given(self) -> bool:
         """Whether no code of somebody else's could have looked at the forgotten rows: a recipe may hold them in its closure."""
-        return not self._starts_afresh or is_recorded(self.context.trained.recipe)
+        own_data = type(self.deletion.before).__module__.startswith("expunge.data.")
+        return own_data and (not self._starts_afresh or is_recorded(self.context.trained.recipe))
 
     def _unnoised(self, artifact: Artifact, model: Any) -> Any:
         """What is known of everything that leaves without noise."""
@@ -225,7 +275,7 @@ class Plan:
     @property
     def _starts_afresh(self) -> bool:
         """Whether this is our own retraining, which resets what was spent; a name alone resets nothing."""
-        return type(self.method) is registry.load("retrain")
+        return type(self.method) is registry.load("retrain") and registry.is_own(self.method)
 
     def _after(self, result: Unlearned, first: Release, removed: Any) -> Trained:
         before, deletion = self.context.trained, self.deletion
@@ -249,7 +299,9 @@ class Plan:
         )  # fmt: skip
 
 
-_SOMEBODYS_RECIPE = Fact(True, Origin.DECLARED, "a recipe that is not expunge's own made the model: its author's word")
+_SOMEBODYS_RECIPE = Fact(
+    True, Origin.DECLARED, "a recipe or a kind of data that is not expunge's own: its author's word"
+)
 # Theorems whose noise follows from the method's own settings, not from the published budget.
 _OWN_NOISE = ("noisy-fine-tuning", "langevin")
 

@@ -41,7 +41,7 @@ def describe_source(source: Any) -> str:
     A subclass may draw from a fixed seed or add nothing at all; what it calls itself says nothing.
     """
     kind = type(source)
-    if kind is SystemNoise and "add" not in vars(source):
+    if kind is SystemNoise and not vars(source):
         return "operating system"
     return "seeded" if kind is SeededNoise else f"{kind.__module__}.{kind.__qualname__}"
 

@@ -76,6 +76,7 @@ RULES: Mapping[str, Rule] = {
         Rule("steps_bounded", "every noisy step moved the weights by no more than its clipping norms allow", _equals(True)),
         Rule("unnoised_tensors", "what leaves without noise (frozen weights, buffers) owes nothing to a removed row",
              lambda value: value in ("none", "independent", "recomputed")),
+        Rule("model_code", "the code of the model and of its task holds no values of rows", _equals(True)),
         Rule("own_implementation", "the run was made by expunge's own implementation, or its steps were done again by it",
              _equals(True)),
         Rule("trail_of_these_rows", "the stored iterates come from training on these rows", _equals(True)),

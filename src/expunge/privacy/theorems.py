@@ -21,6 +21,7 @@ ALWAYS_EXCLUDED = (
     "settings that somebody chose by looking at the forgotten rows",
     "rounding inside the floating-point noise sampler and the arithmetic of descent",
     "that membership attacks score one half: a retrained model need not either",
+    "releases from a copy of the model's folder, or from the same training published to another one",
 )
 
 
@@ -101,7 +102,7 @@ _TRAINING = (
 )  # fmt: skip
 _DRAWN = ("noise_source", "noise_precision", "noise_covers", "noise_resolved", "noise_level", "noise_written_ahead")
 _NOISE = (*_DRAWN, "noise_entered")
-_RUN = ("own_implementation", "retained_rows", "release_changed", "unnoised_tensors")
+_RUN = ("own_implementation", "model_code", "retained_rows", "release_changed", "unnoised_tensors")
 _RELEASE = (*_RUN, "buffers_moved")
 _PUBLISHED = ("noise_fixed_before", "within_capacity", "within_budget", "release_ledger")
 
@@ -358,7 +359,7 @@ THEOREMS: Mapping[str, Theorem] = {
 # Rules that records of the format expunge-evidence/1 could not carry: what their version did not promise.
 ADDED_SINCE_FORMAT_1 = (
     "noise_level", "noise_entered", "noise_written_ahead", "noise_resolved", "steps_bounded", "unnoised_tensors",
-    "own_implementation", "trail_of_these_rows", "release_ledger", "earlier_releases",
+    "own_implementation", "model_code", "trail_of_these_rows", "release_ledger", "earlier_releases",
 )  # fmt: skip
 
 

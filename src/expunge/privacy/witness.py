@@ -247,8 +247,9 @@ def _spacing(tensor: Tensor) -> float:
 
 
 def noise_facts(
-    witness: Witness, *, names: Mapping[str, int], draws: int, sigma: float, released: Mapping[str, Any]
-) -> dict[str, tuple[Any, str]]:
+    witness: Witness, *, names: Mapping[str, int], draws: int, sigma: float, released: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+) -> dict[str, tuple[Any, str]]:  # fmt: skip
     """What the draws of a run amount to: fact → value and note.
 
     Args:
@@ -256,6 +257,7 @@ def noise_facts(
         draws: how many a theorem speaks of.
         sigma: of each of them.
         released: the trainable tensors of what is released.
+        state: the un-noised weights that the run kept: what the noise must have entered; ``None``: not asked for.
 
     Returns:
         ``noise_source``, ``noise_precision``, ``noise_covers``, ``noise_resolved``, ``noise_level``, ``noise_entered`` (the
@@ -268,6 +270,8 @@ def noise_facts(
     entered = bool(seen) and seen[-1].left == digest_arrays(
         {name: torch.as_tensor(t).cpu() for name, t in released.items()}
     )
+    if state is not None and entered:
+        entered = seen[-1].entered == digest_arrays({name: torch.as_tensor(t).cpu() for name, t in state.items()})
     return {
         "noise_source": ("+".join(sources), "the type of the source that drew, as the planner saw it"),
         "noise_precision": (

@@ -11,7 +11,9 @@ in the record is, and a live ledger must extend it).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from expunge.core.errors import HeldBackError, InputError
 from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome
-from expunge.core.trained import Artifact, Tensors
+from expunge.core.trained import Artifact, Spent, Tensors
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.record import FORMAT, build, plain, released, slug
@@ -125,6 +127,9 @@ def write_report(
             f"{private_path(Path(folder)) / REVIEW} says why. "
             'Give accepted={"by": …, "reason": …} to write its evidence all the same.'
         )
+    if outcome.verdict == Verdict.VOID and outcome.request["id"] not in {s.request for s in outcome.after.book.spent()}:
+        last = outcome.after.spent[-1] if outcome.after.spent else Spent(outcome.request["id"], 0, math.inf)
+        outcome.after.book.add(replace(last, mu=math.inf), digest=outcome.releases[0].artifact.digest)
     if config is None:
         import yaml
 

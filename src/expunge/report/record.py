@@ -159,6 +159,7 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "method": dict(outcome.method),
         "paper": _paper(outcome.method.get("name", "")),
         "status": outcome.status,
+        "own": outcome.own,
         "verdict": outcome.verdict,
         **_certificate(first),
         "budget": budget,

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.digest import keyed_hash
+from expunge.core.measurement import UNDECIDABLE
 from expunge.training.facts import TRAINING_IDS
 
 Record = Mapping[str, Any]
@@ -55,6 +56,7 @@ def _keyed(salt: bytes, digest: str | None) -> str | None:
 
 def _run(run: Record, salt: bytes, data: Record, forgotten_open: bool) -> dict[str, Any]:
     evidence = run["evidence"]
+    items = [_measurement(item, data, forgotten_open) for item in evidence["measurements"]]
     cost = {name: value for name, value in evidence["cost"].items() if name != "change_per_module"}
     return {
         **run,
@@ -65,10 +67,13 @@ def _run(run: Record, salt: bytes, data: Record, forgotten_open: bool) -> dict[s
         "facts": {name: fact for name, fact in run["facts"].items() if name not in _PRIVATE_FACTS},
         "change": {},
         "details": {},
+        # a plug-in's own words may say anything
+        **({} if run["own"] else {"purged": [], "remains": ["what a plug-in says of it: in the private review"]}),
         "cost": {**run["cost"], "seconds": _short(run["cost"].get("seconds"))},
         "evidence": {
             **evidence,
-            "measurements": [_measurement(item, data, forgotten_open) for item in evidence["measurements"]],
+            "verdict": _verdict(evidence, items),
+            "measurements": items,
             "checks": [{**check, "detail": {}} for check in evidence["checks"]],
             "cost": {**cost, "seconds": {name: _short(value) for name, value in (cost.get("seconds") or {}).items()}},
         },
@@ -89,8 +94,17 @@ def _measurement(item: Record, data: Record, forgotten_open: bool) -> dict[str, 
     """The values where they may be shown, else whether they agree; never what the model before scored."""
     if is_open(item["name"], data["probes"], forgotten_open):
         return {**item, "original": None}
-    hidden = dict.fromkeys(("value", "interval", "ideal", "null", "original"))
+    # whether each agrees stays at home too: who knows the retained rows could compute it for every candidate and compare
+    hidden = dict.fromkeys(("value", "interval", "ideal", "null", "original", "agrees"))
     return {**item, **hidden, "withheld": True}
+
+
+def _verdict(evidence: Record, items: list[dict[str, Any]]) -> str:
+    """What the values that are shown, and the checks, come to."""
+    if evidence["verdict"] in (UNDECIDABLE, "refuted"):
+        return evidence["verdict"]
+    apart = any(item["agrees"] is False for item in items)
+    return "differs from retraining" if apart else "not told from retraining"
 
 
 def is_open(name: str, probes: Record, forgotten_open: bool) -> bool:

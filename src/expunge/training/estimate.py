@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -39,7 +40,16 @@ def estimate_constants(
             largest_gradient = max(largest_gradient, float(squares.max().sqrt()))
         loss = flat_loss(task, model, tensors, batch, step.l2)
         largest_eigenvalue = max(largest_eigenvalue, spectral_norm(loss, flatten(tensors, names), generator))
+    largest_gradient, largest_eigenvalue = _upwards(largest_gradient), _upwards(largest_eigenvalue)
     return {
         "gradient_bound": Fact(largest_gradient, Origin.ESTIMATED, "largest row gradient at stored iterates"),
         "smoothness": Fact(largest_eigenvalue, Origin.ESTIMATED, "power iteration at stored iterates"),
     }
+
+
+def _upwards(value: float) -> float:
+    """One significant digit, rounded up: sampled constants are published, and more digits would tell of the rows."""
+    if not value > 0 or not math.isfinite(value):
+        return value
+    unit = 10.0 ** math.floor(math.log10(value))
+    return math.ceil(value / unit * (1 - 1e-12)) * unit

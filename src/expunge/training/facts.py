@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -88,9 +89,26 @@ def start_fact(task: Any, start: Mapping[str, Tensor], seed: int) -> Fact:
 
 def _is_plain_softmax_head(task: Any, model: nn.Module) -> bool:
     """Whether this is our softmax head under our cross-entropy, and nothing stands in between: exact types, no hooks."""
-    if type(task) is not Classification or "losses" in vars(task) or type(model) is not SoftmaxHead:
+    plain = type(task) is Classification and vars(task).keys() <= {field.name for field in fields(task)}
+    if not plain or type(model) is not SoftmaxHead:
         return False
     return type(model.linear) is nn.Linear and not any(altered(module) for module in (model, model.linear))
+
+
+def model_code(task: Any, model: nn.Module) -> Fact:
+    """Whether only code of expunge and PyTorch computes anything: other code may hold values of rows that no tensor shows."""
+    plain = type(task).__module__.startswith("expunge.tasks.") and vars(task).keys() <= {f.name for f in fields(task)}
+    others = sorted(
+        {
+            f"{type(module).__module__}.{type(module).__qualname__}"
+            for module in model.modules()
+            if not type(module).__module__.startswith(("torch.nn.", "expunge.tasks.")) or altered(module)
+        }
+    )
+    if plain and not others:
+        return enforced(True, "every module and the task are expunge's or PyTorch's own, without hooks")
+    what = ", ".join(others[:3]) or f"{type(task).__module__}.{type(task).__qualname__}"
+    return declared(True, f"the code of {what} is its author's word")
 
 
 def altered(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 import warnings
@@ -16,9 +17,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from expunge.core.data import Ids
-from expunge.core.digest import digest_bytes, finite
+from expunge.core.digest import digest_bytes, finite, keyed_hash
 from expunge.core.errors import InputError, TamperedError
 from expunge.core.files import private_folder, read_json, write_atomic
+from expunge.core.keys import subject_key
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
 from expunge.data.rows import Rows
 from expunge.training.recipes import GradientDescent, Stochastic
@@ -110,6 +112,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
             "recovery_error": _finite(trail.recovery_error),
         },
     }
+    record["mac"] = keyed_hash(subject_key(), record)
     write_atomic(folder / "trained.json", json.dumps(record, indent=1, allow_nan=False).encode(), private=True)
 
 
@@ -192,6 +195,13 @@ def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trai
     if settings is not None:
         recipe = GradientDescent(**settings)
     facts = {name: Fact(value, Origin(origin), note) for name, (value, origin, note) in record["facts"].items()}
+    unsigned = {name: value for name, value in record.items() if name != "mac"}
+    if not hmac.compare_digest(str(record.get("mac")), keyed_hash(subject_key(), unsigned)):
+        note = "read from a file that this installation did not write as it is"
+        strong = (Origin.PROVED, Origin.ENFORCED)
+        facts = {
+            n: replace(f, origin=Origin.DECLARED, note=note) if f.origin in strong else f for n, f in facts.items()
+        }
     return Trained(
         task=task,
         artifact=Artifact(tensors("released")),
