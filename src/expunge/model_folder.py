@@ -68,6 +68,18 @@ class ModelLedger:
             filed = [entry for entry in ledger.entries("request") if entry.key == request]
             return bool(promise) and (not filed or promise[0].sequence < filed[0].sequence)
 
+    def last_released(self, but: str) -> str:
+        """Digest of the model that was released last, requests ``but`` left out; empty where nothing was."""
+        with Ledger(self.path) as ledger:
+            found = [
+                item.get("digest", "")
+                for entry in ledger.entries("release")
+                if entry.key != but
+                for item in entry.payload.get("releases", ())
+                if item.get("model") == self.model
+            ]
+        return found[-1] if found else ""
+
     def promised(self, budget: Any) -> bool:
         """Whether ``budget`` is the one that the ledger holds; another one was made up after it was published."""
         with Ledger(self.path) as ledger:

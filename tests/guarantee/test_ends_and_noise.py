@@ -217,7 +217,7 @@ def test_check_17_forgetting_everything_is_rejected(name, m):
     case = CASES["convex quadratic"]
     with pytest.raises(InputError):
         planning.publish(case.train(), Budget(1.0, 1e-5, m), method=method(name))
-    with pytest.raises(InputError, match="matches everything"):
+    with pytest.raises(InputError, match=r"matches everything|Nothing was forgotten"):
         planning.plan(case.publish(), samples(*range(m)), method(name))
     assert len(points()) == 40 and len(points().without(Ids.rows(range(40)))) == 0
 

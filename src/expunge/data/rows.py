@@ -99,13 +99,6 @@ class Rows:
         arrays = {str(name): column(str(name), values, len(x)) for name, values in (columns or {}).items()}
         return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, _as_said(preprocessing), tuple(names))
 
-    def __post_init__(self):
-        if len(np.unique(self.ids)) != len(self.ids):
-            raise InputError(
-                f"Expected an id of its own for each row; {len(self.ids)} rows have {len(np.unique(self.ids))} ids. A request "
-                "for one id would take several rows and be counted as one."
-            )
-
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from expunge.core.data import Data, Deletion
-from expunge.core.errors import RefusedError
+from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
 from expunge.core.method import Context, InMemory, Once, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Spent, Trained
 from expunge.methods import registry
 from expunge.planning.checks import check
-from expunge.planning.running import Plan
+from expunge.planning.running import Plan, must_be_current
 from expunge.planning.stages import Scoped
 from expunge.privacy.noise import SystemNoise
 from expunge.training.provenance import must_be_its_rows
@@ -66,7 +68,9 @@ def plan(
         assert trained.data is not None
         deletion = Deletion.of(trained.data, request, probes)
     must_be_its_rows(trained, deletion.before)
-    if (spent := _all_spent(trained)) != trained.spent:
+    _ids_must_differ(deletion.before)
+    must_be_current(trained, request.id(key))
+    if (spent := _all_spent(trained, request.id(key))) != trained.spent:
         trained = replace(trained, spent=spent)
     shown = deletion if wording is None else deletion.worded(wording)
     shown = shown if retained is None else replace(shown, after=retained)
@@ -91,11 +95,26 @@ def plan(
     return Plan(method, context, estimate, record, deletion)
 
 
-def _all_spent(trained: Trained) -> tuple[Spent, ...]:
-    """Releases that the model's own record knows, and those that its book counted besides: none is left out."""
+def _ids_must_differ(data: Any) -> None:
+    """Raise InputError where rows share an id: a request for it would take several and count them as one."""
+    ids = getattr(data, "ids", None)
+    if isinstance(ids, np.ndarray) and len(np.unique(ids)) != len(ids):
+        raise InputError(
+            f"Expected an id of its own for each row; {len(ids)} rows have {len(np.unique(ids))} ids. A request for one id "
+            "would take several rows and be counted as one."
+        )
+
+
+def _all_spent(trained: Trained, request: str) -> tuple[Spent, ...]:
+    """Releases that the model's own record knows, and those that its book counted besides: none is left out.
+
+    A release of ``request`` itself that a ledger knows is the one that is being finished now.
+    """
     counted = list(trained.spent)
     extra = []
     for item in trained.book.spent():
+        if trained.book.beside_model and item.request == request:
+            continue
         if item in counted:
             counted.remove(item)
         else:

@@ -34,12 +34,18 @@ def fresh_digest(data: Any) -> str:
     return type(data).of_content(data) if hasattr(type(data), "of_content") else data.digest
 
 
-def must_be_current(trained: Trained) -> None:
-    """Raise RefusedError if the ledger beside the model knows releases that this object of it does not.
+def must_be_current(trained: Trained, request: str) -> None:
+    """Raise RefusedError unless ``trained`` is the model that the ledger beside it released last.
 
-    It stands for the model before them: serving from it would bring back what they removed, and not count them.
+    An object from before that release would bring back what it removed, and would not count it.
+
+    Args:
+        request: whose own release may be on the ledger already: a run that is being finished.
     """
-    if type(trained.book) is ModelLedger and len(trained.book.spent()) > len(trained.spent):
+    if type(trained.book) is not ModelLedger:
+        return
+    last = trained.book.last_released(request)
+    if last and last != trained.artifact.digest:
         raise RefusedError(
             f"Something was released from this model since ({trained.book.path} says so). Continue with what came of that "
             "release (outcome.after, or the model folder), and plan again."
@@ -89,7 +95,7 @@ class Plan:
                 changed something.
         """
         before = self.context.trained
-        must_be_current(before)
+        must_be_current(before, self.record["id"])
         before.book.begin(self.record)
         outcome = self.run_uncounted()
         first, after = outcome.releases[0], outcome.after
