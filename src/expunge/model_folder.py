@@ -110,10 +110,20 @@ class ModelLedger:
                 granted = {"decision": "grant", "reason": "planned and run in Python", "by": "whoever ran it"}
                 book.decide(record["id"], {**granted, "matched": record.get("matched")})
 
-    def add(self, release: Spent, *, afresh: bool = False, digest: str = "") -> None:
-        """Record a release; a second one for the same request is refused."""
+    def add(self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "") -> None:
+        """Record a release; a second one for the same request is refused.
+
+        Raises:
+            RefusedError: if another process released from the model since: this release was not composed with that one.
+        """
         item = release_item(self.model, release, afresh=afresh, digest=digest)
-        with Ledger(self.path) as ledger:
+        with Ledger(self.path) as ledger, ledger.transaction():
+            last = self.last_released(release.request)
+            if made_from and last and last != made_from:
+                raise RefusedError(
+                    "Another request was released from this model meanwhile: this one is not counted with it and must not "
+                    "leave. Continue with the model that came of that one."
+                )
             RequestBook(ledger).release(release.request, {"releases": [item]})
 
 

@@ -156,9 +156,8 @@ def test_fresh_noise_is_not_missed_where_there_were_no_un_noised_weights_before(
 
 
 def _serve(folder, name, results):
-    task = head()
-    trained = ModelFolder(folder).load(task, rows())
     try:
+        trained = ModelFolder(folder).load(head(), rows())
         outcome = expunge.plan(trained, Request(name, Target("samples", {"ids": [3]})), r2d()).run()
         results.put(len(outcome.certificate.parameters["spent"]))
     except (InputError, RefusedError) as error:
@@ -198,7 +197,9 @@ def test_processes_that_serve_one_model_at_once_count_each_other():
     for worker in workers:
         worker.join()
     released = len(trained.book.spent())
-    assert released <= 2 and sorted(one for one in found if isinstance(one, int)) == list(range(released))
+    assert released == 1 and [one for one in found if isinstance(one, int)] == [
+        0
+    ]  # the others were told to go on with it
 
 
 def test_a_void_result_that_is_shown_all_the_same_has_spent_everything(tmp_path):

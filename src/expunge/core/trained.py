@@ -181,8 +181,13 @@ class ReleaseBook(Protocol):
         """A request is about to be carried out; called before any noise is drawn for it."""
         ...
 
-    def add(self, release: Spent, *, afresh: bool = False, digest: str = "") -> None:
-        """Count a release; ``afresh``: it was trained from scratch, so that what came before no longer composes with it."""
+    def add(self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "") -> None:
+        """Count a release.
+
+        Args:
+            afresh: it was trained from scratch, so that what came before no longer composes with it.
+            digest, made_from: the released model, and the one that it was made from.
+        """
         ...
 
     def void(self, request: str) -> None:
@@ -209,7 +214,7 @@ class InMemoryBook:
     def begin(self, record: Mapping[str, Any]) -> None:
         """See :class:`ReleaseBook`."""
 
-    def add(self, release: Spent, *, afresh: bool = False, digest: str = "") -> None:
+    def add(self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "") -> None:
         """See :class:`ReleaseBook`."""
         if afresh:
             self._spent.clear()

@@ -101,7 +101,9 @@ class Plan:
         first, after = outcome.releases[0], outcome.after
         if first.certificate is not None and first.certificate.verdict is not Verdict.VOID:
             counted = after.spent[-1] if after.spent else Spent(self.record["id"], 0, 0.0, "retrain")
-            after.book.add(counted, afresh=self._starts_afresh, digest=first.artifact.digest)
+            after.book.add(
+                counted, afresh=self._starts_afresh, digest=first.artifact.digest, made_from=before.artifact.digest
+            )
         return outcome
 
     def run_uncounted(self) -> Outcome:
