@@ -11,11 +11,12 @@ import torch
 from cases import CASES, FAST, LANGUAGE, ON_FEATURES, VARIANTS, class_of, method, samples, smooth_network
 from expunge import planning
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.core.data import Deletion
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.journal import Journal
 from expunge.core.method import Capabilities, Estimate
 from expunge.core.request import Kind, Request, Target
-from expunge.core.trained import Budget, Trained
+from expunge.core.trained import Budget, InMemoryBook, Trained
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import Shared
@@ -106,7 +107,8 @@ def test_a_served_request_is_carried_out_as_declared(case, name):
     assert (trained.artifact.digest, trained.data.digest, trained.trail and sorted(trained.trail.iterates)) == digests
     assert outcome.request["matched"]["count"] == outcome.deletion.size > 0
     if can.effect == "none":
-        assert outcome.status == UNCHANGED == outcome.verdict and outcome.after is trained
+        assert outcome.status == UNCHANGED == outcome.verdict
+        assert outcome.after.artifact is trained.artifact and outcome.after.spent == trained.spent
         assert set(outcome.change.values()) == {0.0}
     else:
         assert outcome.status == "fulfilled" and max(outcome.change.values()) > 0
@@ -214,7 +216,7 @@ def test_capabilities_and_documentation(name):
 
 def refused(trained, name, request=None, **options) -> str:
     with pytest.raises(RefusedError) as caught:
-        planning.plan(trained, request or samples(3, 4), method(name), **options)
+        planning.plan(replace(trained, book=InMemoryBook()), request or samples(3, 4), method(name), **options)
     message = str(caught.value)
     assert message.count(".") >= 1 and len(message) > 40
     return message
@@ -273,7 +275,7 @@ LEARN_FROM_MATERIAL = [
 
 
 def test_without_any_training_row_only_ascent_learns_from_authored_material():
-    material = CASES["network"].data.only(planning.Deletion.of(CASES["network"].data, samples(1, 2)).ids)
+    material = CASES["network"].data.only(Deletion.of(CASES["network"].data, samples(1, 2)).ids)
     outcome = planning.plan(adopted(), samples(1), method("gradient_ascent"), material=material).run()
     assert max(outcome.change.values()) > 0
     for name in LEARN_FROM_MATERIAL:
@@ -286,7 +288,7 @@ def test_without_any_training_row_only_ascent_learns_from_authored_material():
 @pytest.mark.parametrize("name", [n for n in EVERY if n not in ("no_op", *LANGUAGE, *LEARN_FROM_MATERIAL)])
 def test_authored_material_is_refused_by_methods_that_forget_rows(name):
     concept = Request("a rights holder", (Target("concept", {"name": "a square"}),))
-    material = CASES["network"].data.only(planning.Deletion.of(CASES["network"].data, samples(1, 2)).ids)
+    material = CASES["network"].data.only(Deletion.of(CASES["network"].data, samples(1, 2)).ids)
     assert "kind concept" in refused(adopted(), name, concept, material=material)
     for trained in (adopted(CASES["network"].data), ready("head for newton")):
         assert "authored material" in refused(trained, name, samples(1), material=material)
