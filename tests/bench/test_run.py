@@ -399,7 +399,7 @@ def test_forgetting_a_class_by_the_way_is_refused_with_what_to_do(tmp_path, refu
     told = refused(write(tmp_path, data=data, forget={"kind": "user", "column": "person"}), seeds=3)
     assert "every row of class 3" in told and "kind: class" in told
     assert "expected at least one value" in refused(write(tmp_path, forget={"kind": "samples", "share": 0.001}))
-    assert "expected at least one value" in refused(write(tmp_path, forget={"kind": "class", "labels": [7]}))
+    assert "matches nothing" in refused(write(tmp_path, forget={"kind": "class", "labels": [7]}))
 
 
 @pytest.mark.parametrize("setting", ["seeds", "forget_sets", "jobs", "tune"])
