@@ -69,20 +69,26 @@ def replay_check(released: Tensors, replayed: Tensors, sigma: float, names: tupl
     )
 
 
+def _same_weights(first: Tensors, again: Tensors, names: tuple[str, ...]) -> tuple[bool, dict[str, float | None]]:
+    """Whether weights are those that were computed again, up to rounding, and how far they are apart beside their length."""
+    apart = distance({n: first[n] for n in names}, {n: again[n] for n in names})
+    length = float(flatten(again, names).double().norm()) or 1.0
+    return apart <= _rounding(again, names), {"relative_distance": finite(apart / length)}
+
+
 def trail_check(stored: Tensors, again: Tensors, names: tuple[str, ...]) -> Check:
     """Whether the stored iterate that a run rewound to is the one that training on these rows passes through.
 
     Formal guarantee: a failed check refutes what is recorded of the trail, on a machine that computes alike.
     """
-    apart = distance({n: stored[n] for n in names}, {n: again[n] for n in names})
-    same = apart <= _rounding(again, names)
+    same, detail = _same_weights(stored, again, names)
     return Check(
         "stored iterates",
         same,
         "The iterate that was rewound to "
         + ("is" if same else "is not")
         + " the one that training on these rows passes.",
-        {"relative_distance": finite(apart / (float(flatten(again, names).double().norm()) or 1.0))},
+        detail,
     )
 
 
@@ -110,15 +116,14 @@ def steps_check(state: Tensors, replayed: Tensors, names: tuple[str, ...]) -> Ch
 
     Formal guarantee: a failed check refutes what the method said about its steps, on a machine that computes alike.
     """
-    apart = distance({n: state[n] for n in names}, {n: replayed[n] for n in names})
-    same = apart <= _rounding(replayed, names)
+    same, detail = _same_weights(state, replayed, names)
     return Check(
         "replayed steps",
         same,
         "The un-noised weights "
         + ("are those" if same else "are not those")
         + " that the stated steps on the retained rows lead to.",
-        {"relative_distance": finite(apart / (float(flatten(replayed, names).double().norm()) or 1.0))},
+        detail,
     )
 
 

@@ -15,7 +15,6 @@ from expunge.privacy.composition import compose_gaussian
 from expunge.privacy.preconditions import RULES, constant
 from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Theorem, theorem
 
-SYSTEM_NOISE = "operating system"
 # What only the run itself can know: the one thing that a claim may add to the record of training.
 RUN_FACTS = ("converged",)
 # Facts of training that are only known to have been fixed before a request where the ledger's sequence shows it.
