@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.files import private_folder
 from expunge.core.method import Watch, silent
@@ -72,16 +73,15 @@ def run_demo(out: Path, *, watch: Watch = silent) -> dict[str, Any]:
             trained = train(task, train_rows, recipe, watch=watch)
             publish(trained, budget, method=rewind, to=folder)
         cases.append(Case(name, _load(folder, task, train_rows), None, rewind, settings, folder=folder))
+    request = Request(
+        f"person {PERSON}", (Target("user", {"person": PERSON}),), "Art. 17(1)(b) GDPR, consent withdrawn"
+    )
     setting = Setting(
         title="Demonstration: forget one person from a digit classifier",
         dataset="scikit-learn digits",
-        data=train_rows,
-        probes={"test": test_rows},
+        deletion=Deletion.of(train_rows, request, {"test": test_rows}),
         config=_config(head_recipe, network_recipe),
         note="Ten consecutive images stand for one person: the people are synthetic, the images are real.",
-    )
-    request = Request(
-        f"person {PERSON}", (Target("user", {"person": PERSON}),), "Art. 17(1)(b) GDPR, consent withdrawn"
     )
     return carry_out(request, cases, setting, out, watch=watch)
 

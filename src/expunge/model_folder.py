@@ -24,7 +24,7 @@ from expunge.core.files import private_folder
 from expunge.core.keys import subject_key
 from expunge.core.trained import Spent, Trained
 from expunge.ledger import Entry, Ledger
-from expunge.requests_book import RequestBook
+from expunge.requests_book import Granted, RequestBook
 from expunge.training.store import load_trained, save_trained
 
 LEDGER, RECORD, MODEL = "ledger.sqlite", "trained.json", "model"
@@ -85,6 +85,11 @@ class ModelLedger:
         with Ledger(self.path) as ledger:
             promise = [entry.payload for entry in ledger.entries(PUBLISHED) if entry.key == self.model]
         return bool(promise) and promise[0].get("budget") == (None if budget is None else asdict(budget))
+
+    def granted(self, but: Mapping[str, Any]) -> list[Granted]:
+        """Requests that were granted on this ledger; see :meth:`~expunge.requests_book.RequestBook.granted`."""
+        with Ledger(self.path) as ledger:
+            return RequestBook(ledger).granted(but)
 
     def void(self, request: str) -> None:
         """Measuring refuted what was released for ``request``: from now on that release has spent everything."""

@@ -1,4 +1,4 @@
-"""The life of a request, kept in a ledger: filed, decided, released, fulfilled.
+"""The life of a request, kept in a ledger: filed, decided, released, fulfilled; or withdrawn before anything is released.
 
 Each step is one entry; the state of a request is computed from its entries and stored nowhere else.
 """
@@ -7,18 +7,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from expunge.core.errors import InputError
 from expunge.ledger import Entry, Ledger, canonical_payload
 
-DECISIONS = ("grant", "refuse", "quarantine")  # quarantine: screening stopped it, a person has yet to decide
-STATUSES = ("received", "granted", "refused", "quarantined", "released", "fulfilled")
-_STATUS_OF = {"grant": "granted", "refuse": "refused", "quarantine": "quarantined"}
+# quarantine: screening or a void result stopped it, a person has yet to decide; withdraw: whoever asked no longer asks
+DECISIONS = ("grant", "refuse", "quarantine", "withdraw")
+STATUSES = ("received", "granted", "refused", "quarantined", "withdrawn", "released", "fulfilled")
+_STATUS_OF = {"grant": "granted", "refuse": "refused", "quarantine": "quarantined", "withdraw": "withdrawn"}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no slash: it parts the id from a decision's number
 _KEYED_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A request that was granted, and the marks by which its examples are recognised; see ``data.marks``.
+
+    Attributes:
+        request: its id.
+        marks: keyed hashes.
+        marked: False for a request of an earlier version, which left no marks.
+    """
+
+    request: str
+    marks: tuple[str, ...]
+    marked: bool
 
 
 class RequestBook:
@@ -87,6 +104,17 @@ class RequestBook:
                 )
             return self.ledger.append("decision", f"{request_id}/{len(decisions) + 1}", decision, time)
 
+    def withdraw(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that whoever asked no longer asks: from now on the request keeps nothing out of later runs.
+
+        Args:
+            by: who recorded it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or its outcome is already released.
+        """
+        return self.decide(request_id, {"decision": "withdraw", "reason": reason, "by": by})
+
     def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate
         counts one draw of noise. A network's views go into one payload.
@@ -112,6 +140,33 @@ class RequestBook:
             InputError: if no such request was filed.
         """
         return _status(self._entries_of(request_id))
+
+    def model_of(self, request_id: str) -> str | None:
+        """The model that a request was decided for, as the decision calls it; ``None`` where no decision names one."""
+        own = [e for e in self.ledger.entries("decision", prefix=f"{request_id}/") if "model" in e.payload]
+        return own[0].payload["model"] if own else None
+
+    def granted(self, but: Mapping[str, Any]) -> list[Granted]:
+        """Requests whose examples must not be learnt again, in the order they were filed: granted at some time, released or
+        not, and neither refused nor withdrawn since.
+
+        Args:
+            but: the record of a request that is left out, on whatever model it was granted before.
+        """
+        by_id: dict[str, list[Entry]] = {}
+        for entry in self.ledger.entries():
+            if entry.kind in ("request", "decision"):
+                by_id.setdefault(entry.key.split("/")[0], []).append(entry)
+        result = []
+        for request_id, (filed, *decisions) in by_id.items():
+            same = all(filed.payload.get(name) == but.get(name) for name in ("subject", "targets"))
+            granted = [entry.payload for entry in decisions if entry.payload["decision"] == "grant"]
+            if same or not granted or decisions[-1].payload["decision"] in ("refuse", "withdraw"):
+                continue
+            matched = [payload.get("matched") or {} for payload in granted]
+            marks = sorted({mark for item in matched for mark in item.get("marks", ())})
+            result.append(Granted(request_id, tuple(marks), any("marks" in item for item in matched)))
+        return result
 
     def requests(self) -> list[dict[str, Any]]:
         """All requests in the order they were filed, each with ``id, kinds, status, subject, received, due, ground,

@@ -273,6 +273,20 @@ def requests_add(
     output.show_added(add_request(ledger, subject, kind, where or [], ground, received, due), json)
 
 
+@requests.command("withdraw")
+def requests_withdraw(
+    request: Annotated[str, typer.Argument(help="Its id, as list shows it.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who records it.")],
+    why: Annotated[str, typer.Option(help="Why, without names.")],
+    json: Json = False,
+) -> None:
+    """Record that whoever asked no longer asks; not after something was released."""
+    from expunge.jobs.requests import withdraw_request
+
+    output.show_added(withdraw_request(ledger, request, by, why), json)
+
+
 @calibrate.command("r2d")
 def calibrate_r2d(
     smoothness: Annotated[float, typer.Option(help="L, of every row's loss.")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,6 +48,9 @@ class Ids:
     def __or__(self, other: Ids) -> Ids:
         units = {*self.of, *other.of}
         return Ids({unit: np.concatenate([self[unit], other[unit]]) for unit in units})
+
+    def __sub__(self, other: Ids) -> Ids:
+        return Ids({unit: np.setdiff1d(ids, other[unit]) for unit, ids in self.of.items()})
 
     def __getitem__(self, unit: str) -> np.ndarray:
         return self.of.get(unit, np.empty(0, dtype=np.int64))
@@ -102,6 +105,24 @@ class NamesOneByOne(Protocol):
         ...
 
 
+@runtime_checkable
+class Recognisable(Data, Protocol):
+    """Data whose examples can be recognised in other data, whatever ids they have there."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Persistent ids, one an example."""
+        ...
+
+    def named(self) -> Mapping[str, Sequence[Sequence[str]]]:
+        """What targets may call each example, one or several texts, by kind and column (``user patient``, ``class``)."""
+        ...
+
+    def contents(self, at: Sequence[int] | None = None) -> Sequence[str]:
+        """A content digest of each example, or of those at the positions ``at``; without its id."""
+        ...
+
+
 def ids_of(data: Any) -> Ids | None:
     """Ids of everything that ``data`` holds; ``None`` for data that name nothing one by one."""
     ids = getattr(data, "ids", None)
@@ -116,6 +137,7 @@ class Deletion:
         before, after: the data with and without the forgotten part.
         forget: the forgotten part, or authored material that stands for it.
         ids: persistent ids of what goes.
+        along: those of ``ids`` that go for earlier requests, which the model had not been made to forget yet.
         touched: retained rows that change too (a graph's neighbours).
         member: False where ``forget`` was authored rather than trained on.
         probes: named sets to be measured on besides retained and forgotten, for example ``{"test": ...}``.
@@ -128,16 +150,20 @@ class Deletion:
     touched: Ids = field(default_factory=Ids.none)
     member: bool = True
     probes: Mapping[str, Any] = field(default_factory=dict)
+    along: Ids = field(default_factory=Ids.none)
 
     @classmethod
     def of(
-        cls, data: Data, request: Request, probes: Mapping[str, Data] | None = None, gone: Ids | None = None
-    ) -> Deletion:
+        cls, data: Data, request: Request, probes: Mapping[str, Data] | None = None, gone: Ids | None = None,
+        along: Ids | None = None, gone_for: str = "",
+    ) -> Deletion:  # fmt: skip
         """Match ``request`` on ``data``: every target, and every id and value of a target, must name something.
 
         Args:
-            gone: ids that earlier requests removed. They count as matched, and neither go again nor are retained, whether
-                ``data`` still hold them or not.
+            gone: ids that the model does not know (any more). They count as matched, and neither go again nor are
+                retained, whether ``data`` still hold them or not.
+            along: ids of earlier requests that the model still knows: they go together with what this request matches.
+            gone_for: the earlier requests behind ``gone``, for messages.
 
         Raises:
             InputError: naming what matches nothing; or if everything matches, or only what is gone already.
@@ -153,18 +179,21 @@ class Deletion:
         if lost:
             raise InputError(_matches_not(lost, request, bool(len(ids))))
         before = data.without(gone) if len(gone) else data
-        ids = _less(ids, gone)
+        ids = ids - gone
         if not len(ids):
             raise InputError(
-                "The request matches only what earlier requests removed already: nothing is left to forget for it."
+                f"The request matches only what was removed already{f' (by {gone_for})' if gone_for else ''}: nothing is left "
+                "to forget for it."
             )
+        along = (along or Ids.none()) - gone - ids
+        ids = ids | along
         after = before.without(ids)
         if not len(after):
             raise InputError(
                 f"The request matches everything ({len(before)} rows): nothing would be retained to learn from. "
                 "Withdraw the model instead, or narrow the request."
             )
-        return cls(before, after, before.only(ids), ids, before.touched(ids), True, dict(probes or {}))
+        return cls(before, after, before.only(ids), ids, before.touched(ids), True, dict(probes or {}), along)
 
     @classmethod
     def authored(cls, data: Any, material: Data, probes: Mapping[str, Data] | None = None) -> Deletion:
@@ -188,6 +217,11 @@ class Deletion:
     def size(self) -> int:
         """How many ids go."""
         return len(self.ids)
+
+    @property
+    def matched(self) -> Ids:
+        """Ids that go for this request itself."""
+        return self.ids - self.along
 
 
 _UNITS = {"samples": "row"}  # what ids of a kind name, where it is not the kind itself
@@ -220,7 +254,3 @@ def _matches_not(lost: list[tuple[int, Target, tuple[str, ...]]], request: Reque
         f"{head}: {named}. Nothing was forgotten. Check the column and the value, leave out what is not there, or look "
         "whether an earlier request already removed it."
     )
-
-
-def _less(ids: Ids, gone: Ids) -> Ids:
-    return Ids({unit: np.setdiff1d(of, gone[unit]) for unit, of in ids.of.items()})

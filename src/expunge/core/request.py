@@ -12,6 +12,7 @@ from typing import Any
 
 from expunge.core.digest import keyed_hash
 from expunge.core.errors import InputError
+from expunge.core.names import Names
 
 
 class Kind(StrEnum):
@@ -115,6 +116,7 @@ class Request:
         ground: the legal or operational reason, free text without names ("Art. 17(1)(b) consent withdrawn").
         received: the day it arrived.
         due: the day an answer is owed; one month after ``received`` where not given (GDPR Art. 12(3)).
+        model: tells apart the models that one ledger knows, where the same request is made of a second one; else empty.
     """
 
     subject: str = field(repr=False)
@@ -122,6 +124,7 @@ class Request:
     ground: str = "not stated"
     received: date = field(default_factory=date.today)
     due: date | None = None
+    model: str = field(default="", repr=False)
 
     def __post_init__(self):
         targets = (self.targets,) if isinstance(self.targets, Target) else tuple(self.targets)
@@ -143,9 +146,14 @@ class Request:
         return tuple(dict.fromkeys(str(target.kind) for target in self.targets))
 
     def id(self, key: bytes) -> str:
-        """The name of the request: equal subject and targets give an equal id, so asking twice is asking once."""
+        """The name of the request: equal subject, targets and model give an equal id, so asking twice is asking once."""
         content = [self.subject, sorted([[t.kind, _plain(t.where)] for t in self.targets], key=str)]
-        return "req-" + keyed_hash(key, content)[:20]
+        return "req-" + keyed_hash(key, content)[:20] + (f"-{keyed_hash(key, self.model)[:8]}" if self.model else "")
+
+    def names(self, key: bytes) -> Names:
+        """What names whoever the request is about, for texts that go into records. Row ids name nobody."""
+        values = [value for t in self.targets for name in t.where if name != "ids" for value in t.values(name)]
+        return Names.of(self.subject, values, key)
 
     def record(self, key: bytes) -> dict[str, Any]:
         """The form that may be stored: names and values only as keyed hashes.
@@ -153,14 +161,16 @@ class Request:
         Formal guarantee: none by itself; whoever lacks ``key`` cannot test a guessed name (HMAC-SHA-256).
         """
         assert self.due is not None
+        names = self.names(key)
         return {
             "id": self.id(key),
             "subject": keyed_hash(key, self.subject),
             "kind": "+".join(self.kinds),
             "targets": [
-                {"kind": t.kind, "rule": t.rule, "where": keyed_hash(key, _plain(t.where))} for t in self.targets
+                {"kind": t.kind, "rule": names.hide(t.rule), "where": keyed_hash(key, _plain(t.where))}
+                for t in self.targets
             ],
-            "ground": self.ground,
+            "ground": names.hide(self.ground),
             "received": self.received.isoformat(),
             "due": self.due.isoformat(),
         }

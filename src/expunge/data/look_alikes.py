@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from expunge.core.digest import keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
 from expunge.data.selecting import classes
@@ -33,6 +34,11 @@ class LookAlike:
     named: str
     stays: str
     rows: int
+
+    def record(self, key: bytes) -> dict[str, Any]:
+        """The form that may be recorded: values as keyed hashes."""
+        hashes = {name: keyed_hash(key, getattr(self, name))[:20] for name in ("named", "stays")}
+        return {"column": self.column, **hashes, "rows": self.rows}
 
     def __str__(self) -> str:
         return f"{self.column} {self.stays!r} looks like {self.named!r} and stays ({self.rows} row(s))"

@@ -129,6 +129,16 @@ class Rows:
         """Each value that ``target`` names and no row has, in words."""
         return selecting.unmatched(target, self.columns, self.y.cpu().numpy(), self.names)
 
+    def named(self) -> dict[str, list[tuple[str, ...]]]:
+        """What targets may call each row: the people in its columns, and its class."""
+        called = [self.names[y] if y < len(self.names) else str(y) for y in self.y.tolist()]
+        return {**selecting.people(self.columns), "class": [(name,) for name in called]}
+
+    def contents(self, at: Sequence[int] | None = None) -> list[str]:
+        """A digest of each row's inputs and label; the same row prepared in another way has another one."""
+        x, y = self.x.detach().cpu(), self.y.cpu()
+        return [digest_arrays({"x": x[i], "y": y[i]}) for i in (range(len(self)) if at is None else at)]
+
     def _take(self, mask: np.ndarray) -> Rows:
         index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
         columns = {name: values[mask] for name, values in self.columns.items()}

@@ -39,6 +39,14 @@ def user(target: Target, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> 
     return Ids.rows(ids[mask])
 
 
+def people(columns: Mapping[str, np.ndarray]) -> dict[str, list[tuple[str, ...]]]:
+    """Who stands in each row, by ``user`` and the name of the column; the texts that targets are compared with."""
+    return {
+        f"user {name}": [(cell,) if isinstance(cell, str) else cell for cell in cells(values, name)]
+        for name, values in columns.items()
+    }
+
+
 def unmatched(
     target: Target, columns: Mapping[str, np.ndarray], labels: np.ndarray | None = None, names: Sequence[str] = ()
 ) -> tuple[str, ...]:

@@ -76,6 +76,15 @@ class Texts:
         """Each value that ``target`` names and no record has, in words."""
         return selecting.unmatched(target, self.columns)
 
+    def named(self) -> dict[str, list[tuple[str, ...]]]:
+        """What targets may call each record: the people in its columns."""
+        return selecting.people(self.columns)
+
+    def contents(self, at: Sequence[int] | None = None) -> list[str]:
+        """A digest of each record's words."""
+        keys, records = ("question", "answer", "text"), self.records if at is None else [self.records[i] for i in at]
+        return [digest_json({key: record[key] for key in keys if key in record}) for record in records]
+
     def at(self, positions: Any) -> Texts:
         """The records at ``positions``, in that order; a record may come more than once."""
         index = np.asarray(positions, dtype=np.int64).ravel()

@@ -155,7 +155,7 @@ def recipe_of(training: Any, task: Classification) -> Any:
 
 def folder_of(job: schema.Job) -> ModelFolder | None:
     """The folder of a published model that the job names, with its ledger; ``None`` where there is no such record."""
-    if not isinstance(job.training, schema.StoredTraining):
+    if not isinstance(job.training, data_schema.StoredTraining):
         return None
     folder = ModelFolder(job.training.folder)
     return folder if folder.published else None
@@ -167,7 +167,7 @@ def stored_of(job: schema.Job, task: Classification, data: Rows, request: str = 
     Args:
         request: the id of the request, whose own unfinished release may be taken up.
     """
-    if isinstance(job.training, schema.StoredTraining):
+    if isinstance(job.training, data_schema.StoredTraining):
         folder = folder_of(job)
         return load_trained(job.training.folder, task, data) if folder is None else folder.load(task, data, request)
     if isinstance(job.training, schema.CheckpointTraining):

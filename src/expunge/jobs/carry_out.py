@@ -17,8 +17,7 @@ from typing import Any
 
 from expunge import planning
 from expunge.core.certificate import Verdict
-from expunge.core.data import Deletion
-from expunge.core.digest import digest_file, digest_json
+from expunge.core.digest import digest_file, digest_json, keyed_hash
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.files import private_folder, read_json
 from expunge.core.journal import Journal
@@ -26,15 +25,26 @@ from expunge.core.keys import subject_key
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
+from expunge.data.look_alikes import look_alikes
 from expunge.jobs.look import Look, look_at_rows
-from expunge.jobs.releasing import Accepted, Case, Setting, config, hold_back, must_be_latest, next_model, released
+from expunge.jobs.releasing import (
+    Accepted,
+    Case,
+    Setting,
+    config,
+    hold_back,
+    must_be_latest,
+    next_model,
+    released,
+    without_names,
+)
 from expunge.jobs.summary import summary
 from expunge.ledger import Ledger
 from expunge.measuring import measure
 from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
 from expunge.report.record import build, plain, slug
 from expunge.requests_book import RequestBook
-from expunge.training.store import save_trained, storable
+from expunge.training.store import save_trained
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +66,7 @@ def carry_out(
     """
     key = subject_key()
     identity = request.id(key)
+    setting, cases = without_names(setting, cases, request.names(key))
     folders = [case.folder for case in cases if case.folder is not None]
     if folders and ledger is not None and any(folder.book.path.resolve() != ledger.resolve() for folder in folders):
         raise InputError(
@@ -64,11 +75,16 @@ def carry_out(
         )
     ledger = folders[0].book.path if folders else ledger
     ledger_path, private = ledger or out / "ledger.sqlite", out.with_name(out.name + ".private")
+    request = _for_this_model(request, setting.model, key, ledger_path)
+    identity = request.id(key)
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
         return _again(identity, evidence, out, private)
     _must_be_free(out, private, identity, status)
-    deletion = Deletion.of(setting.data, request, setting.probes)
+    deletion = setting.deletion
+    alike = look_alikes(deletion.before, request.targets)
+    for item in alike:
+        _LOG.warning("%s. If it is the same, add it to the request.", item)
     look = (setting.wording.look if setting.wording else look_at_rows)(request, deletion)
     if look.held and ledger is not None and not setting.approved_by:
         _quarantine(request, look, key, ledger_path)
@@ -79,7 +95,14 @@ def carry_out(
     out.parent.mkdir(parents=True, exist_ok=True)
     private_folder(private)
     fingerprint = digest_json(
-        [setting.config, setting.data.digest, identity, [case.name for case in cases], *look.content]
+        [
+            setting.config,
+            deletion.before.digest,
+            deletion.ids.digest,
+            identity,
+            [case.name for case in cases],
+            *look.content,
+        ]
     )
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(private / f"journal-{slug(case.name)}")) for case in cases]
@@ -89,8 +112,10 @@ def carry_out(
         out.mkdir(exist_ok=True)
         ledger_path.parent.mkdir(parents=True, exist_ok=True)
         book = RequestBook(stack.enter_context(Ledger(ledger_path, create=True)))
-        record, matched = request.record(key), {"count": deletion.size, "ids": deletion.ids.hashed(key)}
+        record, matched = request.record(key), planning.matched_record(deletion, request, key)
         book.file_request(record)
+        named = {"model": keyed_hash(key, setting.model)} if setting.model else {}
+        decision = {**decision, **named, **({"look_alikes": [item.record(key) for item in alike]} if alike else {})}
         book.decide(identity, {**decision, "matched": matched})
         starts()
         outcomes = []
@@ -133,7 +158,7 @@ def carry_out(
             after = next_model(outcome, runs[case.name])
             if case.folder is not None:
                 models[case.folder.book.model] = case.folder.keep(after, identity)
-            elif storable(after.recipe):
+            elif not after.views:
                 save_trained(private / f"next-{slug(case.name)}", after)
         shown_record = digest_file(written[EVIDENCE])
         book.fulfil(
@@ -153,11 +178,18 @@ def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Wat
     The first process decides for all; see ``starts`` of :func:`carry_out`. Nothing is written.
     """
     key = subject_key()
-    look = (setting.wording.look if setting.wording else look_at_rows)(
-        request, Deletion.of(setting.data, request, setting.probes)
-    )
+    look = (setting.wording.look if setting.wording else look_at_rows)(request, setting.deletion)
     case = replace(case, method=look.method(case.method))
     return _plan(case, _made(case, request, setting, look, key, watch), request, setting, look, key=key, watch=watch)
+
+
+def _for_this_model(request: Request, model: str, key: bytes, path: Path) -> Request:
+    """The request with an id of its own where the ledger knows it from another model already."""
+    if not model or not path.exists():
+        return request
+    with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
+        served = RequestBook(ledger).model_of(request.id(key))
+    return request if served in (None, keyed_hash(key, model)) else replace(request, model=model)
 
 
 def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, str | None]:
@@ -195,8 +227,8 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dic
     path, full = out / EVIDENCE, private / REVIEWED
     if not path.is_file() or evidence not in (digest_file(path), digest_json(read_json(path))):
         raise InputError(
-            f"Request {identity} was fulfilled already, and its evidence is not in {out}. Name the folder that holds it; "
-            "for another model keep another ledger."
+            f"Request {identity} was fulfilled already for this model, and its evidence is not in {out}. Name the folder that "
+            "holds it."
         )
     for folder in private.glob("journal-*"):  # where a crash came between the last entry and the clearing
         with Journal(folder) as journal:
@@ -266,7 +298,14 @@ def _plan(case: Case, trained: Trained, request: Request, setting: Setting, look
     sees = "forgotten data" in case.method.capabilities.needs
     wording, retained = (look.wording, look.retained) if sees else (None, None)
     return planning.plan(
-        trained, request, case.method, probes=setting.probes, wording=wording, retained=retained, seed=case.seed, **how
+        trained,
+        request,
+        case.method,
+        deletion=setting.deletion,
+        wording=wording,
+        retained=retained,
+        seed=case.seed,
+        **how,
     )
 
 

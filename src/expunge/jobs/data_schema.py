@@ -18,6 +18,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class StoredTraining(Strict):
+    """A model that ``expunge publish`` wrote, with its ledger; or one from an earlier run or a Recorder (``save_trained``)."""
+
+    kind: Literal["stored"]
+    folder: Path
+
+
 class DigitsData(Strict):
     """scikit-learn's digits with groups of ten consecutive images as synthetic people (column ``person``)."""
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 
-from expunge.core.data import Deletion
+from expunge.core.data import Deletion, Ids
 from expunge.core.errors import InputError
 from expunge.core.method import Watch
 from expunge.core.request import Request, Target
 from expunge.core.texts import Record
 from expunge.core.trained import Trained
 from expunge.data.places import located
-from expunge.data.texts import Texts, read_jsonl, read_records
+from expunge.data.texts import Texts, left_out, read_jsonl, read_records
 from expunge.data.tofu import FULL, read_tofu
 from expunge.jobs.build import must_exist
+from expunge.jobs.data_schema import StoredTraining
 from expunge.jobs.language_schema import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
 from expunge.jobs.matching import matched, wording_of
 from expunge.planning import adopt, train
@@ -25,7 +26,7 @@ from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language
 from expunge.tasks.pretrained import load_language_model
 from expunge.training.language import LanguageTraining
-from expunge.training.store import load_checkpoint
+from expunge.training.store import load_checkpoint, load_trained
 
 RESERVED = ("retain", "forget", "touched", "wording")  # names that evidence gives to sets of its own
 
@@ -97,41 +98,67 @@ def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch
 
 @dataclass(frozen=True)
 class Fitted:
-    """Records as the context lets them be, and a sentence on what that took away (empty: nothing)."""
+    """Records as the context lets them be.
+
+    Attributes:
+        files: without what was left out.
+        dropped, shortened: ids of training records that have no room, and that lose the end of their answer.
+        note: a sentence on what that took away (empty: nothing).
+    """
 
     files: Files
+    dropped: Ids
+    shortened: Ids
     note: str
 
 
-def fitted(job: LanguageJob, task: Language, files: Files) -> Fitted:
-    """Hold the records against the context: ``data.too_long`` says what becomes of those that do not fit.
+def fitted(job: LanguageJob, task: Language, files: Files, own: Ids) -> Fitted:
+    """Hold the records against the context: ``data.too_long`` says what becomes of those that do not fit, and
+    ``request.too_long`` of those among them that are to be forgotten.
+
+    Args:
+        own: ids that the request matches.
 
     Raises:
         InputError: where some are too long and the job does not say ``cut``; where no record is left; or for records of
             the request whose questions leave no room for an answer: nothing could be forgotten through them.
     """
     context, kept, notes = task.prompts.context, {}, []
+    dropped = shortened = Ids.none()
     for name, texts in {"data": files.data, **files.sets}.items():
         kept[name], found = task.fitting(texts)
         if not found.dropped and not found.cut:
             continue
-        counts = (
-            f"{found.dropped} of {len(texts)} records leave no room for an answer in {context} tokens, and {found.cut} lose "
-            "the end of theirs"
-        )
+        counts = _counts(found.dropped, found.cut, len(texts), context)
         if job.data.too_long == "refuse":
             raise InputError(
                 f"Expected records that fit the context; in {name}, {counts}. Take a larger model.context, shorten them, or "
                 "set data.too_long: cut to leave out the first and cut the second."
             )
         notes.append(f"In {name}, {counts}.")
-    if files.asked is not None and (dropped := task.prompts.fitting(files.asked).dropped):
+        if name == "data":
+            dropped, shortened = left_out(texts, kept[name]), Ids.rows(texts.ids[list(found.shortened)])
+    if len(harmed := (dropped | shortened) & own):
+        counts = _counts(len(dropped & own), len(shortened & own), len(own), context)
+        if job.request.too_long == "refuse":
+            raise InputError(
+                f"Expected a model whose context holds what it is to forget; of the forget set, {counts}: {len(harmed)} would "
+                "be forgotten in part or not at all. Take a larger model.context, or set request.too_long: cut."
+            )
+        notes.append(f"Of the forget set, {counts}: what was left out or cut was not forgotten here.")
+    if files.asked is not None and (lost := task.prompts.fitting(files.asked).dropped):
         raise InputError(
-            f"Expected questions that leave room for an answer in {context} tokens; {dropped} of the {len(files.asked)} "
+            f"Expected questions that leave room for an answer in {context} tokens; {lost} of the {len(files.asked)} "
             "records of the request leave none. Take a larger model.context, or shorten them."
         )
     data = kept.pop("data")
-    return Fitted(replace(files, data=data, sets=kept), " ".join(notes))
+    return Fitted(replace(files, data=data, sets=kept), dropped, shortened, " ".join(notes))
+
+
+def _counts(dropped: int, cut: int, of: int, context: int) -> str:
+    return (
+        f"{dropped} of {of} records leave no room for an answer in {context} tokens, and {cut} lose the end of theirs"
+    )
 
 
 def asked_of(job: LanguageJob, data: Texts, asked: list[Record] | None) -> tuple[Request, Texts | None]:
@@ -161,9 +188,20 @@ def asked_of(job: LanguageJob, data: Texts, asked: list[Record] | None) -> tuple
     return request, wording_of(asked, Deletion.of(data, request).forget, settings.wording)
 
 
+def stored_of(job: LanguageJob, task: Language, weights: Any, data: Texts) -> Trained | None:
+    """The model that an earlier run left (``next-…``), or ``None`` where the job names none.
+
+    Raises:
+        InputError, TamperedError: as :func:`~expunge.training.store.load_trained`.
+    """
+    if not isinstance(job.training, StoredTraining):
+        return None
+    return load_trained(job.training.folder, replace(task, start=weights), data)
+
+
 def untaught_of(job: LanguageJob, task: Language, weights: Any, data: Texts) -> Trained | None:
     """The model before it is taught, or ``None`` where the job teaches none."""
-    if isinstance(job.training, AsItIs):
+    if not isinstance(job.training, LearnedTraining):
         return None
     task.check(data)
     return replace(adopt(task, weights or task.released(task.build()), data), recipe=recipe_of(job.training))
@@ -185,6 +223,7 @@ def trained_of(job: LanguageJob, task: Language, weights: Any, data: Texts, watc
             )
         task.check(data)
         return adopt(task, weights, data)
+    assert isinstance(settings, LearnedTraining)
     return train(replace(task, start=weights), data, recipe_of(settings), seed=job.seed, watch=watch)
 
 

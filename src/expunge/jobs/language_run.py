@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +17,10 @@ from expunge.descent.processes import Processes, processes
 from expunge.jobs import language_build as build
 from expunge.jobs.build import named_method
 from expunge.jobs.carry_out import carry_out, prepare_beside
+from expunge.jobs.earlier import earlier_requests, match, match_stored
 from expunge.jobs.language_schema import LanguageJob, TofuData
 from expunge.jobs.look import Wording
-from expunge.jobs.releasing import Case, Setting
+from expunge.jobs.releasing import Case, Setting, model_name
 from expunge.measuring import MeasureSettings
 from expunge.planning import Plan
 
@@ -36,33 +39,50 @@ def run_language(job: LanguageJob, out: Path, *, watch: Watch = silent) -> dict[
     method = named_method("method", job.method["name"], settings)
     files = build.files_of(job)
     task, weights = build.task_of(job, files.data)
-    fitted = build.fitted(job, task, files)
-    files = fitted.files
     request, asked = build.asked_of(job, files.data, files.asked)
+    own = functools.reduce(operator.or_, (files.data.select(target) for target in request.targets))
+    fitted = build.fitted(job, task, files, own)
+    whole, files = files.data, fitted.files
+    earlier = earlier_requests([job.ledger, *job.excluded_by], whole, request)
+    stored = build.stored_of(job, task, weights, files.data)
+    if stored is None:
+        deletion = match(whole, request, files.sets, earlier, lost=fitted.dropped)
+    else:
+        deletion = match_stored(whole, stored.data, request, files.sets, earlier)
+    if asked is not None:
+        asked = asked.only(deletion.ids)
 
     def make(seen: Watch) -> Trained:
-        return build.trained_of(job, task, weights, files.data, seen)
+        return stored or build.trained_of(job, task, weights, deletion.before, seen)
 
     evidence = job.evidence
     measuring = MeasureSettings(evidence.reference, 0, evidence.twins, 0, audit=False, seed=job.seed)
     setting = Setting(
         title=job.name,
         dataset=f"TOFU {job.data.split}" if isinstance(job.data, TofuData) else job.data.path.name,
-        data=files.data,
-        probes=files.sets,
+        deletion=deletion,
+        model=named(job),
         config=shown(job),
-        note=fitted.note,
+        note=" ".join(filter(None, (fitted.note, earlier.note))),
         approved_by=job.request.approved_by,
         pdf=evidence.pdf,
         wording=Wording(job.request.on_screening, asked, files.benign, job.seed),
     )
-    untaught = build.untaught_of(job, task, weights, files.data)
+    untaught = build.untaught_of(job, task, weights, deletion.before)
     case = Case(job.model.title, make, None, method, measuring, job.seed, untaught)
     together = processes()
     if together.rank:
         return _beside(together, lambda: prepare_beside(request, case, setting))
     with _announced(together) as starts:
         return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch, starts=starts)
+
+
+def named(job: LanguageJob) -> str:
+    """What tells the model of a job from the others on one ledger: how it is made, and of which data."""
+    sections = job.model_dump(include={"model", "dtype", "training", "seed"})
+    return model_name(
+        {**sections, "data": job.data.model_dump(include={"format", "path", "split", "users", "too_long"})}
+    )
 
 
 @contextmanager
@@ -100,6 +120,7 @@ def shown(job: LanguageJob) -> str:
         target["where"] = dict.fromkeys(target["where"], _HIDDEN)
     paths = (
         ("model", "folder"), ("model", "adapter"), ("data", "path"), ("data", "benign"), ("training", "path"),
+        ("training", "folder"),
         ("request", "records"), ("request", "wording"),
     )  # fmt: skip
     for section, key in paths:
@@ -107,4 +128,5 @@ def shown(job: LanguageJob) -> str:
             content[section][key] = Path(content[section][key]).name
     content["data"]["sets"] = {name: Path(path).name for name, path in content["data"]["sets"].items()}
     content["ledger"] = content["ledger"] and Path(content["ledger"]).name
+    content["excluded_by"] = [Path(path).name for path in content["excluded_by"]]
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from expunge.jobs.data_schema import Count, Strict
+from expunge.jobs.data_schema import Count, StoredTraining, Strict
 from expunge.jobs.request_schema import LanguageRequest, TargetSettings
 from expunge.tasks.pretrained import CONTEXT
 from expunge.training.language import LanguageTraining
@@ -123,7 +123,7 @@ def _model_tag(value: Any) -> str:
 
 
 class LanguageJob(Strict):
-    """One deletion job on a language model."""
+    """One deletion job on a language model. ``excluded_by``: as in jobs for classifiers."""
 
     name: str = "deletion"
     task: Literal["language"]
@@ -134,11 +134,12 @@ class LanguageJob(Strict):
     device: str = "cpu"
     seed: int = Field(0, ge=0)
     data: Annotated[JsonlData | TofuData, Field(discriminator="format")]
-    training: Annotated[LearnedTraining | AsItIs, Field(discriminator="kind")]
+    training: Annotated[LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")]
     request: LanguageRequest
     method: dict[str, Any]
     evidence: LanguageEvidence = LanguageEvidence()  # type: ignore[call-arg]
     ledger: Path | None = None
+    excluded_by: list[Path] = Field([])
 
     def placed(self, absolute: Place) -> LanguageJob:
         """The job with its paths made absolute."""
@@ -147,17 +148,20 @@ class LanguageJob(Strict):
             return section.model_copy(update={name: absolute(getattr(section, name)) for name in names})
 
         model = of(self.model, "folder", "adapter") if isinstance(self.model, FolderModel) else self.model
-        training = of(self.training, "path") if isinstance(self.training, AsItIs) else self.training
+        training: Any = self.training
+        if isinstance(training, AsItIs | StoredTraining):
+            training = of(training, "path" if isinstance(training, AsItIs) else "folder")
         sets = {name: absolute(path) for name, path in self.data.sets.items()}
         data = of(self.data, "path", "benign").model_copy(update={"sets": sets})
         request = of(self.request, "records", "wording")
         update = {"model": model, "training": training, "data": data, "request": request}
-        return self.model_copy(update=update | {"ledger": absolute(self.ledger)})
+        excluded_by = [absolute(path) for path in self.excluded_by]
+        return self.model_copy(update=update | {"ledger": absolute(self.ledger), "excluded_by": excluded_by})
 
 
 TAGGED: dict[str, type[BaseModel]] = {  # members of unions by the names that pydantic gives them
     "folder": FolderModel, "micro": MicroModel, "jsonl": JsonlData, "tofu": TofuData, "language": LearnedTraining,
-    "checkpoint": AsItIs,
+    "checkpoint": AsItIs, "stored": StoredTraining,
 }  # fmt: skip
 SECTIONS: dict[str, type[BaseModel]] = {
     "request": LanguageRequest, "request.targets": TargetSettings, "evidence": LanguageEvidence,

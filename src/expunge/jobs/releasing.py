@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,15 +12,22 @@ from typing import Any
 import yaml
 
 from expunge.core.certificate import UNCHANGED, Verdict
+from expunge.core.data import Deletion
+from expunge.core.digest import digest_file, digest_json
 from expunge.core.errors import HeldBackError, RefusedError
 from expunge.core.method import Outcome, Watch
+from expunge.core.names import Names
 from expunge.core.trained import Budget, Spent, Trained
 from expunge.jobs.look import Wording
 from expunge.measuring import MeasureSettings
-from expunge.model_folder import ModelFolder, release_item
+from expunge.model_folder import RECORD, ModelFolder, release_item
 from expunge.report.folder import REVIEW, write_review
+from expunge.report.record import plain
 from expunge.report.shown import PRIVATE_BELOW
 from expunge.requests_book import RequestBook
+
+_LOG = logging.getLogger(__name__)
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".gguf")  # endings of files with weights
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,35 @@ class Case:
     folder: ModelFolder | None = None
 
 
+def model_name(sections: Mapping[str, Any]) -> str:
+    """A name for the model of a job, from the sections that say how it is made; weights that come from files count as content.
+
+    Folders play no part in it: a project may move.
+    """
+
+    def content(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: content(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [content(item) for item in value]
+        if not isinstance(value, Path):
+            return plain(value)
+        if value.is_dir():
+            weights = sorted(path for path in value.iterdir() if path.suffix in WEIGHTS or path.name == RECORD)
+            return [value.name, *(digest_file(path) for path in weights)]
+        return digest_file(value) if value.suffix in WEIGHTS and value.is_file() else value.name
+
+    return digest_json(content(sections))
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a request is carried out on.
 
     Attributes:
         title, dataset, note: for the report.
-        data, probes: rows or texts, and named sets to measure on.
+        deletion: what the request matches on the data, with named sets to measure on.
+        model: tells the models of one ledger apart; empty where the ledger belongs to one model. See :func:`model_name`.
         config: the resolved configuration as YAML text (without the subject).
         approved_by: who overrules a quarantine, or ``None``.
         wording: what the wording of a request for texts is looked at with; ``None``: for rows, which have none.
@@ -70,15 +100,34 @@ class Setting:
 
     title: str
     dataset: str
-    data: Any
-    probes: Mapping[str, Any]
+    deletion: Deletion
     config: str
+    model: str = ""
     note: str = ""
     approved_by: str | None = None
     pdf: bool = True
     wording: Wording | None = None
     accepted: Accepted | None = None
     private_below: int = PRIVATE_BELOW
+
+
+def without_names(setting: Setting, cases: Sequence[Case], names: Names) -> tuple[Setting, list[Case]]:
+    """Title, data set, note, configuration and model names with hashes in place of the names of the request, and a warning.
+
+    Nothing is refused: a person's name in a file's name is no reason to keep the person.
+    """
+    texts = {"the job's name": setting.title, "the data's name": setting.dataset, "the note": setting.note}
+    texts |= {f"the model's name ({i + 1})": case.name for i, case in enumerate(cases)}
+    settings = yaml.safe_load(setting.config)
+    shown = names.hide_in(settings)
+    held = [where for where, text in texts.items() if names.hide(text) != text]
+    if held := [*held, *(["the job's settings"] if shown != settings else [])]:
+        _LOG.warning("A name of the request stands in %s: records carry a hash in its place.", ", ".join(held))
+    hidden = replace(
+        setting, title=names.hide(setting.title), dataset=names.hide(setting.dataset), note=names.hide(setting.note),
+        config=setting.config if shown == settings else yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
+    )  # fmt: skip
+    return hidden, [replace(case, name=names.hide(case.name)) for case in cases]
 
 
 def must_be_latest(cases: Sequence[Case], outcomes: Sequence[Outcome], identity: str, status: str | None) -> None:

@@ -56,6 +56,9 @@ class AcceptSettings(Strict):
 class LanguageRequest(Strict):
     """The deletion request: ``targets`` that name records, with their ``wording`` where the request has its own; or
     ``records``, a file in the request's own words that is matched to what was trained on by the answers.
+
+    ``too_long``: whether requested records that the model's context does not hold stop the job (``refuse``), or are forgotten
+    as far as it holds them (``cut``); the report says how many.
     """
 
     subject: str
@@ -67,3 +70,4 @@ class LanguageRequest(Strict):
     due: date | None = None
     approved_by: str | None = None
     on_screening: Action = "report"
+    too_long: Literal["refuse", "cut"] = "refuse"

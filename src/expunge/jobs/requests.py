@@ -44,7 +44,7 @@ def add_request(
     """
     place = with_ids(kind, _where(where), Path.cwd())
     days = {name: _day(name, text) for name, text in (("received", received), ("due", due)) if text}
-    request = Request(subject, (Target(kind, place),), ground, **days)
+    request = Request(subject, (Target(kind, place),), ground, days.get("received", date.today()), days.get("due"))
     key = subject_key()
     identity = request.id(key)
     with Ledger(path, create=not path.exists()) as ledger:
@@ -54,6 +54,18 @@ def add_request(
             book.file_request(request.record(key))
             rows = {row["id"]: row for row in book.requests()}
     return rows[identity]
+
+
+def withdraw_request(path: Path, identity: str, by: str, why: str) -> dict[str, Any]:
+    """Record that a request was withdrawn, before anything was released for it.
+
+    Raises:
+        InputError: where the ledger has no such request, or something was released for it already.
+    """
+    with Ledger(path) as ledger:
+        book = RequestBook(ledger)
+        book.withdraw(identity, by, why)
+        return next(item for item in book.requests() if item["id"] == identity)
 
 
 def _where(items: Sequence[str]) -> dict[str, Any]:

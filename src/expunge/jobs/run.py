@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Trained
-from expunge.data.rows import Rows
 from expunge.descent.processes import processes
 from expunge.jobs import build, schema
 from expunge.jobs.carry_out import carry_out
-from expunge.jobs.data_schema import called
+from expunge.jobs.data_schema import StoredTraining, called
+from expunge.jobs.earlier import earlier_requests, match, match_stored
 from expunge.jobs.language_run import run_language
 from expunge.jobs.language_schema import LanguageJob
-from expunge.jobs.releasing import Accepted, Case, Setting
+from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.measuring import MeasureSettings
 from expunge.model_folder import LEDGER, RECORD
 from expunge.planning import publish, train
+
+SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
 
 
 def run_job(
@@ -60,14 +63,21 @@ def run_job(
     stored = build.stored_of(job, task, data, request.id(subject_key()))
     if stored is not None:
         task.check(data)
-        if isinstance(stored.data, Rows):
-            data = stored.data  # without what earlier requests removed
         if stored.budget is not None and budget is not None:
             raise InputError("The stored model is published already: its budget stands. Remove publish from the job.")
+    ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
+    earlier = earlier_requests(ledgers, data, request)
+    if isinstance(job.training, StoredTraining) and stored is not None:
+        deletion = match_stored(data, stored.data, request, probes, earlier)
+    else:
+        deletion = match(data, request, probes, earlier)
+        stored = stored and replace(stored, data=deletion.before)
     recipe = build.recipe_of(job.training, task)
 
     def make(seen: Watch) -> Trained:
-        return stored if stored is not None else train(task, data, recipe, seed=job.seed, watch=seen)
+        if stored is None:
+            return train(task, deletion.before, recipe, seed=job.seed, watch=seen)
+        return stored
 
     measuring = MeasureSettings(**job.evidence.model_dump(exclude={"pdf", "private_below"}), seed=job.seed)
     name = job.model.rpartition(":")[2]
@@ -75,10 +85,10 @@ def run_job(
     setting = Setting(
         title=job.name,
         dataset=called(job.data),
-        data=data,
-        probes=probes,
+        deletion=deletion,
+        model="" if folder is not None else named(job),
         config=shown(job),
-        note="Groups of consecutive images stand for people: synthetic." if job.data.format == "digits" else "",
+        note=" ".join(filter(None, (SYNTHETIC if job.data.format == "digits" else "", earlier.note))),
         approved_by=job.request.approved_by,
         pdf=job.evidence.pdf,
         accepted=None if job.accept is None else Accepted(job.accept.by, job.accept.reason),
@@ -87,9 +97,14 @@ def run_job(
     return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch)
 
 
+def named(job: schema.Job) -> str:
+    """What tells the model of a job from the others on one ledger: how it is made, and of which data."""
+    return model_name(job.model_dump(include={"model", "model_settings", "dtype", "training", "data", "seed"}))
+
+
 def served_from(job: schema.Job, model: Path) -> schema.Job:
     """``job`` on a published model instead of one that it would train; its promise is the published one."""
-    stored = schema.StoredTraining(kind="stored", folder=model.resolve())
+    stored = StoredTraining(kind="stored", folder=model.resolve())
     return job.model_copy(update={"training": stored, "publish": None})
 
 
@@ -115,6 +130,7 @@ def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch 
     data, _ = build.data_of(job)
     trained = build.stored_of(job, task, data)
     if trained is None:
+        data = data.without(earlier_requests([job.ledger, *job.excluded_by], data, None).ids)
         trained = train(task, data, build.recipe_of(job.training, task), seed=job.seed, watch=watch)
     published = publish(trained, budget, method=method, to=to)
     fixed, start = published.budget, published.facts.get("start")
@@ -144,4 +160,5 @@ def shown(job: schema.Job) -> str:
             if content[section].get(key):
                 content[section][key] = Path(content[section][key]).name
     content["ledger"] = content["ledger"] and Path(content["ledger"]).name
+    content["excluded_by"] = [Path(path).name for path in content["excluded_by"]]
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from expunge.core.errors import InputError
-from expunge.jobs.data_schema import FORMATS, AnyData, Strict, in_place
+from expunge.jobs.data_schema import FORMATS, AnyData, StoredTraining, Strict, in_place
 from expunge.jobs.language_schema import SECTIONS, TAGGED, LanguageJob
 from expunge.jobs.request_schema import AcceptSettings, RequestSettings, TargetSettings, in_folder
 from expunge.jobs.yaml_files import read_yaml
@@ -60,13 +60,6 @@ class UserTraining(Strict):
     declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = Field({})
 
 
-class StoredTraining(Strict):
-    """A model that ``expunge publish`` wrote, with its ledger; or one from an earlier run or a Recorder (``save_trained``)."""
-
-    kind: Literal["stored"]
-    folder: Path
-
-
 class CheckpointTraining(Strict):
     """Weights that were trained elsewhere: adopted, without recipe."""
 
@@ -109,7 +102,7 @@ class Setup(Strict):
 
 
 class Job(Setup):
-    """One deletion job."""
+    """One deletion job. ``excluded_by``: further ledgers whose granted requests are kept out of what is learnt."""
 
     name: str = "deletion"
     training: Annotated[
@@ -121,6 +114,7 @@ class Job(Setup):
     method: dict[str, Any]
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
     ledger: Path | None = None
+    excluded_by: list[Path] = Field([])
     accept: AcceptSettings | None = None
 
 
@@ -211,4 +205,5 @@ def in_its_folder(job: Checked, base: Path) -> Checked:
     if isinstance(job, Job):
         update["request"] = in_folder(job.request, base)
         update["ledger"] = absolute(job.ledger)
+        update["excluded_by"] = [absolute(path) for path in job.excluded_by]
     return job.model_copy(update=update)

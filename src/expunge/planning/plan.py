@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Data, Deletion
+from expunge.core.data import Data, Deletion, Ids
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
 from expunge.core.method import Context, InMemory, Once, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Spent, Trained
+from expunge.data.marks import marks_of, recognised
 from expunge.methods import registry
+from expunge.model_folder import ModelLedger
 from expunge.planning.checks import check
 from expunge.planning.running import Plan, must_be_current
 from expunge.planning.stages import Scoped
@@ -32,6 +36,7 @@ def plan(
     material: Data | None = None,
     wording: Data | None = None,
     retained: Data | None = None,
+    deletion: Deletion | None = None,
     noise: Any = None,
     journal: Once | None = None,
     watch: Watch = silent,
@@ -47,6 +52,7 @@ def plan(
         wording: the matched rows as the request words them, by the same ids; the method sees these in their place.
         retained: the retained rows as the method shall see them, for example with others beside them. What is measured and
             recorded stays with the rows that the model was trained on.
+        deletion: what the request matches, where it was matched already; ``before`` must be the data of ``trained``.
 
     Raises:
         InputError: if the request matches nothing, or everything.
@@ -64,9 +70,9 @@ def plan(
         )
     if material is not None:
         deletion = Deletion.authored(trained.data, material, probes)
-    else:
+    elif deletion is None:
         assert trained.data is not None
-        deletion = Deletion.of(trained.data, request, probes)
+        deletion = _matched_on(trained, request, probes, key)
     must_be_its_rows(trained, deletion.before)
     _ids_must_differ(deletion.before)
     must_be_current(trained, request.id(key))
@@ -86,13 +92,31 @@ def plan(
     estimate = check(method, context, request.kinds)
     if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
         check(method, replace(context, deletion=deletion), request.kinds)
-    record = {
-        **request.record(key),
-        "matched": {"count": deletion.size, "ids": deletion.ids.hashed(key)},
-    }
+    record = {**request.record(key), "matched": matched_record(deletion, request, key)}
     if wording is not None:
         deletion = replace(deletion, probes={**deletion.probes, "wording": wording})
     return Plan(method, context, estimate, record, deletion)
+
+
+def matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str, Any]:
+    """What may be recorded of the match: counts, ids as keyed hashes, and marks by which later runs recognise the examples."""
+    along = {"along": len(deletion.along)} if len(deletion.along) else {}
+    return {
+        "count": len(deletion.matched), **along, "ids": deletion.ids.hashed(key),
+        "marks": marks_of(deletion, request.targets, key) if deletion.member else [],
+    }  # fmt: skip
+
+
+def _matched_on(trained: Trained, request: Request, probes: Mapping[str, Data] | None, key: bytes) -> Deletion:
+    """The match on the rows that the model stands for; what its ledger granted others and it still knows goes along."""
+    data, along = trained.data, Ids.none()
+    assert data is not None
+    if isinstance(book := trained.book, ModelLedger):
+        granted = book.granted(request.record(key))
+        along = recognised(data, [mark for item in granted for mark in item.marks], key)
+        own = [data.select(target) for target in request.targets]
+        along = along - functools.reduce(operator.or_, own)
+    return Deletion.of(data, request, probes, gone=trained.removed, along=along)
 
 
 def _ids_must_differ(data: Any) -> None:

@@ -23,6 +23,7 @@ from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
+from expunge.training.store import tensors_of
 
 
 def train(task: Any, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
@@ -63,8 +64,7 @@ def adopt(task: Any, model: torch.nn.Module | Mapping[str, torch.Tensor], data: 
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
     built = task.build(tensors)
-    named = task.released(built) if hasattr(task, "released") else built.state_dict()  # tied weights once
-    return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
+    return Trained(task, Artifact({name: t.detach().clone() for name, t in tensors_of(task, built).items()}), data)
 
 
 def publish(

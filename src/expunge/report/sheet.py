@@ -193,6 +193,12 @@ def _request(record: Record) -> list[list[str]]:
     request, decision = record["request"], record["request"].get("decision") or {}
     matched = request.get("matched") or {}
     count = say.plural(matched.get("count", 0), "id")
+    along = (
+        [["Forgotten along", f"{say.plural(matched['along'], 'id')} of earlier granted requests"]]
+        if matched.get("along")
+        else []
+    )
+    alike = decision.get("look_alikes")
     targets = [
         f"{item.get('rule') or item['kind']} {str(item.get('where'))[:16]}…" for item in request.get("targets", ())
     ]
@@ -204,6 +210,12 @@ def _request(record: Record) -> list[list[str]]:
         ["Answer owed by", say.day(request.get("due"))],
         ["Targets", "; ".join(targets) or say.NOTHING],
         ["Matched", f"{count}, listed as keyed hashes in evidence.json" if matched else "not recorded"],
+        *along,
+        *(
+            [["Look-alikes that stay", f"{say.plural(len(alike), 'value')}, as keyed hashes in evidence.json"]]
+            if alike
+            else []
+        ),
         ["Decision", decision.get("decision", "none recorded")],
         ["Decided by", decision.get("by") or say.NOTHING],
         ["Reason", decision.get("reason") or say.NOTHING],

@@ -94,7 +94,7 @@ def asked(record: Record) -> list[str]:
     return sentences
 
 
-_DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back"}
+_DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back", "withdraw": "withdrawn"}
 
 
 def done(run: Record) -> list[str]:

@@ -138,7 +138,7 @@ class Prompts:
         """Which records have room for a label, and how many lose the end of their answer."""
         rows = self._lengths(records)
         kept = tuple(i for i, (prompt, _) in enumerate(rows) if prompt < self.context)
-        return Fitting(kept, len(rows) - len(kept), sum(rows[i][1] > self.context for i in kept))
+        return Fitting(kept, len(rows) - len(kept), tuple(i for i in kept if rows[i][1] > self.context))
 
     def _lengths(self, records: Sequence[Record]) -> list[tuple[int, int]]:
         wide = replace(self, context=10**9)
@@ -158,9 +158,14 @@ class Fitting:
     Attributes:
         kept: positions of records that have room for a label.
         dropped: how many have none.
-        cut: how many of the kept lose the end of their answer or text.
+        shortened: positions of kept records that lose the end of their answer or text.
     """
 
     kept: tuple[int, ...]
     dropped: int
-    cut: int
+    shortened: tuple[int, ...]
+
+    @property
+    def cut(self) -> int:
+        """How many of the kept records lose the end of their answer or text."""
+        return len(self.shortened)

@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from expunge.core.data import Ids
+from expunge.core.data import Data, Ids, ids_of
 from expunge.core.digest import digest_bytes, finite, keyed_hash
 from expunge.core.errors import InputError, TamperedError
 from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
-from expunge.data.rows import Rows
+from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
 
 FORMAT = "expunge-trained/1"
@@ -68,6 +68,11 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def tensors_of(task: Any, model: Any) -> dict[str, Tensor]:
+    """Weights and buffers of ``model`` by name; where the task ties weights, each once."""
+    return dict(task.released(model) if hasattr(task, "released") else model.state_dict())
+
+
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model with its secret trail; the folder is private (mode 0700) and must stay so.
 
@@ -101,6 +106,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "spent": [{**asdict(item), "mu": _finite(item.mu)} for item in trained.spent],
         "removed": {unit: ids.tolist() for unit, ids in trained.removed.of.items()},
         "data": trained.data.digest if trained.data is not None else None,
+        "ids": _runs(ids_of(trained.data)),
         "files": digests,
         "trail": None
         if trail is None
@@ -124,14 +130,24 @@ def _number(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-def storable(recipe: Any) -> bool:
-    """Whether a recipe has a form on disk, so that a model stored with it can be retrained."""
-    return type(recipe) in (GradientDescent, Stochastic)
+def _runs(ids: Ids | None) -> list[list[int]] | None:
+    """Row ids as runs ``[first, last]``; ``None`` where rows have no ids of their own."""
+    if ids is None or set(ids.of) - {"row"}:
+        return None
+    rows = ids["row"]
+    ends = np.flatnonzero(np.diff(rows) > 1)
+    return [[int(part[0]), int(part[-1])] for part in np.split(rows, ends + 1) if len(part)]
+
+
+# Recipes that are plain settings, by the name that they have on disk.
+_SETTINGS = {"stochastic": Stochastic, "language": LanguageTraining}
 
 
 def _recipe(recipe: Any) -> dict[str, Any] | None:
-    if type(recipe) is Stochastic:
-        return {"kind": "stochastic", **asdict(recipe)}
+    """A recipe on disk; ``None`` where it has no such form: the stored model cannot be retrained then."""
+    for kind, own in _SETTINGS.items():
+        if type(recipe) is own:
+            return {"kind": kind, **asdict(recipe)}
     if type(recipe) is not GradientDescent:
         return None
     return {
@@ -141,10 +157,11 @@ def _recipe(recipe: Any) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
+def load_trained(folder: Path, task: Any, data: Data) -> Trained:
     """Read what :func:`save_trained` wrote, for the same architecture and the same rows.
 
-    Rows that earlier requests removed are taken out of ``data`` first.
+    Of ``data`` those rows count that the model stands for: neither rows that earlier requests removed, nor rows that it
+    was not trained on.
 
     Raises:
         InputError: for a missing or foreign folder, another architecture, or other rows than it was trained on.
@@ -161,9 +178,13 @@ def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
         raise InputError(f"{folder / 'trained.json'} is incomplete or has unknown fields: {error}.") from None
 
 
-def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trained:
+def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Data) -> Trained:
     removed = Ids({unit: np.asarray(ids, dtype=np.int64) for unit, ids in record["removed"].items()})
     data = data.without(removed) if len(removed) else data
+    if record.get("ids") is not None and (given := ids_of(data)) is not None:
+        runs = [np.arange(first, last + 1, dtype=np.int64) for first, last in record["ids"]]
+        other = given - Ids.rows(np.concatenate([np.empty(0, np.int64), *runs]))
+        data = data.without(other) if len(other) else data
     if record.get("init", "module") != getattr(task, "init", "module"):
         task = replace(task, init=record["init"])  # retraining must begin as training began
     if record["data"] is not None and record["data"] != data.digest:
@@ -176,15 +197,15 @@ def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trai
         path = folder / f"{name}.safetensors"
         if not path.is_file() or digest_bytes(path.read_bytes()) != record["files"][name]:
             raise TamperedError(f"{path} is missing or not the file that was stored. Restore the folder from a backup.")
-        return dict(task.build(load_checkpoint(path)).state_dict())
+        return tensors_of(task, task.build(load_checkpoint(path)))
 
     trail = recipe = None
     if (of := record["trail"]) is not None:
         iterates = {step: tensors(f"iterate-{step}") for step in of["steps"]}
         trail = Trail(iterates, of["length"], of["data"], of["rows"], _number(of["recovery_error"]))
     settings = record["recipe"]
-    if settings is not None and settings.get("kind") == "stochastic":
-        recipe = Stochastic(**{name: value for name, value in settings.items() if name != "kind"})
+    if settings is not None and settings.get("kind") in _SETTINGS:
+        recipe = _SETTINGS[settings["kind"]](**{name: value for name, value in settings.items() if name != "kind"})
         settings = None
     if settings is not None:
         if settings["start"] and trail is None:

@@ -1,0 +1,97 @@
+"""Recognising what earlier requests removed in any later data, without keeping a name or a content.
+
+A granted request leaves *marks*: keyed hashes of what its targets named. A user is known again by the columns and values
+that named them, a class by its name, single examples by their content. Whoever lacks the key of the installation cannot
+test a guess against a mark.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from expunge.core.data import Deletion, Ids, Recognisable
+from expunge.core.digest import keyed_hash
+from expunge.core.request import Kind, Target
+from expunge.data.values import said
+
+_CONTENT = "content"
+_DIGITS = 20  # hex digits of a hash: 80 bits, as of the hashed ids beside them
+
+
+def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[str]:
+    """The marks that a granted request leaves; none for data whose examples cannot be recognised.
+
+    Args:
+        deletion: what the request matched.
+        targets: of the request.
+        key: secret of the hashes.
+
+    Returns:
+        One text a mark: a hash, or several joined by ``+`` where an example must have all of them.
+
+    Formal guarantee: none by itself; whoever lacks ``key`` cannot test a guess (HMAC-SHA-256).
+    """
+    data = deletion.before
+    if not isinstance(data, Recognisable):
+        return []
+    named, found = data.named(), set()
+    for target in targets:
+        at = np.flatnonzero(np.isin(data.ids, (data.select(target) & deletion.matched)["row"]))
+        if target.kind == Kind.SAMPLES:
+            found |= {_hash(key, _CONTENT, content) for content in data.contents(at.tolist())}
+            continue
+        columns = ["class"] if target.kind == Kind.CLASS else [f"user {name}" for name in target.where]
+        wanted = [None if column == "class" else _texts(target, column.removeprefix("user ")) for column in columns]
+        combinations = {
+            combination
+            for i in at.tolist()
+            for combination in itertools.product(
+                *(_meant(named[column][i], texts) for column, texts in zip(columns, wanted, strict=True))
+            )
+        }
+        for combination in combinations:
+            hashes = (_hash(key, column, text) for column, text in zip(columns, combination, strict=True))
+            found.add("+".join(sorted(hashes)))
+    return sorted(found)
+
+
+def recognised(data: object, marks: Iterable[str], key: bytes) -> Ids:
+    """Ids of the examples of ``data`` that some mark names; none for data whose examples cannot be recognised.
+
+    A content is hashed only where a single hash is not that of a name.
+    """
+    wanted = [mark.split("+") for mark in marks]
+    if not wanted or not isinstance(data, Recognisable):
+        return Ids.none()
+    known = {each for mark in wanted for each in mark}
+    places: dict[str, set[int]] = {}
+    for column, of_examples in data.named().items():
+        hashes: dict[str, str] = {}
+        for i, texts in enumerate(of_examples):
+            for text in texts:
+                each = hashes.get(text) or hashes.setdefault(text, _hash(key, column, text))
+                if each in known:
+                    places.setdefault(each, set()).add(i)
+    if any(len(mark) == 1 and mark[0] not in places for mark in wanted):
+        for i, content in enumerate(data.contents()):
+            if (each := _hash(key, _CONTENT, content)) in known:
+                places.setdefault(each, set()).add(i)
+    positions = set().union(*(set.intersection(*(places.get(each, set()) for each in mark)) for mark in wanted))
+    return Ids.rows(np.asarray(data.ids)[sorted(positions)])
+
+
+def _hash(key: bytes, column: str, text: str) -> str:
+    return keyed_hash(key, [column, text])[:_DIGITS]
+
+
+def _texts(target: Target, name: str) -> set[str]:
+    """The forms in which a value that ``target`` names may stand in a cell with several people."""
+    return {form for value in target.values(name) for form in (said(value), str(value))}
+
+
+def _meant(cell: Sequence[str], wanted: set[str] | None) -> list[str]:
+    """Which texts of a cell the target means: its only one, or those of several that it names."""
+    return [text for text in cell if len(cell) == 1 or wanted is None or text in wanted]

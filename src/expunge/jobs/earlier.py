@@ -1,0 +1,122 @@
+"""Who was forgotten stays forgotten: examples of earlier requests are kept out of every later run on their ledger."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.core.data import Deletion, Ids, ids_of
+from expunge.core.keys import subject_key
+from expunge.core.request import Request
+from expunge.data.marks import recognised
+from expunge.ledger import Ledger
+from expunge.requests_book import RequestBook
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the ledgers of a job know of data.
+
+    Attributes:
+        by: ids of the data by the request that was granted for them.
+        unmarked: granted requests of earlier versions of expunge, whose examples cannot be recognised.
+    """
+
+    by: Mapping[str, Ids]
+    unmarked: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> Ids:
+        """All of them together."""
+        return functools.reduce(operator.or_, self.by.values(), Ids.none())
+
+    def behind(self, ids: Ids) -> str:
+        """The requests that were granted for some of ``ids``, for messages."""
+        return ", ".join(request for request, of in self.by.items() if len(of & ids))
+
+    @property
+    def note(self) -> str:
+        """A sentence for the report; empty where there is nothing to say."""
+        parts = []
+        if self.by:
+            count = len(self.ids)
+            parts.append(
+                f"{count} example{'s' * (count != 1)} of {len(self.by)} earlier granted request{'s' * (len(self.by) != 1)} "
+                "on the ledger are not among those retained."
+            )
+        if self.unmarked:
+            parts.append(
+                f"Not known: whether examples of {', '.join(self.unmarked)} are among those retained; an earlier version of "
+                "expunge recorded no marks of them."
+            )
+        return " ".join(parts)
+
+
+def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request | None) -> Earlier:
+    """Examples of ``data`` for which another request than ``request`` was granted on one of ``ledgers``.
+
+    Raises:
+        InputError, TamperedError: for a ledger that cannot be used.
+    """
+    key = subject_key()
+    own = {} if request is None else request.record(key)
+    by: dict[str, Ids] = {}
+    unmarked: list[str] = []
+    for path in dict.fromkeys(path for path in ledgers if path is not None and path.is_file() and path.stat().st_size):
+        with Ledger(path) as ledger:
+            for item in RequestBook(ledger).granted(own):
+                if not item.marked:
+                    unmarked.append(item.request)
+                elif len(ids := recognised(data, item.marks, key)):
+                    by[item.request] = ids
+    found = Earlier(by, tuple(unmarked))
+    if found.unmarked:
+        _LOG.warning(
+            "Requests %s were granted under an earlier version of expunge, which left no marks: take their examples out of the "
+            "data yourself, or they may be learnt again.", ", ".join(found.unmarked),
+        )  # fmt: skip
+    return found
+
+
+def match(
+    data: Any, request: Request, probes: Mapping[str, Any], earlier: Earlier, *, lost: Ids | None = None
+) -> Deletion:
+    """The deletion on a model that is adopted, or trained in this run.
+
+    Whatever the request itself matches goes, also where an earlier request on another model matched it too; what only
+    earlier requests match is not trained on and not retained.
+
+    Args:
+        lost: ids that the model cannot be trained on, for example because its context does not hold them.
+
+    Raises:
+        InputError: as :meth:`Deletion.of`.
+    """
+    own = functools.reduce(operator.or_, (data.select(target) for target in request.targets))
+    lost = lost or Ids.none()
+    return Deletion.of(data, request, probes, gone=(earlier.ids - own) | lost)
+
+
+def match_stored(data: Any, held: Any, request: Request, probes: Mapping[str, Any], earlier: Earlier) -> Deletion:
+    """The deletion on a stored model, which stands for the examples ``held`` of ``data``.
+
+    What it does not stand for any more counts as matched and is gone; what earlier requests on the ledger were granted for
+    and it still knows goes along.
+
+    Raises:
+        InputError: as :meth:`Deletion.of`.
+    """
+    every, kept = ids_of(data), ids_of(held)
+    if every is None or kept is None:
+        return Deletion.of(held, request, probes)
+    gone = every - kept
+    own = functools.reduce(operator.or_, (data.select(target) for target in request.targets))
+    behind = earlier.behind(own & gone)
+    return Deletion.of(data, request, probes, gone=gone, along=earlier.ids - own, gone_for=behind)
