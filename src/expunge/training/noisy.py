@@ -21,6 +21,8 @@ from expunge.training.facts import enforced, full_batch, inspect, prepared, prov
 class NoisyGradientDescent:
     """``theta <- Proj_R(theta - eta gradient + sqrt(2 eta) sigma N(0, I))`` on all rows.
 
+    Source: Langevin unlearning (Chien et al. 2024, arXiv 2401.10371).
+
     Attributes:
         steps, lr, l2: T, eta, lambda.
         clip: M, per-row gradient norm (the regulariser is not clipped).
