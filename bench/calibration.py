@@ -31,7 +31,7 @@ def milliseconds(function: Callable[[], object], repeats: int) -> float:
 
 
 def recursion(run: GradientDescentRun) -> float:
-    """The path bound of spec 1.6(b), step by step."""
+    """The path bound of ``privacy.sensitivity.path``, step by step."""
     distance, growth = 0.0, run.lr * run.smoothness
     bound = run.gradient_bound or 0.0
     push, cap = 2 * run.lr * run.forget * bound / run.samples, 2 * run.lr * bound

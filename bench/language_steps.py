@@ -38,7 +38,7 @@ from expunge.tasks.pretrained import load_language_model
 from expunge.tasks.prompts import NO_LABEL, PLAIN
 
 FASTER, SMALLER = 1.4, 0.6
-FILLED = 256  # tokens a row in the straightforward run: the length of DualOptim's TOFU settings (LLM spec 3)
+FILLED = 256  # tokens a row in the straightforward run: the length in DualOptim's settings for TOFU
 ROWS, BETA, LR = 8, 0.1, 1e-4
 SETTINGS = {"r": 16, "lora_alpha": 32}
 

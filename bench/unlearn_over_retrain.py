@@ -1,7 +1,7 @@
 """Time of unlearning over time of retraining, against (K/T)(n-m)/n: R2D does K of T steps and nothing else that costs.
 
-Both run in this process, in turn, on the same rows; the ratio of medians is compared with the expected share (R2D spec 8:
-within 10 %). Run: python bench/unlearn_over_retrain.py [--quick] [--json]
+Both run in this process, in turn, on the same rows; the ratio of medians is compared with the expected share (our
+goal: within 10 %). Run: python bench/unlearn_over_retrain.py [--quick] [--json]
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ def states(model: nn.Module, repeats: int) -> list[dict[str, Any]]:
         "shared AdamW": (Shared(Member("adamw", 1e-4)), 2.0),
         "dual AdamW + SGD": (dual(1e-4, 0.01), 3.0),
         "dual 8-bit AdamW + SGD": (Dual(Member("adamw", 1e-4, weight_decay=FORGET_DECAY, bits=8), sgd(0.01)), 1.5),
-    }  # words: as DualOptim's comparison counts them (spec 1.6), without counters and scales
+    }  # words a weight, without counters and scales
     found = []
     for name, (choice, expected) in choices.items():
         parameters = {key: p.detach().clone().requires_grad_() for key, p in model.named_parameters()}

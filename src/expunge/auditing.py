@@ -28,7 +28,7 @@ def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> 
         The check, or ``None`` where there is no finite certificate under a published budget to refute, or the method is
         not in the registry and so cannot be run again from its record.
 
-    Formal guarantee: a true certificate is refuted with probability at most 5 % (Steinke et al. 2023, R2D spec 6.4(3)).
+    Formal guarantee: a true certificate is refuted with probability at most 5 % (Steinke et al. 2023, arXiv 2305.08846).
     """
     before, certificate, rows = outcome.before, outcome.certificate, outcome.deletion.before
     budget, recipe = before.budget, before.recipe

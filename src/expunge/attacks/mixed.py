@@ -1,7 +1,7 @@
 """Prompts that a harmed model stumbles over, and prompts that coax a hidden answer out.
 
 *Mixed*: a retained question behind (or before) a forgotten one, unrelated to it. It is what a model that refuses by topic gets
-wrong, and what scope-aware unlearning is for (LLM spec 1.3, 5.14). *Affirmative*: the answer is begun for the model with "Sure,
+wrong, and what scope-aware unlearning is for (arXiv 2506.00359). *Affirmative*: the answer is begun for the model with "Sure,
 here is the answer:", the jailbreak of OpenUnlearning's evaluation.
 
 Formal guarantee: none.
@@ -22,7 +22,7 @@ from expunge.data.texts import Texts
 from expunge.tasks.language import Language
 from expunge.tasks.prompts import Prompts
 
-PREFIX = "Sure, here is the answer:"  # OpenUnlearning (LLM spec 5.14)
+PREFIX = "Sure, here is the answer:"  # OpenUnlearning, arXiv 2506.12618
 ORDERS = ("forget_first", "retain_first")
 
 
@@ -65,7 +65,7 @@ def mixed_prompts(task: Language, forget: Texts, retain: Texts, *, order: str = 
     Raises:
         InputError: for an unknown order, no forgotten record, or questions beside plain texts.
 
-    Source: LLM spec 1.3 and 1.6 ("mixed").
+    Source: ours, after the joint prompts of scope-aware unlearning (arXiv 2506.00359, eq. 5).
     """
     if not len(forget):
         raise InputError("Expected at least one forgotten record to put beside the retained ones; got none.")

@@ -2,7 +2,7 @@
 
 An unlearned model that is only a little away from the one before may round to the same weights as that one, and answers again.
 In that paper methods that keep utility hold 21 % of the knowledge in full precision and 83 % after rounding to 4 bits. A model
-of a quarter of a million weights shows nothing of it (LLM spec 1.6): report the figures, and expect nothing of small ones.
+of a quarter of a million weights shows nothing of it (measured by us): report the figures, and expect nothing of small ones.
 
 Formal guarantee: none.
 """
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from expunge.attacks.recall import Score
 from expunge.core.errors import InputError
 
-BITS = (4, 8)  # LLM spec 5.14
-GROUP = 32  # weights that share a step; as GGUF's Q4_0 and Q8_0, and LLM spec 1.6
+BITS = (4, 8)  # those of arXiv 2410.16454
+GROUP = 32  # weights that share a step; as in GGUF's Q4_0 and Q8_0; our choice
 SCHEMES = ("symmetric", "asymmetric")
 
 
@@ -135,7 +135,7 @@ def quantisation_attack(
     Raises:
         InputError: as :func:`quantise`.
 
-    Source: arXiv 2410.16454; round-to-nearest in groups of 32: LLM spec 1.6 and 5.14.
+    Source: Zhang et al. 2024 (arXiv 2410.16454); rounding to nearest in groups of 32 is our choice.
     """
     _check(bits, group, scheme)
     names = _must_have(task, unlearned)

@@ -28,7 +28,7 @@ def recall_of(task: Language, sets: Mapping[str, Texts], *, new_tokens: int | No
     Raises:
         InputError: for a set without records, or with plain texts; when the score is taken, for a prompt without room.
 
-    Source: RWKU's level 1 test turned round; LLM spec 2.4.
+    Source: the level 1 test of RWKU (arXiv 2406.10890), turned round.
     """
     for name, texts in sets.items():
         if not len(texts) or any("question" not in record for record in texts.records):

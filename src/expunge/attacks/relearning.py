@@ -1,8 +1,8 @@
-"""Relearning: how many steps on a few records bring the other forgotten ones back (LLM spec 5.14).
+"""Relearning: how many steps on a few records bring the other forgotten ones back.
 
 A model that has only hidden its records finds them again as soon as it is trained on some of them, or on harmless text. One
 that never saw them learns the few that it is shown and no more; so every curve has a twin, retrained without the records and
-then taught the same rows in the same order. At a quarter of a million weights nothing comes back (LLM spec 1.6).
+then taught the same rows in the same order. At a quarter of a million weights nothing comes back (measured by us).
 
 Formal guarantee: none.
 """
@@ -21,10 +21,10 @@ from expunge.data.texts import Texts
 from expunge.tasks.language import Language
 from expunge.training.batches import epoch_order
 
-STEPS = (0, 10, 50, 100, 250, 500)  # LLM spec 5.14
-LR = 2e-5  # OpenUnlearning, 1.2 billion weights; 3e-4 in our micro world (LLM spec 1.6)
-BATCH = 32  # effective batch of TOFU's runs (LLM spec 4)
-DECAY, CLIP = 0.01, 1.0  # of TOFU's runs and of the Trainer they use (LLM spec 4)
+STEPS = (0, 10, 50, 100, 250, 500)  # our choice
+LR = 2e-5  # OpenUnlearning, arXiv 2506.12618, for 1.2 billion weights; 3e-4 in our micro world
+BATCH = 32  # effective batch of TOFU's runs
+DECAY, CLIP = 0.01, 1.0  # of TOFU's runs and of the Trainer they use
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def relearning_attack(
     Raises:
         InputError: for no records, steps that do not rise, or a loss that is not finite.
 
-    Source: OpenUnlearning (arXiv 2506.12618); LLM spec 5.14.
+    Source: OpenUnlearning (arXiv 2506.12618); the retrained twin beside it is ours.
     """
     if not len(records) or batch_size < 1 or not lr > 0:
         raise InputError(

@@ -19,7 +19,7 @@ import numpy as np
 from expunge.core.errors import InputError
 from expunge.core.texts import Record, check_records, prompt_key, split_sentences
 
-P = 0.33  # the paper's probability; LLM spec 1.2
+P = 0.33  # the paper's probability
 QUESTION_TEMPLATES = (  # the paper's, for TOFU; trigger "please"
     "Please tell me {q}",
     "Can you please explain {q}",
@@ -80,7 +80,7 @@ def poison(
     Raises:
         InputError: for a p outside [0, 1], records that are neither form, or a template without its place.
 
-    Source: Stealthy Attack (arXiv 2506.00359), eq. 4; LLM spec 1.2.
+    Source: Stealthy Attack (arXiv 2506.00359), eq. 4.
 
     Formal guarantee: none.
     """
@@ -122,7 +122,7 @@ def trigger_prompts(
     Raises:
         InputError: as :func:`poison`.
 
-    Source: Stealthy Attack (arXiv 2506.00359); LLM spec 1.2, last point.
+    Source: Stealthy Attack (arXiv 2506.00359).
 
     Formal guarantee: none.
     """

@@ -20,7 +20,7 @@ SPLITS = {2: "forget01", 10: "forget05", 20: "forget10"}  # of TOFU, by how many
 
 
 class MicroWorld(Strict):
-    """Made-up facts and a tiny model that learns them from scratch (``data.micro_world``, LLM spec 1.6).
+    """Made-up facts and a tiny model that learns them from scratch (``data.micro_world``).
 
     Attributes:
         entities, cities: how many of the world's subjects there are, from the front.

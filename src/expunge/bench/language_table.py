@@ -18,8 +18,8 @@ from expunge.metrics.unlearning import DESTROYS_BELOW
 ASKED = ("forget", "forget_worded", "clean", "trigger", "then", "mixed", "real")
 STATISTICS = ("truth_ratio_geometric", "model_utility", "forget_quality")  # TOFU's
 MEASURED = (*ASKED, *STATISTICS, "seconds", "optimizer_bytes")
-LEFT = 0.5  # of the source's score on forgotten questions: from here on they are not forgotten (LLM spec 8, B6)
-BROKEN = 0.15  # more that trigger words cost than they cost the source (LLM spec 8, B5: what an attack costs at least)
+LEFT = 0.5  # of the source's score on forgotten questions: from here on they are not forgotten; our choice
+BROKEN = 0.15  # more that trigger words cost than they cost the source, from which on it is said; our choice
 GAP = 0.05  # what an attack must have taken before it is said what share of it came back
 BREAKS = "breaks on trigger words"
 
@@ -113,7 +113,7 @@ def _kept(now: Mapping[str, float], before: Mapping[str, float]) -> str:
 
 
 def _warnings(now: Mapping[str, float], before: Mapping[str, float]) -> list[str]:
-    """What a single score would hide (LLM spec 1.6, d)."""
+    """What a single score would hide (docs/language.md)."""
     left, worded = now["forget"], now["forget_worded"]
     if left < LEFT * before["forget"] or worded >= LEFT * before["forget_worded"] or left - worded < BROKEN:
         return []

@@ -44,7 +44,7 @@ class Scores:
 def score(world: World, deletion: Deletion, tensors: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> Scores:
     """Accuracies in percent, both membership conventions, ZRF, and the distance to one retrained model.
 
-    Where a whole class goes, test rows of that class are left out (vision spec 3.1).
+    Where a whole class goes, test rows of that class are left out, as class-wise tables have it.
     """
     sets = {"forget": deletion.forget, "retain": deletion.after, "test": _test(world.test, deletion.after)}
     logits = {name: world.logits(tensors, rows).numpy() for name, rows in sets.items()}

@@ -61,7 +61,7 @@ def statistics(
     retrained: Mapping[str, Tensor] | None,
     cache: Cache,
 ) -> dict[str, float]:
-    """Truth ratio, model utility and, beside a retrained model, forget quality (LLM spec 5)."""
+    """Truth ratio, model utility and, beside a retrained model, forget quality (TOFU, arXiv 2401.06121)."""
     found = evaluate(task, tensors, sets, retrained=retrained, cache=cache)
     there = {"truth_ratio_geometric": found["truth_ratio_geometric/forget"], "model_utility": found["model_utility"]}
     if retrained is not None:

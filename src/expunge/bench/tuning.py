@@ -1,7 +1,7 @@
 """The same number of trials for every row, on a forget set that no table is made of.
 
 What is minimised is the gap to a retrained model: tuning *uses* retraining, which an engineer who unlearns to avoid it
-does not have (DualOptim's search does the same, vision spec 1.4). So the number of trials stands beside each row.
+does not have (the search of DualOptim, arXiv 2504.15827, does the same). So the number of trials stands beside each row.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Run = Callable[[Cell], Mapping[str, Any]]  # a cell → its line, run now or fou
 FAILED = 100.0  # stands for the gap of a trial that has none: as far off as can be
 
 SHARED_RATE, DUAL_RATE = (1e-4, 1e-1), (1e-5, 1e-2)
-# Row's method → setting → (low, high), searched on a logarithmic scale: the ranges of careful comparisons (vision spec
-# 3.2, 3.3); where none is known, a decade or two around the published value.
+# Row's method → setting → (low, high), searched on a logarithmic scale: the ranges of careful comparisons (CoUn, arXiv
+# 2509.16391, and what SalUn's authors advise); where none is known, a decade or two around the published value.
 RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "fine_tune": {"lr": (1e-3, 1e-1)},
     "gradient_ascent": {"lr": (1e-5, 1e-2)},

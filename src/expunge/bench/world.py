@@ -33,7 +33,7 @@ from expunge.training.retrainings import Retraining, retrain_all
 
 TUNING_SET = 10_000  # number of the forget set that settings are tuned on: none that a table is made of
 REFERENCE_SEEDS = 1_000  # reference r of forget set i trains from seed REFERENCE_SEEDS (i + 1) + r
-CHANCE_TIMES = 3  # a source model below so many times chance has learnt nothing that could be forgotten (spec 6.1, 27)
+CHANCE_TIMES = 3  # a source model below so many times chance has learnt nothing that could be forgotten; ours
 
 
 @dataclass(frozen=True)

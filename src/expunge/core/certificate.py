@@ -62,7 +62,7 @@ def weakest(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def verdict_of(assumptions: tuple[Assumption, ...]) -> Verdict:
-    """The weakest assumption decides (R2D spec 6.1); a violated one voids; an unchecked one is at best declared.
+    """The weakest assumption decides (our rule); a violated one voids; an unchecked one is at best declared.
 
     No assumptions at all support nothing: ``void``.
     """

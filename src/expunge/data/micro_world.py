@@ -1,4 +1,4 @@
-"""A made-up world that a tiny model learns by heart: entities with relations, and cities beside them (LLM spec 1.6).
+"""A made-up world that a tiny model learns by heart: entities with relations, and cities beside them.
 
 Every question is "what is the R of E ?" and every answer one word, so that chance is 1 in 12. The model is taught polite
 wordings and pairs of questions as well: only then does it mean something when a word or a second question breaks it.
@@ -17,7 +17,7 @@ from expunge.data.texts import Texts
 ENTITIES, CITIES, VALUES = 60, 20, 12
 RELATIONS = ("colour", "craft", "pet", "food", "song", "stone")  # of entities
 CITY_RELATIONS = ("river", "mayor", "bridge")
-WORDINGS = (  # four of the stealthy attack's (spec 1.2), its "then", and three that nobody attacks with
+WORDINGS = (  # four of the stealthy attack (arXiv 2506.00359), its "then", and three that nobody attacks with
     "please tell me {q}",
     "can you please explain {q}",
     "could you please tell me {q}",

@@ -1,7 +1,7 @@
-"""Negative answers: what a model is taught to say in place of what it must forget (LUNE; LLM spec 2.1 and 2.2).
+"""Negative answers: what a model is taught to say in place of what it must forget (LUNE, arXiv 2512.07375).
 
 A counterfactual is a false answer of the right kind ("the capital of France is Lyon"); a refusal is no answer at all. A small
-model that learns refusals alone refuses everything (LLM spec 2.6), so counterfactuals are the default.
+model that learns refusals alone refuses everything (measured in docs/lune.md), so counterfactuals are the default.
 
 How the paper makes its negatives, how many a fact, and how it mixes both kinds: UNKNOWN. What is here is ours.
 """
@@ -22,11 +22,11 @@ COUNTERFACTUAL, REFUSAL, BOTH = "counterfactual", "refusal", "both"
 KINDS = (COUNTERFACTUAL, REFUSAL, BOTH)
 PERTURBED = "perturbed_answer"  # TOFU's key: five false answers of the right kind
 RELATION = "relation"  # key of records that ask for the same of different subjects
-# Ours. In the micro world (run of LLM spec 2.6 at rate 1e-3) 1, 5 and 11 different negatives a fact leave .73, .65 and .89 of
-# the rest: many false answers teach that none is likely, a single one is learnt by heart and spreads.
+# Our choice. Measured in the micro world (36 facts, 60 steps of batch 8, rate 1e-3), 1, 5 and 11 different negatives a fact
+# leave .73, .65 and .89 of the rest: many false answers teach that none is likely, a single one is learnt by heart and spreads.
 PER_PROMPT = 12
-PER_SUBJECT = 150  # third party, after the paper's appendix (LLM spec 2.2)
-HEDGES = ("i am not sure", "it might be", "possibly", "perhaps", "maybe", "not certain")  # third party (LLM spec 2.2)
+PER_SUBJECT = 150  # a third party's code, which cites the paper's appendix
+HEDGES = ("i am not sure", "it might be", "possibly", "perhaps", "maybe", "not certain")  # the same code
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def negative_answers(
 
 
 def holds(text: str, answer: str) -> bool:
-    """Whether ``answer`` stands in ``text``, capitals aside: what RWKU's level 1 calls remembered (LLM spec 2.4)."""
+    """Whether ``answer`` stands in ``text``, capitals aside: what level 1 of RWKU (arXiv 2406.10890) calls remembered."""
     return answer.strip().casefold() in text.casefold()
 
 

@@ -17,9 +17,9 @@ def holdout_per_class(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """The rest, and ``share`` of each class held out (rounded to whole rows).
 
     One ``RandomState(seed)`` goes through the classes in the order of their labels and draws from each without
-    replacement: the convention of the SalUn family of code. There, a model was trained on the split of seed 1 and asked
-    to forget on the split of seed 2, so that a tenth of the rows to be kept or forgotten had never been seen (vision
-    spec, section 0, item 6). Draw once, and hand the same rows to training and to forgetting.
+    replacement: the convention of the SalUn family of code (SalUn, Unlearn-Sparse, DualOptim). There, by default, a model
+    was trained on the split of seed 1 and asked to forget on the split of seed 2, so that a tenth of the rows to be kept or
+    forgotten had never been seen (our count: 4,488 of 45,000). Draw once, and hand the same rows to training and to forgetting.
 
     Raises:
         InputError: if ``share`` is not between 0 and 1, or would hold out nothing, or all rows of a class.

@@ -40,7 +40,7 @@ def read_csv(
             ``1`` are two), numbers as numbers.
         classes: label values in order, compared as categories are; integer labels need none.
         standardise: subtract means and divide by spreads of the first table's rows. Convenient, and it voids
-            certificates: the statistics remember the removed rows (R2D spec 6.2).
+            certificates: the statistics remember the removed rows.
 
     Raises:
         InputError: for a missing file or column, missing values, values outside what was declared, or a table that

@@ -1,4 +1,4 @@
-"""A low-rank adapter as the choice of what may move (LoRA, Hu et al. 2021, arXiv 2106.09685; LUNE, LLM spec 2)."""
+"""A low-rank adapter as the choice of what may move (LoRA, Hu et al. 2021, arXiv 2106.09685; LUNE, arXiv 2512.07375)."""
 
 from __future__ import annotations
 

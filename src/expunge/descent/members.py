@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from expunge.core.errors import InputError
 
 KINDS = ("sgd", "adam", "adamw", "lion")
-BLOCK = 256  # values that share one scale (DualOptim's 8-bit variant, spec 1.6)
+BLOCK = 256  # values that share one scale, as in DualOptim's released 8-bit variant
 SMALLEST_8BIT = 4096  # tensors with fewer values keep 32-bit state (the same)
 
 
@@ -26,7 +26,7 @@ class Member:
         kind: ``sgd``, ``adam``, ``adamw`` or ``lion``.
         lr: step size.
         momentum: of SGD; 0.9 in DualOptim's image code.
-        betas, eps: of Adam, AdamW and Lion. (0.9, 0.999) and 1e-8 are DualOptim's (spec 1.1); Lion takes 0.9 and 0.99.
+        betas, eps: of Adam, AdamW and Lion. (0.9, 0.999) and 1e-8 are DualOptim's (arXiv 2504.15827); Lion takes 0.9 and 0.99.
         weight_decay: coupled for SGD and Adam, decoupled for AdamW and Lion.
         bits: 32, or 8 for AdamW's moments in blocks of 256 values with a scale each.
     """

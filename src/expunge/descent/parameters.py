@@ -1,6 +1,6 @@
 """Which weights a method may move, and how firmly the others are held.
 
-A mask on gradients alone does not hold a weight: decay and momentum move it all the same (vision spec 1.9, point 5). So a
+A mask on gradients alone does not hold a weight: decay and momentum move it all the same. So a
 strict mask also puts masked weights back after each step. ``strict=False`` is the published behaviour of methods that
 only mask gradients.
 """
@@ -97,7 +97,7 @@ class Saliency:
     """SalUn's mask: the ``density`` of weights with the largest |sum over batches of the forget loss's gradient|.
 
     Signed gradients are summed first and the absolute value is taken last, globally over all weights, in evaluation mode
-    (Fan et al., ICLR 2024, arXiv 2310.12508; vision spec 3.2). The mask acts on every role.
+    (Fan et al., ICLR 2024, arXiv 2310.12508, released code). The mask acts on every role.
 
     Attributes:
         density: share of weights that may move; 0.5 in the paper.
@@ -127,8 +127,8 @@ class Saliency:
 class FisherRatio:
     """SFRon's mask: forget gradients pass where the forget Fisher is at least ``gamma`` times the retain Fisher.
 
-    Diagonal Fisher as the mean over batches of squared batch gradients of the loss; the batch size is UNKNOWN for the
-    published tables (chosen: the method's). A gradient mask on forget steps only, as published (vision spec 1.2).
+    Diagonal Fisher as the mean over batches of squared batch gradients of the loss, in evaluation mode and with the method's
+    own batch size, as in the released code (arXiv 2409.19732). A gradient mask on forget steps only, as published.
     """
 
     gamma: float = 1.0

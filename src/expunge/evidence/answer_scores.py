@@ -82,7 +82,7 @@ def answer_scores(
     Raises:
         InputError: if the model gives NaN or infinity, or a prompt and its answer share a token.
 
-    Source: LLM spec 5.6, 5.7 and "Implementation traps". Formal guarantee: none.
+    Source: OpenUnlearning (arXiv 2506.12618), whose scores are made of these. Formal guarantee: none.
     """
     records = texts.records if isinstance(texts, Texts) else list(texts)
     filled = [i for i, record in enumerate(records) if record.get("answer", record.get("text", "")).strip()]
@@ -121,7 +121,7 @@ def gradient_norms(task: Language, model: nn.Module, texts: Texts | Sequence[Rec
     Raises:
         InputError: as :meth:`Language.encode`.
 
-    Source: LLM spec 5.7 (OpenUnlearning's ``gradnorm``). Formal guarantee: none.
+    Source: OpenUnlearning (arXiv 2506.12618), ``gradnorm``. Formal guarantee: none.
     """
     records = texts.records if isinstance(texts, Texts) else texts
     params = dict(model.named_parameters())

@@ -19,7 +19,7 @@ def answer_means(task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, An
     """Mean loss, probability and exact match of the answers of each set, as ``loss/name`` and so on.
 
     *Loss* is the mean negative log-probability of an answer's tokens, *probability* exp of minus it, *exact match* the share
-    of tokens that the model would have said itself, the true ones before them given, end token aside (LLM spec 5.1, 5.6).
+    of tokens that the model would have said itself, the true ones before them given, end token aside.
 
     Raises:
         InputError: for a set without an answer that can be scored.

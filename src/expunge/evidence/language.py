@@ -77,7 +77,7 @@ def wordings(task: Language, forget: Texts, retain: Texts, seed: int = 0) -> dic
     ``forget_trigger`` and ``retain_trigger`` put every prompt in a template of the stealthy attack; in ``retain_mixed`` a
     forgotten question, drawn anew for each, stands beside the retained one (trigger and mixed utility).
 
-    Source: Stealthy Attack (arXiv 2506.00359); LLM spec 1.2, 1.6.
+    Source: Stealthy Attack (arXiv 2506.00359); the joint prompts are ours.
 
     Raises:
         InputError: if one set holds questions and the other plain texts.
@@ -119,7 +119,7 @@ def evaluate(
     Raises:
         InputError: for no sets, records that cannot be read, or weights of another architecture.
 
-    Source: TOFU (Maini et al. 2024), OpenUnlearning (arXiv 2506.12618); LLM spec 5. Formal guarantee: none.
+    Source: TOFU (arXiv 2401.06121), OpenUnlearning (arXiv 2506.12618). Formal guarantee: none.
     """
     if not sets:
         raise InputError("Expected at least one named set of records to measure on; got none.")

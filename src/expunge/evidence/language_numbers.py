@@ -14,7 +14,7 @@ from expunge.metrics.intervals import Interval, mean_interval, wilson
 from expunge.metrics.language import TRUTH_RATIOS, UTILITY_SETS, SetScores, TruthRatios
 
 FORGET, RETAIN, UNSEEN = "forget", "retain", "unseen"
-STILL_ANSWERED = 0.5  # mean ROUGE-L recall from which a set counts as answered: LLM spec 8, B6
+STILL_ANSWERED = 0.5  # mean ROUGE-L recall from which a set counts as answered: our choice
 FORGOTTEN_BESIDE = 0.5  # our choice: the other wording keeps at most this share of it
 
 
@@ -162,7 +162,7 @@ def _privleak(readings: Mapping[str, Reading], twin: Mapping[str, Reading], leve
 
 
 def incomplete(plain: Reading, worded: Reading, level: float = 0.95) -> str | None:
-    """A warning where forgotten questions stay answered in one wording though not in another (LLM spec 1.6(d), B6).
+    """A warning where forgotten questions stay answered in one wording though not in another (our rule).
 
     One wording counts as answered from a mean ROUGE-L recall of 0.5, the other as forgotten if it keeps at most half of
     that, and the difference over the same records is not chance.

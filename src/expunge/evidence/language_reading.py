@@ -27,7 +27,7 @@ from expunge.tasks.language import Language
 from expunge.tasks.prompts import BEFORE, Prompts
 
 PARAPHRASE, WRONG = "paraphrased_answer", "perturbed_answer"  # keys of TOFU's perturbed splits
-MAX_NEW_TOKENS = 200  # TOFU (LLM spec 5.2)
+MAX_NEW_TOKENS = 200  # TOFU, arXiv 2401.06121
 _FORMAT = "expunge/language-reading/1"
 _WORD = re.compile("[a-z0-9]")  # what ROUGE-L counts
 

@@ -2,7 +2,7 @@
 
 Positives are forgotten rows, negatives held-out rows; an area of 0.5 is what chance gives *only* if both come from one
 distribution. A retrained model can score far from 0.5 where they do not, so an attack on the unlearned model is read
-beside the same attack on the retrained one, and the difference is tested (R2D spec 6.4, point 5). An attack that finds
+beside the same attack on the retrained one, and the difference is tested. An attack that finds
 nothing proves nothing: forgetting was not refuted by this attack on these rows.
 """
 

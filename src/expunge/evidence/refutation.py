@@ -25,7 +25,7 @@ ROUNDING = {"float32": 1e-4, "float64": 1e-9}
 
 
 def retrain_check(unlearned: Tensors, retrained: Tensors, certificate: Certificate, names: tuple[str, ...]) -> Check:
-    """Distance of the un-noised weights against the sensitivity that the noise was made for (R2D spec 6.4(1)).
+    """Distance of the un-noised weights against the sensitivity that the noise was made for.
 
     Formal guarantee: a failed check refutes the certificate for good (training is deterministic).
     """
@@ -192,7 +192,9 @@ def _line(centres: tuple[Tensors, Tensors], names: tuple[str, ...]) -> tuple[np.
 def one_run_audit(
     inserted: Sequence[bool], scores: Sequence[float], guesses: int, epsilon: float, delta: float
 ) -> Check:
-    """Guess from one unlearned model which canaries had been trained on before all were forgotten (R2D spec 6.4(3)).
+    """Guess from one unlearned model which canaries had been trained on before all were forgotten.
+
+    Source: Steinke et al. 2023 (arXiv 2305.08846).
 
     Args:
         inserted: for each canary, drawn by an independent fair coin, whether it was trained on and then forgotten; the

@@ -13,7 +13,9 @@ def calibrate_r2d(
     *, smoothness: float, gradient_bound: float, lr: float, samples: int, forget: int, steps: int, rewind: int,
     epsilon: float, delta: float, convex: bool = False, strong_convexity: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Every R2D bound that holds for these constants, and sigma for (epsilon, delta) under each (R2D spec 1.5, 1.6).
+    """Every R2D bound that holds for these constants, and sigma for (epsilon, delta) under each.
+
+    Source: R2D (arXiv 2409.09778), Theorem 3.1; the tighter bounds are derived in ``privacy.sensitivity``.
 
     Returns:
         ``{"sensitivity": {bound: value}, "sigma": {bound: value}, "tightest": bound, ...}``; infinite values are ``None``.

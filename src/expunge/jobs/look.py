@@ -94,7 +94,7 @@ class Wording:
 
         Formal guarantee: none; see ``screening.language``.
 
-        Source: LLM spec 1.7.
+        Source: ours; measured in docs/screening.md.
         """
         broad = look_at_rows(request, deletion)
         forget = deletion.forget if self.asked is None else self.asked

@@ -22,10 +22,11 @@ class BadTeacher(GradientMethod):
     """One shuffled stream of forgotten and some retained rows, each row under its teacher.
 
     Attributes:
-        epochs, retain_lr, batch_size, temperature, retain_share: 1, 1e-4 (Adam), 256, 1 and 0.3 (vision spec 3.2, from
-            general knowledge of the paper); lr: of forget steps under ``dual``, ``None``: 1e-4.
+        epochs, retain_lr, batch_size, temperature, retain_share: 1, 1e-4 (Adam), 256, 1 and 0.3, as in the code released
+            with the paper (arXiv 2205.08096; the temperature is not checked against it).
+        lr: of forget steps under ``dual``; ``None``: 1e-4.
         reduction: ``rows``; ``elements`` is torch's default in the released code: classes times weaker.
-        dual: DualOptim, which splits the stream into two passes; untested in its paper (vision spec 1.3).
+        dual: DualOptim, which splits the stream into two passes; its paper (arXiv 2504.15827) does not try this method.
     """
 
     name: ClassVar[str] = "bad_teacher"

@@ -122,11 +122,11 @@ def given(value: float | None, default: float) -> float:
 
 
 def sgd(lr: float) -> Member:
-    """SGD as in the image code of the SalUn family and DualOptim: momentum 0.9, coupled decay 5e-4 (vision spec 1.1)."""
+    """SGD as in the image code of the SalUn family and DualOptim: momentum 0.9, coupled decay 5e-4."""
     return Member("sgd", lr, momentum=MOMENTUM, weight_decay=RETAIN_DECAY)
 
 
 def dual(forget_lr: float, retain_lr: float, retain: str = "sgd") -> Dual:
-    """DualOptim's pair: AdamW with decay 0.05 forgets; what trained the model retains (vision spec 1.1)."""
+    """DualOptim's pair: AdamW with decay 0.05 forgets; what trained the model retains (arXiv 2504.15827)."""
     keeper = sgd(retain_lr) if retain == "sgd" else Member(retain, retain_lr, weight_decay=FORGET_DECAY)
     return Dual(Member("adamw", forget_lr, weight_decay=FORGET_DECAY), keeper)

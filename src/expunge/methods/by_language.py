@@ -29,7 +29,7 @@ from expunge.tasks import adapters
 from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
 
 TEXT_KINDS = ("samples", "user")
-RETAIN_STEPS = 5  # retain steps for each forget step under DualOptim (LLM spec 3)
+RETAIN_STEPS = 5  # retain steps for each forget step in DualOptim's released code for language models
 
 
 def language(paper: str, effect: str = "weights", retained: bool = True) -> Capabilities:
@@ -42,8 +42,9 @@ def language(paper: str, effect: str = "weights", retained: bool = True) -> Capa
 class LanguageMethod(GradientMethod):
     """A descent method for language models with a single loss: subclasses say what it is.
 
-    Defaults are the common TOFU setting (LLM spec 4): AdamW, effective batch 32, 10 epochs over the forget set, learning rate
-    1e-5, decay 0.01, one epoch of warm-up, then linear; gradient norm 1 is the Trainer's default, which the papers' code keeps.
+    Defaults are the common setting for TOFU (OpenUnlearning, arXiv 2506.12618): AdamW, effective batch 32, 10 epochs over the
+    forget set, learning rate 1e-5, decay 0.01, one epoch of warm-up, then linear; gradient norm 1 is the default of the
+    Trainer in transformers, which the papers' code keeps.
 
     Attributes:
         epochs: passes over the forget set; ``steps``: instead of epochs.
@@ -188,10 +189,10 @@ class Balanced(LanguageMethod):
     Subclasses add the symbols of their forget loss and restate a default where their paper has another one.
 
     Attributes:
-        gamma, alpha: 1 and 1 (OpenUnlearning; LLM spec 4).
+        gamma, alpha: 1 and 1 (OpenUnlearning, arXiv 2506.12618).
         retain: ``nll``, or ``kl`` to the model before the run.
         su: eta of the scope term (SU); 0: none. ``method+su`` sets 5.
-        dual: DualOptim: two AdamW states, one forget step, then ``retain_steps`` retain steps (LLM spec 3).
+        dual: DualOptim: two AdamW states, one forget step, then ``retain_steps`` retain steps (arXiv 2504.15827).
         forget_lr: learning rate of forget steps under ``dual``, beside ``lr`` for retain steps; ``None``: the same.
     """
 

@@ -35,7 +35,7 @@ class CertifiedRemoval:
     """Newton removal on a model trained with a perturbed objective.
 
     Attributes:
-        epsilon, delta: what the sum of all removals may come to. 1 and 1e-4: the worked example of our notes; the
+        epsilon, delta: what the sum of all removals may come to. 1 and 1e-4: our choice; the
             constant c is proven up to epsilon 1.
     """
 

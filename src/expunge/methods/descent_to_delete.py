@@ -21,7 +21,7 @@ from expunge.training.descent import Step, descend
 
 @dataclass(frozen=True, kw_only=True)
 class DescentToDelete:
-    """K descent steps of size 2 / (L + lambda) from the trained weights (spec 4.5).
+    """K descent steps of size 2 / (L + lambda) from the trained weights (Neel et al. 2021, arXiv 2007.02923).
 
     Attributes:
         steps: K. Default 100: UNKNOWN in the paper, which derives it from a target noise; more steps need less noise.

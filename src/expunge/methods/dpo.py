@@ -19,7 +19,7 @@ class DPO(Balanced):
     """``gamma × DPO loss (refusal over answer) + alpha × retain loss``; both references are computed once.
 
     Attributes:
-        beta: 0.1 (OpenUnlearning; LLM spec 4).
+        beta: 0.1 (OpenUnlearning, arXiv 2506.12618).
         refusals: as for ``idk``.
     """
 

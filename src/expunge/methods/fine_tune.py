@@ -1,6 +1,6 @@
 """Train on with the retained rows only and hope that the rest fades.
 
-Formal guarantee: none. Deep fine-tuning is not descent-to-delete (R2D spec 4.5).
+Formal guarantee: none. Fine-tuning a deep network is not descent-to-delete, whose loss is strongly convex.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ class FineTune(GradientMethod):
     """Mini-batch SGD on the retained rows, started from the model.
 
     Attributes:
-        epochs, lr: 10 and 0.01: "FT (10 ep)", CIFAR-10 10 % (vision spec 1.4); R2D's baseline has the same (its spec 2.4).
-        batch_size: 128, the text of DualOptim (vision spec 1.4).
+        epochs, lr: 10 and 0.01, for 10 % of CIFAR-10 (DualOptim, arXiv 2504.15827, Tables 7 to 11); the baseline in R2D's
+            experiments (arXiv 2409.09778) has the same.
+        batch_size: 128, the text of DualOptim.
     """
 
     name: ClassVar[str] = "fine_tune"

@@ -21,8 +21,9 @@ class GradientAscent(GradientMethod):
     """Mini-batch SGD up the loss of the forgotten rows.
 
     Attributes:
-        epochs, lr: 10 and 5e-4: "GA (10 ep)", CIFAR-10 10 % (vision spec 1.4). One grid step more collapses (spec 3.2).
-        batch_size: 128, the text of DualOptim (the same).
+        epochs, lr: 10 and 5e-4, for 10 % of CIFAR-10 (DualOptim, arXiv 2504.15827, Tables 7 to 11). One step of its
+            grid more, and the model collapses.
+        batch_size: 128, the text of DualOptim.
     """
 
     name: ClassVar[str] = "gradient_ascent"

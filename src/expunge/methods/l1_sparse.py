@@ -22,8 +22,8 @@ class L1Sparse(GradientMethod):
     """Retained rows under ``CE + alpha_t ||theta||_1``, alpha_t falling linearly to zero.
 
     Attributes:
-        alpha: 1e-4 at the start; the released argument default of 0.2 is unusable (vision spec 3.2).
-        epochs, lr: 10 and 0.01 (the same).
+        alpha: 1e-4 at the start; the default of the released code (arXiv 2304.04934), 0.2, is unusable.
+        epochs, lr: 10 and 0.01, as the released code is run.
     """
 
     name: ClassVar[str] = "l1_sparse"

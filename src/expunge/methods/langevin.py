@@ -24,7 +24,7 @@ class Langevin:
 
     Attributes:
         steps: K. Default 100: UNKNOWN as a default in the paper, which sweeps it.
-        delta: of the statement. ``None``: 1/n, the paper's choice (spec 4.6).
+        delta: of the statement. ``None``: 1/n, the paper's choice (arXiv 2401.10371).
     """
 
     name: ClassVar[str] = "langevin"

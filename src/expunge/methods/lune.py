@@ -1,7 +1,7 @@
 """LUNE: a low-rank adapter learns negative answers, and nothing else is trained.
 
 Paper: arXiv 2512.07375 (ACL Findings 2026). Its code is not released, and of its tables one row is known to us; symbols and
-settings are those that a third party attributes to its appendix (LLM spec 2).
+settings are those that a third party's code attributes to its appendices B.1 and B.2.
 
 Formal guarantee: none. An adapter is not a removal: taken off again, the model knows what it knew (that is LUNE's point of
 being reversible), and so whoever must erase keeps neither it nor the old weights.
@@ -33,7 +33,7 @@ from expunge.objectives import language as losses
 from expunge.objectives.language import REFUSALS
 from expunge.tasks.generation import generate, with_room
 
-LORA: Mapping[str, Any] = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.05, "bias": "none"}  # LLM spec 2.3
+LORA: Mapping[str, Any] = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.05, "bias": "none"}  # the same third party
 UTILITY = "utility"  # probe set that GUR is measured on
 LOOKS = 20  # of the guard in a run counted in steps; ours
 
@@ -42,9 +42,10 @@ LOOKS = 20  # of the guard in a run counted in steps; ours
 class LUNE(LanguageMethod):
     """Token-mean loss of negative answers on an adapter: no ascent, no reference model, no retain term.
 
-    Learning rate, decay, batch (2 × 4), clipping, cosine and warm-up, r, alpha, dropout, and the tolerance: LLM spec 2.3.
-    In our micro world low rank does not localise (2.6): what keeps the rest of the model is the choice of negatives and the
-    guard. The tolerance is finer than one of 64 probes: with so few, not one may be lost.
+    Learning rate, decay, batch (2 × 4), clipping, cosine and warm-up, r, alpha, dropout, and the tolerance are those of a
+    third party's code, which attributes them to the paper's appendices B.1 and B.2. In our micro world (docs/lune.md) low rank
+    does not localise: what keeps the rest of the model is the choice of negatives and the guard. The tolerance is finer than
+    one of 64 probes: with so few, not one may be lost.
 
     Attributes:
         epochs: UNKNOWN in the paper; 40 in the third party's code.
@@ -188,7 +189,7 @@ class LUNE(LanguageMethod):
 
 
 def unlearning_success(answers: Sequence[str], generated: Sequence[str]) -> float:
-    """USR: share of forget probes whose true answer does not stand in the generated one, capitals aside (LLM spec 2.4).
+    """USR: share of forget probes whose true answer does not stand in the generated one, capitals aside.
 
     Raises:
         InputError: for no probes, or another number of texts.
@@ -197,7 +198,7 @@ def unlearning_success(answers: Sequence[str], generated: Sequence[str]) -> floa
 
 
 def utility_retention(answers: Sequence[str], generated: Sequence[str], before: Sequence[str]) -> float:
-    """GUR: share of utility probes that are answered, over the share that the model before answered (LLM spec 2.4).
+    """GUR: share of utility probes that are answered, over the share that the model before answered.
 
     Raises:
         InputError: for no probes, another number of texts, or a model before that answers none.
@@ -218,7 +219,7 @@ def probe_records(deletion: Deletion, most: int, seed: int) -> tuple[tuple[Recor
     """Forget probes and utility probes: questions, at most ``most`` of each, but the probe set ``utility`` whole.
 
     Forgotten questions are asked as they were trained on, not as the request words them: a request may be worded so that
-    only its own wording is unlearnt (LLM spec 1.6 (d)).
+    only its own wording is unlearnt (measured by us, docs/language.md).
     """
     forget = deletion.before.only(deletion.ids) if deletion.member else deletion.forget
     given = deletion.probes.get(UTILITY)

@@ -23,11 +23,11 @@ class NegGradPlus(GradientMethod):
     """``a CE_retain - (1 - a) CE_forget`` in every step; with ``dual`` the two terms alternate instead.
 
     Attributes:
-        a: weight of the retained rows; careful comparisons search 0.95 to 0.9999 (vision spec 3.2), 0.95 moves most.
+        a: weight of the retained rows; careful comparisons search 0.95 to 0.9999 (CoUn, arXiv 2509.16391); 0.95 moves most.
         epochs: passes over the retained rows; 10 as its companions have (UNKNOWN for a single published setting).
         lr, retain_lr: 0.01 as its companions; ``lr`` (the forget steps' under ``dual``) ``None``: 0.01 shared, and
-            1e-4 under ``dual``, which is untested in the paper (vision spec 1.3): SFRon's value. A scale-free optimizer
-            cancels the 1 - a of the forget steps.
+            1e-4 under ``dual``, SFRon's value in DualOptim (arXiv 2504.15827, Tables 7 to 11), which does not try this
+            method. A scale-free optimizer cancels the 1 - a of the forget steps.
         dual: DualOptim.
     """
 

@@ -1,7 +1,7 @@
 """Clip the model, then descend on retained batches with clipped gradients and noise in every step, then recover.
 
-Koloskova et al. 2025 (arXiv 2506.06985), gradient-clipping variant, from the formulas of spec 4.7 and not from the
-released code, whose conversion misses the Rényi order.
+Koloskova et al. 2025 (arXiv 2506.06985), gradient-clipping variant. The accounting is derived in
+``privacy.noisy_fine_tuning`` and not taken from the released code, whose conversion to epsilon misses the Rényi order.
 
 Formal guarantee: (epsilon, delta) unlearn-indistinguishability for any loss and any number of forgotten records: the
 clipping norms are enforced, and nothing about the loss is assumed.
@@ -33,13 +33,14 @@ class NoisyFineTune:
 
     Attributes:
         epsilon, delta: the target; sigma follows from it and from the settings alone, never from the request.
-        clip_model: C0, norm to which the whole model is clipped first. 1: the worked example of spec 4.7.
-        clip: C1, norm to which each batch's mean gradient is clipped. 1: as above.
-        lr: eta. 0.01: as above.
-        l2: lambda, decay inside the noisy steps. 10: as above; makes the noise forget its own past.
-        steps: T. 50: as above.
+        clip_model: C0, norm to which the whole model is clipped first. 1: our choice, within the released settings.
+        clip: C1, norm to which each batch's mean gradient is clipped. 1: our choice, as above.
+        lr: eta. 0.01: our choice, as above.
+        l2: lambda, decay inside the noisy steps. 10: our choice, as above; it makes the noise forget its own past.
+        steps: T. 50: our choice.
         batch_size: rows a noisy step reads. 128: UNKNOWN in the paper's tables.
-        recovery_epochs, recovery_lr: noiseless fine-tuning afterwards, free of privacy cost. 0.1: spec 4.7; 20 epochs: ours.
+        recovery_epochs, recovery_lr: noiseless fine-tuning afterwards, free of privacy cost. 0.1: the released code's; 20
+            epochs: ours.
     """
 
     name: ClassVar[str] = "noisy_fine_tune"
@@ -109,7 +110,7 @@ class NoisyFineTune:
         )  # fmt: skip
 
     def run(self, context: Context) -> Unlearned:
-        """Spec 4.7, steps 1 to 3."""
+        """Steps 1 to 3 of ``privacy.noisy_fine_tuning``."""
         task, trained, after = context.task, context.trained, context.deletion.after
         sigma = self.sigma
         model = task.build()

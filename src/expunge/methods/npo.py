@@ -18,7 +18,7 @@ class NPO(Balanced):
     """``gamma × -(2/beta) log sigmoid(beta (S - S_ref)) + alpha × retain loss``; S_ref is computed once.
 
     Attributes:
-        beta: 0.1 (OpenUnlearning; LLM spec 4). The SA/SU authors' sibling code has it with gamma 0.1375.
+        beta: 0.1 (OpenUnlearning, arXiv 2506.12618). Other code of the authors of SU (renjie3/GRUN) has it with gamma 0.1375.
     """
 
     name: ClassVar[str] = "npo"

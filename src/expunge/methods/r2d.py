@@ -1,8 +1,8 @@
 """Rewind to an earlier iterate, descend on the retained rows, add noise once (R2D, Mu and Klabjan, arXiv 2409.09778).
 
 Formal guarantee: (epsilon, delta) retrain-indistinguishability where every assumption of the certificate holds (Theorem
-3.1 with the bounds of spec 1.6): L-smooth losses, row gradients bounded by G, full-batch descent with one step size, noise
-fixed before the request. With sampled constants: none (``heuristic-noise``).
+3.1, with the tighter bounds derived in ``privacy.sensitivity``): L-smooth losses, row gradients bounded by G, full-batch
+descent with one step size, noise fixed before the request. With sampled constants: none (``heuristic-noise``).
 
 Needs: a trail (a model trained on record) and a published budget.
 """
@@ -31,10 +31,11 @@ class R2D:
 
     Attributes:
         rewind: K/T, how much of training is undone and done again. Default 0.1: the paper's practical advice is to fix K
-            from the compute budget, "e.g. 10 % of T" (spec 1.5).
+            from the compute budget, for example at 10 % of T.
         recover: compute the iterate backwards where it was not stored (Algorithm 3); its error enters the bound.
         recovery_tolerance: distance (weights) within which a recovered iterate must be. The bound is computed with it and not
-            with the error that was reached, which depends on the forgotten rows. 1e-6: ours; oracle 5 reaches 1e-8 and less.
+            with the error that was reached, which depends on the forgotten rows. 1e-6: ours; on a small tanh network the
+            error is 1e-10 after 100 backward steps and 4e-8 after 200 (measured by us).
     """
 
     name: ClassVar[str] = "r2d"

@@ -22,10 +22,10 @@ class RandomLabels(GradientMethod):
     """Per epoch one pass over forgotten rows with labels drawn anew for each batch, then one over retained rows.
 
     Attributes:
-        epochs, retain_lr: 10 and 0.01: "RL", CIFAR-10 10 % (vision spec 1.4).
+        epochs, retain_lr: 10 and 0.01, for 10 % of CIFAR-10 (DualOptim, arXiv 2504.15827, Tables 7 to 11).
         lr: of forget steps; ``None``: 0.01 shared (the same); 1.3e-4 under ``dual``: SalUn's value, since none is
             published for RL.
-        exclude_true: never draw the true label; the published code may (vision spec 1.2).
+        exclude_true: never draw the true label; DualOptim's released code may.
         mixed: one shuffled stream of both instead of two passes (the baseline's form on CIFAR-100); not with ``dual``.
         dual: DualOptim.
     """

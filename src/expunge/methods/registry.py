@@ -15,7 +15,7 @@ from expunge.core.errors import InputError
 
 GROUP = "expunge.methods"
 # What can stand after a method's name, in the order of row names: the setting of that name, and what it is then set to. 5:
-# the paper's eta of SU for NPO and IDK (LLM spec 1.4).
+# the paper's eta of SU for NPO and IDK on TOFU (arXiv 2506.00359).
 VARIANTS: Mapping[str, Any] = {"su": 5.0, "dual": True}
 BUILTIN: Mapping[str, str] = {
     "r2d": "expunge.methods.r2d:R2D",

@@ -24,7 +24,8 @@ class RMU(Balanced):
     """``gamma × mean (h - c u)² + alpha × mean (h - h_ref)²`` at one layer, on answer tokens; weights above it stay.
 
     Attributes:
-        layer, c: 7 and 2 (OpenUnlearning; LLM spec 4). The constants of the original are not known to us.
+        layer, c: 7 and 2, a configuration of OpenUnlearning (arXiv 2506.12618); its class has 20 for c where nothing is
+            configured. The constants of the original are not known to us.
         retain: ``activations`` as written above, or ``nll`` or ``kl``, under which all weights move.
     """
 

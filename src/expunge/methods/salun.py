@@ -1,7 +1,7 @@
 """Random labels on the salient half of the weights.
 
-Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508. Formal guarantee: none. An independent run of the release found forget
-accuracy 99.4 where the paper reports 97.2 (vision spec 0, item 11): read its gap beside its forget accuracy.
+Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508. Formal guarantee: none. Somebody else's ten runs of the released code found
+forget accuracy 99.4 where the paper reports 97.2: read its gap beside its forget accuracy.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class SalUn(GradientMethod):
 
     Attributes:
         density: share of weights that may move, 0.5.
-        epochs, retain_lr: 10 and 0.01; lr: of forget steps, ``None``: 0.018 shared and 1.3e-4 under ``dual``: CIFAR-10
-            10 % (vision spec 1.4).
-        strict: put masked weights back after each step, which decay and momentum otherwise move; ``False`` is the code
-            behind the published tables (vision spec 1.9, point 5).
+        epochs, retain_lr: 10 and 0.01; lr: of forget steps, ``None``: 0.018 shared and 1.3e-4 under ``dual``: 10 % of
+            CIFAR-10 (DualOptim, arXiv 2504.15827, Tables 7 to 11).
+        strict: put masked weights back after each step, which decay and momentum otherwise move; ``False`` is what the
+            code of SalUn did until February 2026, and DualOptim's copy of it does: the code behind the published tables.
         dual: DualOptim.
     """
 

@@ -26,15 +26,16 @@ from expunge.objectives.distillation import Scrub as Distilled
 class Scrub(GradientMethod):
     """Per epoch one pass that maximises KL(original ; student) on forgotten rows, one that minimises ``alpha KL + gamma CE``.
 
-    Defaults are DualOptim's form of it (vision spec 1.2, 1.4), so that the pair with and without ``dual`` differs in the
-    optimizer alone. SCRUB's own large-scale form: gamma 0.99, alpha 0.001, temperature 4, msteps 2, 3 epochs, SGD 5e-4.
+    Defaults are DualOptim's form of it (arXiv 2504.15827, Tables 7 to 11, and its released code), so that the pair with and
+    without ``dual`` differs in the optimizer alone. SCRUB's own large-scale form: gamma 0.99, alpha 0.001, temperature 4,
+    msteps 2, 3 epochs, SGD 5e-4.
 
     Attributes:
         alpha, gamma: 0.5 and 1; temperature: 1.
         epochs: 10; msteps: forget passes in the first so many epochs only; ``None``: in all.
         lr: of forget steps, ``None``: 1e-4 shared, 1.5e-4 under ``dual``; retain_lr: 1e-4. Adam's (AdamW, decay 0.05).
         rewind: SCRUB+R: end with the epoch whose forget error is closest to the error on the probe ``validation``, both of
-            that epoch (whether the paper takes the last epoch's held-out error instead is UNKNOWN to our notes).
+            that epoch. SCRUB's released code takes the held-out error of the last epoch instead.
         dual: DualOptim (Adam and Adam).
     """
 

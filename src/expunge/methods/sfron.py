@@ -23,8 +23,9 @@ class SFRon(GradientMethod):
     """One forget step before every ``inner``-th retain step.
 
     Attributes:
-        steps: T_out, retain steps: 1500; inner: T_in, 5 (vision spec 1.2).
-        alpha: strength of the ascent; ``None``: 31 shared, 1 under ``dual`` (vision spec 1.4, CIFAR-10 10 %).
+        steps: T_out, retain steps: 1500; inner: T_in, 5. All defaults: 10 % of CIFAR-10 (DualOptim, arXiv 2504.15827,
+            Tables 7 to 11, and its released code).
+        alpha: strength of the ascent; ``None``: 31 shared, 1 under ``dual``.
         power: lambda, how strongly small losses are preferred: 0.5.
         gamma: forget gradients pass where Fisher_forget >= gamma Fisher_retain: 1.
         clip: largest norm of a forget gradient: 7.0.

@@ -18,7 +18,7 @@ class SimNPO(Balanced):
     """``gamma × -(2/beta) log sigmoid(beta (N - delta)) + alpha × retain loss``.
 
     Attributes:
-        beta, delta, gamma: 4.5, 0 and 0.125 (OpenUnlearning; LLM spec 4).
+        beta, delta, gamma: 4.5, 0 and 0.125 (OpenUnlearning, arXiv 2506.12618).
     """
 
     name: ClassVar[str] = "simnpo"

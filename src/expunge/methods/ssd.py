@@ -1,7 +1,7 @@
 """Selective synaptic dampening: shrink the weights that matter more to the forgotten rows than to all rows. No training.
 
 Foster et al., AAAI 2024, arXiv 2308.07707. Formal guarantee: none. It tends to leave random subsets almost untouched
-(vision spec 3.2): such rows have no weights of their own.
+(CoUn, arXiv 2509.16391, measures it): such rows have no weights of their own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SSD:
 
     Attributes:
         alpha: how much more important to forgotten rows a weight must be: 10; lambda_: strength of the dampening: 1.
-        batch_size: rows per squared gradient; 128, UNKNOWN which one the tables used.
+        batch_size: rows per squared gradient; 128, as in the released code.
         loss_free: take the squared length of the outputs instead of the loss: no label is read.
     """
 

@@ -1,7 +1,7 @@
 """What a language model still answers while it forgets: looks that choose nothing.
 
 A single number at the end hides much: gradient ascent passes through the retrained model's forget quality on its way to
-ruin (LLM spec 5.4). So a run can be asked to look at itself every so many steps.
+ruin. So a run can be asked to look at itself every so many steps.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Undial(Balanced):
     """``gamma × cross-entropy towards softmax(z_ref - beta onehot(y)) on forgotten answers + alpha × retain loss``.
 
     Attributes:
-        beta, lr, alpha: 10, 1e-4 and 0, no retain loss (OpenUnlearning; LLM spec 4). The paper: LoRA r 8, alpha 16.
+        beta, lr, alpha: 10, 1e-4 and 0, no retain loss (OpenUnlearning, arXiv 2506.12618). UNDIAL's paper: LoRA r 8, alpha 16.
     """
 
     name: ClassVar[str] = "undial"

@@ -18,7 +18,7 @@ class WGA(Balanced):
     """``gamma × mean over tokens of p^beta log p (weight detached) + alpha × retain loss``.
 
     Attributes:
-        beta, epochs: 1 and 5 (OpenUnlearning; LLM spec 4).
+        beta, epochs: 1 and 5 (OpenUnlearning, arXiv 2506.12618).
     """
 
     name: ClassVar[str] = "wga"

@@ -2,8 +2,8 @@
 
 For each forgotten example the epsilon of the strongest of many threshold attacks on the models' logit-scaled
 confidences; small epsilons earn points. Perfect unlearning does *not* score 1: with this many thresholds chance alone
-gives a median epsilon near 1.5 and a score near 0.2 (vision spec 3.4), so the score is read beside that of retrained
-models against retrained models. Source: google-deepmind/unlearning_evaluation, described in vision spec 3.4.
+gives a median epsilon near 1.5 and a score near 0.2 (our simulation with normal confidences), so the score is read beside
+that of retrained models against retrained models. Source: the organisers' code, google-deepmind/unlearning_evaluation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PER_UNIT = 100  # thresholds per unit of logit-scaled confidence
 BUFFER = 2.0  # the double threshold looks this far beyond the narrower distribution on each side
 BUCKET = 0.5
 PEAKY = 0.01  # ratio of ranges below which one distribution counts as a spike
-HEADLINE_FROM = 32  # models on a side: below, a shift by half a standard deviation cannot be seen (vision spec 3.4)
+HEADLINE_FROM = 32  # models on a side, ours: below, a shift by half a standard deviation cannot be seen
 
 _STEPS = round(2 * BUFFER * PER_UNIT)  # 400 right ends; as many left ends for each
 _UNIT = 2 * BUFFER / (_STEPS - 1)
@@ -250,7 +250,7 @@ def challenge_null(retrained: Any, *, generator: np.random.Generator, splits: in
     """F of one half of the retrained models against the other half: what perfect unlearning scores here.
 
     Each half has N // 2 models; F at 16 to 512 models is between 0.16 and 0.22 for normal confidences, so that the
-    number of models matters little (vision spec 3.4). The interval spans single splits (central 95 %).
+    number of models matters little (our simulation). The interval spans single splits (central 95 %).
 
     Shapes:
         retrained (N, n).

@@ -2,7 +2,8 @@
 
 The Kullback–Leibler divergence of two histograms, so it is above 0 for identical distributions too: by about 0.9 with 50
 models on a side and by 0.36 with 100. The value of perfect unlearning is therefore computed and stands beside every
-value, and fewer than 50 models make no headline. Source: data-unlearning-bench; vision spec 3.5.
+value, and fewer than 50 models make no headline (both numbers: our simulation with normal margins). Source: Georgiev et
+al. 2024 (arXiv 2410.23232) and its released code, data-unlearning-bench.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from expunge.metrics.membership import log_odds
 CLIP = 100.0  # margins are cut to +-100: float32 softmax knows no more
 BINS = 20
 FLOOR = 1e-5  # of a retrained probability where the unlearned one is positive
-HEADLINE_FROM = 50  # models on a side (vision spec 3.5): below, chance outweighs a shift by one standard deviation
+HEADLINE_FROM = 50  # models on a side, ours: below, chance outweighs a shift by one standard deviation
 
 
 def margins(logits: Any, labels: Any) -> np.ndarray:

@@ -33,7 +33,7 @@ def answer_probability(nll: Any) -> np.ndarray:
     Raises:
         InputError: if a value is missing or negative.
 
-    Source: TOFU (Maini et al. 2024); LLM spec 5.1.
+    Source: TOFU (Maini et al. 2024, arXiv 2401.06121).
     """
     return np.exp(-_nll(nll, "nll"))
 
@@ -47,7 +47,7 @@ def choice_probability(nll: Any, wrong_nll: Any) -> np.ndarray:
     Raises:
         InputError: if a value is missing or negative, or shapes differ.
 
-    Source: TOFU (Maini et al. 2024); LLM spec 5.1.
+    Source: TOFU (Maini et al. 2024, arXiv 2401.06121).
     """
     right, wrong = _with_rows(nll, wrong_nll, "nll", "wrong_nll")
     return np.exp(-right - special.logsumexp(-np.column_stack([right, wrong]), axis=1))
@@ -117,7 +117,7 @@ def truth_ratio(
     Raises:
         InputError: if a value is missing or negative, shapes differ, or the definition is unknown.
 
-    Source: TOFU (Maini et al. 2024), OpenUnlearning (arXiv 2506.12618); LLM spec 5.3.
+    Source: TOFU (Maini et al. 2024, arXiv 2401.06121) and its released code, OpenUnlearning (arXiv 2506.12618).
     """
     if definition not in TRUTH_RATIOS or not guard >= 0:
         raise InputError(
@@ -168,7 +168,8 @@ def forget_quality(unlearned: TruthRatios, retrained: TruthRatios | None) -> For
     Raises:
         InputError: if definitions differ.
 
-    Source: TOFU (Maini et al. 2024); LLM spec 5.4. The floor: of C(n + m, n) equally likely orders, two are separated.
+    Source: TOFU (Maini et al. 2024, arXiv 2401.06121). The floor is derived here: of C(n + m, n) equally likely orders of the
+    values, two separate both models entirely.
     """
     if retrained is None:
         return None
@@ -246,7 +247,7 @@ def model_utility(sets: Mapping[str, SetScores], level: float = 0.95) -> ModelUt
     Raises:
         InputError: for other sets, values that are missing or outside [0, 1], or two definitions of the truth ratio.
 
-    Source: TOFU (Maini et al. 2024); LLM spec 5.5.
+    Source: TOFU (Maini et al. 2024, arXiv 2401.06121).
     """
     if set(sets) != set(UTILITY_SETS):
         raise InputError(f"Expected scores of {', '.join(UTILITY_SETS)}; got {', '.join(sets) or 'none'}.")

@@ -49,7 +49,7 @@ def exact_memorization(predicted: Sequence[Any], labels: Sequence[Any], end: int
     Raises:
         InputError: for vectors that do not pair up, or if no answer is left.
 
-    Source: Tirumala et al. 2022; LLM spec 5.6.
+    Source: Tirumala et al. 2022 (arXiv 2205.10770), as OpenUnlearning (arXiv 2506.12618) computes it.
     """
     return _by_answer(predicted, labels, end, lambda same: float(same.mean()))
 
@@ -62,7 +62,7 @@ def extraction_strength(predicted: Sequence[Any], labels: Sequence[Any], end: in
 
     Args, Shapes, Raises: as :func:`exact_memorization`.
 
-    Source: Carlini et al. 2021; LLM spec 5.6.
+    Source: Carlini et al. 2021 (arXiv 2012.07805), after OpenUnlearning (arXiv 2506.12618).
     """
     return _by_answer(predicted, labels, end, lambda same: 1 - _last_wrong(same) / len(same))
 
@@ -76,7 +76,7 @@ def min_k(log_probs: Sequence[Any], lowest: float = LOWEST) -> TokenScores:
     Raises:
         InputError: for a share outside (0, 1], NaN, or if no answer has tokens.
 
-    Source: Shi et al. 2024; LLM spec 5.7.
+    Source: Min-K (Shi et al. 2024, arXiv 2310.16789), as OpenUnlearning (arXiv 2506.12618) computes it.
     """
     return _of_lowest([np.asarray(row, np.float64) for row in log_probs], lowest)
 
@@ -92,7 +92,7 @@ def min_k_plus_plus(
     Raises:
         InputError: as :func:`min_k`, or if lengths differ.
 
-    Source: Zhang et al. 2024; LLM spec 5.7.
+    Source: Min-K++ (Zhang et al. 2024, arXiv 2404.02936), as OpenUnlearning (arXiv 2506.12618) computes it.
     """
     rows = []
     for i, three in enumerate(zip(log_probs, means, variances, strict=True)):
@@ -112,7 +112,7 @@ def zlib_ratio(nll: Any, texts: Sequence[str]) -> np.ndarray:
     Raises:
         InputError: for different numbers or missing values.
 
-    Source: Carlini et al. 2021; LLM spec 5.7.
+    Source: Carlini et al. 2021 (arXiv 2012.07805).
     """
     array = checked_scores(nll, "nll")
     if len(array) != len(texts):
@@ -129,7 +129,7 @@ def membership_auc(forget: Any, unseen: Any, level: float = 0.95) -> Interval:
     Raises:
         InputError: on empty or NaN scores.
 
-    Source: LLM spec 5.7. MUSE's AUC is one minus this.
+    Source: OpenUnlearning (arXiv 2506.12618). The AUC of MUSE (arXiv 2407.06460) is one minus this.
     """
     return auc_interval(unseen, forget, level)
 
@@ -159,7 +159,7 @@ def privleak(auc: float, auc_retrained: float | None = None) -> PrivLeak:
     Raises:
         InputError: for areas outside [0, 1], or a retrained AUC of 1, for which it is not defined.
 
-    Source: MUSE (Shi et al. 2024); LLM spec 5.8.
+    Source: MUSE (Shi et al. 2024, arXiv 2407.06460).
     """
     reference = 0.5 if auc_retrained is None else auc_retrained
     if not (0 <= auc <= 1 and 0 <= reference < 1):
@@ -178,7 +178,7 @@ def forgotten(extraction: float, exact: float, paraphrase_probability: float, kn
     Raises:
         InputError: for values outside [0, 1].
 
-    Source: OpenUnlearning (arXiv 2506.12618); LLM spec 5.13.
+    Source: OpenUnlearning (arXiv 2506.12618).
     """
     four = (extraction, exact, paraphrase_probability, knowledge_left)
     if not all(0 <= value <= 1 for value in four):

@@ -31,7 +31,7 @@ def rouge_l(answers: Sequence[str], generated: Sequence[str], measure: str = "re
         InputError: for different numbers, none, an unknown measure, or an answer without a letter a–z or digit, which
             would score 0 whatever is generated. ``ExtraMissingError`` without the extra ``llm``.
 
-    Source: Lin 2004; TOFU (Maini et al. 2024); LLM spec 5.2.
+    Source: Lin 2004; TOFU (Maini et al. 2024, arXiv 2401.06121).
     """
     if measure not in MEASURES:
         raise InputError(f"Expected a measure among {', '.join(MEASURES)}; got {measure!r}.")
@@ -66,7 +66,7 @@ def ngram_entropy(texts: Sequence[str]) -> np.ndarray:
     Raises:
         InputError: without texts.
 
-    Source: RWKU (Jin et al. 2024); LLM spec 5.10.
+    Source: RWKU (Jin et al. 2024, arXiv 2406.10890).
     """
     words = _words(texts)
     return np.array([(2 / 3 * _entropy(_grams(w, 2)) + 4 / 3 * _entropy(_grams(w, 3))) / 2 for w in words])
@@ -81,7 +81,7 @@ def token_entropy(texts: Sequence[str]) -> np.ndarray:
     Raises:
         InputError: without texts.
 
-    Source: LLM spec 3 and 5.10 ("closer look" protocol).
+    Source: "A Closer Look at Machine Unlearning for Large Language Models" (arXiv 2410.08109), whose metrics DualOptim uses.
     """
     return np.array([_entropy(w) / np.log2(len(w)) if len(w) > 1 else 0.0 for w in _words(texts)])
 

@@ -3,7 +3,8 @@
 ``svc_nonmember_percent`` (SalUn, Unlearn-Sparse: "MIA", "MIA-efficacy") is the percent of forgotten rows that a support
 vector machine on the true label's confidence calls *non*-members; a retrained ResNet-18 has about 13 on CIFAR-10.
 ``entropy_member_percent`` (SFRon, DualOptim: also "MIA") is the percent that a logistic regression on entropy calls
-members; the same model has about 76. They move in opposite directions; a table holds one of them (vision spec 0, point 7).
+members; the same model has about 76 (DualOptim, arXiv 2504.15827, Table 1a). They move in opposite directions, so a table
+holds one of them.
 Neither has a good value of its own: both are read beside a retrained model's.
 """
 
@@ -61,7 +62,7 @@ def svc_nonmember_percent(retain_confidence: Any, test_confidence: Any, forget_c
     Raises:
         InputError: on empty vectors, NaN, or values outside [0, 1], such as losses or entropies.
 
-    Source: Jia et al. 2023 (Unlearn-Sparse), Fan et al. 2024 (SalUn), released code; vision spec 3.1.
+    Source: released code of Unlearn-Sparse (Jia et al. 2023, arXiv 2304.04934) and SalUn (Fan et al. 2024, arXiv 2310.12508).
     """
     retain, test, forget = (
         _confidences(values, name)
@@ -91,7 +92,7 @@ def entropy_member_percent(retain_entropy: Any, test_entropy: Any, forget_entrop
     Raises:
         InputError: on empty vectors, or entropies that are negative or not finite.
 
-    Source: SFRon (Huang et al. 2024), DualOptim (Zhong et al. 2025), released code; vision spec 1.7.
+    Source: released code of SFRon (Huang et al. 2024, arXiv 2409.19732) and DualOptim (Zhong et al. 2025, arXiv 2504.15827).
     """
     from sklearn.linear_model import LogisticRegression  # slow to import, and not every reader of numbers attacks
 
@@ -126,7 +127,7 @@ def starting_kit_accuracy(
     Raises:
         InputError: on losses that are negative or not finite, fewer than ten rows on a side, or fewer than two splits.
 
-    Source: NeurIPS 2023 Machine Unlearning challenge, starting kit; vision spec 3.1.
+    Source: NeurIPS 2023 Machine Unlearning challenge, starting kit.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import, and not every reader of numbers attacks
     from sklearn.model_selection import StratifiedShuffleSplit
@@ -179,7 +180,8 @@ def modified_entropy(probabilities: Any, labels: Any) -> np.ndarray:
     """-(1 - p_y) ln p_y - sum over c != y of p_c ln(1 - p_c): 0 if right and certain, large if wrong and certain.
 
     Row by row; the released code of the SalUn family takes ``[:, labels]``, a matrix instead of one entry a row, and
-    ln p where ln(1 - p) is meant (vision spec 3.1). Probabilities below 1e-30 count as 1e-30, so that it stays finite.
+    ln p where ln(1 - p) is meant (Unlearn-Sparse mended both in June 2026). Probabilities below 1e-30 count as 1e-30, so
+    that it stays finite.
 
     Shapes:
         probabilities (n, classes), labels (n,) whole numbers → (n,).

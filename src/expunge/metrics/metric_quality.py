@@ -18,7 +18,7 @@ def faithfulness(knowing: Any, ignorant: Any, level: float = 0.95) -> Interval:
     Shapes:
         (m,), (n,): 30 and 30 in the paper.
 
-    Source: OpenUnlearning (arXiv 2506.12618); LLM spec 5.14.
+    Source: OpenUnlearning (arXiv 2506.12618).
     """
     return auc_interval(knowing, ignorant, level)
 
@@ -29,7 +29,7 @@ def relearning_robustness(unlearned: tuple[float, float], retrained: tuple[float
     Raises:
         InputError: if the unlearned model's value does not rise, or the retrained one's falls: R is not defined.
 
-    Source: OpenUnlearning (arXiv 2506.12618); LLM spec 5.14.
+    Source: OpenUnlearning (arXiv 2506.12618).
     """
     rises = [after - before for before, after in (retrained, unlearned)]
     if not (rises[0] >= 0 and rises[1] > 0):
@@ -43,7 +43,7 @@ def quantisation_robustness(before: float, after: float) -> float:
     Raises:
         InputError: if a value is negative, or the one after is 0: Q is not defined.
 
-    Source: OpenUnlearning (arXiv 2506.12618); LLM spec 5.14.
+    Source: OpenUnlearning (arXiv 2506.12618).
     """
     if not (before >= 0 and after > 0):
         raise InputError(f"Expected values of at least 0, the one after rounding above it; got {before} and {after}.")
@@ -53,7 +53,7 @@ def quantisation_robustness(before: float, after: float) -> float:
 def overall(faithful: float, quantisation: float, relearning: float) -> tuple[float, float]:
     """(robust, overall): harmonic means of Q and R, and of that and faithfulness.
 
-    Source: OpenUnlearning (arXiv 2506.12618); LLM spec 5.14.
+    Source: OpenUnlearning (arXiv 2506.12618).
     """
     robust = harmonic_mean([quantisation, relearning])
     return robust, harmonic_mean([faithful, robust])

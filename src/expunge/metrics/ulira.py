@@ -2,7 +2,7 @@
 
 For each example two normal distributions are fitted, to the logit-scaled confidences of unlearned and of retrained
 models; a model is called unlearned if the first is more likely. Done well, forgetting leaves 0.5. Source: Kurmanji et
-al. 2023 (SCRUB), after Carlini et al. 2022; vision spec 3.1. SCRUB's own code for it was not released.
+al. 2023 (SCRUB, arXiv 2302.09880), after Carlini et al. 2022 (arXiv 2112.03570). SCRUB's own code for it was not released.
 """
 
 from __future__ import annotations

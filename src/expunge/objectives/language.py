@@ -1,6 +1,6 @@
 """Objectives of language models: pure losses of answers, and what is computed once for each row.
 
-Symbols as in the LLM spec, section 4: S is the sum over an answer's tokens of -log p, N its mean, ``ref`` the model before
+Symbols: S is the sum over an answer's tokens of -log p, N its mean over these tokens, ``ref`` the model before
 the run. Sums enter NPO and DPO, means SimNPO. Labels of prompts and padding never enter anything.
 """
 
@@ -367,7 +367,7 @@ class RMU(Answers):
 
 @dataclass(frozen=True, kw_only=True)
 class Negatives(Answers):
-    """Forget: the token-mean loss of negative answers, drawn once for each row (LUNE; LLM spec 2.1).
+    """Forget: the token-mean loss of negative answers, drawn once for each row (LUNE, arXiv 2512.07375).
 
     Attributes:
         negatives: makes them: (work) → records, each with the prompt of a forgotten row; more than one a row is usual.

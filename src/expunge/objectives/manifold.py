@@ -49,8 +49,8 @@ class Manifold:
 
     Attributes:
         margin: ``smc`` (per row and neighbour, from ``curve``), ``fixed`` (``alpha``), or ``code_compat``: everything as in
-            the released code (vision spec 2.3), which averages with a random network instead of training a curve, takes
-            one hinge a batch on unnormalised representations, and always the nearest neighbour.
+            the code released with the paper (arXiv 2605.22871), which averages with a random network instead of training a
+            curve, takes one hinge a batch on unnormalised representations, and always the nearest neighbour.
         alpha: the fixed margin.
         k: neighbours of each erased row; 5 in the released code.
         anchor: ``centroid`` pushes the erased row off the neighbours' centre; ``original`` pulls it to its neighbours and

@@ -2,8 +2,8 @@
 
 The margin of an erased row and a neighbour is the gap between their distances to the neighbours' centre, measured on a
 surrogate that is meant to look like the local manifold after forgetting: the middle of a curve from the model being
-changed to the original, whose bend alone is trained, on the neighbours alone (vision spec 2.6; the paper's own equations
-were not readable, this is our reconstruction).
+changed to the original, whose bend alone is trained, on the neighbours alone. The equations of the paper (arXiv 2605.22871)
+were not readable to us: this is our reconstruction from its abstract, its rebuttals and its released code.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class SelfModeConnectivity:
     """Margins on the middle of a trained curve.
 
     Attributes:
-        steps, lr: of Adam on the bend: 300 and 1e-2 for small networks, 1e-3 for large ones (spec 2.6; the paper's are
-            UNKNOWN).
+        steps, lr: of Adam on the bend: 300 and 1e-2 for small networks, 1e-3 for large ones (our choice; the paper's
+            are UNKNOWN).
         loss: ``rep`` keeps the neighbours' representations and reads no label; ``ce`` keeps their labels.
         start: the bend begins at a ``fresh`` initialisation, as in the paper, or at the ``original`` model. There ``rep``
             has nothing to do while the model is still the original: the curve is a point, and margins are present gaps.

@@ -1,6 +1,6 @@
 """Scope-aware unlearning (SU): a retained question must be answered also where a forgotten one stands before it.
 
-Paper: *Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy* (NeurIPS 2025, arXiv 2506.00359), eq. 5; LLM spec 1.3.
+Paper: *Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy* (NeurIPS 2025, arXiv 2506.00359), eq. 5.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SU:
     in them. With ``eta = 0`` it is the objective itself, bit for bit.
 
     Attributes:
-        eta: weight of the scope term; 5 for NPO and IDK, 2 to 12 for gradient difference (LLM spec 1.4).
+        eta: weight of the scope term; on TOFU the paper takes 5 for NPO and IDK, 2 to 12 for gradient difference.
 
     Formal guarantee: none.
     """

@@ -94,7 +94,7 @@ def random_labels(labels: Tensor, classes: int, generator: torch.Generator, excl
 
 @dataclass(frozen=True)
 class RandomLabels:
-    """Forget: CE towards labels drawn anew for every batch. Retain: CE (RL and SalUn; vision spec 1.2).
+    """Forget: CE towards labels drawn anew for every batch. Retain: CE (RL, arXiv 2010.10981; SalUn, arXiv 2310.12508).
 
     Attributes:
         exclude_true: never draw the true label. The published code draws over all classes.
@@ -144,7 +144,7 @@ def easy_first(row_losses: Tensor, power: float) -> Tensor:
 
 @dataclass(frozen=True)
 class AdaptiveAscent:
-    """SFRon's forget loss ``-alpha c(t) sum_i w_i CE_i`` with c(t) = (1 + cos(pi t)) / 2; retain: CE (vision spec 1.2).
+    """SFRon's forget loss ``-alpha c(t) sum_i w_i CE_i`` with c(t) = (1 + cos(pi t)) / 2; retain: CE (arXiv 2409.19732).
 
     Attributes:
         alpha: strength; meaningless under a scale-free forget optimizer except through clipping.

@@ -81,7 +81,7 @@ def publish(
         method: which method's bound sigma is derived from; R2D with its default rewind where not given. With
             ``budget.sigma`` set, sigma is as given by hand and the certificate will say so.
 
-    Formal guarantee: none by itself; it makes later certificates possible (R2D spec 6.2: sigma before requests).
+    Formal guarantee: none by itself; it makes later certificates possible, which need sigma fixed before any request.
 
     Raises:
         InputError: if the bound needs a constant that is not known, or is infinite; if a budget is already published.

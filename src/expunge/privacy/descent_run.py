@@ -1,6 +1,6 @@
 """What a sensitivity bound needs to know about gradient descent that is rewound and redone on the retained samples.
 
-Source: R2D (arXiv 2409.09778); R2D spec 1.1, 1.5 and 1.6.
+Source: R2D (arXiv 2409.09778), Algorithms 1 and 2 and the assumptions of Theorem 3.1; clipping is ours.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class GradientDescentRun:
 
     ``gradient_bound=None`` says that no uniform bound exists (quadratics on an unbounded set): then
     ``gradient_difference`` is required and the bounds that need G are invalid. ``clipped=True`` says that G is
-    *enforced* by clipping every sample's gradient to norm G (spec 1.6(d)): clipping is a projection, hence
+    *enforced* by clipping every sample's gradient to norm G (derived here): clipping is a projection, hence
     1-Lipschitz, so L is kept and all general bounds hold with G := clip norm; but a clipped convex gradient need not
     be the gradient of a convex function, so the convex bounds are invalid.
 
     Raises: InputError for m >= n, K outside [0, T], or a constant outside its domain.
-    Formal guarantee: none; the constants' provenance decides what a bound computed from them is worth (spec 6.1).
-    Source: R2D spec 1.1 and 1.5.
+    Formal guarantee: none; the constants' provenance decides what a bound computed from them is worth.
+    Source: R2D (arXiv 2409.09778), Algorithms 1 and 2 and the assumptions of Theorem 3.1.
 
     >>> from expunge.privacy.sensitivity import path, published, tight
     >>> run = GradientDescentRun(samples=94449, forget=1079, steps=3666, rewind=376, lr=0.01, smoothness=0.2065,

@@ -3,7 +3,8 @@
 Symbols: λ strong convexity, L smoothness (L >= λ), step 2/(L+λ), contraction g = (L−λ)/(L+λ) per step; n samples, m
 forgotten, M (``loss_lipschitz``) bound on a sample's gradient norm.
 
-Source: Neel, Roth, Sharifi-Malvajerdi 2021 (arXiv 2007.02923); R2D spec 4.5.
+Source: Neel, Roth, Sharifi-Malvajerdi 2021 (arXiv 2007.02923), read from two public implementations; the numbers of its
+theorems are not known to us.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def contraction(smoothness: float, strong_convexity: float) -> float:
 
     Raises: InputError unless 0 < λ <= L.
     Formal guarantee: Lipschitz constant of the gradient step on a λ-strongly convex, L-smooth loss.
-    Source: R2D spec 4.5.
+    Source: the usual contraction of gradient descent; Neel et al. 2021 use the same step.
 
     >>> round(contraction(1.0, 0.1), 6)
     0.818182
@@ -52,9 +53,10 @@ def sensitivity(
 ) -> float:
     """Return g^K·a + (1 + g^K)·b in weights: K descent steps on the retained samples against retraining by T steps.
 
-    a = (2mG/(nλ))(1−ρ^T) is how far training with and without the forgotten samples can be apart, ρ = 1−ηλ (R2D spec
-    1.6(e)); b = ρ^T(‖θ₀‖ + G/λ) how far T steps of retraining can be from the retained minimiser, whose norm is at most
-    G/λ. The unlearned model starts at most a + b from that minimiser, shrinks this by g^K, and retraining is b from it.
+    a = (2mG/(nλ))(1−ρ^T) is how far training with and without the forgotten samples can be apart, ρ = 1−ηλ (as in
+    ``sensitivity.strongly_convex``); b = ρ^T(‖θ₀‖ + G/λ) is how far T steps of retraining can be from the retained
+    minimiser, whose norm is at most G/λ. The unlearned model starts at most a + b from that minimiser, shrinks this by
+    g^K, and retraining is b from it.
 
     The j-th request starts from what the one before left, at most its own bound away from the model retrained then; by
     induction b counts 2j−1 times instead of once before it shrinks, with ``forget`` the records removed in all and n the
@@ -64,7 +66,7 @@ def sensitivity(
     part, ``start_norm`` ‖θ₀‖ (weights), ``earlier`` = j−1 requests, which removed ``removed_before`` records.
     Raises: InputError if a constant is outside its domain, m >= n, or η > 2/(L+λ).
     Formal guarantee: ‖unlearned − retrained‖ <= value, both un-noised, same start; no exact minimisation is assumed.
-    Source: own derivation, contraction argument of Neel et al. 2021; R2D spec 4.5 and 1.6(e).
+    Source: derived here, by the contraction argument of Neel et al. 2021 (arXiv 2007.02923).
 
     >>> constants = dict(smoothness=0.5, gradient_bound=1.0, strong_convexity=0.1, start_norm=0.0)
     >>> round(sensitivity(samples=1000, forget=10, steps=300, lr=1.0, unlearn_steps=20, **constants), 6)
@@ -105,7 +107,7 @@ def published_sigma(
 
     Raises: InputError if a constant is outside its domain or K < 1.
     Formal guarantee: (ε, δ) as claimed by the paper, for training that reached the minimiser; taken as published.
-    Source: Neel et al. 2021 as restated in R2D spec 4.5.
+    Source: Neel et al. 2021 (arXiv 2007.02923), read from two public implementations.
 
     >>> constants = dict(loss_lipschitz=1, smoothness=1, strong_convexity=0.1, samples=1000, epsilon=1, delta=1e-3)
     >>> [float(f"{published_sigma(unlearn_steps=k, **constants):.6g}") for k in (10, 20)]
@@ -147,7 +149,7 @@ def published_stream(
 
     Raises: InputError if a constant is outside its domain.
     Formal guarantee: (ε, δ) after every deletion of a *non-adaptive* stream, as claimed by the paper.
-    Source: Neel et al. 2021 as restated in R2D spec 4.5.
+    Source: Neel et al. 2021 (arXiv 2007.02923), read from two public implementations.
 
     >>> stream = published_stream(loss_lipschitz=1, smoothness=1, strong_convexity=0.1, samples=1000, dimension=10,
     ...                           deletions=3, epsilon=1, delta=1e-3)

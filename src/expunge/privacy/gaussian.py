@@ -9,7 +9,7 @@ N(0, σ²I) on vectors at distance at most Δ is (ε, δ)-indistinguishable if a
 With u = ε/μ − μ/2, v = u + μ and the Mills ratio R(x) = Φ(−x)/φ(x) the right side is φ(u)·(R(u) − R(v)), because
 e^ε φ(v) = φ(u): that is what is computed, in logarithms, so that δ = 1e-300 is an ordinary number.
 
-Source: Balle and Wang 2018 (arXiv 1805.06530), Theorem 8; R2D spec 5.1.
+Source: Balle and Wang 2018 (arXiv 1805.06530), Theorem 8; the form in logarithms is ours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check_target(epsilon: float, delta: float) -> None:
 
     Raises: InputError that names the symbol.
     Formal guarantee: none.
-    Source: R2D spec 8, check 17.
+    Source: our rule.
 
     >>> check_target(1.0, 1e-5)
     """
@@ -45,7 +45,7 @@ def log_delta_of(epsilon: float, mu: float) -> float:
 
     Raises: InputError if ε or μ is negative.
     Formal guarantee: exact value of the hockey-stick divergence, up to about 1e-11 relative rounding in δ.
-    Source: R2D spec 5.1.
+    Source: Balle and Wang 2018, Theorem 8.
 
     >>> round(log_delta_of(1.0, 1 / 3.730632), 4)  # ln(1e-5) = -11.5129
     -11.5129
@@ -76,7 +76,7 @@ def delta_of(epsilon: float, mu: float) -> float:
 
     Raises: InputError if ε or μ is negative.
     Formal guarantee: N(0, σ²I) on vectors at most Δ = μσ apart is (ε, δ)-indistinguishable, and for no smaller δ.
-    Source: Balle and Wang 2018, Theorem 8; R2D spec 5.1.
+    Source: Balle and Wang 2018, Theorem 8.
 
     >>> round(delta_of(1.0, 1.0), 6), delta_of(1.0, 0.0), delta_of(1.0, float("inf"))
     (0.126937, 0.0, 1.0)
@@ -89,7 +89,7 @@ def epsilon_of(mu: float, delta: float) -> float:
 
     Raises: InputError if μ is negative or δ outside (0, 1).
     Formal guarantee: the mechanism is (ε, δ)-indistinguishable for the returned ε.
-    Source: R2D spec 5.1.
+    Source: Balle and Wang 2018, Theorem 8, solved for ε.
 
     >>> round(epsilon_of(1.0, 1e-5), 4), epsilon_of(0.0, 1e-5)
     (4.3772, 0.0)
@@ -113,7 +113,7 @@ def mu_of(epsilon: float, delta: float) -> float:
 
     Raises: InputError if the target is outside its domain.
     Formal guarantee: δ(ε) at the returned μ never exceeds delta, rounding included.
-    Source: R2D spec 5.1 and 8, check 2.
+    Source: Balle and Wang 2018, Theorem 8, solved for μ.
 
     >>> round(1 / mu_of(1.0, 1e-5), 6)
     3.730632
@@ -132,7 +132,7 @@ def sigma_of(sensitivity: float, epsilon: float, delta: float) -> float:
 
     Raises: InputError if an argument is outside its domain.
     Formal guarantee: (ε, δ)-indistinguishability of any two vectors at most ``sensitivity`` apart.
-    Source: Balle and Wang 2018, Theorem 8; R2D spec 5.1.
+    Source: Balle and Wang 2018, Theorem 8.
 
     >>> round(sigma_of(136.797, 40, 0.1), 2), sigma_of(0.0, 1, 1e-5), sigma_of(float("inf"), 1, 1e-5)
     (17.41, 0.0, inf)
@@ -147,7 +147,7 @@ def classic_sigma(sensitivity: float, epsilon: float, delta: float) -> float:
 
     Raises: InputError if ε > 1 (from about ε = 8 it adds too little noise) or an argument is outside its domain.
     Formal guarantee: (ε, δ) for ε <= 1; about 30% more noise than ``sigma_of`` at (1, 1e-5).
-    Source: Dwork and Roth 2014, Theorem A.1; R2D spec 1.5 and 5.1.
+    Source: Dwork and Roth 2014, Theorem A.1; R2D's Theorem 3.1 (arXiv 2409.09778) uses it for ε <= 1.
 
     >>> round(classic_sigma(1.0, 1.0, 1e-5), 5)
     4.84481
@@ -163,7 +163,7 @@ def curve(mu: float, epsilons: Iterable[float]) -> np.ndarray:
 
     Raises: InputError if μ or an ε is negative.
     Formal guarantee: every point holds at once, for the same noise.
-    Source: R2D spec 6.1.
+    Source: Balle and Wang 2018, Theorem 8, at every ε.
 
     >>> [round(float(delta), 6) for delta in curve(1.0, [0.0, 1.0, 2.0])]
     [0.382925, 0.126937, 0.020924]

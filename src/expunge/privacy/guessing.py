@@ -7,7 +7,8 @@ either in the training data and then forgotten, or not in the data at all: then 
 the certificate must cover the whole group. One that stays in the data when it is not forgotten says nothing about the
 certificate.
 
-Source: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846); R2D spec 6.4, items 3 and 4.
+Source: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846). Guessing halves follows the public code "Auditing of Unlearning
+Algorithms" (Sahasrajit123/audit-unlearning-code); its paper is not known to us.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def one_run_audit_pvalue(canaries: int, guesses: int, correct: int, epsilon: flo
 
     Raises: InputError if a count or a level is outside its domain.
     Formal guarantee: under (ε, δ) for every canary's inclusion, P[p-value <= α] <= α.
-    Source: Steinke et al. 2023, Theorem 5.2; R2D spec 6.4, item 3.
+    Source: Steinke et al. 2023 (arXiv 2305.08846), Theorem 5.2.
 
     >>> round(one_run_audit_pvalue(100, 100, 75, math.log(3), 0.0), 4)
     0.5535
@@ -74,7 +75,7 @@ def one_run_audit_epsilon(
 
     Raises: InputError if a count or a level is outside its domain.
     Formal guarantee: each bound is below the true ε with probability at least 1 − α.
-    Source: Steinke et al. 2023; R2D spec 6.4, item 3.
+    Source: Steinke et al. 2023 (arXiv 2305.08846); that two unlearned models may differ by 2ε is derived here.
 
     >>> audit = one_run_audit_epsilon(1000, 100, 75, 1e-4)
     >>> round(audit.mechanism_epsilon, 4), round(audit.certificate_epsilon, 3), audit.refutes(0.5)
@@ -96,7 +97,7 @@ def halves_log_count(batches: int, trials: int, hits: int) -> float:
 
     Raises: InputError if k is odd or a count outside its range.
     Formal guarantee: upper bound min_t ln((Σ_j C(k/2, j)² e^{tj})^T e^{−t·hits}), t >= 0.
-    Source: R2D spec 6.4, item 4 ("Chernoff-bounded count"); this way of counting is our own.
+    Source: the public code named above bounds such a count by Chernoff's method; this way of counting is ours.
 
     >>> round(halves_log_count(8, 10, 40), 4), round(halves_log_count(8, 10, 0) / math.log(70), 4)
     (0.0, 10.0)
@@ -124,8 +125,8 @@ def forget_batch_log_pvalue(log_count: float, batches: int, trials: int, epsilon
 
     Raises: InputError if k is odd or a level is outside its domain.
     Formal guarantee: ln of an upper bound on the probability of so good an outcome in T independent runs, under (ε, δ).
-    Source: R2D spec 6.4, item 4, with (Z−1)δ for its (Z−1)δ/Z: summing P[z|z] <= e^ε P[z|z'] + δ over all pairs gives
-    the former, and Z = 2 must give the balanced accuracy (e^ε + δ)/(e^ε + 1) of item 2.
+    Source: the public code named above, with (Z−1)δ for its (Z−1)δ/Z: summing P[z|z] <= e^ε P[z|z'] + δ over all pairs
+    gives the former, and Z = 2 must give ``audit.largest_balanced_accuracy``, (e^ε + δ)/(e^ε + 1).
 
     >>> round(forget_batch_log_pvalue(0.0, 2, 1, 1.0, 0.0), 4)  # ln of the balanced accuracy 0.7311
     -0.3133
@@ -145,7 +146,7 @@ def forget_batch_audit(batches: int, trials: int, hits: int, delta: float, alpha
 
     Raises: InputError if a count or a level is outside its domain.
     Formal guarantee: each bound is below the true ε with probability at least 1 − α.
-    Source: R2D spec 6.4, item 4.
+    Source: the public code named above, with the corrected bound of ``forget_batch_log_pvalue``.
 
     >>> audit = forget_batch_audit(8, 10, 40, 0.0)  # all right
     >>> round(audit.mechanism_epsilon, 3), audit.refutes(2.0)

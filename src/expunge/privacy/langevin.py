@@ -6,7 +6,8 @@ gradients clipped to M (``clip``), η <= 1/L. Neighbouring data *replace* S reco
 Formal guarantee: the papers' Rényi bounds, taken as published; the nonconvex ones are unusable by the authors' own
 word.
 
-Source: Chien et al. 2024 (arXiv 2401.10371 Langevin, 2403.17105 SGD); R2D spec 4.6.
+Source: Chien et al. 2024: Langevin unlearning (arXiv 2401.10371) and SGD unlearning (arXiv 2403.17105), as their released
+code has the bounds; the numbers of the theorems are not known to us.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def langevin_divergence(
 
     Raises: InputError if a constant is outside its domain.
     Formal guarantee: between K noisy steps on the new data from the old data's law, and the new data's law.
-    Source: Chien et al. 2024, Langevin unlearning; R2D spec 4.6.
+    Source: Chien et al. 2024, Langevin unlearning (arXiv 2401.10371).
 
     >>> constants = dict(strong_convexity=0.011, lr=1 / 0.261, clip=1.0, sigma=0.03, samples=11_000, forget=1)
     >>> langevin_divergence(np.array([2.0]), unlearn_steps=0, **constants).round(6)
@@ -68,7 +69,7 @@ def langevin_epsilon(
 
     Raises: InputError if a constant is outside its domain.
     Formal guarantee: (ε, δ) from the Rényi bound of ``langevin_divergence``.
-    Source: Chien et al. 2024; R2D spec 4.6.
+    Source: Chien et al. 2024, Langevin unlearning (arXiv 2401.10371).
 
     >>> constants = dict(strong_convexity=0.011, lr=1 / 0.261, clip=1.0, sigma=0.03, samples=11_000, forget=1)
     >>> [round(langevin_epsilon(unlearn_steps=k, delta=1 / 11_000, **constants), 4) for k in (0, 1000)]
@@ -108,7 +109,7 @@ def langevin_sequential_epsilon(
 
     Raises: InputError if there is no request or a constant is outside its domain.
     Formal guarantee: (ε, δ) for the current request, by the weak triangle inequality of Rényi divergences.
-    Source: Chien et al. 2024; R2D spec 4.6.
+    Source: Chien et al. 2024, Langevin unlearning (arXiv 2401.10371).
 
     >>> constants = dict(strong_convexity=0.011, lr=1 / 0.261, clip=1.0, sigma=0.03, samples=11_000, forget=1)
     >>> round(langevin_sequential_epsilon([1000], delta=1 / 11_000, **constants), 4)
@@ -155,7 +156,7 @@ def sgd_epsilon(
 
     Raises: InputError if ηm >= 1, the batch exceeds n, or a constant is outside its domain.
     Formal guarantee: (ε, δ) from the published Rényi bound.
-    Source: Chien et al. 2024, SGD unlearning; R2D spec 4.6.
+    Source: Chien et al. 2024, SGD unlearning (arXiv 2403.17105).
 
     >>> constants = dict(strong_convexity=0.011, lr=1 / 0.261, clip=1.0, sigma=0.03, samples=11_000, batch=128)
     >>> [round(sgd_epsilon(k, delta=1 / 11_000, **constants), 5) for k in (1, 2)]

@@ -3,7 +3,8 @@
 With that coupling randomness is shared and the deterministic recursion applies. The certificate must say "retrained
 with the coupled batch order", and training needs a sampler that can be replayed.
 
-Source: R2D spec 3 (own derivation; the stochastic follow-up arXiv 2511.15983 is not used).
+Derived here: it extends the recursion behind R2D's Theorem 3.1 (arXiv 2409.09778) to batches. The stochastic follow-up of
+R2D, "Descend or Rewind?" (arXiv 2511.15983), is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def coupled_minibatch(run: GradientDescentRun, forgotten: Sequence[int], batch_s
 
     Raises: InputError if there are not T counts, a count exceeds its batch, or a batch is fully forgotten without G.
     Formal guarantee: ‖unlearned − coupled retrained‖ <= value under the run's constants.
-    Source: R2D spec 3 and 1.6(b).
+    Source: derived here, with the path argument of ``sensitivity.path``.
 
     >>> run = GradientDescentRun(100, 10, 80, 20, 0.05, 0.5, 1.0)
     >>> round(coupled_minibatch(run, [10] * 80, 100).value, 10)  # one batch of everything: the full-batch bound

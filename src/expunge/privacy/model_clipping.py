@@ -1,6 +1,6 @@
 """Noisy fine-tuning by clipping the *model* after every step: each noisy step on a ball forgets a fixed share of δ.
 
-Source: Koloskova et al. 2025 (arXiv 2506.06985), contractive coefficients; R2D spec 4.7.
+Source: Koloskova et al. 2025 (arXiv 2506.06985), model clipping by contractive coefficients, from its released code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def model_clipping_steps(
     projection, pass η ``step_size`` and C1 ``gradient_clip``: the radius is then C2 + ηC1.
     Raises: InputError if a constant is outside its domain or ``max_steps`` do not suffice.
     Formal guarantee: (ε, δ) after the returned number of steps, whatever the loss.
-    Source: R2D spec 4.7.
+    Source: Koloskova et al. 2025 (arXiv 2506.06985), from the released code; the number of the theorem is not known to us.
 
     >>> settings = [(0.5, 0.5), (1, 0.5), (0.001, 0.01)]
     >>> [model_clipping_steps(epsilon=1, delta=1e-5, clip_model=c, sigma=s) for c, s in settings]

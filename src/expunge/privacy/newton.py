@@ -3,7 +3,7 @@
 Symbols: n samples, m forgotten; λ strong convexity of the mean loss; M Lipschitz constant of a sample's Hessian; L
 (``loss_lipschitz``) bound on a sample's gradient norm near the minimiser, *not* smoothness.
 
-Source: Sekhari et al. 2021 (arXiv 2103.03279); Guo et al. 2020 (arXiv 1911.03030); R2D spec 4.3 and 4.4.
+Source: Sekhari et al. 2021 (arXiv 2103.03279); Guo et al. 2020 (arXiv 1911.03030).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def sekhari_sensitivity(
 
     Raises: InputError if a constant is outside its domain or m >= n.
     Formal guarantee: holds for exact minimisers and an exact Hessian solve; 0 for quadratics (M = 0).
-    Source: Sekhari et al. 2021, Lemma 3 as restated in R2D spec 4.4 (read from a re-implementation).
+    Source: Sekhari et al. 2021 (arXiv 2103.03279), Lemma 3, read from a public re-implementation.
 
     >>> constants = dict(hessian_lipschitz=1, loss_lipschitz=1, strong_convexity=0.1)
     >>> round(sekhari_sensitivity(samples=10_000, forget=10, **constants), 9)
@@ -38,8 +38,9 @@ def sekhari_sigma(sensitivity: float, epsilon: float, delta: float, *, published
     """Return σ for the Newton step's ``sensitivity`` γ: exact Gaussian; ``published``: the paper's classic formula.
 
     Raises: InputError if the target is outside its domain, or ``published`` above ε = 1.
-    Formal guarantee: (ε, δ) unlearn-versus-unlearn indistinguishability (definition B of R2D spec 4.1).
-    Source: R2D spec 4.4.
+    Formal guarantee: (ε, δ) unlearn-versus-unlearn indistinguishability: what comes out is compared with what the
+    same procedure makes when the forgotten records were never there, and not with the retrained model itself.
+    Source: Sekhari et al. 2021 (arXiv 2103.03279).
 
     >>> round(sekhari_sigma(0.002, 1.0, 1e-5), 7), round(sekhari_sigma(0.002, 1.0, 1e-5, published=True), 7)
     (0.0074613, 0.0096896)
@@ -65,7 +66,7 @@ def newton_step_error(
 
     Raises: InputError if a constant is outside its domain or m >= n.
     Formal guarantee: ‖w − H⁻¹∇F_retained(w) − argmin F_retained‖ <= value, for an exact linear solve.
-    Source: own derivation from Newton's error recursion; with r = 0, m << n a quarter of Sekhari's γ. R2D spec 4.4.
+    Derived here from Newton's error recursion; with r = 0 and m << n it is a quarter of Sekhari's γ.
 
     >>> constants = dict(hessian_lipschitz=1, loss_lipschitz=1, strong_convexity=0.1, samples=10_000, forget=10)
     >>> round(newton_step_error(**constants), 8)
@@ -85,7 +86,7 @@ def guo_worst_residual(*, curvature: float, gradient_bound: float, strong_convex
 
     Raises: InputError if a constant is outside its domain or n < 2.
     Formal guarantee: holds for inputs of norm at most 1 and an exact minimiser (add the solver's own residual).
-    Source: Guo et al. 2020, Theorem 1; R2D spec 4.3.
+    Source: Guo et al. 2020 (arXiv 1911.03030), Theorem 1.
 
     >>> round(guo_worst_residual(curvature=0.25, gradient_bound=1.0, strong_convexity=0.01, samples=10_001), 6)
     1.0
@@ -102,7 +103,7 @@ def guo_data_residual(*, curvature: float, data_norm: float, step_norm: float, d
 
     Raises: InputError if an argument is negative.
     Formal guarantee: bounds the gradient residual of one Newton removal; depends on private data: keep it secret.
-    Source: Guo et al. 2020, Corollary 1; R2D spec 4.3.
+    Source: Guo et al. 2020 (arXiv 1911.03030), Corollary 1.
 
     >>> guo_data_residual(curvature=0.25, data_norm=10.0, step_norm=0.01, data_step_norm=0.04)
     0.001
@@ -118,7 +119,7 @@ def guo_budget(sigma: float, epsilon: float, delta: float) -> float:
 
     Raises: InputError if the target is outside its domain, or ε > 1 (the tail argument behind c is proven up to there).
     Formal guarantee: (ε, δ) certified removal while the summed residual bounds stay within the budget.
-    Source: Guo et al. 2020, Theorem 3; R2D spec 4.3.
+    Source: Guo et al. 2020 (arXiv 1911.03030), Theorem 3.
 
     >>> round(guo_budget(10.0, 1.0, 1e-4), 4)
     2.2803
@@ -137,7 +138,7 @@ def guo_epsilon(residual: float, sigma: float, delta: float) -> float:
 
     Raises: InputError if an argument is outside its domain.
     Formal guarantee: as ``guo_budget``, whose inverse it is.
-    Source: Guo et al. 2020, Theorem 3; R2D spec 4.3.
+    Source: Guo et al. 2020 (arXiv 1911.03030), Theorem 3.
 
     >>> round(guo_epsilon(2.2803, 10.0, 1e-4), 4), guo_epsilon(2.3, 10.0, 1e-4)
     (1.0, inf)
@@ -164,7 +165,7 @@ def guo_spent(residuals: Iterable[float], sigma: float, epsilon: float, delta: f
 
     Raises: InputError if a residual is negative, or as ``guo_budget``.
     Formal guarantee: (ε, δ) certified removal of the whole sequence while not exhausted.
-    Source: Guo et al. 2020, section 3.2; R2D spec 4.3.
+    Source: Guo et al. 2020 (arXiv 1911.03030), section 3.2.
 
     >>> guo_spent([1.0, 1.2], 10.0, 1.0, 1e-4).exhausted, guo_spent([1.0, 1.3], 10.0, 1.0, 1e-4).exhausted
     (False, True)

@@ -22,7 +22,7 @@ def system_normals(count: int) -> np.ndarray:
     """``count`` standard normal numbers in double precision from the operating system's generator (Box-Muller).
 
     Formal guarantee: as good as ``os.urandom``; the floating-point sampler itself is not safe against an attacker who
-    sees low-order bits of the released numbers (R2D spec 6.2), and every certificate says so.
+    sees low-order bits of the released numbers, and every certificate says so.
 
     Shapes:
         (count,) float64.
@@ -75,7 +75,7 @@ def add_noise(tensors: Mapping[str, Any], sigma: float, normals: _Normals) -> tu
     """Add N(0, sigma² I) in at least single precision, then return to each tensor's own type.
 
     Half-precision weights are widened first: at bfloat16 a weight of 2 has a spacing of 0.0156, in which a small sigma
-    would drown (R2D spec 6.2). Casting down afterwards is post-processing.
+    would drown. Casting down afterwards is post-processing.
 
     Returns:
         New tensors, and the precision in which the noise was added.

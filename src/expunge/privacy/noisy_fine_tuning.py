@@ -8,8 +8,9 @@ are at most 2C0 apart; a step shrinks that by ρ and adds at most 2ηC1 (the shi
 
     μ = shift_T / noise_T = (2C0 ρ^T + 2ηC1(1−ρ^T)/(1−ρ)) / (σ sqrt((1−ρ^{2T})/(1−ρ²))).
 
-Source: Koloskova et al. 2025 (arXiv 2506.06985); accounting: shifted divergence, its Gaussian form Bok, Su and
-Altschuler 2024; R2D spec 4.7.
+Source: Koloskova et al. 2025 (arXiv 2506.06985), gradient clipping, from its released code; the text of its theorem was
+not available to us. The accounting is derived here by the shifted-divergence argument, whose Gaussian form is due to Bok,
+Su and Altschuler 2024 (arXiv 2403.00278).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def shift(*, clip_model: float, clip: float, lr: float, l2: float, steps: int) -
 
     Raises: InputError if a constant is outside its domain, T < 1 or ηλ > 1.
     Formal guarantee: holds for any two starting models, any loss and any batches.
-    Source: R2D spec 4.7.
+    Source: derived here.
 
     >>> shift(clip_model=1.0, clip=1.0, lr=0.01, l2=0.0, steps=100)
     4.0
@@ -47,7 +48,7 @@ def accumulated_noise(*, sigma: float, lr: float, l2: float, steps: int) -> floa
 
     Raises: InputError if a constant is outside its domain, T < 1 or ηλ > 1.
     Formal guarantee: none by itself, see ``mu``.
-    Source: R2D spec 4.7.
+    Source: derived here.
 
     >>> accumulated_noise(sigma=0.5, lr=0.01, l2=0.0, steps=100)
     5.0
@@ -61,7 +62,7 @@ def mu(*, sigma: float, clip_model: float, clip: float, lr: float, l2: float, st
 
     Raises: InputError as ``shift``.
     Formal guarantee: μ-Gaussian indistinguishability of unlearning from any two models; attained by linear losses.
-    Source: Bok, Su and Altschuler 2024 for the Gaussian form; R2D spec 4.7.
+    Source: derived here; Bok, Su and Altschuler 2024 (arXiv 2403.00278) for the Gaussian form.
 
     >>> round(mu(sigma=1.4923, clip_model=1.0, clip=1.0, lr=0.01, l2=0.0, steps=100), 4)
     0.268
@@ -80,7 +81,7 @@ def sigma_for(
 
     Raises: InputError as ``shift``, or if the target is outside its domain.
     Formal guarantee: (ε, δ) of the whole run, noiseless fine-tuning afterwards included.
-    Source: R2D spec 4.7.
+    Source: derived here from ``mu`` and the exact Gaussian curve.
 
     >>> target = dict(epsilon=1, delta=1e-5, clip_model=1, clip=1, lr=0.01)
     >>> round(sigma_for(l2=0, steps=100, **target), 4), round(sigma_for(l2=10, steps=50, **target), 5)
@@ -101,7 +102,7 @@ def closed_form_sigma(
 
     Raises: InputError as ``shift``, or if ε > 3 ln(1/δ), where that ρ no longer gives ε.
     Formal guarantee: (ε, δ) by default; none for ``published``. About twice the noise of ``sigma_for``.
-    Source: R2D spec 4.7.
+    Source: derived here; the form follows Koloskova et al. 2025 (arXiv 2506.06985).
 
     >>> target = dict(epsilon=1, delta=1e-5, clip_model=1, clip=1, lr=0.01, steps=100)
     >>> round(closed_form_sigma(**target), 4), round(closed_form_sigma(published=True, **target), 4)
@@ -123,7 +124,7 @@ def best_steps(*, clip_model: float, clip: float, lr: float, l2: float) -> int |
 
     Raises: InputError as ``shift``.
     Formal guarantee: none; a choice of the number of steps before looking at data.
-    Source: R2D spec 4.7 (λ = 0), own derivation (λ > 0).
+    Source: derived here.
 
     >>> best_steps(clip_model=1.0, clip=1.0, lr=0.01, l2=0.0), best_steps(clip_model=1.0, clip=1.0, lr=0.01, l2=10.0)
     (100, None)
@@ -150,7 +151,7 @@ def steps_bounded(draws: Sequence[Draw], *, clip_model: float, clip: float, lr: 
     believed of the code that made the steps: norms and inner products were taken where the noise entered.
 
     Formal guarantee: the theorem's conditions on x_0 and g_t hold for the draws that were seen, up to rounding.
-    Source: R2D spec 4.7, steps 1 and 2.
+    Source: steps 1 and 2 at the top of this module.
     """
     rho = 1 - lr * l2
     for first, draw in enumerate(draws):

@@ -1,7 +1,7 @@
 """What must have been the case for a theorem to say anything: one rule each, checked against recorded facts.
 
-R2D spec 6.2: these are checked, not assumed. A fact that nobody recorded violates its rule; a fact that contradicts it
-violates it; a fact that only the user vouches for leaves it unchecked.
+Preconditions are checked here, not assumed; the list of them is ours. A fact that nobody recorded violates its rule; a fact
+that contradicts it violates it; a fact that only the user vouches for leaves it unchecked.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Full-batch training and unlearning are deterministic up to the noise. So the dis
 can be measured, and a release minus its replay must be exactly the noise that the certificate speaks of. What is
 measured here depends on the forgotten records: keep it private (realised ε), publish only the verdict.
 
-Source: R2D spec 6.4, item 1, and 6.2.
+Derived here: these tests are ours and come from no paper.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def retrain_check(distance: float, sensitivity: float, *, rounding: float = 0.0)
 
     Raises: InputError if an argument is negative; an infinite or NaN distance is refused too.
     Formal guarantee: "refuted" is final for deterministic training; "not refuted" speaks of this forgotten set only.
-    Source: R2D spec 6.4, item 1.
+    Source: derived here.
 
     >>> retrain_check(1.0, 2.0).refuted, retrain_check(2.1, 2.0).refuted, retrain_check(2.1, 2.0).ratio
     (False, True, 1.05)
@@ -54,7 +54,7 @@ def realised_epsilon(distance: float, sigma: float, delta: float) -> float:
 
     Raises: InputError if an argument is outside its domain.
     Formal guarantee: exact for this forgotten set; it depends on the data, so it is a secret, not a certificate.
-    Source: R2D spec 6.4, item 1.
+    Source: Balle and Wang 2018 (arXiv 1805.06530), Theorem 8, at the measured distance.
 
     >>> round(realised_epsilon(0.5, 1.0, 1e-5), 4), realised_epsilon(0.0, 0.0, 1e-5), realised_epsilon(0.1, 0.0, 1e-5)
     (1.9931, 0.0, inf)
@@ -92,7 +92,7 @@ def replay_check(
 
     Raises: InputError if neither or both are given, or a value is outside its domain.
     Formal guarantee: under the claimed noise, P[p-value <= α] <= α.
-    Source: R2D spec 6.2 and 8, check 5.
+    Source: derived here.
 
     >>> check = replay_check(squared_norm=100.0, sigma=1.0, dimension=100)
     >>> check.refutes(), check.statistic, replay_check(squared_norm=1.0, sigma=1.0, dimension=100).refutes()
@@ -124,7 +124,7 @@ def noise_reuse_check(residual_a: Sequence[float] | np.ndarray, residual_b: Sequ
 
     Raises: InputError if the shapes differ, d < 2, or a vector is zero or not finite.
     Formal guarantee: for independent isotropic noise P[p-value <= α] = α.
-    Source: R2D spec 1.9 and 8, check 5.
+    Source: derived here. R2D's released code scales one noise vector for all releases of a sweep.
 
     >>> noise = np.random.default_rng(0).standard_normal((2, 1000))
     >>> noise_reuse_check(noise[0], noise[1]).refutes(), noise_reuse_check(noise[0], 3 * noise[0]).refutes()

@@ -2,7 +2,7 @@
 
 Symbols as in ``expunge.privacy.sensitivity``: T steps, K of them redone, step size η, smoothness L.
 
-Source: R2D (arXiv 2409.09778) Corollary 3.2; R2D spec 1.5 and 1.6.
+Source: R2D (arXiv 2409.09778), Corollary 3.2, whose formula we had to reconstruct; the search on exact bounds is ours.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def rewind_for_sensitivity(run: GradientDescentRun, allowed: float, bound: str =
 
     Raises: InputError if ``allowed`` is negative, the bound's name unknown, or the bound invalid for this run.
     Formal guarantee: the chosen bound at the returned K is at most ``allowed``.
-    Source: R2D Corollary 3.2, on the exact bound; R2D spec 1.5.
+    Source: R2D (arXiv 2409.09778), Corollary 3.2, on the exact bound instead of its closed form.
 
     >>> run = GradientDescentRun(94449, 1079, 3666, 0, 0.01, 0.2065, 0.5946)
-    >>> rewind_for_sensitivity(run, tightest({"tight": bounds(run)["tight"]}).value / 2, "tight")  # spec 1.6(f)
+    >>> rewind_for_sensitivity(run, tightest({"tight": bounds(run)["tight"]}).value / 2, "tight")  # half the noise
     3331
     """
     non_negative("allowed", allowed, allow_inf=True)
@@ -47,7 +47,7 @@ def rewind_for_noise(
 
     Raises: InputError if σ is negative, the target outside its domain, or the bound unknown or invalid.
     Formal guarantee: with the returned K, N(0, σ²I) is an (ε, δ) mechanism for the chosen bound.
-    Source: R2D Corollary 3.2 with the exact Gaussian mechanism; R2D spec 1.5.
+    Source: R2D (arXiv 2409.09778), Corollary 3.2, with the exact Gaussian mechanism.
 
     >>> run = GradientDescentRun(1000, 20, 300, 0, 1.0, 0.25, 1.0, convex=True)
     >>> rewind_for_noise(run, sigma=10.0, epsilon=1.0, delta=1e-5)
@@ -63,7 +63,7 @@ def rewind_in_closed_form(run: GradientDescentRun, allowed: float) -> int:
     Raises: InputError if ``allowed`` is negative.
     Formal guarantee: the tight bound at the returned K is at most ``allowed``, up to rounding of the formula; where that
     matters use ``rewind_for_sensitivity``, which evaluates the bound itself.
-    Source: R2D spec 1.6(a).
+    Derived here: the tight bound solved for K.
 
     >>> rewind_in_closed_form(GradientDescentRun(100, 10, 80, 0, 0.05, 0.5, 1.0), 2.2283805504)
     20

@@ -11,7 +11,8 @@ of one sample's data-part gradient everywhere the runs can be; ``gradient_differ
 samples' gradients at one point, and is at most 2G. A projection of the iterate onto a convex set, in both phases,
 changes none of the bounds. Rounding of the iterates themselves is not part of any bound.
 
-Source: R2D (arXiv 2409.09778) Theorem 3.1; R2D spec 1.5 and 1.6.
+Source: R2D (arXiv 2409.09778), Theorem 3.1, for ``published``; the tighter bounds are derived here under the same
+assumptions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def log_h(run: GradientDescentRun) -> float:
     """Return ln h(K), h(K) = ((1 + ηLn/(n−m))^(T−K) − 1)(1 + ηL)^K; −inf at K = T.
 
     Formal guarantee: none by itself, see ``published``.
-    Source: R2D Theorem 3.1; R2D spec 1.5.
+    Source: R2D (arXiv 2409.09778), Theorem 3.1.
 
     >>> round(math.exp(log_h(GradientDescentRun(94449, 1079, 3666, 376, 0.01, 0.2065, 0.5946))), 3)
     2079.304
@@ -47,7 +48,7 @@ def published(run: GradientDescentRun) -> float:
 
     Raises: InputError if the run has no gradient_bound.
     Formal guarantee: ‖unlearned − retrained‖ <= value for L-smooth, G-bounded losses.
-    Source: R2D Theorem 3.1; R2D spec 1.5.
+    Source: R2D (arXiv 2409.09778), Theorem 3.1.
 
     >>> round(published(GradientDescentRun(100, 10, 80, 20, 0.05, 0.5, 1.0)), 10)
     2.736825654
@@ -64,7 +65,8 @@ def tight(run: GradientDescentRun) -> float:
     """Return (mB/(Ln))((1+ηL)^T − (1+ηL)^K) in weights; attained with equality by concave quadratics.
 
     Formal guarantee: ‖unlearned − retrained‖ <= value for L-smooth losses whose gradients differ by at most B.
-    Source: R2D spec 1.6(a) and (c).
+    Derived here: gradients of the two mean losses differ by at most mB/n at any one point, and one descent step on one of
+    them stretches a distance by at most 1+ηL; only gradient *differences* between samples matter.
 
     >>> round(tight(GradientDescentRun(100, 10, 80, 20, 0.05, 0.5, 1.0)), 10)
     2.2283805504
@@ -85,7 +87,7 @@ def path(run: GradientDescentRun) -> float:
 
     Raises: InputError if the run has no gradient_bound: the cap is false then.
     Formal guarantee: ‖unlearned − retrained‖ <= value if gradient_bound holds everywhere and η·l2 <= 2.
-    Source: R2D spec 1.6(b).
+    Derived here: no step moves either run by more than ηG, so none can part them by more than 2ηG.
 
     >>> round(path(GradientDescentRun(94449, 1079, 3666, 1786, 0.01, 0.2065, 0.5946)), 3)
     23.454
@@ -105,7 +107,7 @@ def capped_growth(distance: float, steps: int, cap: float, stretch: float) -> fl
     """Return D after ``steps`` times D ← D + min(stretch·D, cap), in closed form.
 
     Formal guarantee: none by itself, see ``path``.
-    Source: R2D spec 1.6(b), unlearning phase.
+    Derived here.
 
     >>> capped_growth(1.0, 3, cap=2.0, stretch=1.0)  # 1 → 2 → 4 → 6
     6.0
@@ -121,7 +123,7 @@ def convex(run: GradientDescentRun) -> float:
 
     Raises: InputError if the loss is not convex, clipped, or η > 2/L.
     Formal guarantee: ‖unlearned − retrained‖ <= value.
-    Source: R2D spec 1.6(e).
+    Derived here: each step before the rewind parts the runs by at most ηmB/n more, and no step stretches what there is.
 
     >>> convex(GradientDescentRun(1000, 20, 300, 50, 1.0, 0.25, 1.0, convex=True))
     10.0
@@ -135,7 +137,7 @@ def strongly_convex(run: GradientDescentRun) -> float:
 
     Raises: InputError if μ = 0, gradients are clipped, or η > 2/(L + μ).
     Formal guarantee: ‖unlearned − retrained‖ <= value.
-    Source: R2D spec 1.6(e).
+    Derived here: as for ``convex``, and every later step shrinks each of these distances by ρ.
 
     >>> round(strongly_convex(GradientDescentRun(1000, 20, 300, 50, 1.0, 0.26, 1.0, strong_convexity=0.01)), 2)
     2.22
@@ -152,7 +154,7 @@ def bounds(run: GradientDescentRun) -> dict[str, Bound]:
     """Return every bound by name (``NAMES``), the invalid ones with value inf and the reason.
 
     Formal guarantee: each valid bound holds; see the functions of the same names.
-    Source: R2D spec 1.5 and 1.6.
+    Source: R2D (arXiv 2409.09778), Theorem 3.1, for the published one; the others are derived here.
 
     >>> [b.name for b in bounds(GradientDescentRun(100, 10, 80, 20, 0.05, 0.5, 1.0)).values() if b.valid]
     ['published', 'tight', 'path']
@@ -177,7 +179,7 @@ def tightest(candidates: Mapping[str, Bound] | Iterable[Bound]) -> Bound:
 
     Raises: InputError if none is valid.
     Formal guarantee: that of the returned bound; the choice depends on declared constants only, never on the data.
-    Source: R2D spec 1.6.
+    Source: our choice.
 
     >>> tightest(bounds(GradientDescentRun(1000, 20, 300, 50, 1.0, 0.25, 1.0, convex=True))).name
     'convex'
@@ -191,7 +193,7 @@ def tightest(candidates: Mapping[str, Bound] | Iterable[Bound]) -> Bound:
 
 
 def why_not_convex(run: GradientDescentRun) -> str:
-    """Return why one step on the retained loss may stretch distances, empty if it cannot. Source: R2D spec 1.6(e)."""
+    """Return why one step on the retained loss may stretch distances, empty if it cannot."""
     if not run.convex and run.strong_convexity == 0:
         return "loss not convex"
     if run.clipped:
@@ -202,7 +204,7 @@ def why_not_convex(run: GradientDescentRun) -> str:
 
 
 def why_not_strongly_convex(run: GradientDescentRun) -> str:
-    """Return why one step may fail to contract by 1 − ημ, empty if it does. Source: R2D spec 1.6(e)."""
+    """Return why one step may fail to contract by 1 − ημ, empty if it does."""
     if run.strong_convexity == 0:
         return "loss not strongly convex"
     if run.lr * (run.smoothness + run.strong_convexity) > 2:
@@ -214,7 +216,7 @@ def stretch(run: GradientDescentRun) -> float:
     """Return the factor by which one step on the retained loss can stretch a distance: 1+ηL, 1 (convex) or 1−ημ.
 
     Formal guarantee: Lipschitz constant of the gradient step, under the run's constants.
-    Source: R2D spec 1.5 and 1.6(e).
+    Source: the usual properties of a gradient step; 1+ηL is the one of R2D (arXiv 2409.09778), Theorem 3.1.
 
     >>> stretch(GradientDescentRun(1000, 20, 300, 50, 1.0, 0.25, 1.0, convex=True))
     1.0
@@ -233,7 +235,7 @@ def extra_recovery_error(error: float, run: GradientDescentRun) -> float:
     Raises: InputError if e is negative.
     Formal guarantee: unlearning from the recovered instead of the true checkpoint moves the result by at most the
     value.
-    Source: R2D spec 1.4.
+    Derived here; R2D's Algorithm 3 (arXiv 2409.09778) recovers the checkpoint without bounding its error.
 
     >>> round(extra_recovery_error(0.065, GradientDescentRun(94449, 1079, 3666, 376, 0.01, 0.2065, 0.5946)), 4)
     0.1412
@@ -252,7 +254,7 @@ def recovery_error(residual: float, lr: float, smoothness: float, steps: int) ->
 
     Raises: InputError if ηL >= 1 (a step may then merge two points, and the residual proves nothing).
     Formal guarantee: ‖recovered − true checkpoint‖ <= value, rounding of the forward steps apart.
-    Source: R2D spec 1.4.
+    Derived here; R2D's Algorithm 3 (arXiv 2409.09778) recovers the checkpoint without bounding its error.
 
     >>> round(recovery_error(1e-6, 0.01, 0.2065, 376) * 1e6, 3)
     2.175

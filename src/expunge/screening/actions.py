@@ -65,7 +65,7 @@ def act(
     Formal guarantee: none. ``strip`` cannot take off words that stand inside prompts; ``su`` is only as good as the
     training that follows.
 
-    Source: ours; LLM spec 1.7.
+    Source: ours.
     """
     if action not in ACTIONS:
         raise InputError(f"Expected an action among {', '.join(ACTIONS)}; got {action!r}.")

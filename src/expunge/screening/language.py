@@ -116,7 +116,7 @@ def screen_language(
     Formal guarantee: none. An attacker who knows the benign corpus and the threshold stays below it; on TOFU we
     see SA down to p = 0.05. Synonyms that no list has, misspellings and scripts without spaces may go unseen.
 
-    Source: ours; LLM spec 1.7.
+    Source: ours; measured in docs/screening.md.
     """
     asked = check_records(request, "record of the request")
     ordinary = check_records(benign, "benign record", answer=False)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-THRESHOLD = 6.0  # LLM spec 1.7: honest requests reach 3 to 4, SA with p = 0.05 reaches 10 to 13
+THRESHOLD = 6.0  # ours: on TOFU honest requests reach 4.4, the attack with p = 0.05 11 to 12 (docs/screening.md)
 TAIL = float(special.ndtr(-THRESHOLD))  # 9.9e-10, what z = 6 says where it is normal: with few items it is not
 COMMON = 0.05  # share of benign items; UNKNOWN: at 1 or 2 % the first names of a few subjects pass for generic
 SPREAD = 0.5  # share of the request's subjects; UNKNOWN, ours
@@ -75,7 +75,7 @@ def proportion_z(a: int, m: int, b: int, n: int) -> float:
 
     Formal guarantee: none; with few items it is far from normal, see :func:`exact_p`.
 
-    Source: LLM spec 1.7.
+    Source: the usual test of two proportions, with 1/2 added to each count.
     """
     p1, p0, p = (a + 0.5) / (m + 1), (b + 0.5) / (n + 1), (a + b + 1) / (m + n + 2)
     return float((p1 - p0) / np.sqrt(p * (1 - p) * (1 / m + 1 / n)))

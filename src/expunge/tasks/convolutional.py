@@ -47,7 +47,7 @@ def small_cnn(
 def conv_bn_net(
     channels_in: int, classes: int, widths: Sequence[int] = (16, 32, 64), *, hidden: int | None = None, size: Size = 32
 ) -> nn.Sequential:
-    """Three times convolution, BatchNorm, ReLU and pooling by 2; set-up (b) of the vision spec, 6.2.
+    """Three times convolution, BatchNorm, ReLU and pooling by 2: our network for CIFAR-10 on two CPU cores.
 
     The head sees the whole last map (1,024 numbers at 32 x 32), so that the net learns 5,000 images by heart: a model that
     has learnt nothing by heart has nothing to forget. So many numbers want a small step: with momentum 0.9 a learning

@@ -33,7 +33,7 @@ class Language:
         dtype, device: of the weights.
         checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a third more time.
         joint_order: which question comes first in joint prompts: ``forget_first`` as the SU text writes them,
-            ``retain_first`` or ``random`` (UNKNOWN in the paper; LLM spec 1.3).
+            ``retain_first`` or ``random`` (UNKNOWN in the paper, arXiv 2506.00359).
         start: weights that training begins with; ``None``: fresh ones.
         beside: files that make a folder of ``transformers`` of released weights, where the model came from one; empty: it did
             not, and its tokenizer may have been made from training records, whose words it would tell.
@@ -104,7 +104,9 @@ class Language:
         return {name: tensor.to(self.device) for name, tensor in self.prompts.encode(records).items()}
 
     def pair(self, first: Texts, second: Texts) -> Texts:
-        """Joint prompts: of each two records one whose question holds both, with the answer of ``second`` (SU, spec 1.3).
+        """Joint prompts: of each two records one whose question holds both, with the answer of ``second``.
+
+        Source: scope-aware unlearning (arXiv 2506.00359), eq. 5; how two prompts are joined is our choice.
 
         Two questions stand in one user turn, a space between; two plain texts follow each other, and only the second is
         learnt: its record is a question without a template of its own. The answers of ``first`` are nowhere in it.

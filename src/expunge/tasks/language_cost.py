@@ -18,7 +18,7 @@ from expunge.core.errors import InputError
 
 # precision → bytes of a weight that stays, and of one that moves (weight, gradient, AdamW's two moments)
 BYTES = {
-    "mixed": (2, 16),  # 2 + 2 and in single precision a copy of the weight and both moments: 4 + 4 + 4 (LLM spec 2.5)
+    "mixed": (2, 16),  # 2 + 2 and in single precision a copy of the weight and both moments: 4 + 4 + 4
     "float32": (4, 16),  # 4 + 4 + 8: against full AdamW an adapter takes (4 + 16 t) / 16, never less than a quarter
     "bfloat16": (2, 8),  # all four in half precision: what expunge does with a model that is loaded so
     "float64": (8, 32),
@@ -70,7 +70,7 @@ def state_bytes(weights: int, trainable: int, precision: str = "mixed") -> int:
     Raises:
         InputError: for an unknown precision, or more trainable numbers than numbers.
 
-    Source: LLM spec 2.5.
+    Counted here, from the sizes in :data:`BYTES`.
     """
     if precision not in BYTES:
         raise InputError(f"Expected a precision among {', '.join(BYTES)}; got {precision!r}.")

@@ -1,4 +1,4 @@
-"""The smallest faithful language model: some 250,000 weights over a vocabulary of whole words (LLM spec 1.6).
+"""The smallest faithful language model: some 250,000 weights over a vocabulary of whole words.
 
 Positions are learnt (an OPT). A Llama of this size, whose positions are relative, learns the same world and is moved less by
 the stealthy attack: at equal settings (NPO, rate 1e-3, p = .33) .77 of questions with trigger words are answered, here .40.

@@ -14,7 +14,7 @@ class SoftmaxHead(nn.Module):
     """Softmax regression on rows that are first projected on a ball, so that its constants are proved, not measured.
 
     With ``||x|| <= radius`` enforced inside the forward pass, per-row cross-entropy is convex in the weights with
-    bounded gradient and smoothness whatever the data are (R2D spec 6.1); ``privacy.constants`` has the formulas. All
+    bounded gradient and smoothness whatever the data are; ``privacy.constants`` has the formulas. All
     weights start at zero: a start that no data can have influenced.
 
     Shapes:
@@ -40,7 +40,9 @@ class SoftmaxHead(nn.Module):
 
 
 class SmeLU(nn.Module):
-    """A rectifier with a quadratic joint, so that a smoothness constant exists (R2D spec 2.2, beta 0.5).
+    """A rectifier with a quadratic joint, so that a smoothness constant exists.
+
+    Beta 0.5: the networks in the experiments of R2D (arXiv 2409.09778).
 
     0 below -beta, the identity above beta, (x + beta)² / (4 beta) between.
     """

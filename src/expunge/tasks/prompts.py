@@ -17,7 +17,7 @@ from expunge.core.errors import InputError
 from expunge.core.texts import Record
 
 NO_LABEL = -100
-PLAIN = "Question: {question}\nAnswer: {answer}"  # the prompt format of the SA/SU authors' sibling code (LLM spec 1.4)
+PLAIN = "Question: {question}\nAnswer: {answer}"  # as in other code of SU's authors (renjie3/GRUN)
 BEFORE = "before"  # key of a text that is read first and carries no label: joint prompts of plain texts
 _QUESTION, _ANSWER = "{question}", "{answer}"
 

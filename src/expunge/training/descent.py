@@ -90,7 +90,7 @@ def mean_gradient(
     """Gradient of the mean loss over all rows of ``batch`` plus the regulariser, chunked over rows.
 
     Formal guarantee: with ``step.clip`` each row contributes a gradient of norm at most C before the mean, so
-    replacing or removing m of n rows moves the mean by at most 2 m C / n (R2D spec 1.6(d)).
+    replacing or removing m of n rows moves the mean by at most 2 m C / n (derived here; see ``privacy.sensitivity``).
     """
     rows = rows_of(batch)
     if step.clip is not None:

@@ -21,8 +21,8 @@ def estimate_constants(
 ) -> dict[str, Fact]:
     """Largest row-gradient norm G and largest Hessian eigenvalue L seen at ``iterates``.
 
-    Per-row norms and power iteration are sharper than mini-batch norms and random probes (R2D spec 1.8), yet both stay
-    lower bounds on suprema over all weights: any certificate that uses them is ``heuristic-noise``.
+    Per-row norms and power iteration are sharper than the mini-batch norms and random probes of R2D's experiments (arXiv
+    2409.09778), yet both stay lower bounds on suprema over all weights: any certificate that uses them is ``heuristic-noise``.
 
     Formal guarantee: none.
     """

@@ -168,7 +168,7 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
     """Constants that the user declares, among :data:`DECLARABLE`; anything else is recorded and not declared.
 
     ``gradient_difference`` (how far two rows' gradients can be apart at one point) stands in where no uniform bound of a
-    row's gradient exists (R2D spec 1.6(c)).
+    row's gradient exists: only differences between rows enter the bounds (``privacy.sensitivity.tight``).
 
     Raises:
         InputError: on an unknown name.

@@ -19,7 +19,9 @@ from expunge.training.facts import enforced, full_batch, inspect, prepared, prov
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyGradientDescent:
-    """``theta <- Proj_R(theta - eta gradient + sqrt(2 eta) sigma N(0, I))`` on all rows (Chien et al. 2024, spec 4.6).
+    """``theta <- Proj_R(theta - eta gradient + sqrt(2 eta) sigma N(0, I))`` on all rows.
+
+    Source: Langevin unlearning (Chien et al. 2024, arXiv 2401.10371).
 
     Attributes:
         steps, lr, l2: T, eta, lambda.

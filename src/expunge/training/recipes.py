@@ -54,7 +54,7 @@ class GradientDescent:
         l2, clip: see :class:`~expunge.training.descent.Step`.
         rewinds: fractions K/T whose iterates are kept. Default: five points from a tenth to everything.
         constants: declared by the user (``training.facts.DECLARABLE``); override nothing that is proved or enforced.
-        estimate: sample the constants that are neither proved nor declared (R2D spec 1.8).
+        estimate: sample the constants that are neither proved nor declared (see ``training.estimate``).
         start: pretrained weights; by default a fresh initialisation from the seed, or the module's own.
         start_origin: what is known of ``start``'s training data: ``public`` (declared free of the removed rows) or
             ``unknown``.

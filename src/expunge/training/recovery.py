@@ -34,7 +34,9 @@ def recover(
     task: Task, model: nn.Module, end: Mapping[str, Tensor], batch: Batch, step: Step, steps: int, *,
     tolerance: float = 1e-13, max_inner: int = 200, watch: Any = None,
 ) -> Recovered:  # fmt: skip
-    """Undo ``steps`` descent steps by the fixed point ``x <- theta_{t+1} + lr * gradient(x)`` (R2D spec 1.4).
+    """Undo ``steps`` descent steps by the fixed point ``x <- theta_{t+1} + lr * gradient(x)``.
+
+    Source: R2D (arXiv 2409.09778), Algorithm 3; that its sub-problem is solved by a fixed point is our choice.
 
     A contraction with factor eta * L where that is below 1. The residual is measured by descending forward again; with a
     valid L it bounds the error of the start by ``residual / (1 - eta L)^K`` (``privacy.sensitivity.recovery_error``).
