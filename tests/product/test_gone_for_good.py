@@ -179,7 +179,9 @@ def test_shadow_and_retrained_models_leave_earlier_people_out(learnt, tmp_path, 
 
     monkeypatch.setattr(measuring, "train_references", spy)
     evidence = {"references": 4, "twins": 1, "audit": False, "trials": 0, "pdf": False}
-    (tmp_path / "new.csv").write_text("a,b,y\n" + "".join(f"{i / 20},{-i / 20},{i % 2}\n" for i in range(40)))
+    (tmp_path / "new.csv").write_text(
+        "a,b,patient,y\n" + "".join(f"{i / 20},{-i / 20},T{i},{i % 2}\n" for i in range(40))
+    )
     data = {"format": "csv", "path": "d.csv", "label": "y", "users": ["patient"], "test_path": "new.csv"}
     job = table_job(tmp_path, "P4", evidence=evidence, data=data)
     run(learnt, job, "second")
