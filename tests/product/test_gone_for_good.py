@@ -183,7 +183,8 @@ def test_shadow_and_retrained_models_leave_earlier_people_out(learnt, tmp_path, 
         "a,b,patient,y\n" + "".join(f"{i / 20},{-i / 20},T{i},{i % 2}\n" for i in range(40))
     )
     data = {"format": "csv", "path": "d.csv", "label": "y", "users": ["patient"], "test_path": "new.csv"}
-    job = table_job(tmp_path, "P4", evidence=evidence, data=data)
+    training = {"kind": "gradient_descent", "steps": 20, "lr": 0.1}
+    job = table_job(tmp_path, "P4", evidence=evidence, data=data, training=training)
     run(learnt, job, "second")
     data, _ = build.data_of(load_job(job))
     forgotten, retained = ({tuple(x) for x in data.x[at].tolist()} for at in (slice(12, 16), slice(20, 24)))
