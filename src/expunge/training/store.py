@@ -21,6 +21,7 @@ from expunge.core.digest import digest_bytes, finite, keyed_hash
 from expunge.core.errors import InputError, TamperedError
 from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
+from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
 from expunge.data.rows import Rows
 from expunge.training.recipes import GradientDescent, Stochastic
@@ -94,7 +95,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "format": FORMAT,
         "recipe": _recipe(trained.recipe),
         "seed": trained.seed,
-        "init": getattr(trained.task, "init", "module"),
+        "init": _init_of(trained.task),
         # infinity has no form in JSON: None stands for it where a number belongs, and for nothing known in a fact
         "facts": {name: [_finite(fact.value), fact.origin.value, fact.note] for name, fact in trained.facts.items()},
         "budget": asdict(trained.budget) if trained.budget else None,
@@ -141,7 +142,7 @@ def _recipe(recipe: Any) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
+def load_trained(folder: Path, task: Task, data: Rows) -> Trained:
     """Read what :func:`save_trained` wrote, for the same architecture and the same rows.
 
     Rows that earlier requests removed are taken out of ``data`` first.
@@ -161,11 +162,19 @@ def load_trained(folder: Path, task: Any, data: Rows) -> Trained:
         raise InputError(f"{folder / 'trained.json'} is incomplete or has unknown fields: {error}.") from None
 
 
-def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Rows) -> Trained:
+def _init_of(task: Task) -> str:
+    return task.init if isinstance(task, Initialised) else "module"
+
+
+def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Rows) -> Trained:
     removed = Ids({unit: np.asarray(ids, dtype=np.int64) for unit, ids in record["removed"].items()})
     data = data.without(removed) if len(removed) else data
-    if record.get("init", "module") != getattr(task, "init", "module"):
-        task = replace(task, init=record["init"])  # retraining must begin as training began
+    if (init := record.get("init", "module")) != _init_of(task):
+        if not isinstance(task, Initialised):
+            raise InputError(
+                f"The model in {folder} began with weights that expunge drew; a {task.name} task draws none."
+            )
+        task = task.with_init(init)  # retraining must begin as training began
     if record["data"] is not None and record["data"] != data.digest:
         raise InputError(
             f"The rows are not those that the model in {folder} was trained on (digest {data.digest[:12]}… instead of "
