@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+import expunge
 from cases import PointTask, attraction, small_language, softmax_head
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
@@ -22,6 +27,7 @@ from expunge.core.task import (
 from expunge.tasks.passes import evaluating, in_passes, joined
 from node_graphs import NodeClassification
 
+SOURCE = Path(expunge.__file__).parent
 X, Y, EDGES = torch.arange(10.0).view(5, 2), torch.arange(5), torch.arange(12).view(2, 6)
 BATCH = Batch({"x": X, "y": Y}, {"edges": EDGES})
 
@@ -69,6 +75,22 @@ def test_batches_are_joined_over_the_same_shared_tensors_only():
     for other in (Batch({"x": X, "y": Y}), Batch({"x": X, "y": Y}, {"edges": EDGES + 1})):
         with pytest.raises(InputError, match="same shared tensors"):
             joined(BATCH, other)
+
+
+def slices_of_batches(code: str) -> list[str]:
+    """Comprehensions that slice each column of a batch by hand."""
+    comprehensions = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.DictComp)]
+    over = [(ast.unparse(node.generators[0].iter), ast.unparse(node.value)) for node in comprehensions]
+    return [value for of, value in over if of.endswith(".columns.items()") and re.search(r"\w\[|index_select", value)]
+
+
+def test_nothing_but_a_batch_slices_its_columns():
+    own = SOURCE / "core" / "batch.py"
+    slicing = [path for path in SOURCE.rglob("*.py") if slices_of_batches(path.read_text(encoding="utf-8"))]
+    assert own in slicing  # the negative control
+    assert {path.parent.name for path in slicing if path != own} <= {
+        "data"
+    }  # tables of people have columns of their own
 
 
 def test_evaluating_gives_every_module_its_mode_back_even_after_an_error():
