@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from expunge import planning
+from expunge.core.batch import Batch
 from expunge.core.data import Ids
-from expunge.core.errors import RefusedError
 from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
 from expunge.core.trained import Budget, InMemoryBook, Trained
@@ -103,10 +103,11 @@ class PointTask:
     """Runs a :class:`Point` under any per-row loss of ``(theta (d,), batch)``; a start other than zero where given."""
 
     dimension: int
-    loss: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+    loss: Callable[[Tensor, Batch], Tensor]
     start: tuple[float, ...] = ()
     dtype: torch.dtype = torch.float64
     name: str = "point"
+    device: str = "cpu"
 
     def build(self, tensors: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> Point:
         model = Point(self.dimension).to(self.dtype)
@@ -116,18 +117,18 @@ class PointTask:
             model.load_state_dict(dict(tensors))
         return model
 
-    def batch(self, data: Rows, index: Any = None) -> dict[str, Tensor]:
-        x, y = (data.x, data.y) if index is None else (data.x[index], data.y[index])
-        return {"x": x.to(self.dtype), "y": y}
+    def released(self, model: nn.Module) -> dict[str, Tensor]:
+        return dict(model.state_dict())
 
-    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Outputs:
+    def batch(self, data: Rows, index: Any = None) -> Batch:
+        x, y = (data.x, data.y) if index is None else (data.x[index], data.y[index])
+        return Batch({"x": x.to(self.dtype), "y": y})
+
+    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
         return Outputs((batch["x"] @ params["theta"])[:, None])
 
-    def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         return self.loss(params["theta"], batch)
-
-    def pair(self, first: Any, second: Any) -> Any:
-        raise RefusedError("Rows of a point cannot be joined.")
 
     def files(self) -> dict[str, bytes]:
         return {}
@@ -136,17 +137,17 @@ class PointTask:
         assert data.x.ndim == 2
 
 
-def attraction(curvature: float) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+def attraction(curvature: float) -> Callable[[Tensor, Batch], Tensor]:
     """O1: (L/2) ||theta - z||²."""
     return lambda theta, batch: curvature / 2 * (theta - batch["x"]).square().sum(1)
 
 
-def repulsion(curvature: float) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+def repulsion(curvature: float) -> Callable[[Tensor, Batch], Tensor]:
     """O2: -(L/2) ||theta||² + <g_z, theta>."""
     return lambda theta, batch: -curvature / 2 * theta.square().sum() + batch["x"] @ theta
 
 
-def squares(theta: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def squares(theta: Tensor, batch: Batch) -> Tensor:
     """O6: least squares of the label on the inputs, ½ (<x, theta> - y)²."""
     return (batch["x"] @ theta - batch["y"].to(theta.dtype)).square() / 2
 

@@ -16,6 +16,7 @@ from expunge.core.certificate import Verdict
 from expunge.core.data import Ids
 from expunge.core.measurement import Direction, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
+from expunge.core.task import Task
 from expunge.core.trained import Trained
 from expunge.data.rows import Rows, joined
 from expunge.evidence import membership
@@ -180,7 +181,7 @@ def _twins(outcome: Outcome, settings: MeasureSettings, again: Trained | None, w
     return tuple(made)
 
 
-def _utilities(task: Any, models: _Models, sets: Mapping[str, Any], suffix: str) -> list[Measurement]:
+def _utilities(task: Task, models: _Models, sets: Mapping[str, Any], suffix: str) -> list[Measurement]:
     """Accuracy and mean loss, or what is made of right answers, on every set, for all models side by side."""
     sets = {name: rows for name, rows in sets.items() if len(rows)}
     of = {"classification": _classified, "language": answer_means}.get(task.name, _mean_losses)
@@ -205,18 +206,18 @@ def _beside(
     return Measurement(name, found.value, found.pair, n, Direction.MATCH, ideal, null, original, reference)
 
 
-def _classified(task: Any, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
+def _classified(task: Task, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
     found = utility(task, tensors, sets)
     return {f"accuracy/{n}": item.accuracy for n, item in found.items()} | {
         f"loss/{n}": item.loss for n, item in found.items()
     }
 
 
-def _mean_losses(task: Any, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
+def _mean_losses(task: Task, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
     return {f"loss/{name}": mean_interval(_losses(task, tensors, rows)) for name, rows in sets.items()}
 
 
-def _losses(task: Any, tensors: Tensors, rows: Any) -> list[float]:
+def _losses(task: Task, tensors: Tensors, rows: Any) -> list[float]:
     model = task.build().eval()
     with torch.no_grad():
         return task.losses(model, dict(tensors), task.batch(rows)).double().cpu().tolist()
@@ -267,7 +268,7 @@ def _shadows(
     return pool, membership.reference_scores(task, shadows, members, forget, pool)
 
 
-def _module_change(task: Any, outcome: Outcome) -> dict[str, float]:
+def _module_change(task: Task, outcome: Outcome) -> dict[str, float]:
     """Relative change of each module between what was released before and now: un-noised weights would tell too much."""
     before, after = outcome.before.artifact.tensors, outcome.releases[0].artifact.tensors
     if before.keys() != after.keys():

@@ -22,6 +22,7 @@ from expunge.core.digest import digest_file, keyed_hash
 from expunge.core.errors import InputError, RefusedError, TamperedError
 from expunge.core.files import private_folder
 from expunge.core.keys import subject_key
+from expunge.core.task import Task
 from expunge.core.trained import Spent, Trained
 from expunge.ledger import Entry, Ledger
 from expunge.requests_book import Granted, RequestBook
@@ -184,7 +185,7 @@ class ModelFolder:
             ledger.append(PUBLISHED, self.book.model, promise)
         return replace(trained, book=self.book)
 
-    def load(self, task: Any, data: Any, request: str | None = None) -> Trained:
+    def load(self, task: Task, data: Any, request: str | None = None) -> Trained:
         """The model as it is now.
 
         Args:

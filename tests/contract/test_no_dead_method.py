@@ -131,7 +131,7 @@ class Silent:
             stays = ~batch["forgotten"]
             if not stays.any():
                 return 0 * loss(role, batch, turn)
-            return stays.double().mean() * loss(role, {name: rows[stays] for name, rows in batch.items()}, turn)
+            return stays.double().mean() * loss(role, batch.take(stays.nonzero().squeeze(1)), turn)
 
         prepared.loss = silent
         return prepared

@@ -94,7 +94,7 @@ def test_a9_with_decoupling_off_it_is_torch_adamw_bit_for_bit(seed):
     adamw = torch.optim.AdamW(weights, 3e-3, weight_decay=0.01, fused=True)
     for turn in schedule.turns(SIZES, by_hand.batch_size, seed):
         (role,) = turn.index
-        batch = {name: tensor[turn.index[role]] for name, tensor in ready.streams[role].items()}
+        batch = ready.streams[role].take(turn.index[role])
         adamw.zero_grad()
         ready.loss(role, batch, turn).backward()
         adamw.step()

@@ -166,7 +166,7 @@ def test_measuring_runs_in_evaluation_mode_in_batches_and_changes_nothing(splits
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     state = torch.get_rng_state()
     whole = row_outputs(task, tensors, splits[0][1])
-    monkeypatch.setattr("expunge.evidence.utility.ROWS_PER_PASS", 7)
+    monkeypatch.setattr("expunge.evidence.utility.OUTPUTS", 7)
     parts = row_outputs(task, tensors, splits[0][1])
     assert parts.losses == pytest.approx(whole.losses, abs=1e-6) and (parts.correct == whole.correct).all()
     assert all(torch.equal(tensors[name], before[name]) for name in before)

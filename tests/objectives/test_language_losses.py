@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
@@ -240,18 +240,15 @@ def test_weights_and_retain_losses_that_do_not_exist_are_refused(bad):
 # --- prompts and padding ------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Said:
+@dataclass(frozen=True)
+class Said(Language):
     """A task whose model says what it is told to: logits for every place of a batch, one after the other."""
 
-    task: Language
-    logits: Tensor
+    logits: Tensor = field(kw_only=True)
 
-    token_losses = Language.token_losses
-    losses = Language.losses
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
+    @classmethod
+    def of(cls, task: Language, logits: Tensor) -> Language:
+        return cls(**{each.name: getattr(task, each.name) for each in fields(task)}, logits=logits)
 
     def answered(self, model: Any, params: Any, batch: Any) -> tuple[Tensor, Tensor]:
         rows, length = batch["labels"].shape
@@ -264,11 +261,11 @@ def test_a3_what_is_said_about_prompts_and_padding_never_enters(objective, role)
     on = work()
     size = len(on.task.prompts.tokenizer)
     said = torch.randn(20, 20, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    ready = objective.prepare(replace(on, task=Said(on.task, said)))
+    ready = objective.prepare(replace(on, task=Said.of(on.task, said)))
     batch = ready.streams[role]
     gradient = slope(ready.loss(role, batch, TURN), said)[: len(batch["labels"])]
     used = torch.zeros(gradient.shape[:2], dtype=torch.bool)
-    for name in [name for name in batch if name.endswith("labels")]:
+    for name in [name for name in batch.columns if name.endswith("labels")]:
         used[:, : batch[name].shape[1] - 1] |= batch[name][:, 1:] != NO_LABEL
     assert not gradient[~used].any()
     if not isinstance(objective, losses.GradDiff) or objective.retain == "nll" or role == "forget":
@@ -281,12 +278,12 @@ def test_a3_more_padding_changes_no_loss(objective, role):
     on = work()
     ready = objective.prepare(on)
     moved(on)
-    batch = dict(ready.streams[role])
-    wide = dict(batch)
-    for name in batch:
+    batch = ready.streams[role]
+    wide = batch
+    for name in batch.columns:
         if name.endswith(("input_ids", "labels")):
             filler = NO_LABEL if name.endswith("labels") else 0
-            wide[name] = torch.nn.functional.pad(batch[name], (0, 5), value=filler)
+            wide = wide.with_columns(**{name: torch.nn.functional.pad(batch[name], (0, 5), value=filler)})
     assert close(ready.loss(role, wide, TURN), ready.loss(role, batch, TURN))
 
 

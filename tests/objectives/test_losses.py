@@ -30,7 +30,7 @@ def turn(role: str = "forget", step: int = 0, steps: int = 10) -> Turn:
 
 def loss_of(objective, role: str, on, step: int = 0, rows: int | None = None) -> tuple[torch.Tensor, dict]:
     prepared = objective.prepare(on)
-    batch = {name: tensor[:rows] for name, tensor in prepared.streams[role].items()}
+    batch = prepared.streams[role].take(slice(rows))
     return prepared.loss(role, batch, turn(role, step)), batch
 
 
@@ -54,7 +54,7 @@ def test_neg_grad_plus_takes_both_terms_in_one_step():
     index = next(Joint(1).turns({"forget": 10, "retain": 50}, on.batch_size, on.seed)).index
     assert {name: len(rows) for name, rows in index.items()} == {"forget": 4, "retain": 50}
     gone, kept = on.task.batch(on.deletion.forget), on.task.batch(on.deletion.after)
-    goes, stays = ({n: t[index[role]] for n, t in b.items()} for role, b in (("forget", gone), ("retain", kept)))
+    goes, stays = gone.take(index["forget"]), kept.take(index["retain"])
     loss = 0.95 * by_hand(on, stays).mean() - 0.05 * by_hand(on, goes).mean()
     gradients = dict(zip(on.params, torch.autograd.grad(loss, list(on.params.values())), strict=True))
     done = run(Descend(Ascent(0.05, 0.95), Joint(1), SGD), on)
@@ -99,9 +99,9 @@ def test_labels_are_redrawn_for_every_batch_over_the_classes_of_the_model_and_re
     assert torch.allclose(retain, by_hand(on, rows).mean())
     mixed = prepared.streams["mixed"]
     assert int(mixed["forgotten"].sum()) == 10 and len(mixed["y"]) == 60
-    kept = {name: tensor[10:] for name, tensor in mixed.items()}
+    kept = mixed.take(slice(10, None))
     assert torch.allclose(prepared.loss("mixed", kept, turn("mixed")), by_hand(on, kept).mean())
-    gone = {name: tensor[:10] for name, tensor in mixed.items()}
+    gone = mixed.take(slice(10))
     assert not torch.allclose(prepared.loss("mixed", gone, turn("mixed")), by_hand(on, gone).mean())
 
 

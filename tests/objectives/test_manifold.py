@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss, normalize
 
 from cases import blobs, pictures, small_pictures_net
 from descent.worlds import plain, restless, run, same, work
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
@@ -278,13 +279,13 @@ def test_check_26_code_compat_averages_with_a_fresh_random_net():
     assert torch.allclose(first["0.weight"], 0.5 * now["0.weight"] + 0.5 * random["0.weight"])
     prepared = Manifold(margin="code_compat", k=3, kappa=0.1).prepare(on)
     assert prepared.refresh is None and not prepared.state
-    batch = {name: tensor[:4] for name, tensor in prepared.streams["forget"].items()}
+    batch = prepared.streams["forget"].take(slice(4))
     on.model.eval()
     loss = prepared.loss("forget", batch, Turn("forget", 7, 10, 0, False, {}))
     around = around_of(on, 3)
 
     def features(x, tensors):
-        return on.task.outputs(on.model, tensors, {"x": x}, features=True).features
+        return on.task.features(on.model, tensors, Batch({"x": x}))
 
     zu, zp = features(batch["x"], now), features(around.pool["x"][around.near[:4, 0]], now)
     surrogate = halfway_to_random(on.task, now, mixed_seed(0, "random network", 7))

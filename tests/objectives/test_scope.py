@@ -117,9 +117,7 @@ def test_a4_the_scope_term_is_added_to_the_retain_loss_and_to_nothing_else():
     plainly, scoped = losses.NPO().prepare(on), SU(losses.NPO(), 3.0).prepare(on)
     sizes = {"forget": len(on.deletion.forget), "retain": len(on.deletion.after)}
     turn = next(Joint(1).turns(sizes, on.batch_size, 0))
-    batches = {
-        role: {name: tensor[turn.index[role]] for name, tensor in scoped.streams[role].items()} for role in turn.index
-    }
+    batches = {role: scoped.streams[role].take(turn.index[role]) for role in turn.index}
     assert scoped.loss("forget", batches["forget"], turn) == plainly.loss("forget", batches["forget"], turn)
     rows = joint_batch(on, on.deletion.forget, on.deletion.after, turn, turn.index["retain"])
     scope = losses.token_mean(*on.task.token_losses(on.model, on.params, rows))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from expunge.core.batch import Batch
 from expunge.core.task import Outputs
 from expunge.data.rows import Rows
 
@@ -40,6 +41,7 @@ class NextToken:
     """Batches hold ``tokens`` (b, L), ``counts`` (b, L-1): which predictions count, ``pushed`` (b, V): masked words."""
 
     name: str = "sequences"
+    device: str = "cpu"
 
     def build(self, tensors=None, *, seed: int = 0):
         model = nn.Embedding(WORDS, WORDS, dtype=torch.float64)
@@ -53,7 +55,7 @@ class NextToken:
         pushed = getattr(data, "pushed", torch.zeros(len(data), WORDS, dtype=torch.bool))
         counts = getattr(data, "counts", torch.ones(len(data), tokens.shape[1] - 1, dtype=torch.bool))
         masks = {"counts": counts, "pushed": pushed}
-        return {"tokens": tokens, **{n: m if index is None else m[index] for n, m in masks.items()}}
+        return Batch({"tokens": tokens, **{n: m if index is None else m[index] for n, m in masks.items()}})
 
     def outputs(self, model, params, batch):
         return Outputs(functional_call(model, dict(params), (batch["tokens"][:, :-1],)))  # (b, L-1, V)
@@ -69,6 +71,9 @@ class NextToken:
         counts = torch.cat([silent, self.batch(second)["counts"]], 1)
         pushed = self.batch(second)["pushed"]
         return Items(torch.cat([first.x, second.x], 1), second.y, second.ids, counts=counts, pushed=pushed)
+
+    def released(self, model):
+        return dict(model.state_dict())
 
     def files(self):
         return {}

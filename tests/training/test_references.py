@@ -106,7 +106,7 @@ def test_stacked_equals_training_each_reference_alone(rows, membership, factory,
 def test_full_batches_in_chunks_are_the_same(rows, membership, monkeypatch):
     task, settings = in_double(network), ReferenceSettings(STEP, steps=10)
     whole = train_stacked(task, rows, membership, settings, SEEDS)
-    monkeypatch.setattr("expunge.training.ensembles.FULL_BATCH_ROWS", 7)
+    monkeypatch.setattr("expunge.training.ensembles.STACKED", 7)
     assert largest_gap(train_stacked(task, rows, membership, settings, SEEDS), whole) < 1e-12
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from expunge.attacks.recall import Score
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 
 BITS = (4, 8)  # those of arXiv 2410.16454
 GROUP = 32  # weights that share a step; as in GGUF's Q4_0 and Q8_0; our choice
@@ -102,7 +102,7 @@ def linear_weights(model: nn.Module) -> tuple[str, ...]:
 
 
 def quantise(
-    task: Any, tensors: Mapping[str, Tensor], bits: int, *, group: int = GROUP, scheme: str = "symmetric"
+    task: Task, tensors: Mapping[str, Tensor], bits: int, *, group: int = GROUP, scheme: str = "symmetric"
 ) -> dict[str, Tensor]:
     """``tensors`` with the weight of every linear layer rounded to ``bits``; what else there is stays what it is.
 
@@ -117,7 +117,7 @@ def quantise(
 
 
 def quantisation_attack(
-    task: Any,
+    task: Task,
     unlearned: Mapping[str, Tensor],
     score: Score,
     *,
@@ -154,7 +154,7 @@ def _error(weight: Tensor, rounded: Tensor, bits: int, group: int, scheme: str) 
     return float(torch.where(step > 0, apart / step.clamp_min(torch.finfo(step.dtype).tiny), 0.0).max())
 
 
-def _must_have(task: Any, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _must_have(task: Task, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     names = tuple(name for name in linear_weights(task.build()) if name in tensors)
     if not names:
         raise InputError("The model has no linear layer whose weights could be rounded.")

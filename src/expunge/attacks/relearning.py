@@ -135,8 +135,7 @@ def _curve(
             torch.manual_seed(seed * 1_000_003 + step)  # dropout draws from the global state
             number, at = divmod(step, per_pass)
             index = epoch_order(len(records), seed, number + 1)[at * batch_size : (at + 1) * batch_size]
-            rows = {name: tensor.index_select(0, index.to(tensor.device)) for name, tensor in batch.items()}
-            loss = task.losses(model, params, rows).mean()
+            loss = task.losses(model, params, batch.take(index)).mean()
             if not bool(torch.isfinite(loss)):
                 raise InputError(
                     f"The loss was not finite at step {step + 1}; take a smaller learning rate than {lr:g}."

@@ -28,6 +28,8 @@ from expunge.core.trained import Artifact, Trained
 from expunge.data.rows import Rows
 from expunge.data.splits import holdout_per_class
 from expunge.jobs.build import data_of, recipe_of, task_of
+from expunge.tasks.classification import Classification
+from expunge.tasks.passes import BENCH_OUTPUTS, in_passes
 from expunge.training.facts import prepared
 from expunge.training.retrainings import Retraining, retrain_all
 
@@ -47,7 +49,7 @@ class World:
     """
 
     recipe: Recipe
-    task: Any
+    task: Classification
     train: Rows
     validation: Rows | None
     test: Rows
@@ -199,10 +201,10 @@ class World:
             FailedError: if that is not finite.
         """
         model = self.task.build(tensors).eval()
-        batch = self.task.batch(rows)
+        params, batch = dict(model.named_parameters()), self.task.batch(rows)
         with torch.no_grad():
-            parts = [self.task.outputs(model, {}, {"x": x}).logits for x in batch["x"].split(2048)]
-        logits = torch.cat(parts).double().cpu()
+            logits = in_passes(lambda part: self.task.outputs(model, params, part).logits, batch, BENCH_OUTPUTS)
+        logits = logits.double().cpu()
         if broken := int((~torch.isfinite(logits)).any(1).sum()):
             raise FailedError(
                 f"The outputs of the model are not finite on {broken:,} of {len(rows):,} rows. Take smaller learning rates."

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Certificate, Claim, weakest
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Budget, Tensors, Trail, Trained
 
 EFFECTS = ("weights", "adapter", "operator", "graph", "none")
@@ -128,7 +129,7 @@ class Context:
         transport: peers, for networks.
     """
 
-    task: Any
+    task: Task
     trained: Trained
     deletion: Deletion
     request: str

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from expunge.core.data import Data, Ids
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 
 
 class Origin(StrEnum):
@@ -233,7 +234,7 @@ class InMemoryBook:
 class Recipe(Protocol):
     """How a model comes from data, deterministically given a seed. Ours, or the user's own callable in a wrapper."""
 
-    def fit(self, task: Any, data: Any, *, seed: int, watch: Any = None) -> Trained:
+    def fit(self, task: Task, data: Any, *, seed: int, watch: Any = None) -> Trained:
         """Train on ``data`` and return the un-published model with its facts and trail."""
         ...
 
@@ -262,7 +263,7 @@ class Trained:
         book: counts the releases of this model and of all that came from it; shared by them.
     """
 
-    task: Any
+    task: Task
     artifact: Artifact
     data: Data | None
     recipe: Recipe | None = None

@@ -19,17 +19,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.errors import FailedError, InputError
 from expunge.core.journal import cuts
 from expunge.core.method import Once, Watch, silent
-from expunge.core.task import Batch
 from expunge.descent.guard import Guard
 from expunge.descent.optimizer import NonFiniteError, Optimizers, Stepper, laid_out_like
 from expunge.descent.parameters import All, Parameters, Selection
 from expunge.descent.schedule import FORGET, JOINT, RETAIN, Schedule, Turn
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Objective, Prepared, Work
-from expunge.training.descent import rows_of
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class _Run:
         held = self.moving if self.masks and self.selection.strict else {}
         self.base = [laid_out_like(weight, work.base[name]) for name, weight in held.items()]
         used = {name for role in method.schedule.roles for name in ((FORGET, RETAIN) if role == JOINT else (role,))}
-        self.sizes = {name: rows_of(self.prepared.streams[name]) for name in used}
+        self.sizes = {name: len(self.prepared.streams[name]) for name in used}
         self.steps = {role: 0 for role in sorted(method.schedule.roles)}
         self.evaluations = self.prepared.gradient_evaluations + self.selection.gradient_evaluations
         self.done = 0
@@ -290,17 +289,16 @@ class _Run:
         for name, index in turn.index.items():
             batch = self._batch(name, index, turn)
             part = self.prepared.loss(name, batch, turn)
-            self.evaluations += rows_of(batch) * (1 + self.prepared.beside.get(name, 0))
+            self.evaluations += len(batch) * (1 + self.prepared.beside.get(name, 0))
             total = part if total is None else total + part
         assert total is not None
         return total
 
     def _batch(self, name: str, index: Tensor, turn: Turn) -> Batch:
-        stream = self.prepared.streams[name]
-        batch = {key: tensor.index_select(0, index.to(tensor.device)) for key, tensor in stream.items()}
-        if self.work.augment is not None and "x" in batch:
-            batch["x"] = self.work.augment(batch["x"], self.work.draw(f"augment-{name}", turn.step))
-        return batch
+        batch = self.prepared.streams[name].take(index)
+        if self.work.augment is None or "x" not in batch.columns:
+            return batch
+        return batch.with_columns(x=self.work.augment(batch["x"], self.work.draw(f"augment-{name}", turn.step)))
 
     def _factor(self, turn: Turn) -> float:
         warm = math.ceil(self.method.warmup * turn.steps)

@@ -15,11 +15,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import with_features
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 from expunge.descent.work import Work
-from expunge.training.descent import rows_of, trainable
+from expunge.tasks.passes import evaluating
+from expunge.training.descent import trainable
 
 Masks = Mapping[str, Tensor]  # name → bool, True where a weight may move
 
@@ -120,7 +122,7 @@ class Saliency:
         total = gradient_sums(work, names, batch, self.batch_size, power=1)
         masks = largest_share({name: tensor.abs() for name, tensor in total.items()}, self.density)
         roles: dict[str, Masks] = {role: masks for role in (FORGET, RETAIN, JOINT, MIXED)}
-        return Selection(names, roles, self.strict, rows_of(batch))
+        return Selection(names, roles, self.strict, len(batch))
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class FisherRatio:
         forget, retain = (work.task.batch(rows) for rows in (work.deletion.forget, work.deletion.after))
         of_forget, of_retain = (mean_squares(work, names, batch, self.batch_size) for batch in (forget, retain))
         masks = {name: of_forget[name] >= self.gamma * of_retain[name] for name in names}
-        return Selection(names, {FORGET: masks}, strict=False, gradient_evaluations=rows_of(forget) + rows_of(retain))
+        return Selection(names, {FORGET: masks}, strict=False, gradient_evaluations=len(forget) + len(retain))
 
 
 def gradient_sums(
@@ -156,11 +158,8 @@ def gradient_sums(
     model, params = work.model, dict(work.model.named_parameters())
     leaves = [params[name] for name in names]
     total = [torch.zeros_like(leaf) for leaf in leaves]
-    mode = model.training
-    model.eval()
-    try:
-        for start in range(0, rows_of(batch), batch_size):
-            part = {name: tensor[start : start + batch_size] for name, tensor in batch.items()}
+    with evaluating(model):
+        for part in batch.parts(batch_size):
             if losses == "task":
                 loss = work.task.losses(model, params, part).mean()
             else:  # SSD's loss-free variant: the squared length of the outputs
@@ -168,8 +167,6 @@ def gradient_sums(
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
             for sum_, gradient in zip(total, gradients, strict=True):
                 sum_.add_(gradient if power == 1 else gradient.square_())
-    finally:
-        model.train(mode)
     return dict(zip(names, total, strict=True))
 
 
@@ -177,7 +174,7 @@ def mean_squares(
     work: Work, names: tuple[str, ...], batch: Batch, batch_size: int, losses: str = "task"
 ) -> dict[str, Tensor]:
     """Mean over batches of the squared gradient of the batch's mean loss: the diagonal Fisher as SSD and SFRon take it."""
-    count = -(-rows_of(batch) // batch_size)
+    count = -(-len(batch) // batch_size)
     return {name: t / count for name, t in gradient_sums(work, names, batch, batch_size, 2, losses).items()}
 
 
@@ -197,7 +194,7 @@ class Encoder:
 
     def select(self, work: Work) -> Selection:
         """All names outside the task's head."""
-        head = work.task.head_of(work.model)
+        head = with_features(work.task).head_of(work.model)
         names = tuple(name for name in _all(work) if not name.startswith(f"{head}."))
         if not names:
             raise InputError(f"The model is nothing but its head {head!r}: there is no representation to change.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from expunge.core.batch import Batch
 from expunge.core.data import Deletion
-from expunge.core.task import Batch
+from expunge.core.task import Autoregressive, Task, autoregressive
 from expunge.descent.processes import ALONE, Processes
 from expunge.descent.schedule import Turn
 from expunge.descent.streams import generator_for
@@ -36,7 +37,7 @@ class Work:
         processes: that share the rows of each step.
     """
 
-    task: Any
+    task: Task
     model: nn.Module
     base: Mapping[str, Tensor]
     deletion: Deletion
@@ -44,6 +45,11 @@ class Work:
     seed: int = 0
     augment: Augment | None = None
     processes: Processes = ALONE
+
+    @cached_property
+    def language(self) -> Autoregressive:
+        """The task as one that answers token by token; raises InputError where it does not."""
+        return autoregressive(self.task)
 
     @cached_property
     def params(self) -> Mapping[str, Tensor]:
@@ -65,8 +71,8 @@ class Prepared:
     """An objective ready for a run.
 
     Attributes:
-        streams: role → named tensors with rows along the first axis, looked up for the schedule's roles alone; whatever was
-            computed once for each row (a teacher's outputs, an anchor) is one of them, and is sliced with the rest.
+        streams: role → examples, looked up for the schedule's roles alone; whatever was computed once for each of them (a
+            teacher's outputs, an anchor) is a column, and is sliced with the rest.
         loss: (role, batch, turn) → scalar.
         refresh: called at the start of each epoch with its number; may change ``state``; per-row gradients that it took.
         state: tensors that ``refresh`` made; stored with the run.

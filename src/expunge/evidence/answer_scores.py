@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import InputError
+from expunge.core.task import Autoregressive
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
-from expunge.tasks.generation import BATCH, evaluating
-from expunge.tasks.language import Language, in_batches
+from expunge.tasks.language import in_batches
+from expunge.tasks.passes import ANSWERS, evaluating
 from expunge.tasks.prompts import NO_LABEL
 
 ENDLESS = 10**9  # a context that cuts nothing
@@ -63,11 +64,11 @@ class AnswerScores:
 
 @torch.no_grad()
 def answer_scores(
-    task: Language,
+    task: Autoregressive,
     model: nn.Module,
     texts: Texts | Sequence[Record],
     *,
-    batch_size: int = BATCH,
+    batch_size: int = ANSWERS,
     distribution: bool = False,
 ) -> AnswerScores:
     """Score the answers of ``texts``: likelihoods in single precision, whatever the weights are in.
@@ -112,7 +113,7 @@ def answer_scores(
     return AnswerScores(places, labels, log_probs, predicted, means, variances, empty, no_room, cut)
 
 
-def gradient_norms(task: Language, model: nn.Module, texts: Texts | Sequence[Record]) -> np.ndarray:
+def gradient_norms(task: Autoregressive, model: nn.Module, texts: Texts | Sequence[Record]) -> np.ndarray:
     """The mean over weight tensors of the Euclidean norm of each answer's gradient: low for members. One row at a time.
 
     Shapes:
@@ -131,14 +132,14 @@ def gradient_norms(task: Language, model: nn.Module, texts: Texts | Sequence[Rec
 
 
 def _gradient_norm(
-    task: Language, model: nn.Module, params: Mapping[str, Tensor], moving: Sequence[Tensor], record: Record
+    task: Autoregressive, model: nn.Module, params: Mapping[str, Tensor], moving: Sequence[Tensor], record: Record
 ) -> float:
     gradients = torch.autograd.grad(task.losses(model, params, task.encode([record])).sum(), moving)
     return float(torch.stack([gradient.float().norm() for gradient in gradients]).mean())
 
 
 def _batch(
-    task: Language, model: nn.Module, params: Mapping[str, Tensor], records: Sequence[Any], distribution: bool
+    task: Autoregressive, model: nn.Module, params: Mapping[str, Tensor], records: Sequence[Any], distribution: bool
 ) -> list[tuple[np.ndarray, ...]]:
     logits, labels = task.answered(model, params, task.encode(records))
     answer = labels != NO_LABEL

@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.core.task import Task, autoregressive
 from expunge.evidence.answer_scores import answer_scores
 from expunge.metrics.intervals import Interval, mean_interval
 from expunge.metrics.language import answer_probability
 from expunge.metrics.language_memory import exact_memorization
 
 
-def answer_means(task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> dict[str, Interval]:
+def answer_means(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> dict[str, Interval]:
     """Mean loss, probability and exact match of the answers of each set, as ``loss/name`` and so on.
 
     *Loss* is the mean negative log-probability of an answer's tokens, *probability* exp of minus it, *exact match* the share
@@ -26,6 +27,7 @@ def answer_means(task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, An
 
     Formal guarantee: none.
     """
+    task = autoregressive(task)
     model = task.build(tensors, share=True)
     found: dict[str, Interval] = {}
     for name, texts in sets.items():

@@ -22,8 +22,9 @@ from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.evidence.answer_scores import AnswerScores, answer_scores, gradient_norms
 from expunge.metrics.language_text import rouge_l
-from expunge.tasks.generation import BATCH, generate, with_room
+from expunge.tasks.generation import generate, with_room
 from expunge.tasks.language import Language
+from expunge.tasks.passes import ANSWERS
 from expunge.tasks.prompts import BEFORE, Prompts
 
 PARAPHRASE, WRONG = "paraphrased_answer", "perturbed_answer"  # keys of TOFU's perturbed splits
@@ -43,7 +44,7 @@ class Limits:
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
-    batch_size: int = BATCH
+    batch_size: int = ANSWERS
     gradients: bool = False
 
 

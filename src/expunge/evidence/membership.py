@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.evidence.utility import RowOutputs, _run, row_outputs
 from expunge.metrics.intervals import Difference, Interval, auc_difference, auc_interval, null_error
 from expunge.metrics.membership import lira_scores, log_odds
@@ -49,7 +50,7 @@ def _attack(name: str, forgotten: np.ndarray, heldout: np.ndarray, level: float)
     return Attack(name, auc_interval(forgotten, heldout, level), null_error(forgotten, heldout), forgotten, heldout)
 
 
-def loss_attack(task: Any, tensors: Mapping[str, Tensor], forget: Any, holdout: Any, level: float = 0.95) -> Attack:
+def loss_attack(task: Task, tensors: Mapping[str, Tensor], forget: Any, holdout: Any, level: float = 0.95) -> Attack:
     """Rows with a small loss are taken for members (Yeom et al. 2018).
 
     Formal guarantee: none.
@@ -62,7 +63,7 @@ def loss_attack(task: Any, tensors: Mapping[str, Tensor], forget: Any, holdout: 
 
 
 def confidence_attack(
-    task: Any, tensors: Mapping[str, Tensor], forget: Any, holdout: Any, level: float = 0.95
+    task: Task, tensors: Mapping[str, Tensor], forget: Any, holdout: Any, level: float = 0.95
 ) -> Attack:
     """Rows on which the model is sure of *some* class are taken for members; labels are not needed (Salem et al. 2019).
 
@@ -114,7 +115,7 @@ class ReferenceScores:
 
 
 def reference_scores(
-    task: Any, references: Mapping[str, Tensor], membership: np.ndarray, forget: Any, holdout: Any
+    task: Task, references: Mapping[str, Tensor], membership: np.ndarray, forget: Any, holdout: Any
 ) -> ReferenceScores:
     """Log-odds of the true class of every pool row under every reference.
 
@@ -147,7 +148,7 @@ def _true_log_odds(outputs: RowOutputs) -> np.ndarray:
 
 
 def lira_attack(
-    task: Any,
+    task: Task,
     tensors: Mapping[str, Tensor],
     forget: Any,
     holdout: Any,

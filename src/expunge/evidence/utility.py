@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.metrics.intervals import Interval, mean_interval, wilson
-
-ROWS_PER_PASS = 4096  # bounds memory; results do not depend on it
+from expunge.tasks.passes import OUTPUTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Utility:
     rows: int
 
 
-def row_outputs(task: Any, tensors: Mapping[str, Tensor], rows: Any) -> RowOutputs:
+def row_outputs(task: Task, tensors: Mapping[str, Tensor], rows: Any) -> RowOutputs:
     """Run the model with weights ``tensors`` on ``rows``: batched, without gradients, in evaluation mode.
 
     Raises:
@@ -54,14 +54,13 @@ def row_outputs(task: Any, tensors: Mapping[str, Tensor], rows: Any) -> RowOutpu
     return _run(task, model, dict(model.state_dict()), rows)
 
 
-def _run(task: Any, model: torch.nn.Module, tensors: Mapping[str, Tensor], rows: Any) -> RowOutputs:
+def _run(task: Task, model: torch.nn.Module, tensors: Mapping[str, Tensor], rows: Any) -> RowOutputs:
     if not len(rows):
         raise InputError("Expected at least one row to measure on; the set is empty.")
     batch = task.batch(rows)
     losses, logits = [], []
     with torch.no_grad():
-        for start in range(0, len(rows), ROWS_PER_PASS):
-            part = {name: tensor[start : start + ROWS_PER_PASS] for name, tensor in batch.items()}
+        for part in batch.parts(OUTPUTS):
             losses.append(task.losses(model, tensors, part).double().cpu().numpy())
             logits.append(task.outputs(model, tensors, part).logits.double().cpu().numpy())
     found = RowOutputs(np.concatenate(losses), np.concatenate(logits), batch["y"].cpu().numpy())
@@ -78,7 +77,7 @@ def _run(task: Any, model: torch.nn.Module, tensors: Mapping[str, Tensor], rows:
 
 
 def utility(
-    task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, Any], level: float = 0.95
+    task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Any], level: float = 0.95
 ) -> dict[str, Utility]:
     """Accuracy and mean loss on each named set, for example ``{"retained": ..., "forgotten": ..., "test": ...}``.
 

@@ -13,8 +13,8 @@ from expunge.data.texts import Texts, read_jsonl
 from expunge.data.tofu import read_tofu, splits
 from expunge.evidence.language import evaluate, wordings
 from expunge.evidence.language_reading import MAX_NEW_TOKENS, Limits, prompts_identity
-from expunge.tasks.generation import BATCH
 from expunge.tasks.language import Language
+from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
 
 SUITES = ("tofu",)
@@ -35,7 +35,7 @@ def evaluate_folder(
     retrained: Path | None = None,
     unseen: Path | None = None,
     in_templates: bool = True,
-    batch_size: int = BATCH,
+    batch_size: int = ANSWERS,
     device: str = "cpu",
     cache: Cache | None = None,
     watch: Watch = silent,

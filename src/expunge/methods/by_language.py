@@ -12,6 +12,7 @@ from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.task import autoregressive
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend
 from expunge.descent.guard import Guard
@@ -139,7 +140,8 @@ class LanguageMethod(GradientMethod):
 
     def cost(self, context: Context, steps: int, rows: int) -> dict[str, Any]:
         """Bytes, operations and seconds of ``steps`` steps on ``rows`` rows, roughly: from shapes and one matrix product."""
-        task, model = context.task, shape_of(context.task.factory)
+        task = autoregressive(context.task)
+        model = shape_of(task.factory)
         if self.lora is not None:
             adapters.inject(model, self.lora)
         length = min(
@@ -154,7 +156,7 @@ class LanguageMethod(GradientMethod):
     def run(self, context: Context) -> Unlearned:
         """Descend; an adapter is released beside the merged weights."""
         base = context.trained.artifact.tensors
-        model = context.task.build(base, share=self.lora is not None)
+        model = autoregressive(context.task).build(base, share=self.lora is not None)
         work = Work(
             context.task, model, base, context.deletion, self.batch_sizes(), context.generator_seed, processes=processes()
         )  # fmt: skip
@@ -255,7 +257,7 @@ class Balanced(LanguageMethod):
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses also joint prompts that cannot be made, before any step is."""
         forget, after = context.deletion.forget, context.deletion.after
-        if self.su and after is not None and (reason := too_long(context.task, forget, after)):
+        if self.su and after is not None and (reason := too_long(autoregressive(context.task), forget, after)):
             return Refusal(reason, "Load the model with a larger context, or take the method without su.")
         return super().check(context)
 

@@ -252,15 +252,15 @@ class Looks:
             InputError: if a probe leaves no room for an answer, or the model before answers no utility probe.
         """
         texts = [*self.forget, *self.utility]
-        most = self.new_tokens or 2 * max(len(ids) - start for ids, start in work.task.prompts.tokens(texts))
+        most = self.new_tokens or 2 * max(len(ids) - start for ids, start in work.language.prompts.tokens(texts))
         questions = [record["question"] for record in texts]
-        room = set(with_room(work.task, questions, most))
+        room = set(with_room(work.language, questions, most))
         if len(room) < len(texts):
             raise InputError(
                 f"{len(texts) - len(room)} probe(s) leave no room for {most} new tokens in a context of "
-                f"{work.task.prompts.context}. Take a larger context, or fewer new_tokens."
+                f"{work.language.prompts.context}. Take a larger context, or fewer new_tokens."
             )
-        said = generate(work.task, work.model, questions, max_new_tokens=most)
+        said = generate(work.language, work.model, questions, max_new_tokens=most)
         answers, count = [record["answer"] for record in texts], len(self.forget)
         remember(self.seen, [unlearning_success(answers[:count], said[:count]), _held(answers[count:], said[count:])])
         rates = success_and_retention(self.seen["looks"])

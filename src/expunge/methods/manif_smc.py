@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.core.task import with_features
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import FORGET_DECAY, Dual, Shared
@@ -102,7 +103,7 @@ class ManifSMC(GradientMethod):
             )
         model = context.task.build()
         try:
-            head = context.task.head_of(model)
+            head = with_features(context.task).head_of(model)
         except InputError as error:
             return Refusal(f"ManiF-SMC changes the representation before the classifier head. {error}")
         if all(name.startswith(f"{head}.") for name in trainable(model)):

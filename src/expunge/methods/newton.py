@@ -17,6 +17,7 @@ from torch import Tensor
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
 from expunge.curvature import newton
 from expunge.methods.release import noisy_release
@@ -142,7 +143,7 @@ def too_large(name: str, size: int) -> Refusal | None:
 
 
 def minimise(
-    task: Any, model: Any, start: Any, batch: Any, l2: float, tolerance: float, max_steps: int
+    task: Task, model: Any, start: Any, batch: Any, l2: float, tolerance: float, max_steps: int
 ) -> tuple[dict[str, Tensor], float]:
     """The minimiser on ``batch``, and the gradient norm reached (``curvature.newton.minimise``).
 

@@ -23,7 +23,7 @@ from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Re
 from expunge.core.trained import Artifact, Budget
 from expunge.methods.release import noisy_once
 from expunge.methods.stages import stage_once
-from expunge.training.descent import device_of, split
+from expunge.training.descent import split
 from expunge.training.recipes import run_epochs
 
 
@@ -121,10 +121,9 @@ class NoisyFineTune:
             moved, fixed = split(model, trained.artifact.tensors)
             moved = _clipped(moved, self.clip_model)  # 1. x_0 = clip_{C0}(theta)
             for done in range(1, self.steps + 1):  # 2. clipped, noisy steps on retained batches
-                index = torch.randperm(len(after), generator=generator)[: self.batch_size].to(device_of(batch))
-                part = {name: tensor[index] for name, tensor in batch.items()}
+                index = torch.randperm(len(after), generator=generator)[: self.batch_size]
                 leaves = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
-                loss = task.losses(model, {**leaves, **fixed}, part).mean()
+                loss = task.losses(model, {**leaves, **fixed}, batch.take(index)).mean()
                 gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
                 gradients = _clipped(gradients, self.clip)
                 stepped = {n: x - self.lr * (gradients[n] + self.l2 * x) for n, x in moved.items()}

@@ -12,6 +12,7 @@ import torch
 
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.core.task import autoregressive
 from expunge.descent.parameters import Parameters, Selection
 from expunge.descent.work import Work
 from expunge.methods.by_language import Balanced, language
@@ -52,7 +53,7 @@ class RMU(Balanced):
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses a layer that the model does not have."""
         with torch.device("meta"):  # the architecture without a weight
-            count = len(decoder_layers(context.task.factory()))
+            count = len(decoder_layers(autoregressive(context.task).factory()))
         if not -count <= self.layer < count:
             return Refusal(
                 f"The model has {count} layers, from 0; there is no layer {self.layer}.", "Name another one."
@@ -76,7 +77,7 @@ class UpTo:
         selection = self.chosen.select(work)
         named = dict(work.model.named_parameters())
         row = work.task.batch(work.deletion.forget, range(1))
-        hidden = work.task.hidden(work.model, named, row, self.layer)
+        hidden = work.language.hidden(work.model, named, row, self.layer)
         tensors = [named[name] for name in selection.names]
         reached = torch.autograd.grad(hidden.sum(), tensors, allow_unused=True)
         names = tuple(n for n, gradient in zip(selection.names, reached, strict=True) if gradient is not None)

@@ -18,8 +18,8 @@ from expunge.descent.optimizer import FORGET_DECAY, Shared
 from expunge.descent.schedule import Passes
 from expunge.descent.work import Work
 from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given
-from expunge.objectives.distillation import ROWS_PER_PASS
 from expunge.objectives.distillation import Scrub as Distilled
+from expunge.tasks.passes import ACTIVATIONS, evaluating, in_passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +90,7 @@ def _rewound(work: Work) -> float:
 
 
 def _error(work: Work, rows) -> float:
-    batch, wrong = work.task.batch(rows), 0
-    work.model.eval()
-    with torch.no_grad():
-        for start in range(0, len(rows), ROWS_PER_PASS):
-            part = {name: tensor[start : start + ROWS_PER_PASS] for name, tensor in batch.items()}
-            logits = work.task.outputs(work.model, work.params, part).logits
-            wrong += int((logits.argmax(-1) != part["y"]).sum())
-    return wrong / len(rows)
+    batch = work.task.batch(rows)
+    with torch.no_grad(), evaluating(work.model):
+        logits = in_passes(lambda part: work.task.outputs(work.model, work.params, part).logits, batch, ACTIVATIONS)
+    return int((logits.argmax(-1) != batch["y"]).sum()) / len(rows)

@@ -11,9 +11,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.method import Context, Once
-from expunge.core.task import Batch
-from expunge.training.descent import Step, descend, rows_of
+from expunge.training.descent import Step, descend
 
 
 def stage_once(journal: Once, name: str, compute: Any) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ def descend_in_stages(
     Where the cuts are follows from sizes alone and changes no bit of the result.
     """
     weights = sum(tensor.numel() for tensor in start.values())
-    stages = max(1, min(steps, math.ceil(rows_of(batch) * weights * steps / WORK_PER_STAGE)))
+    stages = max(1, min(steps, math.ceil(len(batch) * weights * steps / WORK_PER_STAGE)))
     tensors, done = dict(start), 0
     for i in range(stages):
         until = steps * (i + 1) // stages

@@ -16,9 +16,9 @@ from expunge.data.texts import Texts
 from expunge.descent.streams import generator_for
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.tasks.language import in_batches
+from expunge.tasks.passes import ANSWERS, evaluating
 
 RETAINED = 64  # retained records that are looked at, drawn once; ours
-ROWS_PER_PASS = 32
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,9 @@ class Trajectory:
 
 @torch.no_grad()
 def _probability(work: Work, texts: Texts) -> float:
-    mode = work.model.training
-    work.model.eval()
     parts = []
-    for part in in_batches(len(texts), ROWS_PER_PASS):
-        batch = work.task.batch(texts, range(len(texts))[part])
-        parts.append((-work.task.losses(work.model, work.params, batch)).exp())
-    work.model.train(mode)
+    with evaluating(work.model):
+        for part in in_batches(len(texts), ANSWERS):
+            batch = work.task.batch(texts, range(len(texts))[part])
+            parts.append((-work.task.losses(work.model, work.params, batch)).exp())
     return float(torch.cat(parts).mean())

@@ -282,7 +282,7 @@ def _fit_logistic(x: np.ndarray, y: np.ndarray, used: np.ndarray) -> np.ndarray:
             break
         hessian = ((weight * p * (1 - p)) @ outer).reshape(len(used), x.shape[1], -1) + np.diag(penalty)
         move = np.linalg.solve(hessian, slope[..., None])[..., 0]
-        scale = np.ones((len(used), 1))
+        scale, trial = np.ones((len(used), 1)), value
         for _ in range(30):
             trial = objective(beta - scale * move)
             worse = trial > value + 1e-12 * np.abs(value)

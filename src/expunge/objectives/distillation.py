@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
 from expunge.descent.schedule import FORGET, MIXED, RETAIN, Turn
 from expunge.descent.work import Prepared, Work
 from expunge.objectives.supervised import Mixable, both_streams
-from expunge.training.descent import rows_of
-
-ROWS_PER_PASS = 256  # what a layer makes of more no longer fits a cache: 2,048 images took three times as long
+from expunge.tasks.passes import ACTIVATIONS, in_passes
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0, reduction: str = "rows") -> Tensor:
@@ -62,7 +60,7 @@ class Frozen:
         """``batch`` with the logits of every row, or unchanged where inputs are redrawn at each step."""
         if self.work.augment is not None:
             return batch
-        return {**batch, self.name: self._logits(batch)}
+        return batch.with_columns(**{self.name: self._logits(batch)})
 
     def logits(self, batch: Batch) -> Tensor:
         """The logits of a batch: carried with it, or computed now."""
@@ -70,9 +68,7 @@ class Frozen:
 
     @torch.no_grad()
     def _logits(self, batch: Batch) -> Tensor:
-        starts = range(0, rows_of(batch), ROWS_PER_PASS)
-        parts = [{name: t[start : start + ROWS_PER_PASS] for name, t in batch.items()} for start in starts]
-        return torch.cat([self.work.task.outputs(self.model, self.params, part).logits for part in parts])
+        return in_passes(lambda part: self.work.task.outputs(self.model, self.params, part).logits, batch, ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -134,11 +130,11 @@ class BadTeacher:
             RETAIN: Frozen(work, work.base, "original"),
         }
         streams = both_streams(work)
-        rows = rows_of(streams[RETAIN])
+        rows = len(streams[RETAIN])
         some = torch.randperm(rows, generator=work.draw("retained share", 0))[: max(1, round(self.retain_share * rows))]
-        streams[RETAIN] = {name: tensor[some.to(tensor.device)] for name, tensor in streams[RETAIN].items()}
+        streams[RETAIN] = streams[RETAIN].take(some)
         if work.augment is None:  # both teachers' logits in one column, which the mixed stream can mix
-            named = {role: {**batch, "target": teachers[role].logits(batch)} for role, batch in streams.items()}
+            named = {role: batch.with_columns(target=teachers[role].logits(batch)) for role, batch in streams.items()}
         else:
             named = streams
 

@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, logsigmoid, softmax
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
 from expunge.descent.processes import ALONE, Processes
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Prepared, Work
 from expunge.tasks import adapters
-from expunge.tasks.language import in_batches
+from expunge.tasks.passes import ANSWERS, evaluating, in_passes
 from expunge.tasks.prompts import NO_LABEL
-from expunge.training.descent import rows_of
 
 REFUSALS = (  # our words
     "I don't know.",
@@ -32,7 +31,6 @@ REFUSALS = (  # our words
     "That is not something I know.",
     "I cannot say anything about that.",
 )
-ROWS_PER_PASS = 32  # of what is computed before the run; bounds memory
 
 
 # --- pure losses ------------------------------------------------------------------------------------------------------
@@ -125,44 +123,38 @@ class Base:
 
     def sums(self, batch: Batch) -> Tensor:
         """S of each row, (rows,); only before the first step, when the model is still what it was."""
-        parts = []
-        for part in in_batches(rows_of(batch), ROWS_PER_PASS):
-            rows = {name: tensor[part] for name, tensor in batch.items()}
-            parts.append(self.says(lambda params, rows=rows: self._losses(params, rows).sum(1), at_start=True))
-        return torch.cat(parts)
+        return self.says(
+            lambda params: in_passes(lambda part: self._losses(params, part).sum(1), batch, ANSWERS), at_start=True
+        )
 
     def _losses(self, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        return self.work.task.token_losses(self.work.model, params, batch)[0]
+        return self.work.language.token_losses(self.work.model, params, batch)[0]
 
     def says(self, what: Callable[[Mapping[str, Tensor]], Any], *, at_start: bool = False) -> Any:
         """``what`` of the weights of then, without gradients and without dropout; ``at_start``: no weight has moved yet."""
         model = self.work.model
-        mode = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                if adapters.has_adapter(model):
-                    with adapters.switched_off(model):
-                        return what(self.work.params)
-                if at_start:
+        with torch.no_grad(), evaluating(model):
+            if adapters.has_adapter(model):
+                with adapters.switched_off(model):
                     return what(self.work.params)
-                return what({name: self.work.base[name].to(tensor) for name, tensor in self.work.params.items()})
-        finally:
-            model.train(mode)
+            if at_start:
+                return what(self.work.params)
+            return what({name: self.work.base[name].to(tensor) for name, tensor in self.work.params.items()})
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits where labels are, (b, t, vocabulary)."""
-        return self.says(lambda params: self.work.task.answered(self.work.model, params, batch)[0])
+        return self.says(lambda params: self.work.language.answered(self.work.model, params, batch)[0])
 
 
 def prefixed(batch: Batch, prefix: str) -> dict[str, Tensor]:
     """The columns of ``batch`` under names of their own, to travel with another batch."""
-    return {f"{prefix}{name}": tensor for name, tensor in batch.items()}
+    return {f"{prefix}{name}": tensor for name, tensor in batch.columns.items()}
 
 
-def without_prefix(batch: Batch, prefix: str) -> dict[str, Tensor]:
+def without_prefix(batch: Batch, prefix: str) -> Batch:
     """What :func:`prefixed` put in."""
-    return {name.removeprefix(prefix): tensor for name, tensor in batch.items() if name.startswith(prefix)}
+    columns = {name.removeprefix(prefix): t for name, t in batch.columns.items() if name.startswith(prefix)}
+    return Batch(columns, batch.shared)
 
 
 # --- objectives -----------------------------------------------------------------------------------------------------------
@@ -206,8 +198,8 @@ class Answers(ABC):
     def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
         """The loss on retained rows, a scalar."""
         if self.retain == "nll":
-            return token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
-        logits, labels = work.task.answered(work.model, work.params, batch)
+            return token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
+        logits, labels = work.language.answered(work.model, work.params, batch)
         return divergence(logits, base.logits(batch), labels, work.processes)
 
     def prepare(self, work: Work) -> Prepared:
@@ -231,7 +223,7 @@ class GradDiff(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """-N over the tokens of the batch."""
-        return -token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
+        return -token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,11 +235,11 @@ class NPO(Answers):
     def columns(self, work: Work, base: Base) -> Batch:
         """S_ref of every row."""
         batch = work.task.batch(work.deletion.forget)
-        return {**batch, "base": base.sums(batch)}
+        return batch.with_columns(base=base.sums(batch))
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """NPO on summed log-probabilities."""
-        values, _ = work.task.token_losses(work.model, work.params, batch)
+        values, _ = work.language.token_losses(work.model, work.params, batch)
         return work.processes.mean(npo(values.sum(1), batch["base"], self.beta))
 
 
@@ -272,7 +264,7 @@ class WGA(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Token-wise weights."""
-        values, mask = work.task.token_losses(work.model, work.params, batch)
+        values, mask = work.language.token_losses(work.model, work.params, batch)
         return weighted_ascent(values, mask, self.beta, work.processes)
 
 
@@ -284,7 +276,7 @@ class Undial(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Distil the model of before with the true token pushed down."""
-        logits, labels = work.task.answered(work.model, work.params, batch)
+        logits, labels = work.language.answered(work.model, work.params, batch)
         return self_distillation(logits, base.logits(batch), labels, self.beta, work.processes)
 
 
@@ -304,7 +296,7 @@ class Refusals(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Learn the refusal."""
-        return token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
+        return token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,12 +311,12 @@ class Preference(Answers):
         """Answers and refusals side by side, with S_ref of both."""
         answers, refusals = work.task.batch(work.deletion.forget), work.task.batch(refused(work, self.refusals))
         sums = {"base": base.sums(answers), "preferred_base": base.sums(refusals)}
-        return {**answers, **prefixed(refusals, "refusal_"), **sums}
+        return answers.with_columns(**prefixed(refusals, "refusal_"), **sums)
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """DPO on summed log-probabilities."""
-        sums = work.task.token_losses(work.model, work.params, batch)[0].sum(1)
-        preferred = work.task.token_losses(work.model, work.params, without_prefix(batch, "refusal_"))[0].sum(1)
+        sums = work.language.token_losses(work.model, work.params, batch)[0].sum(1)
+        preferred = work.language.token_losses(work.model, work.params, without_prefix(batch, "refusal_"))[0].sum(1)
         return work.processes.mean(dpo(preferred, batch["preferred_base"], sums, batch["base"], self.beta))
 
 
@@ -360,7 +352,7 @@ class RMU(Answers):
         return work.processes.mean((hidden[mask] - before[mask]).square().mean(-1))
 
     def _hidden(self, work: Work, params: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        hidden = work.task.hidden(work.model, params, batch, self.layer)
+        hidden = work.language.hidden(work.model, params, batch, self.layer)
         hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
         return hidden, batch["labels"][:, : hidden.shape[1]] != NO_LABEL
 
@@ -381,7 +373,7 @@ class Negatives(Answers):
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Learn what is not so."""
-        return token_mean(*work.task.token_losses(work.model, work.params, batch), together=work.processes)
+        return token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
 
 
 def refused(work: Work, refusals: tuple[str, ...]) -> Any:

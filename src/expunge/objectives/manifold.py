@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import with_features
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Prepared, Work
@@ -29,7 +30,7 @@ from expunge.objectives.margins import (
     represented,
 )
 from expunge.objectives.supervised import losses
-from expunge.training.descent import rows_of
+from expunge.tasks.passes import joined
 
 
 def hinge(
@@ -101,9 +102,9 @@ class Manifold:
         """Neighbours and centres, once, under the original model."""
         erased = work.task.batch(work.deletion.forget)
         retained = work.task.batch(work.deletion.after)
-        around = neighbourhood(work.task, work.model, work.base, erased, retained, self.k)
+        around = neighbourhood(with_features(work.task), work.model, work.base, erased, retained, self.k)
         device = around.near.device
-        stream = {**erased, "position": torch.arange(rows_of(erased), device=device)}
+        stream = erased.with_columns(position=torch.arange(len(erased), device=device))
         streams: dict[str, Batch] = {FORGET: stream}
         if self.repair:
             streams[RETAIN] = retained
@@ -115,31 +116,32 @@ class Manifold:
 
 
 def _refresh(settings: Manifold, work: Work, around: Neighbourhood, erased: Batch, state: dict[str, Tensor]):
+    task = with_features(work.task)
+
     def refresh(epoch: int) -> int:
         if epoch % settings.refresh_every:
             return 0
         seed = mixed_seed(work.seed, "bend", epoch)
         middle = settings.curve.surrogate(
-            work.task, work.model, work.model.state_dict(), work.base, around, work.draw("curve", epoch), seed
+            task, work.model, work.model.state_dict(), work.base, around, work.draw("curve", epoch), seed
         )
-        pool, rows = (represented(work.task, work.model, middle, batch) for batch in (around.pool, erased))
+        pool, rows = (represented(task, work.model, middle, batch) for batch in (around.pool, erased))
         state["margins"] = gaps(pool, rows, around.near, settings.distance)
-        return settings.curve.steps * min(settings.curve.batch_size, rows_of(around.pool))
+        return settings.curve.steps * min(settings.curve.batch_size, len(around.pool))
 
     return refresh
 
 
 def _loss(settings: Manifold, work: Work, around: Neighbourhood, state: dict[str, Tensor] | None = None):
-    old_centre = around.centre
+    old_centre, task = around.centre, with_features(work.task)
 
     def features(batch: Batch, positives: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
         """Representations of the erased rows and of their positives, from one forward pass."""
-        other = {name: tensor[positives.to(tensor.device)] for name, tensor in around.pool.items()}
+        other = around.pool.take(positives)
         if work.augment is not None:
-            other["x"] = work.augment(other["x"], work.draw("augment-positives", turn.step))
-        both = {name: torch.cat([batch[name], other[name]]) for name in ("x", "y")}
-        z = work.task.outputs(work.model, work.params, both, features=True).features.flatten(1)
-        return z[: rows_of(batch)], z[rows_of(batch) :]
+            other = other.with_columns(x=work.augment(other["x"], work.draw("augment-positives", turn.step)))
+        z = task.features(work.model, work.params, joined(batch, other)).flatten(1)
+        return z[: len(batch)], z[len(batch) :]
 
     def triplets(role: str, batch: Batch, turn: Turn) -> Tensor:
         if role == RETAIN:
@@ -169,14 +171,13 @@ def _loss(settings: Manifold, work: Work, around: Neighbourhood, state: dict[str
         centre = around.old_pool[around.near[position]].mean(1)
         with torch.no_grad():
             surrogate = halfway_to_random(
-                work.task, work.model.state_dict(), mixed_seed(work.seed, "random network", turn.step)
+                task, work.model.state_dict(), mixed_seed(work.seed, "random network", turn.step)
             )
             around_them = around.near[position].flatten()
-            pool = {name: tensor[around_them.to(tensor.device)] for name, tensor in around.pool.items()}
-            z_pool = represented(work.task, work.model, surrogate, pool)
+            z_pool = represented(task, work.model, surrogate, around.pool.take(around_them))
             own = torch.arange(len(around_them), device=position.device).view(-1, settings.k)
             middle = centre_of(z_pool, own)
-            z_erased = represented(work.task, work.model, surrogate, batch)
+            z_erased = represented(task, work.model, surrogate, batch)
             alpha = mse_loss(z_erased, middle) - mse_loss(z_pool[own[:, 0]], middle)
         return settings.kappa * torch.relu(mse_loss(positive, centre) - mse_loss(erased, centre) + alpha)
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import HasFeatures
+from expunge.tasks.passes import ACTIVATIONS, evaluating, in_passes
 from expunge.training.connectivity import Bezier, refreshed_statistics
-from expunge.training.descent import rows_of, trainable
+from expunge.training.descent import trainable
 
-ROWS_PER_PASS = 256
 DISTANCES = ("sq_l2", "l2", "cosine")
 LARGEST = {"sq_l2": 4.0, "l2": 2.0, "cosine": 2.0}  # between unit vectors: no margin above it can be met
 
@@ -34,21 +34,14 @@ def distance(first: Tensor, second: Tensor, kind: str = "sq_l2") -> Tensor:
     return squared / 2 if kind == "cosine" else squared.clamp_min(1e-12).sqrt()
 
 
-def represented(task: Any, model: nn.Module, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:
+def represented(task: HasFeatures, model: nn.Module, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:
     """Unit representations of all rows under ``tensors``, in evaluation mode and without gradients, (rows, d)."""
-    mode = model.training
-    model.eval()
-    parts = []
-    with torch.no_grad():
-        for start in range(0, rows_of(batch), ROWS_PER_PASS):
-            part = {name: tensor[start : start + ROWS_PER_PASS] for name, tensor in batch.items()}
-            parts.append(normalize(_features(task, model, tensors, part), dim=1))
-    model.train(mode)
-    return torch.cat(parts)
+    with torch.no_grad(), evaluating(model):
+        return in_passes(lambda part: _directions(task, model, tensors, part), batch, ACTIVATIONS)
 
 
-def _features(task: Any, model: nn.Module, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:
-    return task.outputs(model, tensors, batch, features=True).features.flatten(1)
+def _directions(task: HasFeatures, model: nn.Module, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    return normalize(task.features(model, tensors, batch).flatten(1), dim=1)
 
 
 @dataclass(frozen=True)
@@ -79,22 +72,21 @@ def centre_of(pool: Tensor, near: Tensor) -> Tensor:
 
 
 def neighbourhood(
-    task: Any, model: nn.Module, base: Mapping[str, Tensor], erased: Batch, retained: Batch, k: int
+    task: HasFeatures, model: nn.Module, base: Mapping[str, Tensor], erased: Batch, retained: Batch, k: int
 ) -> Neighbourhood:
     """The ``k`` retained rows of highest cosine similarity to each erased row. Labels are not read.
 
     Raises:
         InputError: if fewer than ``k`` rows are retained.
     """
-    if k < 1 or rows_of(retained) < k:
+    if k < 1 or len(retained) < k:
         raise InputError(
-            f"Expected between 1 and {rows_of(retained)} neighbours, the number of retained rows; got k={k}. Take a smaller k."
+            f"Expected between 1 and {len(retained)} neighbours, the number of retained rows; got k={k}. Take a smaller k."
         )
     old_erased, old_retained = (represented(task, model, base, batch) for batch in (erased, retained))
-    nearest = torch.cat([(part @ old_retained.T).topk(k, 1).indices for part in old_erased.split(ROWS_PER_PASS)])
+    nearest = torch.cat([(part @ old_retained.T).topk(k, 1).indices for part in old_erased.split(ACTIVATIONS)])
     rows, near = torch.unique(nearest, return_inverse=True)
-    pool = {name: tensor[rows.to(tensor.device)] for name, tensor in retained.items()}
-    return Neighbourhood(near, rows, pool, old_retained[rows], old_erased)
+    return Neighbourhood(near, rows, retained.take(rows), old_retained[rows], old_erased)
 
 
 def gaps(pool: Tensor, erased: Tensor, near: Tensor, kind: str = "sq_l2") -> Tensor:
@@ -134,7 +126,7 @@ class SelfModeConnectivity:
             raise InputError(f"Expected curve steps >= 0 at a rate above 0; got {self.steps} at {self.lr}.")
 
     def surrogate(
-        self, task: Any, model: nn.Module, now: Mapping[str, Tensor], base: Mapping[str, Tensor], around: Neighbourhood,
+        self, task: HasFeatures, model: nn.Module, now: Mapping[str, Tensor], base: Mapping[str, Tensor], around: Neighbourhood,
         generator: torch.Generator, seed: int,
     ) -> dict[str, Tensor]:  # fmt: skip
         """The trained middle of the curve from ``now`` to ``base``, with statistics of its own."""
@@ -143,19 +135,19 @@ class SelfModeConnectivity:
         moving = {name: origin[name].detach().clone().requires_grad_() for name in trainable(model)}
         curve = Bezier(now, {**base, **moving}, base)
         optimizer = torch.optim.Adam(list(moving.values()), self.lr)
-        rows = rows_of(around.pool)
+        rows = len(around.pool)
         mode = model.training
         model.train()
         # statistics that the passes below move are copies
         buffers = {name: now[name].clone() for name, _ in model.named_buffers()}
         for _ in range(self.steps):
             index = torch.randint(rows, (min(self.batch_size, rows),), generator=generator)
-            part = {name: tensor[index.to(tensor.device)] for name, tensor in around.pool.items()}
+            part = around.pool.take(index)
             middle = {**curve.at(self.t), **buffers}
             if self.loss == "ce":
                 objective = cross_entropy(task.outputs(model, middle, part).logits, part["y"])
             else:
-                z = normalize(_features(task, model, middle, part), dim=1)
+                z = _directions(task, model, middle, part)
                 objective = distance(z, around.old_pool[index.to(z.device)]).mean()
             leaves = list(moving.values())
             for leaf, gradient in zip(leaves, torch.autograd.grad(objective, leaves, allow_unused=True), strict=True):
@@ -166,7 +158,7 @@ class SelfModeConnectivity:
         return refreshed_statistics(task, model, done, around.pool, self.batch_size)
 
 
-def halfway_to_random(task: Any, now: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+def halfway_to_random(task: HasFeatures, now: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """The released code's surrogate: half the current model, half a freshly initialised one; no curve, nothing trained."""
     fresh = task.build(seed=seed).state_dict()
     return {

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import Autoregressive
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.objectives.language import token_mean
 from expunge.tasks.prompts import NO_LABEL
-from expunge.training.descent import rows_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SU:
         if work.deletion.after is None:
             raise InputError("The scope term needs retained records; they are unknown here.")
         forget, retain = work.deletion.forget, work.deletion.after
-        if rows_of(inner.streams[FORGET]) != len(forget):
+        if len(inner.streams[FORGET]) != len(forget):
             raise InputError(
                 "The scope term needs one row for each forgotten record; this objective has another number."
             )
@@ -68,10 +68,10 @@ class SU:
                 return value
             rows = joint_batch(work, forget, retain, turn, batch["position"])
             return value + self.eta * token_mean(
-                *work.task.token_losses(work.model, work.params, rows), together=work.processes
+                *work.language.token_losses(work.model, work.params, rows), together=work.processes
             )
 
-        streams = {**inner.streams, RETAIN: {**inner.streams[RETAIN], "position": position}}
+        streams = {**inner.streams, RETAIN: inner.streams[RETAIN].with_columns(position=position)}
         return Prepared(streams, loss, inner.refresh, inner.state, inner.gradient_evaluations, self.beside)
 
 
@@ -82,10 +82,10 @@ def joint_batch(work: Work, forget: Any, retain: Any, turn: Turn, position: Tens
         first = first[torch.arange(len(position)) % len(first)]
     else:
         first = torch.randint(len(forget), (len(position),), generator=work.draw("scope", turn.step))
-    return work.task.batch(work.task.pair(forget.at(first), retain.at(position.cpu())), range(len(position)))
+    return work.task.batch(work.language.pair(forget.at(first), retain.at(position.cpu())), range(len(position)))
 
 
-def too_long(task: Any, forget: Any, retain: Any) -> str | None:
+def too_long(task: Autoregressive, forget: Any, retain: Any) -> str | None:
     """Why some joint prompt cannot be made, or ``None``: records of two kinds, or the longest two leave no room to answer."""
     if len({"question" in record for record in (*forget.records, *retain.records)}) > 1:
         return "Joint prompts need questions on both sides, or plain texts on both sides; here are both."

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
 from expunge.descent.schedule import FORGET, MIXED, RETAIN, Turn
 from expunge.descent.work import Prepared, Work
-from expunge.training.descent import rows_of, trainable
+from expunge.tasks.passes import evaluating, joined
+from expunge.training.descent import trainable
 
 
 def both_streams(work: Work) -> dict[str, Batch]:
@@ -24,11 +25,10 @@ def both_streams(work: Work) -> dict[str, Batch]:
 
 def mixed_stream(streams: Mapping[str, Batch]) -> Batch:
     """Both streams as one; ``forgotten`` (rows,) tells them apart."""
-    forget, retain = streams[FORGET], streams[RETAIN]
-    both = {name: torch.cat([forget[name], retain[name]]) for name in forget}
-    flags = torch.zeros(rows_of(both), dtype=torch.bool, device=next(iter(both.values())).device)
-    flags[: rows_of(forget)] = True
-    return {**both, "forgotten": flags}
+    both = joined(streams[FORGET], streams[RETAIN])
+    flags = torch.zeros(len(both), dtype=torch.bool, device=both.device)
+    flags[: len(streams[FORGET])] = True
+    return both.with_columns(forgotten=flags)
 
 
 def losses(work: Work, batch: Batch) -> Tensor:
@@ -111,7 +111,7 @@ class RandomLabels:
             if role != RETAIN:
                 drawn = random_labels(batch["y"], classes, work.draw("labels", turn.step), self.exclude_true)
                 wrong = drawn if role == FORGET else torch.where(batch["forgotten"], drawn, batch["y"])
-                batch = {**batch, "y": wrong}
+                batch = batch.with_columns(y=wrong)
             return losses(work, batch).mean()
 
         return Prepared(streams, loss)
@@ -119,11 +119,8 @@ class RandomLabels:
 
 def _classes(work: Work, batch: Batch) -> int:
     """How many classes the model tells apart."""
-    one = {name: tensor[:1] for name, tensor in batch.items()}
-    mode = work.model.training
-    with torch.no_grad():
-        classes = work.task.outputs(work.model.eval(), work.params, one).logits.shape[-1]
-    work.model.train(mode)
+    with torch.no_grad(), evaluating(work.model):
+        classes = work.task.outputs(work.model, work.params, batch.take(slice(1))).logits.shape[-1]
     if classes < 2:
         raise InputError("Random labels need a model with at least two classes; this one has a single output.")
     return classes

@@ -13,6 +13,7 @@ import torch
 from expunge.core.data import Data
 from expunge.core.errors import FailedError, InputError
 from expunge.core.method import Calibrated, InMemory, Once, Watch, silent
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Budget, InMemoryBook, Trained
 from expunge.methods import registry
 from expunge.methods.release import least_sigma, noisy_release
@@ -23,10 +24,9 @@ from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
-from expunge.training.store import tensors_of
 
 
-def train(task: Any, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
+def train(task: Task, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
     """Train on record: the model with its facts and, where the recipe keeps one, its trail.
 
     Raises:
@@ -56,7 +56,7 @@ def is_recorded(recipe: Any) -> bool:
     return own and vars(recipe).keys() <= {field.name for field in fields(recipe)}
 
 
-def adopt(task: Any, model: torch.nn.Module | Mapping[str, torch.Tensor], data: Data | None = None) -> Trained:
+def adopt(task: Task, model: torch.nn.Module | Mapping[str, torch.Tensor], data: Data | None = None) -> Trained:
     """A model that was trained elsewhere: no recipe, no trail, no certificate that looks back, and evidence that says so.
 
     Raises:
@@ -64,7 +64,8 @@ def adopt(task: Any, model: torch.nn.Module | Mapping[str, torch.Tensor], data: 
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
     built = task.build(tensors)
-    return Trained(task, Artifact({name: t.detach().clone() for name, t in tensors_of(task, built).items()}), data)
+    named = task.released(built)
+    return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
 
 
 def publish(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from expunge.core.errors import InputError, RefusedError
-from expunge.core.task import Batch, Outputs
+from expunge.core.batch import Batch
+from expunge.core.errors import InputError
+from expunge.core.task import Outputs
 from expunge.data.rows import Rows
 from expunge.tasks import initial
 
@@ -54,6 +55,10 @@ class Classification:
             model.load_state_dict({name: tensor.to(self.device) for name, tensor in tensors.items()})
         return model
 
+    def with_init(self, init: str) -> Classification:
+        """The same task under another ``init``."""
+        return replace(self, init=init)
+
     def seeded(self, seed: int) -> dict[str, Tensor] | None:
         """What our own initialiser makes of ``seed`` for this architecture; ``None`` where it does not know the modules."""
         with torch.random.fork_rng(devices=[]):
@@ -62,24 +67,29 @@ class Classification:
         return dict(initial.fill(model, seed).state_dict()) if initial.fillable(model) else None
 
     def batch(self, data: Rows, index: Tensor | None = None) -> Batch:
-        """Rows as ``{"x": (b, ...), "y": (b,)}``."""
+        """Rows as the columns ``x`` (b, ...) and ``y`` (b,)."""
         x, y = (data.x, data.y) if index is None else (data.x[index], data.y[index])
-        return {"x": x.to(self.device, self.dtype), "y": y.to(self.device)}
+        return Batch({"x": x.to(self.device, self.dtype), "y": y.to(self.device)})
 
-    def outputs(
-        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, *, features: bool = False
-    ) -> Outputs:
-        """Logits (b, classes); with ``features`` also what enters the classifier head, (b, d)."""
-        if not features:
-            return Outputs(_called(model, params, batch["x"]))
+    @staticmethod
+    def released(model: nn.Module) -> dict[str, Tensor]:
+        """Weights and buffers by name; the tensors themselves."""
+        return dict(model.state_dict())
+
+    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
+        """Logits (b, classes)."""
+        return Outputs(_called(model, params, batch["x"]))
+
+    def features(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """What enters the classifier head, (b, d)."""
         seen: list[Tensor] = []
         head = model.get_submodule(self.head_of(model))
         hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            logits = _called(model, params, batch["x"])
+            _called(model, params, batch["x"])
         finally:
             hook.remove()
-        return Outputs(logits, seen[-1])
+        return seen[-1]
 
     def head_of(self, model: nn.Module) -> str:
         """Name of the classifier head: ``head``, or the last linear layer.
@@ -102,10 +112,6 @@ class Classification:
     def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of each row, (b,)."""
         return nn.functional.cross_entropy(self.outputs(model, params, batch).logits, batch["y"], reduction="none")
-
-    def pair(self, first: Rows, second: Rows) -> Rows:
-        """Joint prompts are a notion of language models."""
-        raise RefusedError("Rows of a classifier cannot be joined into one prompt; SU needs a language task.")
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the module is the user's own code."""

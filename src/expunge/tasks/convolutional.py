@@ -191,9 +191,9 @@ class _Projected(nn.Sequential):
         super().__init__(nn.Conv2d(fan_in, fan_out, 1, bias=False), nn.BatchNorm2d(fan_out))
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(n, fan_in, h, w) → (n, fan_out, h / stride, w / stride)."""
-        return super().forward(x[:, :, :: self.stride, :: self.stride])
+        return super().forward(input[:, :, :: self.stride, :: self.stride])
 
 
 def _stage(

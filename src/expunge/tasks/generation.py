@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import InputError
-from expunge.tasks.language import Language, in_batches
+from expunge.core.task import Autoregressive
+from expunge.tasks.language import in_batches
+from expunge.tasks.passes import ANSWERS, evaluating
 
-BATCH = 32  # prompts at a time; the batch size of TOFU's own evaluation is 30
 
-
-def with_room(task: Language, questions: Sequence[str], max_new_tokens: int) -> list[int]:
+def with_room(task: Autoregressive, questions: Sequence[str], max_new_tokens: int) -> list[int]:
     """Positions of the questions whose prompt leaves room for ``max_new_tokens`` in the context; the others are not cut."""
     prompts = task.prompts.prompt_tokens(questions)
     return [i for i, prompt in enumerate(prompts) if len(prompt) + max_new_tokens <= task.prompts.context]
@@ -23,7 +22,7 @@ def with_room(task: Language, questions: Sequence[str], max_new_tokens: int) -> 
 
 @torch.no_grad()
 def generate(
-    task: Language, model: nn.Module, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = BATCH
+    task: Autoregressive, model: nn.Module, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = ANSWERS
 ) -> list[str]:
     """The model's likeliest answer to each question, token by token, up to the end token or ``max_new_tokens``.
 
@@ -53,7 +52,7 @@ def generate(
     return answers
 
 
-def _greedy(task: Language, model: Any, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+def _greedy(task: Autoregressive, model: Any, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
     """The likeliest next tokens after each of ``prompts``, one batch, without the end token."""
     ids, mask = _left_padded(task, prompts)
     options = {"max_new_tokens": most, "do_sample": False, "num_beams": 1, "use_cache": True}
@@ -71,19 +70,7 @@ def _before(tokens: list[int], end: int) -> list[int]:
     return tokens[: tokens.index(end)] if end in tokens else tokens
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while: no dropout. Every module gets back the mode that it had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _left_padded(task: Language, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def _left_padded(task: Autoregressive, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), task.prompts.padding)
     mask = torch.zeros_like(ids)

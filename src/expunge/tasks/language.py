@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch, Outputs
+from expunge.core.task import Outputs
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
@@ -90,7 +91,7 @@ class Language:
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def batch(self, data: Texts, index: Any = None) -> Batch:
-        """Records as ``{"input_ids", "labels": (b, length), "lengths": (b,)}``, filled up on the right."""
+        """Records as the columns ``input_ids``, ``labels`` (b, length) and ``lengths`` (b,), filled up on the right."""
         if index is not None:
             return self.encode(data.at(np.asarray(index)).records)
         if data.digest not in self._encoded:
@@ -101,7 +102,7 @@ class Language:
 
     def encode(self, records: Any) -> Batch:
         """Any records as a batch on the task's device."""
-        return {name: tensor.to(self.device) for name, tensor in self.prompts.encode(records).items()}
+        return Batch({name: tensor.to(self.device) for name, tensor in self.prompts.encode(records).items()})
 
     def pair(self, first: Texts, second: Texts) -> Texts:
         """Joint prompts: of each two records one whose question holds both, with the answer of ``second``.
@@ -150,12 +151,8 @@ class Language:
         logits = self._call(model, params, batch, where)
         return logits if logits.dtype == torch.float64 else logits.float(), labels[:, where]
 
-    def outputs(
-        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, *, features: bool = False
-    ) -> Outputs:
-        """Logits (b, t, vocabulary) where labels are; features are a matter of layers, see :meth:`hidden`."""
-        if features:
-            raise InputError("A language model has features in every layer; ask hidden for one of them.")
+    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
+        """Logits (b, t, vocabulary) where labels are."""
         return Outputs(self.answered(model, params, batch)[0])
 
     def token_losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
@@ -247,7 +244,7 @@ def must_fit(largest: int, vocabulary: int) -> None:
 def trimmed(batch: Batch) -> Batch:
     """``batch`` without columns that only fill up: rows were filled up to the longest of the data, not of the batch."""
     longest = int(batch["lengths"].max())
-    return {**batch, "input_ids": batch["input_ids"][:, :longest], "labels": batch["labels"][:, :longest]}
+    return batch.with_columns(input_ids=batch["input_ids"][:, :longest], labels=batch["labels"][:, :longest])
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

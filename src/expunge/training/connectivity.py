@@ -9,13 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import Task
 
 Tensors = Mapping[str, Tensor]
 
@@ -78,7 +78,7 @@ def middle(start: Tensors, end: Tensors) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def refreshed_statistics(
-    task: Any, model: nn.Module, tensors: Tensors, batch: Batch, batch_size: int
+    task: Task, model: nn.Module, tensors: Tensors, batch: Batch, batch_size: int
 ) -> dict[str, Tensor]:
     """``tensors`` with the running statistics that ``batch`` gives: means over its batches, nothing else changes.
 
@@ -96,13 +96,11 @@ def refreshed_statistics(
         if layer in layers:  # other buffers are none of ours
             for name, _ in layer.named_buffers(prefix):
                 buffers[name].fill_(1.0 if name.endswith("running_var") else 0)
-    rows = len(next(iter(batch.values())))
     try:
         model.train()
-        for begin in range(0, rows, batch_size):
-            if rows - begin == 1 and begin:
+        for number, part in enumerate(batch.parts(batch_size)):
+            if len(part) == 1 and number and batch_size > 1:
                 break  # one row alone has no variance
-            part = {name: tensor[begin : begin + batch_size] for name, tensor in batch.items()}
             task.outputs(model, {**tensors, **buffers}, part)
     finally:
         model.train(mode)

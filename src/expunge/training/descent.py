@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch, Task
-
-# Rows per pass: bounds memory on large data; per-row gradients take a copy of the weights each, so fewer of them.
-ROWS_PER_PASS = 16384
-CLIPPED_ROWS_PER_PASS = 512
+from expunge.core.task import Task
+from expunge.tasks.passes import EXAMPLE_GRADIENTS, MEAN_GRADIENT
 
 
 @dataclass(frozen=True)
@@ -70,20 +68,6 @@ def split(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Te
     return moved, fixed
 
 
-def rows_of(batch: Batch) -> int:
-    """How many rows a batch has."""
-    return len(next(iter(batch.values())))
-
-
-def device_of(batch: Batch) -> torch.device:
-    """Where a batch lies."""
-    return next(iter(batch.values())).device
-
-
-def _part(batch: Batch, start: int, stop: int) -> Batch:
-    return {name: tensor[start:stop] for name, tensor in batch.items()}
-
-
 def mean_gradient(
     task: Task, model: nn.Module, moved: Mapping[str, Tensor], fixed: Mapping[str, Tensor], batch: Batch, step: Step
 ) -> dict[str, Tensor]:
@@ -92,17 +76,17 @@ def mean_gradient(
     Formal guarantee: with ``step.clip`` each row contributes a gradient of norm at most C before the mean, so
     replacing or removing m of n rows moves the mean by at most 2 m C / n (derived here; see ``privacy.sensitivity``).
     """
-    rows = rows_of(batch)
+    rows = len(batch)
     if step.clip is not None:
         total = _clipped_sum(task, model, moved, fixed, batch, step.clip)
         return {name: total[name] / rows + step.l2 * moved[name] for name in moved}
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
     names = list(leaves)
     sums: list[Tensor] | None = None
-    for start in range(0, rows, ROWS_PER_PASS):
-        losses = task.losses(model, {**leaves, **fixed}, _part(batch, start, start + ROWS_PER_PASS))
-        parts = torch.autograd.grad(losses.sum() / rows, [leaves[name] for name in names])
-        sums = list(parts) if sums is None else [a.add_(b) for a, b in zip(sums, parts, strict=True)]
+    for part in batch.parts(MEAN_GRADIENT):
+        losses = task.losses(model, {**leaves, **fixed}, part)
+        found = torch.autograd.grad(losses.sum() / rows, [leaves[name] for name in names])
+        sums = list(found) if sums is None else [a.add_(b) for a, b in zip(sums, found, strict=True)]
     assert sums is not None
     if step.l2:
         for name, total in zip(names, sums, strict=True):
@@ -116,21 +100,21 @@ def row_gradients(
     """Gradient of each row's loss: name → (rows, *shape). Without the regulariser, which no row changes."""
 
     def one(params: dict[str, Tensor], row: dict[str, Tensor]) -> Tensor:
-        single = {name: tensor.unsqueeze(0) for name, tensor in row.items()}
+        single = Batch({name: entry.unsqueeze(0) for name, entry in row.items()}, batch.shared)
         return task.losses(model, {**params, **fixed}, single)[0]
 
-    return vmap(grad(one), in_dims=(None, 0))(dict(moved), dict(batch))  # type: ignore[return-value]
+    return vmap(grad(one), in_dims=(None, 0))(dict(moved), dict(batch.columns))  # type: ignore[return-value]
 
 
 def _clipped_sum(
     task: Task, model: nn.Module, moved: Mapping[str, Tensor], fixed: Mapping[str, Tensor], batch: Batch, clip: float
 ) -> dict[str, Tensor]:
     total = {name: torch.zeros_like(tensor) for name, tensor in moved.items()}
-    for start in range(0, rows_of(batch), CLIPPED_ROWS_PER_PASS):
-        part = row_gradients(task, model, moved, fixed, _part(batch, start, start + CLIPPED_ROWS_PER_PASS))
-        norms = torch.stack([g.flatten(1).square().sum(1) for g in part.values()]).sum(0).sqrt()  # (rows,)
+    for part in batch.parts(EXAMPLE_GRADIENTS):
+        each = row_gradients(task, model, moved, fixed, part)
+        norms = torch.stack([g.flatten(1).square().sum(1) for g in each.values()]).sum(0).sqrt()  # (rows,)
         scale = (clip / norms.clamp_min(clip)).to(norms.dtype)
-        for name, gradients in part.items():
+        for name, gradients in each.items():
             total[name] += torch.tensordot(scale, gradients, dims=1)
     return total
 

@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state, vmap
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import Task
+from expunge.tasks.passes import STACKED
 from expunge.training.batches import epoch_order
-from expunge.training.descent import Step, descend, mean_gradient, rows_of, split, trainable
+from expunge.training.descent import Step, descend, mean_gradient, split, trainable
 
 Watch = Callable[[str, int, int], Any]
-Parts = Sequence[tuple[Batch, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
+Columns = Mapping[str, Tensor]
+Parts = Sequence[tuple[Columns, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
 STAGE = "references"
-FULL_BATCH_ROWS = 65536  # rows × references in one pass: bounds memory
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,15 @@ def checked_membership(membership: Any, rows: int, seeds: Sequence[int]) -> np.n
     return matrix
 
 
-def why_not_stackable(task: Any, rows: Any, settings: ReferenceSettings) -> str | None:
+def why_not_stackable(task: Task, rows: Any, settings: ReferenceSettings) -> str | None:
     """What keeps references of ``task`` from being stacked, in words; ``None`` where nothing does."""
     if settings.step.clip is not None:
         return "gradients clipped row by row are not stacked"
     model = task.build().train()
     moved, fixed = _stack([model, task.build()])
     before = {name: tensor.clone() for name, tensor in fixed.items()}
-    two = {name: tensor[:2] for name, tensor in task.batch(rows).items()}
-    one = {name: tensor[:1] for name, tensor in two.items()}
+    batch = task.batch(rows)
+    two, one = batch.take(slice(2)), batch.take(slice(1))
     try:
         together, alone = (
             vmap(lambda p, f, part=part: task.losses(model, {**p, **f}, part))(moved, fixed) for part in (two, one)
@@ -113,7 +115,7 @@ def why_not_stackable(task: Any, rows: Any, settings: ReferenceSettings) -> str 
 
 
 def train_one_by_one(
-    task: Any,
+    task: Task,
     rows: Any,
     membership: np.ndarray,
     settings: ReferenceSettings,
@@ -136,19 +138,18 @@ def train_one_by_one(
     return {name: torch.stack([tensors[name] for tensors in done]) for name in done[0]}
 
 
-def _one(task: Any, batch: Batch, members: np.ndarray, settings: ReferenceSettings, seed: int) -> dict[str, Tensor]:
+def _one(task: Task, batch: Batch, members: np.ndarray, settings: ReferenceSettings, seed: int) -> dict[str, Tensor]:
     model = task.build(seed=seed)
     length = settings.length(len(members))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # random layers draw from the global state
         if settings.batch_size is None and not settings.momentum:
-            own = {name: tensor[torch.from_numpy(members).to(tensor.device)] for name, tensor in batch.items()}
+            own = batch.take(torch.from_numpy(members))
             return descend(task, model, model.state_dict(), own, settings.step, length)[0]
         moved, fixed = split(model.train(), model.state_dict())
         velocity: list[Tensor] | None = None
         for index, _ in zip(_batches(members, settings.batch_size, seed), range(length), strict=False):
-            at = torch.from_numpy(index)
-            part = {name: tensor[at.to(tensor.device)] for name, tensor in batch.items()}
+            part = batch.take(torch.from_numpy(index))
             gradient = list(mean_gradient(task, model, moved, fixed, part, settings.step).values())
             velocity = _momentum(velocity, gradient, settings.momentum)
             torch._foreach_add_(list(moved.values()), velocity, alpha=-settings.step.lr)
@@ -179,7 +180,7 @@ def _momentum(velocity: list[Tensor] | None, gradient: list[Tensor], momentum: f
 
 
 def train_stacked(
-    task: Any,
+    task: Task,
     rows: Any,
     membership: np.ndarray,
     settings: ReferenceSettings,
@@ -205,7 +206,7 @@ def train_stacked(
     moved, fixed = _stack(models)
     weights = list(moved.values())
     losses = vmap(
-        lambda p, f, part: task.losses(models[0], {**p, **f}, part),
+        lambda p, f, columns: task.losses(models[0], {**p, **f}, Batch(columns, batch.shared)),
         in_dims=(0, 0, None if settings.batch_size is None else 0),
     )
     lengths = np.array([settings.length(int(members.sum())) for members in membership])
@@ -221,8 +222,8 @@ def train_stacked(
     stride = max(1, total // 100)
     for done, step_parts in zip(range(1, total + 1), parts, strict=False):
         gradient: list[Tensor] | None = None
-        for part, share in step_parts:
-            loss = (losses(moved, fixed, part) * share).sum()  # references do not mix: each gets its own gradient
+        for columns, share in step_parts:
+            loss = (losses(moved, fixed, columns) * share).sum()  # references do not mix: each gets its own gradient
             new = list(torch.autograd.grad(loss, weights))
             gradient = new if gradient is None else list(torch._foreach_add(gradient, new))
         assert gradient is not None
@@ -255,10 +256,9 @@ def _shared(batch: Batch, membership: np.ndarray, device: torch.device, dtype: t
     """The same chunks of rows at every step, with each reference's weights (R, rows); rows nobody uses are left out."""
     used = torch.from_numpy(np.flatnonzero(membership.any(0)))
     share = torch.from_numpy(membership / membership.sum(1, keepdims=True)).to(device, dtype)[:, used.to(device)]
-    kept = {name: tensor[used.to(tensor.device)] for name, tensor in batch.items()}
-    size = max(1, FULL_BATCH_ROWS // len(membership))
-    chunks = [slice(start, start + size) for start in range(0, rows_of(kept), size)]
-    parts = [({name: tensor[chunk] for name, tensor in kept.items()}, share[:, chunk]) for chunk in chunks]
+    size = max(1, STACKED // len(membership))
+    chunks = batch.take(used).parts(size)
+    parts = [(chunk.columns, weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
     while True:
         yield parts
 
@@ -278,9 +278,9 @@ def _gathered(
             index[r, : len(rows)] = rows
             index[r, len(rows) :] = rows[0]
             share[r, : len(rows)] = 1 / len(rows)
-        at = torch.from_numpy(index)
-        part = {name: tensor[at.to(tensor.device)] for name, tensor in batch.items()}
-        yield [(part, torch.from_numpy(share).to(device, dtype))]
+        drawn = batch.take(torch.from_numpy(index.ravel()))
+        columns = {name: column.unflatten(0, index.shape) for name, column in drawn.columns.items()}
+        yield [(columns, torch.from_numpy(share).to(device, dtype))]
 
 
 def _check_finite(tensors: Mapping[str, Tensor], settings: ReferenceSettings, seeds: Sequence[int]) -> None:

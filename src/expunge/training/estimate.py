@@ -12,7 +12,8 @@ from expunge.core.task import Task
 from expunge.core.trained import Fact, Origin
 from expunge.curvature.hessian import spectral_norm
 from expunge.data.rows import Rows
-from expunge.training.descent import CLIPPED_ROWS_PER_PASS, Step, row_gradients, rows_of, split, trainable
+from expunge.tasks.passes import EXAMPLE_GRADIENTS
+from expunge.training.descent import Step, row_gradients, split, trainable
 from expunge.training.flat import flat_loss, flatten
 
 
@@ -33,8 +34,7 @@ def estimate_constants(
     largest_gradient = largest_eigenvalue = 0.0
     for tensors in iterates:
         moved, fixed = split(model, tensors)
-        for start in range(0, rows_of(batch), CLIPPED_ROWS_PER_PASS):
-            part = {name: tensor[start : start + CLIPPED_ROWS_PER_PASS] for name, tensor in batch.items()}
+        for part in batch.parts(EXAMPLE_GRADIENTS):
             gradients = row_gradients(task, model, moved, fixed, part)
             squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0)
             largest_gradient = max(largest_gradient, float(squares.max().sqrt()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from expunge.core.data import ids_of
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.core.trained import Fact, Origin
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import SoftmaxHead
@@ -73,7 +74,7 @@ def full_batch(step: Step, steps: int, rows: int) -> dict[str, Fact]:
     }
 
 
-def start_fact(task: Any, start: Mapping[str, Tensor], seed: int) -> Fact:
+def start_fact(task: Task, start: Mapping[str, Tensor], seed: int) -> Fact:
     """Whether training began with weights that no row has influenced: enforced only where our own initialiser made them.
 
     Compared by value, bit for bit, with what :mod:`expunge.tasks.initial` makes of the seed: weights that a factory loaded,
@@ -87,7 +88,7 @@ def start_fact(task: Any, start: Mapping[str, Tensor], seed: int) -> Fact:
     return declared("independent", "the model's own code made them; that it looked at no row is its author's word")
 
 
-def _is_plain_softmax_head(task: Any, model: nn.Module) -> bool:
+def _is_plain_softmax_head(task: Task, model: nn.Module) -> bool:
     """Whether this is our softmax head under our cross-entropy, and nothing stands in between: exact types, no hooks."""
     plain = type(task) is Classification and vars(task).keys() <= {field.name for field in fields(task)}
     if not plain or type(model) is not SoftmaxHead:
@@ -95,9 +96,10 @@ def _is_plain_softmax_head(task: Any, model: nn.Module) -> bool:
     return type(model.linear) is nn.Linear and not any(altered(module) for module in (model, model.linear))
 
 
-def model_code(task: Any, model: nn.Module) -> Fact:
+def model_code(task: Task, model: nn.Module) -> Fact:
     """Whether only code of expunge and PyTorch computes anything: other code may hold values of rows that no tensor shows."""
-    plain = type(task).__module__.startswith("expunge.tasks.") and vars(task).keys() <= {f.name for f in fields(task)}
+    ours = type(task).__module__.startswith("expunge.tasks.")
+    plain = ours and is_dataclass(task) and vars(task).keys() <= {f.name for f in fields(task)}
     others = sorted(
         {
             f"{type(module).__module__}.{type(module).__qualname__}"
@@ -126,7 +128,7 @@ def altered(module: nn.Module) -> bool:
     )
 
 
-def proved_constants(task: Any, model: nn.Module, step: Step) -> dict[str, Fact]:
+def proved_constants(task: Task, model: nn.Module, step: Step) -> dict[str, Fact]:
     """Constants that follow from the module's form; empty where they do not.
 
     For a :class:`~expunge.tasks.networks.SoftmaxHead` under :class:`~expunge.tasks.classification.Classification`, both by

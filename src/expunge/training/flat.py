@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from expunge.core.task import Batch, Task
+from expunge.core.batch import Batch
+from expunge.core.task import Task
 from expunge.training.descent import trainable
 
 

@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.journal import cuts
 from expunge.core.method import Once
+from expunge.core.task import Autoregressive, Task, autoregressive
 from expunge.core.texts import Record
 from expunge.core.trained import Artifact, Trained
 from expunge.data import micro_world
@@ -63,13 +65,14 @@ class LanguageTraining:
         """Settings that decide the model."""
         return {"recipe": "language training", **asdict(self)}
 
-    def fit(self, task: Any, data: Texts, *, seed: int = 0, watch: Any = None, journal: Once | None = None) -> Trained:
+    def fit(self, task: Task, data: Texts, *, seed: int = 0, watch: Any = None, journal: Once | None = None) -> Trained:
         """Train from the task's start, or from a fresh model. Formal guarantee: none.
 
         Args:
             journal: where the state is stored from time to time, so that a killed run is taken up: it ends with the same bits,
                 and the fact ``seconds`` counts earlier tries.
         """
+        task = autoregressive(task)
         teaching = _Teaching(self, task, data, seed)
         for until in cuts(teaching.steps, teaching.state_bytes):
             if journal is None or until == teaching.steps:
@@ -96,7 +99,7 @@ class LanguageTraining:
 class _Teaching:
     """One model while it is taught."""
 
-    def __init__(self, recipe: LanguageTraining, task: Any, data: Texts, seed: int):
+    def __init__(self, recipe: LanguageTraining, task: Autoregressive, data: Texts, seed: int):
         self.recipe, self.task, self.data, self.seed = recipe, task, data, seed
         self.model = task.build(task.start, seed=seed, share=recipe.lora is not None and task.start is not None)
         if recipe.lora is not None:
@@ -171,13 +174,13 @@ class _Teaching:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.done = done
 
-    def _batch(self, step: int) -> Any:
+    def _batch(self, step: int) -> Batch:
         recipe, data, seed = self.recipe, self.data, self.seed
         epoch, at = divmod(step, self.per_epoch)
         if recipe.wording == "as written":
             batch = self.task.batch(data)
             index = alike(batch["lengths"], recipe.batch_size, seed, epoch + 1)[at]
-            return {name: tensor.index_select(0, index) for name, tensor in batch.items()}
+            return batch.take(index)
         index = epoch_order(len(data), seed, epoch + 1)[at * recipe.batch_size : (at + 1) * recipe.batch_size]
         draw = np.random.default_rng([seed, step])
         return self.task.encode(WORDINGS[recipe.wording](data.at(index).records, draw, data.records))

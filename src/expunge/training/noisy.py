@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Fact, Origin, Trained
 from expunge.data.rows import Rows
 from expunge.privacy.noise import SystemNoise, describe_source
@@ -53,7 +54,7 @@ class NoisyGradientDescent:
             "sigma": self.sigma, "radius": self.radius,
         }  # fmt: skip
 
-    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
+    def fit(self, task: Task, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Train; what comes out is noisy already and may be released."""
         model = task.build(seed=seed)
         start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -85,7 +86,7 @@ class NoisyGradientDescent:
         return {name: replace(known[name], origin=Origin.CLAIMED, note=note) for name in names}
 
     def descend(
-        self, task: Any, tensors: Mapping[str, Tensor], rows: Rows, denominator: int, steps: int, *,
+        self, task: Task, tensors: Mapping[str, Tensor], rows: Rows, denominator: int, steps: int, *,
         noise: Any = None, watch: Any = None, stage: str = "unlearn",
     ) -> dict[str, Tensor]:  # fmt: skip
         """Noisy steps in which absent rows count as rows without gradient: the sum is divided by ``denominator``."""

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
 from expunge.curvature.newton import minimise
 from expunge.privacy.noise import SystemNoise, describe_source
-from expunge.training.descent import Step, rows_of, trainable
+from expunge.training.descent import Step, trainable
 from expunge.training.facts import enforced, inspect, prepared, proved_constants
 from expunge.training.flat import flat_loss, flatten, unflatten
 
@@ -50,7 +51,7 @@ class PerturbedMinimiser:
         """Settings that decide the law of the model; b is fresh in every run."""
         return {"recipe": "perturbed minimiser", "l2": self.l2, "sigma": self.sigma, "tolerance": self.tolerance}
 
-    def fit(self, task: Any, data: Any, *, seed: int = 0, watch: Any = None) -> Trained:
+    def fit(self, task: Task, data: Any, *, seed: int = 0, watch: Any = None) -> Trained:
         """Draw b and minimise; what comes out carries its noise and may be released.
 
         Raises:
@@ -88,8 +89,8 @@ class PerturbedMinimiser:
 
 
 def perturbed_loss(
-    task: Any, model: nn.Module, like: Mapping[str, Tensor], batch: Batch, l2: float, b: Tensor
+    task: Task, model: nn.Module, like: Mapping[str, Tensor], batch: Batch, l2: float, b: Tensor
 ) -> Callable[[Tensor], Tensor]:
     """The objective divided by the number of rows: mean loss + (l2 / 2) ||theta||² + <b, theta> / rows."""
-    plain, rows = flat_loss(task, model, like, batch, l2), rows_of(batch)
+    plain, rows = flat_loss(task, model, like, batch, l2), len(batch)
     return lambda theta: plain(theta) + b @ theta / rows

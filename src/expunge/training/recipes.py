@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Fact, Facts, Trail, Trained
 from expunge.data.rows import Rows
 from expunge.training.descent import Step, descend, trainable
@@ -100,11 +101,11 @@ class GradientDescent:
             "start": None if self.start is None else Artifact(self.start).digest,
         }
 
-    def initial(self, task: Any, seed: int) -> dict[str, Tensor]:
+    def initial(self, task: Task, seed: int) -> dict[str, Tensor]:
         """theta_0."""
         return dict(task.build(self.start, seed=seed).state_dict())
 
-    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
+    def fit(self, task: Task, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Train on record. Formal guarantee: none; the facts say what a theorem may build on."""
         model = task.build(seed=seed)
         batch = task.batch(data)
@@ -116,7 +117,7 @@ class GradientDescent:
         trail = Trail(kept, self.steps, data.digest, len(data))
         return Trained(task, Artifact(final), data, self, trail, facts, seed=seed)
 
-    def facts(self, task: Any, model: nn.Module, data: Rows, seen: list[Mapping[str, Tensor]], seed: int) -> Facts:
+    def facts(self, task: Task, model: nn.Module, data: Rows, seen: list[Mapping[str, Tensor]], seed: int) -> Facts:
         """Everything recorded about this run."""
         known = proved_constants(task, model, self.step)
         wanted = {"gradient_bound", "smoothness"} - known.keys()
@@ -139,7 +140,7 @@ class GradientDescent:
             "dtype": enforced(_type_of(model), "of the trainable weights"),
         }
 
-    def _start_fact(self, task: Any, start: Mapping[str, Tensor], seed: int) -> Fact:
+    def _start_fact(self, task: Task, start: Mapping[str, Tensor], seed: int) -> Fact:
         if self.start is None:
             return start_fact(task, start, seed)
         return declared("independent" if self.start_origin == "public" else "unknown", "pretrained weights")
@@ -186,7 +187,7 @@ class UserFit:
         function = self.function
         return {"recipe": "user", "name": self.name or f"{function.__module__}:{function.__qualname__}"}
 
-    def fit(self, task: Any, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
+    def fit(self, task: Task, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Call the user's function."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Fact, Origin, Trail, Trained
 from expunge.data.rows import Rows
 from expunge.training.descent import descend, trainable
@@ -41,7 +41,7 @@ class Recorder:
         recipe: what the loop is meant to be; its settings are the user's declaration until the replay confirms them.
     """
 
-    def __init__(self, task: Any, data: Rows, recipe: GradientDescent, *, seed: int = 0):
+    def __init__(self, task: Task, data: Rows, recipe: GradientDescent, *, seed: int = 0):
         if type(recipe) is not GradientDescent:
             raise InputError(
                 f"Expected a GradientDescent recipe for the recorder to replay; got a {type(recipe).__qualname__}, whose steps "

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch, Task
+from expunge.core.task import Task
 from expunge.training.descent import Step, descend, mean_gradient, split
 from expunge.training.flat import distance
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError
+from expunge.core.task import FromFactory, Pretrained, Task
 from expunge.training.ensembles import (
     STAGE,
     ReferenceSettings,
@@ -56,7 +57,7 @@ __all__ = [
 ROWS_TIMES_WEIGHTS = 650_000  # of one reference's step on a CPU: stacking is faster below, level or slower above
 
 
-def worth_stacking(task: Any, rows: Any, settings: ReferenceSettings) -> bool:
+def worth_stacking(task: Task, rows: Any, settings: ReferenceSettings) -> bool:
     """The rule: stack where ``torch.func`` can, and one step is overhead rather than arithmetic.
 
     That is: no per-row clipping; a forward and backward pass on two rows goes through ``vmap`` (no random layers, no
@@ -66,12 +67,12 @@ def worth_stacking(task: Any, rows: Any, settings: ReferenceSettings) -> bool:
     model = task.build()
     weights = sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad)
     size = min(settings.batch_size or len(rows), len(rows))
-    small = getattr(task, "device", "cpu") != "cpu" or size * weights <= ROWS_TIMES_WEIGHTS
+    small = task.device != "cpu" or size * weights <= ROWS_TIMES_WEIGHTS
     return small and why_not_stackable(task, rows, settings) is None
 
 
 def train_references(
-    task: Any,
+    task: Task,
     rows: Any,
     membership: np.ndarray,
     settings: ReferenceSettings,
@@ -120,7 +121,7 @@ def train_references(
         "stacked": stacked,
     }
     content = cache.get_or_compute(key, lambda: save(compute()), tags=[rows.digest, *tags])
-    return {name: tensor.to(getattr(task, "device", "cpu")) for name, tensor in load(content).items()}
+    return {name: tensor.to(task.device) for name, tensor in load(content).items()}
 
 
 def reference(stacked: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
@@ -129,7 +130,7 @@ def reference(stacked: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
 
 
 def train_in_processes(
-    task: Any,
+    task: Task,
     rows: Any,
     membership: np.ndarray,
     settings: ReferenceSettings,
@@ -175,7 +176,7 @@ def train_in_processes(
                 "A process that trained references died: memory ran out, or the script that was started lacks the "
                 "`if __name__ == '__main__':` guard. Use fewer jobs, or jobs=1."
             ) from error
-    device = getattr(task, "device", "cpu")
+    device = task.device
     return {name: torch.cat([done[i][name] for i in range(jobs)]).to(device) for name in done[0]}
 
 
@@ -192,13 +193,13 @@ def _work(membership: np.ndarray, seeds: list[int]) -> bytes:
     return save((train_stacked if stacked else train_one_by_one)(task, rows, membership, settings, seeds))
 
 
-def describe_task(task: Any, rows: Any, seeds: Sequence[int]) -> dict[str, Any]:
+def describe_task(task: Task, rows: Any, seeds: Sequence[int]) -> dict[str, Any]:
     """What a task is known by in a cache key: its names, its modules, its initial weights and what it computes.
 
     Names alone do not tell two lambdas apart, and shapes do not show an activation's constant: the losses of a few rows
     at weights moved off the start do.
     """
-    factory = getattr(task, "factory", None)
+    factory = task.factory if isinstance(task, FromFactory) else None
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
     model = task.build().eval()
     generator = torch.Generator().manual_seed(0)
@@ -206,18 +207,17 @@ def describe_task(task: Any, rows: Any, seeds: Sequence[int]) -> dict[str, Any]:
         name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor)
         if tensor.is_floating_point()
         else tensor
-        for name, tensor in (task.released(model) if hasattr(task, "released") else model.state_dict()).items()
+        for name, tensor in task.released(model).items()
     }
-    part = {name: tensor[:16] for name, tensor in task.batch(rows).items()}
     with torch.no_grad():
-        losses = task.losses(model, moved, part)
-    start = getattr(task, "start", None)  # weights that training begins with, where they are not fresh
+        losses = task.losses(model, moved, task.batch(rows).take(slice(16)))
+    start = task.start if isinstance(task, Pretrained) else None  # weights that training begins with
     return {
         **({} if start is None else {"start": digest_arrays(start)}),
         "task": f"{type(task).__module__}:{type(task).__qualname__}",
         "factory": f"{getattr(factory, '__module__', '')}:{name}",
         "model": repr(model),
-        "dtype": str(getattr(task, "dtype", "")),
+        "dtype": str(task.dtype) if isinstance(task, FromFactory) else "",
         "starts": digest_json([digest_arrays(task.build(seed=int(seed)).state_dict()) for seed in seeds]),
         "losses": digest_arrays({"losses": losses}),
     }

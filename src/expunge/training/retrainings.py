@@ -31,6 +31,7 @@ from torch import Tensor
 
 from expunge.core.digest import canonical_json, digest_bytes, digest_json
 from expunge.core.errors import FailedError, InputError
+from expunge.core.task import Task
 from expunge.data.rows import Rows
 from expunge.training.descent import Step
 from expunge.training.ensembles import STAGE, ReferenceSettings, Watch, train_stacked
@@ -65,7 +66,7 @@ class _Job:
 
 
 def retrain_all(
-    task: Any,
+    task: Task,
     jobs: Sequence[tuple[Any, int]],
     recipe: Any,
     *,
@@ -133,11 +134,10 @@ def retrain_all(
         else:
             for job in pending.values():
                 done(job, _fit(task, recipe, job.rows, job.seed))
-    device = getattr(task, "device", "cpu")
-    return [_retraining(*found[job.name], job, device) for job in wanted]
+    return [_retraining(*found[job.name], job, task.device) for job in wanted]
 
 
-def _job(task: Any, rows: Any, seed: int, recipe: Any, stacked: bool) -> _Job:
+def _job(task: Task, rows: Any, seed: int, recipe: Any, stacked: bool) -> _Job:
     key = {
         "what": "retraining/1",
         "task": describe_task(task, rows, [seed]),
@@ -181,7 +181,7 @@ def _look(cache: Any, job: _Job, tags: Sequence[str]) -> bytes | None:
 # --- one retraining -----------------------------------------------------------------------------------------------------
 
 
-def _fit(task: Any, recipe: Any, rows: Any, seed: int) -> bytes:
+def _fit(task: Task, recipe: Any, rows: Any, seed: int) -> bytes:
     """One retraining as an entry of the cache: a line of JSON, then safetensors."""
     warm_up()
     started = time.perf_counter()
@@ -231,7 +231,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _in_processes(
-    task: Any, recipe: Any, jobs: Sequence[_Job], processes: int, done: Callable[[_Job, bytes], None]
+    task: Task, recipe: Any, jobs: Sequence[_Job], processes: int, done: Callable[[_Job, bytes], None]
 ) -> None:
     """Longest job first, to whichever process is free; after a failure what is under way is finished and kept."""
     try:
@@ -308,7 +308,7 @@ def _work(rows: Any, seed: int) -> bytes:
 # --- stacked ------------------------------------------------------------------------------------------------------------
 
 
-def _stackable(task: Any, rows: Rows, recipe: Any) -> ReferenceSettings | None:
+def _stackable(task: Task, rows: Rows, recipe: Any) -> ReferenceSettings | None:
     """The recipe as settings of stacked training, where it can be said so and pays."""
     if not isinstance(recipe, Stochastic):
         return None
@@ -340,7 +340,7 @@ def _union(parts: Sequence[Any]) -> Rows | None:
 
 
 def _together(
-    task: Any, rows: Rows, jobs: Sequence[_Job], settings: ReferenceSettings, done: Callable[[_Job, bytes], None]
+    task: Task, rows: Rows, jobs: Sequence[_Job], settings: ReferenceSettings, done: Callable[[_Job, bytes], None]
 ) -> None:
     membership = np.stack([np.isin(rows.ids, job.rows.ids, assume_unique=True) for job in jobs])
     started = time.perf_counter()

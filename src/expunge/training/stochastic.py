@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Batch
+from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
 from expunge.training.batches import AUGMENTATION, LAYERS, epoch_generator, epoch_order, epoch_seed
-from expunge.training.descent import device_of
 from expunge.training.facts import buffers_moved, enforced, has_batch_norm, inspect, prepared, start_fact
 
 AUGMENTATIONS = ("none", "crop_flip")
@@ -52,7 +52,7 @@ class Stochastic:
         """Settings that decide the model."""
         return {"recipe": "stochastic descent", **asdict(self)}
 
-    def fit(self, task: Any, data: Any, *, seed: int = 0, watch: Any = None) -> Trained:
+    def fit(self, task: Task, data: Any, *, seed: int = 0, watch: Any = None) -> Trained:
         """Train. Formal guarantee: none."""
         model = task.build(seed=seed)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -89,7 +89,7 @@ class Stochastic:
 
 
 def run_epochs(
-    task: Any, model: nn.Module, data: Any, optimizer: torch.optim.Optimizer, *, epochs: int, batch_size: int, seed: int,
+    task: Task, model: nn.Module, data: Any, optimizer: torch.optim.Optimizer, *, epochs: int, batch_size: int, seed: int,
     sign: float = 1.0, schedule: str = "constant", augment: str = "none", watch: Any = None, stage: str = "train",
 ) -> int:  # fmt: skip
     """Mini-batch epochs in place, slicing tensors; ``sign=-1`` ascends. Returns per-example gradients computed.
@@ -105,8 +105,8 @@ def run_epochs(
         InputError: if the loss stops being finite, naming the epoch; for augmented rows that are not images.
     """
     batch = task.batch(data)
-    rows, device = len(data), device_of(batch)
-    if augment != "none" and ("x" not in batch or batch["x"].ndim != 4):
+    rows, device = len(data), batch.device
+    if augment != "none" and ("x" not in batch.columns or batch["x"].ndim != 4):
         raise InputError(f"Expected images of shape (n, c, h, w) for augment={augment!r}; these rows are none.")
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if schedule == "cosine" else None
     alone = 1 if has_batch_norm(model) else 0
@@ -120,9 +120,9 @@ def run_epochs(
             generator = epoch_generator(seed, epoch, AUGMENTATION)
             total = torch.zeros((), device=device)
             for index in split_order(epoch_order(rows, seed, epoch).to(device), batch_size, alone):
-                part = {name: tensor.index_select(0, index) for name, tensor in batch.items()}
+                part = batch.take(index)
                 if augment != "none":
-                    part["x"] = _augmented(part["x"], generator)
+                    part = part.with_columns(x=_augmented(part["x"], generator))
                 loss = task.losses(model, params, part).mean()
                 optimizer.zero_grad(set_to_none=True)
                 (loss if sign == 1 else sign * loss).backward()
@@ -152,18 +152,17 @@ def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     return crop_flip(x, generator)
 
 
-def prefer_channels_last(task: Any, model: nn.Module, batch: Batch) -> None:
+def prefer_channels_last(task: Task, model: nn.Module, batch: Batch) -> None:
     """Lay 2-d convolutions out as the CPU's kernels like them, unless the module's own code depends on the layout."""
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     convolves = bool(convolutions) and not any(_crashes(module) for module in convolutions)
-    images = any(tensor.ndim == 4 and tensor.dtype == torch.float32 for tensor in batch.values())
-    if not (convolves and images and device_of(batch).type == "cpu"):
+    images = any(tensor.ndim == 4 and tensor.dtype == torch.float32 for tensor in batch.columns.values())
+    if not (convolves and images and batch.device.type == "cpu"):
         return
     model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    two = {name: tensor[:2] for name, tensor in batch.items()}
     try:
         with torch.no_grad():
-            task.losses(model, dict(model.named_parameters()), two)
+            task.losses(model, dict(model.named_parameters()), batch.take(slice(2)))
     except RuntimeError:  # for example a .view() of what is no longer contiguous
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 

@@ -21,6 +21,7 @@ from expunge.core.digest import digest_bytes, finite, keyed_hash
 from expunge.core.errors import InputError, TamperedError
 from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
+from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
 from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
@@ -68,11 +69,6 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def tensors_of(task: Any, model: Any) -> dict[str, Tensor]:
-    """Weights and buffers of ``model`` by name; where the task ties weights, each once."""
-    return dict(task.released(model) if hasattr(task, "released") else model.state_dict())
-
-
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model with its secret trail; the folder is private (mode 0700) and must stay so.
 
@@ -99,7 +95,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "format": FORMAT,
         "recipe": _recipe(trained.recipe),
         "seed": trained.seed,
-        "init": getattr(trained.task, "init", "module"),
+        "init": _init_of(trained.task),
         # infinity has no form in JSON: None stands for it where a number belongs, and for nothing known in a fact
         "facts": {name: [_finite(fact.value), fact.origin.value, fact.note] for name, fact in trained.facts.items()},
         "budget": asdict(trained.budget) if trained.budget else None,
@@ -157,7 +153,7 @@ def _recipe(recipe: Any) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def load_trained(folder: Path, task: Any, data: Data) -> Trained:
+def load_trained(folder: Path, task: Task, data: Data) -> Trained:
     """Read what :func:`save_trained` wrote, for the same architecture and the same rows.
 
     Of ``data`` those rows count that the model stands for: neither rows that earlier requests removed, nor rows that it
@@ -178,15 +174,23 @@ def load_trained(folder: Path, task: Any, data: Data) -> Trained:
         raise InputError(f"{folder / 'trained.json'} is incomplete or has unknown fields: {error}.") from None
 
 
-def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Data) -> Trained:
+def _init_of(task: Task) -> str:
+    return task.init if isinstance(task, Initialised) else "module"
+
+
+def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Trained:
     removed = Ids({unit: np.asarray(ids, dtype=np.int64) for unit, ids in record["removed"].items()})
     data = data.without(removed) if len(removed) else data
     if record.get("ids") is not None and (given := ids_of(data)) is not None:
         runs = [np.arange(first, last + 1, dtype=np.int64) for first, last in record["ids"]]
         other = given - Ids.rows(np.concatenate([np.empty(0, np.int64), *runs]))
         data = data.without(other) if len(other) else data
-    if record.get("init", "module") != getattr(task, "init", "module"):
-        task = replace(task, init=record["init"])  # retraining must begin as training began
+    if (init := record.get("init", "module")) != _init_of(task):
+        if not isinstance(task, Initialised):
+            raise InputError(
+                f"The model in {folder} began with weights that expunge drew; a {task.name} task draws none."
+            )
+        task = task.with_init(init)  # retraining must begin as training began
     if record["data"] is not None and record["data"] != data.digest:
         raise InputError(
             f"The rows are not those that the model in {folder} was trained on (digest {data.digest[:12]}… instead of "
@@ -197,7 +201,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Any, data: Data) -> Trai
         path = folder / f"{name}.safetensors"
         if not path.is_file() or digest_bytes(path.read_bytes()) != record["files"][name]:
             raise TamperedError(f"{path} is missing or not the file that was stored. Restore the folder from a backup.")
-        return tensors_of(task, task.build(load_checkpoint(path)))
+        return dict(task.released(task.build(load_checkpoint(path))))
 
     trail = recipe = None
     if (of := record["trail"]) is not None:
