@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cases import class_of, method, samples
 from expunge import planning
-from expunge.core.certificate import UNCHANGED
+from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.method import InMemory
@@ -165,3 +165,15 @@ def test_models_on_a_graph_train_stacked_as_they_train_alone(size):
         train(TASK, GRAPH, membership, settings, [0, 1, 2]) for train in (train_one_by_one, train_stacked)
     )
     assert close(alone, together)
+
+
+@pytest.mark.parametrize("name", FOR_ANY_TASK)
+def test_no_theorem_that_counts_removed_records_certifies_where_retained_ones_change(name):
+    """Three nodes go and their neighbours see other features: more records change than a bound for three counts."""
+    outcome = planning.plan(published(name), REQUEST, method(name)).run()
+    assert len(outcome.deletion.touched)
+    certificate = outcome.certificate
+    if certificate is None or name in ("retrain", "noisy_fine_tune"):  # hold for any change of what is retained
+        return
+    statuses = {item.name: item.status for item in certificate.assumptions}
+    assert statuses["retained_unchanged"] == "violated" and certificate.verdict is Verdict.VOID

@@ -280,6 +280,7 @@ WATCHED = {  # what the planner establishes of an honest run
     "model_code": True, "unnoised_tensors": "none", "trail_of_these_rows": True, "noise_source": "operating system",
     "noise_precision": "float64", "noise_covers": True, "noise_resolved": True, "noise_level": True,
     "noise_entered": True, "noise_written_ahead": True, "steps_bounded": True, "retained_rows": True,
+    "retained_unchanged": True,
 }  # fmt: skip
 WEAKER = {"own_implementation": Verdict.UNREPLAYED, "release_ledger": Verdict.UNDER_DECLARED}
 RULED = [(name, rule) for name in THEOREMS for rule in THEOREMS[name].rules]

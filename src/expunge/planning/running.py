@@ -241,6 +241,7 @@ class Plan:
         rows = (gone == named, "as many rows went as ids of rows were matched")
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
+            "retained_unchanged": (not len(deletion.touched), "retained records that the deletion says it changes"),
             "unnoised_tensors": self._unnoised(artifact, model),
             "model_code": model_code(before.task, model),
         }

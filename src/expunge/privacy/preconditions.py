@@ -61,6 +61,8 @@ RULES: Mapping[str, Rule] = {
         Rule("preprocessing", "preparing a row does not look at other rows", _equals("fixed")),
         Rule("buffers_moved", "nothing but noised weights leaves: no buffer follows the data", _is_false),
         Rule("retained_rows", "the unlearning steps read exactly the retained rows", _equals(True)),
+        Rule("retained_unchanged", "no retained record changes with those that go, as neighbours in a graph do",
+             _equals(True)),
         Rule("release_changed", "the release differs from the model before", _equals(True)),
         Rule("noise_source", "noise is drawn fresh from the operating system and recorded nowhere",
              _equals("operating system")),

@@ -220,7 +220,7 @@ THEOREMS: Mapping[str, Theorem] = {
             "R2D Theorem 3.1 (arXiv 2409.09778), with tighter bounds under the same assumptions",
             _RETRAIN_INDISTINGUISHABLE,
             "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
-            (*_TRAINING, "trail_of_these_rows", *_RELEASE, *_NOISE, *_PUBLISHED),
+            (*_TRAINING, "trail_of_these_rows", "retained_unchanged", *_RELEASE, *_NOISE, *_PUBLISHED),
             {"smoothness": _SMOOTH, "gradient_bound": _BOUNDED},
             _GROUP,
             _r2d,
@@ -238,7 +238,7 @@ THEOREMS: Mapping[str, Theorem] = {
             "Neel et al. 2021 (arXiv 2007.02923), contraction argument with every constant explicit",
             _RETRAIN_INDISTINGUISHABLE,
             "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
-            (*_TRAINING, *_RELEASE, *_NOISE, *_PUBLISHED, "earlier_releases"),
+            (*_TRAINING, "retained_unchanged", *_RELEASE, *_NOISE, *_PUBLISHED, "earlier_releases"),
             {
                 "smoothness": _SMOOTH,
                 "gradient_bound": _BOUNDED,
@@ -255,7 +255,17 @@ THEOREMS: Mapping[str, Theorem] = {
             "Sekhari et al. 2021 (arXiv 2103.03279)",
             _UNLEARN_INDISTINGUISHABLE,
             "the exact minimiser on the retained rows, with the same noise",
-            ("dropout", "batch_norm", "augmentation", "preprocessing", "converged", *_RELEASE, *_NOISE, *_PUBLISHED),
+            (
+                "dropout",
+                "batch_norm",
+                "augmentation",
+                "preprocessing",
+                "converged",
+                "retained_unchanged",
+                *_RELEASE,
+                *_NOISE,
+                *_PUBLISHED,
+            ),
             {
                 "gradient_bound": _BOUNDED,
                 "strong_convexity": "the loss on any rows is lambda-strongly convex",
@@ -278,6 +288,7 @@ THEOREMS: Mapping[str, Theorem] = {
                 "augmentation",
                 "preprocessing",
                 "converged",
+                "retained_unchanged",
                 *_RELEASE,
                 "noise_source",
                 "noise_precision",
@@ -330,6 +341,7 @@ THEOREMS: Mapping[str, Theorem] = {
                 "start",
                 "preprocessing",
                 "noisy_training",
+                "retained_unchanged",
                 *_RELEASE,
                 *_DRAWN,
                 "release_ledger",
@@ -359,7 +371,7 @@ THEOREMS: Mapping[str, Theorem] = {
 # Rules that records of the format expunge-evidence/1 could not carry: what their version did not promise.
 ADDED_SINCE_FORMAT_1 = (
     "noise_level", "noise_entered", "noise_written_ahead", "noise_resolved", "steps_bounded", "unnoised_tensors",
-    "own_implementation", "model_code", "trail_of_these_rows", "release_ledger", "earlier_releases",
+    "own_implementation", "model_code", "trail_of_these_rows", "release_ledger", "earlier_releases", "retained_unchanged",
 )  # fmt: skip
 
 
