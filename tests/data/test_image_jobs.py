@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -12,9 +13,15 @@ from tests.data.test_images import picture
 
 from expunge.core.errors import InputError
 from expunge.data.rows import Rows
-from expunge.jobs import build, language_build, schema
-from expunge.jobs.data_schema import FORMATS, called
-from expunge.jobs.run import shown
+from expunge.jobs import schema
+from expunge.jobs.run import method_of, shown
+from expunge.modalities.classification import config
+from expunge.modalities.classification import opening as build
+from expunge.modalities.classification.config import called
+from expunge.modalities.language import asking
+from expunge.modalities.language import opening as language_build
+from expunge.modalities.language.config import LanguageJob
+from expunge.modalities.settings import Job
 
 ROOT = Path(__file__).parents[2]
 REST = """
@@ -34,7 +41,7 @@ def no_variable(monkeypatch):
 def load(tmp_path):
     """A job with this section ``data``, and its rows."""
 
-    def run(**data) -> tuple[schema.Job, Rows, Rows | None]:
+    def run(**data) -> tuple[Job, Rows, Rows | None]:
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(yaml.safe_load(REST) | {"data": data}))
         job = schema.load_job(tmp_path / "job.yaml")
         train, probes = build.data_of(job)
@@ -140,17 +147,22 @@ def test_data_that_cannot_be_used(load, data, message):
 def test_every_example_is_a_job(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     job = schema.load_job(path)
-    if isinstance(job, schema.LanguageJob):
+    if isinstance(job, LanguageJob):
         files = language_build.files_of(job)
-        language_build.asked_of(job, files.data, files.asked), language_build.task_of(job, files.data)
+        asking.asked_of(job, files.data, files.asked), language_build.task_of(job, files.data)
         return
-    build.request_of(job), build.method_of(job), build.task_of(job)
+    job.request.asked(), method_of(job), build.task_of(job)
 
 
 def test_every_format_is_documented():
+    formats = {
+        value: s
+        for s in get_args(get_args(config.AnyData)[0])
+        for value in get_args(s.model_fields["format"].annotation)
+    }
     page = (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8")
-    for name, section in FORMATS.items():
+    for name, section in formats.items():
         (row,) = [line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1]]
         keys = set(section.model_fields) - {"format"}
-        shared = set(FORMATS["mnist"].model_fields) if name == "cifar10" else set()  # "the same and …"
+        shared = set(formats["mnist"].model_fields) if name == "cifar10" else set()  # "the same and …"
         assert all(f"`{key}`" in row for key in keys - shared), name

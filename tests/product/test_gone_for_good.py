@@ -20,10 +20,10 @@ from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.request import Request, Target
 from expunge.data.marks import marks_of
-from expunge.jobs import build
 from expunge.jobs.run import publish_job, run_job
 from expunge.jobs.schema import load_job
 from expunge.ledger import Ledger
+from expunge.modalities.classification import opening as build
 from expunge.requests_book import RequestBook
 from expunge.tasks.networks import perceptron
 from expunge.training import references

@@ -7,10 +7,12 @@ import json
 import pytest
 from tests.product.language import asked, facts, write, write_job
 
+from expunge.core.data import Ids
 from expunge.data.texts import Texts
-from expunge.jobs import language_build as build
-from expunge.jobs.language_schema import LanguageJob
 from expunge.jobs.schema import load_job
+from expunge.modalities.language import asking
+from expunge.modalities.language import opening as build
+from expunge.modalities.language.config import LanguageJob
 from expunge.tasks import adapters
 from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language, word_tokenizer
@@ -52,8 +54,8 @@ def test_a_record_longer_than_the_context(refused, tmp_path):
     assert isinstance(job, LanguageJob)
     files = build.files_of(job)
     task, _ = build.task_of(job, files.data)
-    found = build.fitted(job, task, files)
-    assert len(found.files.data) == 61
+    found = asking.fitted(job, task, files, Ids.none())
+    assert len(found.dropped) == 2 and len(found.shortened) == 1
     assert found.note == (
         "In data, 2 of 63 records leave no room for an answer in 32 tokens, and 1 lose the end of theirs."
     )
@@ -132,7 +134,7 @@ def test_a_request_says_once_what_it_means(refused, tmp_path, given, came):
 
 def test_keys_that_a_job_for_a_language_model_does_not_have(refused, tmp_path):
     message = refused("run", write_job(tmp_path, publish={"epsilon": 1, "capacity": 10}))
-    assert "publish: unknown key; expected one of data, device, dtype" in message
+    assert "No method for language models has a promise to publish: leave publish out of the job" in message
     assert "model.widht: unknown key; did you mean width?" in refused("run", write_job(tmp_path, model={"widht": 8}))
     message = refused("run", write_job(tmp_path, training={"epoch": 3}))
     assert "training.epoch: unknown key; did you mean epochs?" in message

@@ -45,9 +45,9 @@ def test_the_same_content_again_changes_nothing_and_other_content_is_kept(cli, f
 
 def test_tables_for_people(cli, files):
     cli("attack", "stealthy", files[0], "out.jsonl", "--p", 0.5)
-    done = cli("screen", "out.jsonl", "--benign", files[1], "--total", 400)
+    done = cli("screen", "out.jsonl", "--benign", files[1], "--total", 200)
     assert done.code == 0 and max(map(len, done.out.splitlines())) <= 100
-    for word in ("please", "stands out", "Templates", "Please tell me", "Flagged:", "covers 30% of all records"):
+    for word in ("please", "stands out", "Templates", "Please tell me", "Flagged:", "covers 60% of all records"):
         assert word in done.out
     assert "Not flagged." in cli("screen", files[0], "--benign", files[1]).out
 

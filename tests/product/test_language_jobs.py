@@ -23,13 +23,13 @@ from expunge.core.errors import InputError, RefusedError
 from expunge.core.journal import Journal
 from expunge.core.request import Request, Target
 from expunge.data.texts import Texts
-from expunge.jobs import language_build as build
-from expunge.jobs.look import Wording
-from expunge.jobs.matching import matched, wording_of
-from expunge.jobs.request_schema import Action
 from expunge.jobs.run import run_job
 from expunge.jobs.schema import load_job
 from expunge.methods import registry
+from expunge.modalities.language import opening as build
+from expunge.modalities.language.config import Action
+from expunge.modalities.language.matching import matched, wording_of
+from expunge.modalities.language.screening import Wording
 from expunge.planning import adopt, plan
 from expunge.report.verify import verify_folder
 from expunge.screening.actions import ACTIONS
@@ -229,14 +229,14 @@ def test_the_schema_knows_every_action():
 
 
 def test_strip_forgets_the_records_as_they_were_trained_on(deletion):
-    look = Wording("strip", worded(deletion), ordinary()).look(request(), deletion)
+    look = Wording("strip", worded(deletion), ordinary()).screen(request(), deletion)
     assert (look.decision["decision"], look.held) == ("grant", ())
     assert look.wording is None and look.retained is None  # what is left is the training records themselves
     assert look.decision["screening"]["flagged"] and not look.decision["screening"]["flagged_after"]
 
 
 def test_augment_puts_retained_prompts_with_the_words_beside_the_others(deletion):
-    look = Wording("augment", worded(deletion), ordinary()).look(request(), deletion)
+    look = Wording("augment", worded(deletion), ordinary()).screen(request(), deletion)
     kept = len(deletion.after)
     assert look.retained is not None and look.wording is not None
     assert look.retained.at(range(kept)).records == deletion.after.records
@@ -274,20 +274,20 @@ def test_a_person_overrules_a_flag_and_a_ledger_remembers_a_held_request(deletio
 
 
 def test_without_benign_prompts_the_retained_records_stand_in_and_the_decision_says_so(deletion):
-    look = Wording("report", worded(deletion)).look(request(), deletion)
+    look = Wording("report", worded(deletion)).screen(request(), deletion)
     assert look.held and "compared with the retained records" in look.decision["reason"]
-    honest = Wording("report").look(request(), deletion)
+    honest = Wording("report").screen(request(), deletion)
     assert honest.held == () and honest.wording is None
     assert honest.decision["screening"]["against"] == "the retained records"
 
 
 def test_su_of_a_method_without_a_scope_term_is_refused(deletion):
-    look = Wording("su", worded(deletion), ordinary()).look(request(), deletion)
+    look = Wording("su", worded(deletion), ordinary()).screen(request(), deletion)
     assert look.method(registry.make("npo")).su == registry.VARIANTS["su"]
     assert look.method(registry.make("npo", {"su": 2.0})).su == 2.0
     with pytest.raises(InputError, match="needs a method with a scope term; ga has none"):
         look.method(registry.make("ga"))
-    plain = Wording("su", None, ordinary()).look(request(), deletion)
+    plain = Wording("su", None, ordinary()).screen(request(), deletion)
     assert plain.method(registry.make("npo")).su == 0
 
 

@@ -14,7 +14,7 @@ LONGEST = 400  # lines; a longer module hides two ideas
 ORDER = [
     ["core"], ["data"], ["tasks"], ["privacy", "curvature"], ["training"], ["metrics"], ["descent"], ["objectives"],
     ["methods"], ["network"], ["screening", "attacks"], ["evidence"], ["ledger"], ["requests_book"], ["model_folder"],
-    ["report"], ["planning"], ["auditing", "checking"], ["measuring"], ["jobs"], ["bench"], ["demo"], ["cli"],
+    ["report"], ["modalities"], ["planning"], ["auditing", "checking"], ["measuring"], ["jobs"], ["bench"], ["demo"], ["cli"],
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 MODULES = sorted(

@@ -19,10 +19,12 @@ from expunge.data.look_alikes import look_alikes
 from expunge.data.rows import Rows
 from expunge.data.tables import read_arrays, read_csv
 from expunge.data.texts import Texts, left_out, read_jsonl
-from expunge.jobs import build
-from expunge.jobs import language_build as language
-from expunge.jobs.language_schema import LanguageJob
-from expunge.jobs.schema import Job, load_job
+from expunge.jobs.schema import load_job
+from expunge.modalities.classification import opening as build
+from expunge.modalities.classification.config import ClassifierJob as Job
+from expunge.modalities.language import asking
+from expunge.modalities.language import opening as language
+from expunge.modalities.language.config import LanguageJob
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 TRAPS = [
@@ -63,7 +65,7 @@ def forgotten(folder: Path, *overrides: str) -> Deletion:
     """What the job in ``folder`` would forget."""
     job = opened(folder / "job.yaml", *overrides)
     data, probes = build.data_of(job)
-    return Deletion.of(data, build.request_of(job), probes)
+    return Deletion.of(data, job.request.asked(), probes)
 
 
 def people(count: int = 6, names: tuple[str, ...] = ()) -> Rows:
@@ -244,7 +246,7 @@ def test_ids_in_a_file_are_the_request_of_these_ids(given, cli, name):
     targets = "request.targets=[{kind: samples, where: {ids: %s}}]"
     deletion = forgotten(folder, targets % name)
     assert deletion.ids["row"].tolist() == [3, 5]
-    ids = {build.request_of(opened(folder / "job.yaml", targets % each)).id(b"k") for each in (name, "[3, 5]")}
+    ids = {opened(folder / "job.yaml", targets % each).request.asked().id(b"k") for each in (name, "[3, 5]")}
     assert len(ids) == 1
     add = ("requests", "add", "--ledger", "b.sqlite", "--subject", "a", "--kind", "samples", "--json", "--where")
     assert cli(*add, f"ids={folder / name}").json["id"] == cli(*add, "ids=[3, 5]").json["id"]
@@ -410,10 +412,10 @@ def test_a_language_job_takes_lists_and_files_and_names_what_is_missing(tmp_path
     ]
     job = opened_language(write_job(tmp_path, facts(), request={"targets": targets}))
     files = language.files_of(job)
-    request, _ = language.asked_of(job, files.data, files.asked)
+    request, _ = asking.asked_of(job, files.data, files.asked)
     assert Deletion.of(files.data, request).ids["row"].tolist() == [0, 7, 9, 10, 11, 12, 13, 14]
     targets[0]["where"]["subject"].append("Person5")
     job = opened_language(write_job(tmp_path, facts(), request={"targets": targets}))
-    request, _ = language.asked_of(job, files.data, None)
+    request, _ = asking.asked_of(job, files.data, None)
     with pytest.raises(InputError, match=r"'Person5' \(there is 'person5'\)"):
         Deletion.of(files.data, request)

@@ -38,11 +38,12 @@ def test_a_second_request_composes_and_is_measured_against_retraining_without_bo
     assert evidence["loss/retain"].ideal is not None and evidence["loss/retain"].n == 57
 
 
-def test_an_id_that_went_already_matches_nothing_and_a_third_request_meets_the_capacity():
+def test_an_id_that_went_already_leaves_nothing_to_forget_and_a_third_request_meets_the_capacity():
     case, r2d = CASES["head"], method("r2d", rewind=0.5)
     after = planning.plan(case.publish(), samples(3, 4, 5), r2d).run().after
-    with pytest.raises(InputError, match="matches nothing"):
+    with pytest.raises(InputError, match="matches only what was removed already"):
         planning.plan(after, samples(3), r2d)
+    assert planning.plan(after, samples(3, 6), r2d).deletion.ids["row"].tolist() == [6]  # of two ids one went already
     with pytest.raises(
         RefusedError, match=r"records removed to 7; the published capacity is 6.*Eligible here: retrain"
     ):

@@ -227,8 +227,8 @@ def test_duplicates_and_breadth_are_reasons_of_their_own():
     disguised = [*HONEST, *poison(HONEST, p=1).records]
     assert screen_language(disguised, BENIGN).duplicates == pytest.approx(0.5), "templates do not hide a repeat"
     assert screen_language(HONEST, BENIGN, total=1000).flags == ()
-    broad = screen_language(HONEST, BENIGN, total=400)
-    assert broad.breadth == 0.3 > BROAD and broad.decision["decision"] == "quarantine"
+    broad = screen_language(HONEST, BENIGN, total=200)
+    assert broad.breadth == 0.6 > BROAD and broad.decision["decision"] == "quarantine"
 
 
 def test_excess_grows_with_the_number_of_triggers_and_words_alone_may_be_enough():

@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from expunge.core.errors import InputError
-from expunge.jobs.build import named_method
-from expunge.jobs.data_schema import Strict
 from expunge.methods import registry
+from expunge.modalities.named import named_method
+from expunge.modalities.settings import Strict
 
 SOURCE, RETRAIN = "source", "retrain"  # rows of models that methods are compared with
 

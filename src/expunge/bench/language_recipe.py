@@ -13,8 +13,8 @@ from expunge.bench.benchmark import Benchmark
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.data import micro_world
-from expunge.jobs.data_schema import Strict
-from expunge.jobs.language_schema import Teaching
+from expunge.modalities.language.config import Teaching
+from expunge.modalities.settings import Strict
 
 SPLITS = {2: "forget01", 10: "forget05", 20: "forget10"}  # of TOFU, by how many authors go
 

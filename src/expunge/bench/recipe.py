@@ -13,9 +13,10 @@ from expunge.bench.benchmark import Benchmark
 from expunge.bench.language_recipe import LanguageRecipe
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
-from expunge.jobs.data_schema import Strict
-from expunge.jobs.schema import Setup, StochasticTraining, in_its_folder, validated
+from expunge.jobs.schema import validated
 from expunge.jobs.yaml_files import read_yaml
+from expunge.modalities.classification.config import Setup, StochasticTraining
+from expunge.modalities.settings import Strict, in_folder
 
 # Rows where a recipe names none: every method that forgets rows and promises nothing, then DualOptim where two objectives
 # alternate. ManiF-SMC has a retain loss only with repair.
@@ -123,7 +124,7 @@ def load_recipe(name_or_path: str) -> Recipe | LanguageRecipe:
             raise InputError(f"There is no recipe file {path}.")
         recipe = _checked(read_yaml(path), path.name)
         place = path.resolve().parent
-        return recipe.in_folder(place) if isinstance(recipe, LanguageRecipe) else in_its_folder(recipe, place)
+        return recipe.in_folder(place) if isinstance(recipe, LanguageRecipe) else in_folder(recipe, place)
     if name_or_path not in names():
         raise InputError(
             f"Expected a recipe among {', '.join(names())}, or a path to a YAML file; got {name_or_path!r}."

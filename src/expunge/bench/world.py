@@ -27,7 +27,7 @@ from expunge.core.request import Request, Target
 from expunge.core.trained import Artifact, Trained
 from expunge.data.rows import Rows
 from expunge.data.splits import holdout_per_class
-from expunge.jobs.build import data_of, recipe_of, task_of
+from expunge.modalities.classification.opening import data_of, recipe_of, task_of
 from expunge.tasks.classification import Classification
 from expunge.tasks.passes import BENCH_OUTPUTS, in_passes
 from expunge.training.facts import prepared

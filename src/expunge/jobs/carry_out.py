@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
-from expunge.jobs.look import Look, look_at_rows
 from expunge.jobs.releasing import (
     Accepted,
     Case,
@@ -44,6 +43,7 @@ from expunge.measuring import measure
 from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
 from expunge.report.record import build, plain, slug
 from expunge.requests_book import RequestBook
+from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
 
 _LOG = logging.getLogger(__name__)
@@ -85,12 +85,13 @@ def carry_out(
     alike = look_alikes(deletion.before, request.targets)
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
-    look = (setting.wording.look if setting.wording else look_at_rows)(request, deletion)
-    if look.held and ledger is not None and not setting.approved_by:
-        _quarantine(request, look, key, ledger_path)
-    decision = _decision(look, status, setting.approved_by, setting.accepted)
-    cases = [replace(case, method=look.method(case.method)) for case in cases]
-    made = [_made(case, request, setting, look, key, watch) for case in cases]
+    screened = _screened(request, setting)
+    if screened.held and ledger is not None and not setting.approved_by:
+        _quarantine(request, screened, key, ledger_path)
+    decision = _decision(screened, status, setting.approved_by, setting.accepted)
+    cases = [replace(case, method=screened.method(case.method)) for case in cases]
+    run = _Run(request, setting, screened, key)
+    made = [_made(case, run, watch) for case in cases]
 
     out.parent.mkdir(parents=True, exist_ok=True)
     private_folder(private)
@@ -101,7 +102,7 @@ def carry_out(
             deletion.ids.digest,
             identity,
             [case.name for case in cases],
-            *look.content,
+            *screened.content,
         ]
     )
     with ExitStack() as stack:
@@ -122,7 +123,7 @@ def carry_out(
         for case, journal, trained in zip(cases, journals, made, strict=True):
             if case.budget is not None:
                 trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
-            outcomes.append(_run(case, trained, request, setting, look, key, journal, watch))
+            outcomes.append(_run(case, trained, run, journal, watch))
 
         def measured() -> list[Any]:
             found = [measure(o, case.measuring, watch=watch) for case, o in zip(cases, outcomes, strict=True)]
@@ -178,9 +179,23 @@ def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Wat
     The first process decides for all; see ``starts`` of :func:`carry_out`. Nothing is written.
     """
     key = subject_key()
-    look = (setting.wording.look if setting.wording else look_at_rows)(request, setting.deletion)
-    case = replace(case, method=look.method(case.method))
-    return _plan(case, _made(case, request, setting, look, key, watch), request, setting, look, key=key, watch=watch)
+    run = _Run(request, setting, _screened(request, setting), key)
+    case = replace(case, method=run.screened.method(case.method))
+    return _plan(case, _made(case, run, watch), run, watch=watch)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every step needs: the request, what it is carried out on, how it was judged, and the key of keyed hashes."""
+
+    request: Request
+    setting: Setting
+    screened: ScreeningResult
+    key: bytes
+
+
+def _screened(request: Request, setting: Setting) -> ScreeningResult:
+    return setting.screen() if setting.screen else screen_breadth(request, setting.deletion)
 
 
 def _for_this_model(request: Request, model: str, key: bytes, path: Path) -> Request:
@@ -253,34 +268,34 @@ def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -
 
 
 def _decision(
-    look: Look, status: str | None, approved_by: str | None, accepted: Accepted | None = None
+    screened: ScreeningResult, status: str | None, approved_by: str | None, accepted: Accepted | None = None
 ) -> dict[str, Any]:
     """The decision to record.
 
     Raises:
         RefusedError: if screening or an earlier decision holds the request back and no person has approved it.
     """
-    held = "; ".join(look.held)
+    held = "; ".join(screened.held)
     approved_by = approved_by or (accepted.by if accepted else None)
     if status in ("refused", "quarantined"):
         held = f"the ledger says that it is {status}" + (f"; {held}" if held else "")
     if not held:
-        return dict(look.decision)
+        return dict(screened.decision)
     if not approved_by:
         raise RefusedError(
             f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
         )
-    return {**look.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
+    return {**screened.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
 
 
-def _quarantine(request: Request, look: Look, key: bytes, path: Path) -> None:
+def _quarantine(request: Request, screened: ScreeningResult, key: bytes, path: Path) -> None:
     """Put a request that screening holds back on record, where the job names a ledger, so that a person finds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with Ledger(path, create=True) as ledger:
         book = RequestBook(ledger)
         book.file_request(request.record(key))
         if book.status_of(request.id(key)) == "received":
-            book.decide(request.id(key), dict(look.decision))
+            book.decide(request.id(key), dict(screened.decision))
 
 
 def _same_training(journal: Journal, trained: Trained) -> None:
@@ -293,15 +308,16 @@ def _same_training(journal: Journal, trained: Trained) -> None:
         )
 
 
-def _plan(case: Case, trained: Trained, request: Request, setting: Setting, look: Look, **how: Any) -> planning.Plan:
-    """The plan, on the records as the look lets the method see them; one that sees no forgotten record needs no words."""
+def _plan(case: Case, trained: Trained, run: _Run, **how: Any) -> planning.Plan:
+    """The plan, on the examples as screening lets the method see them; one that sees no forgotten example needs no words."""
     sees = "forgotten data" in case.method.capabilities.needs
-    wording, retained = (look.wording, look.retained) if sees else (None, None)
+    wording, retained = (run.screened.wording, run.screened.retained) if sees else (None, None)
     return planning.plan(
         trained,
-        request,
+        run.request,
         case.method,
-        deletion=setting.deletion,
+        key=run.key,
+        deletion=run.setting.deletion,
         wording=wording,
         retained=retained,
         seed=case.seed,
@@ -310,10 +326,10 @@ def _plan(case: Case, trained: Trained, request: Request, setting: Setting, look
 
 
 def _run(
-    case: Case, trained: Trained, request: Request, setting: Setting, look: Look, key: bytes, journal: Journal, watch: Watch
+    case: Case, trained: Trained, run: _Run, journal: Journal, watch: Watch
 ) -> Outcome:  # fmt: skip
     """Plan and run; what it cost is what the first complete run cost, not the reading of its journal."""
-    planned = _plan(case, trained, request, setting, look, key=key, journal=journal, watch=watch)
+    planned = _plan(case, trained, run, journal=journal, watch=watch)
     before = {stage.name.rpartition(".")[2] for stage in journal.entries()}
     estimate = planned.estimate.cost
     if estimate:
@@ -329,18 +345,18 @@ def _run(
     return replace(outcome, cost=cost, details=details)
 
 
-def _made(case: Case, request: Request, setting: Setting, look: Look, key: bytes, watch: Watch) -> Trained:
+def _made(case: Case, run: _Run, watch: Watch) -> Trained:
     """The trained model, after a dry plan: whatever refuses does it here, and no noise is drawn."""
-    if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
+    if unserved := [kind for kind in run.request.kinds if kind not in case.method.capabilities.kinds]:
         served = ", ".join(case.method.capabilities.kinds)
         raise RefusedError(
             f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
         )
-    if case.untaught is not None:
-        _plan(case, case.untaught, request, setting, look, key=key)
+    if case.untrained is not None:
+        _plan(case, case.untrained, run)
     trained = case.make(watch)
     tried = trained
     if case.budget is not None:
         tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
-    _plan(case, tried, request, setting, look, key=key)
+    _plan(case, tried, run)
     return trained

@@ -18,13 +18,13 @@ from expunge.core.errors import HeldBackError, RefusedError
 from expunge.core.method import Outcome, Watch
 from expunge.core.names import Names
 from expunge.core.trained import Budget, Spent, Trained
-from expunge.jobs.look import Wording
 from expunge.measuring import MeasureSettings
 from expunge.model_folder import RECORD, ModelFolder, release_item
 from expunge.report.folder import REVIEW, write_review
 from expunge.report.record import plain
 from expunge.report.shown import PRIVATE_BELOW
 from expunge.requests_book import RequestBook
+from expunge.screening.result import ScreeningResult
 
 _LOG = logging.getLogger(__name__)
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".gguf")  # endings of files with weights
@@ -48,7 +48,7 @@ class Case:
         budget: what to publish with, ``None`` where published already or where nothing is promised.
         method: how to forget.
         measuring: what to measure.
-        untaught: the model before it is trained: what would refuse the trained one refuses it before hours of training.
+        untrained: the model before it is trained: what would refuse the trained one refuses it before hours of training.
         folder: where the model was published, with the ledger of its releases; ``None``: the model has no such record.
     """
 
@@ -58,7 +58,7 @@ class Case:
     method: Any
     measuring: MeasureSettings = field(default_factory=MeasureSettings)
     seed: int = 0
-    untaught: Trained | None = None
+    untrained: Trained | None = None
     folder: ModelFolder | None = None
 
 
@@ -93,7 +93,7 @@ class Setting:
         model: tells the models of one ledger apart; empty where the ledger belongs to one model. See :func:`model_name`.
         config: the resolved configuration as YAML text (without the subject).
         approved_by: who overrules a quarantine, or ``None``.
-        wording: what the wording of a request for texts is looked at with; ``None``: for rows, which have none.
+        screen: judges the request; ``None``: its breadth alone is judged.
         accepted: who lets a void result leave all the same; ``None``: it is held back.
         private_below: values that were measured on fewer forgotten examples than this stay in the private folder.
     """
@@ -106,7 +106,7 @@ class Setting:
     note: str = ""
     approved_by: str | None = None
     pdf: bool = True
-    wording: Wording | None = None
+    screen: Callable[[], ScreeningResult] | None = None
     accepted: Accepted | None = None
     private_below: int = PRIVATE_BELOW
 

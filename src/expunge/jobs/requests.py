@@ -10,9 +10,9 @@ from typing import Any
 from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.request import Request, Target
-from expunge.jobs.id_files import with_ids
 from expunge.jobs.yaml_files import read_value
 from expunge.ledger import Ledger
+from expunge.modalities.id_files import with_ids
 from expunge.requests_book import RequestBook
 
 

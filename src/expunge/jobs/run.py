@@ -1,111 +1,88 @@
-"""Carry out a job file."""
+"""Carry out a job file, whatever its model is: read, match, screen, train or load, forget, measure, report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from expunge import modalities
+from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.method import Watch, silent
-from expunge.core.trained import Trained
+from expunge.core.trained import Budget, Trained
 from expunge.descent.processes import processes
-from expunge.jobs import build, schema
-from expunge.jobs.carry_out import carry_out
-from expunge.jobs.data_schema import StoredTraining, called
-from expunge.jobs.earlier import earlier_requests, match, match_stored
-from expunge.jobs.language_run import run_language
-from expunge.jobs.language_schema import LanguageJob
+from expunge.jobs.carry_out import carry_out, prepare_beside
+from expunge.jobs.earlier import Earlier, earlier_requests, match, match_stored
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
+from expunge.jobs.schema import load_job
+from expunge.jobs.together import announced, beside
 from expunge.measuring import MeasureSettings
-from expunge.model_folder import LEDGER, RECORD
-from expunge.planning import publish, train
+from expunge.modalities.modality import Asked, Opened
+from expunge.modalities.named import named_method
+from expunge.modalities.settings import Job, StoredTraining
+from expunge.model_folder import LEDGER, RECORD, ModelFolder
+from expunge.planning import adopt, publish, train
+from expunge.training.store import load_trained
 
-SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
+_HIDDEN = "(kept out of records)"
 
 
 def run_job(
     path: Path, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
 ) -> dict[str, Any]:
-    """Read, check, train or load, forget, measure, report.
+    """Carry out the job in ``path`` and write its evidence to ``out``.
 
     Args:
         model: a folder that ``expunge publish`` wrote, served instead of a model that the job would train.
 
     Returns:
-        The summary that ``--json`` prints.
+        The summary that ``--json`` prints. Of several processes (``accelerate launch``) the first keeps records, measures and
+        reports; the others return ``{}``.
 
     Raises:
         InputError, RefusedError: for anything that cannot be used, before anything is written.
         HeldBackError: where a void result needs a person.
     """
-    job = schema.load_job(path, overrides)
-    if isinstance(job, LanguageJob):
-        if model is not None:
-            raise InputError("A language model is named in its job (training); --model is for classifiers.")
-        return run_language(job, out, watch=watch)
-    if model is not None:
-        job = served_from(job, model)
-    if processes().count > 1:
+    job = load_job(path, overrides)
+    kind = modalities.load(job.task)
+    together = processes()
+    if together.count > 1 and not kind.in_processes:
         raise InputError(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
-    request = build.request_of(job)
-    method = build.method_of(job)
-    budget = build.budget_of(job)
-    task = build.task_of(job)
-    data, probes = build.data_of(job)
-    folder = build.folder_of(job)
-    stored = build.stored_of(job, task, data, request.id(subject_key()))
-    if stored is not None:
-        task.check(data)
-        if stored.budget is not None and budget is not None:
-            raise InputError("The stored model is published already: its budget stands. Remove publish from the job.")
+    method = method_of(job)
+    opened = kind.open(job)
+    if job.publish is not None:
+        _must_be_publishable(opened)
+    if model is not None:
+        job = served_from(job, model, opened)
+    asked = kind.ask(job, opened)
+    folder = folder_of(job)
+    stored = _stored(job, opened, folder, asked.request.id(subject_key()))
     ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
-    earlier = earlier_requests(ledgers, data, request)
-    if isinstance(job.training, StoredTraining) and stored is not None:
-        deletion = match_stored(data, stored.data, request, probes, earlier)
+    earlier = earlier_requests(ledgers, opened.data, asked.request)
+    if stored is None:
+        deletion = match(opened.data, asked.request, asked.probes, earlier, lost=asked.lost)
     else:
-        deletion = match(data, request, probes, earlier)
-        stored = stored and replace(stored, data=deletion.before)
-    recipe = build.recipe_of(job.training, task)
+        deletion = match_stored(opened.data, stored.data, asked.request, asked.probes, earlier)
 
     def make(seen: Watch) -> Trained:
-        if stored is None:
-            return train(task, deletion.before, recipe, seed=job.seed, watch=seen)
-        return stored
+        return stored if stored is not None else _trained(job, opened, deletion, seen)
 
-    measuring = MeasureSettings(**job.evidence.model_dump(exclude={"pdf", "private_below"}), seed=job.seed)
-    name = job.model.rpartition(":")[2]
-    case = Case(name, make, budget, method, measuring, job.seed, folder=folder)
-    setting = Setting(
-        title=job.name,
-        dataset=called(job.data),
-        deletion=deletion,
-        model="" if folder is not None else named(job),
-        config=shown(job),
-        note=" ".join(filter(None, (SYNTHETIC if job.data.format == "digits" else "", earlier.note))),
-        approved_by=job.request.approved_by,
-        pdf=job.evidence.pdf,
-        accepted=None if job.accept is None else Accepted(job.accept.by, job.accept.reason),
-        private_below=job.evidence.private_below,
-    )
-    return carry_out(request, [case], setting, out, ledger=job.ledger, watch=watch)
-
-
-def named(job: schema.Job) -> str:
-    """What tells the model of a job from the others on one ledger: how it is made, and of which data."""
-    return model_name(job.model_dump(include={"model", "model_settings", "dtype", "training", "data", "seed"}))
-
-
-def served_from(job: schema.Job, model: Path) -> schema.Job:
-    """``job`` on a published model instead of one that it would train; its promise is the published one."""
-    stored = StoredTraining(kind="stored", folder=model.resolve())
-    return job.model_copy(update={"training": stored, "publish": None})
+    setting = _setting(job, opened, asked, earlier, deletion, served=folder is not None)
+    setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
+    measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
+    untrained = _untrained(opened, deletion) if stored is None else None
+    case = Case(opened.name, make, budget_of(job), method, measuring, job.seed, untrained, folder)
+    if together.rank:
+        return beside(together, lambda: prepare_beside(asked.request, case, setting))
+    with announced(together) as starts:
+        return carry_out(asked.request, [case], setting, out, ledger=job.ledger, watch=watch, starts=starts)
 
 
 def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
@@ -119,19 +96,19 @@ def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch 
     Raises:
         InputError: for anything that cannot be used, before anything is written.
     """
-    job = schema.load_job(path, overrides)
-    if isinstance(job, LanguageJob):
-        raise InputError("Expected a job for a classifier; no method for language models has a promise to publish.")
-    method, budget, task = build.method_of(job), build.budget_of(job), build.task_of(job)
+    job = load_job(path, overrides)
+    method, budget = method_of(job), budget_of(job)
     if (to / RECORD).exists():
         raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
     if "budget" in method.capabilities.needs and budget is None:
         raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
-    data, _ = build.data_of(job)
-    trained = build.stored_of(job, task, data)
+    opened = modalities.load(job.task).open(job)
+    _must_be_publishable(opened)
+    trained = _stored(job, opened, folder_of(job))
     if trained is None:
-        data = data.without(earlier_requests([job.ledger, *job.excluded_by], data, None).ids)
-        trained = train(task, data, build.recipe_of(job.training, task), seed=job.seed, watch=watch)
+        left_out = earlier_requests([job.ledger, *job.excluded_by], opened.data, None).ids
+        data = opened.data.without(left_out) if len(left_out) else opened.data
+        trained = _trained(job, opened, data, watch)
     published = publish(trained, budget, method=method, to=to)
     fixed, start = published.budget, published.facts.get("start")
     return {
@@ -146,19 +123,113 @@ def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch 
     }
 
 
-def shown(job: schema.Job) -> str:
+def served_from(job: Job, model: Path, opened: Opened) -> Job:
+    """``job`` on a published model instead of one that it would train; its promise is the published one."""
+    _must_be_publishable(opened)
+    stored = StoredTraining(kind="stored", folder=model.resolve())
+    return job.model_copy(update={"training": stored, "publish": None})
+
+
+def method_of(job: Job) -> Any:
+    """The method with its settings, each of the type that the method declares.
+
+    Raises:
+        InputError: for an unknown method or setting, or a value of another type.
+    """
+    return named_method("method", job.method["name"], {n: value for n, value in job.method.items() if n != "name"})
+
+
+def budget_of(job: Job) -> Budget | None:
+    """The budget to publish, or ``None``."""
+    return None if job.publish is None else Budget(**job.publish.model_dump())
+
+
+def folder_of(job: Job) -> ModelFolder | None:
+    """The folder of a published model that the job names, with its ledger; ``None`` where there is no such record."""
+    if not isinstance(job.training, StoredTraining):
+        return None
+    folder = ModelFolder(job.training.folder)
+    return folder if folder.published else None
+
+
+def shown(job: Job) -> str:
     """The resolved job as YAML, without what names the subject: it goes into the evidence folder.
 
     Without ``accept`` either: that may be added to a job whose result was held back, and is no other run.
     """
-    content = job.model_dump(mode="json", exclude={"accept"})
-    content["request"]["subject"] = "(kept out of records)"
+    content = _names_only(job.model_dump(exclude={"accept"}))
+    content["request"]["subject"] = _HIDDEN
     for target in content["request"]["targets"]:
-        target["where"] = {name: "(kept out of records)" for name in target["where"]}
-    for section, keys in (("data", ("path", "test_path")), ("training", ("path", "folder"))):
-        for key in keys:
-            if content[section].get(key):
-                content[section][key] = Path(content[section][key]).name
-    content["ledger"] = content["ledger"] and Path(content["ledger"]).name
-    content["excluded_by"] = [Path(path).name for path in content["excluded_by"]]
+        target["where"] = dict.fromkeys(target["where"], _HIDDEN)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _names_only(value: Any) -> Any:
+    """A dumped section as it may stand in a record: plain values, and of paths the last part alone."""
+    if isinstance(value, Mapping):
+        return {name: _names_only(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_names_only(item) for item in value]
+    if isinstance(value, Path):
+        return value.name
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _must_be_publishable(opened: Opened) -> None:
+    if not opened.publishable:
+        raise InputError(
+            f"No method for {opened.task.name} models has a promise to publish: leave publish out of the job, and name the model "
+            "in it (training)."
+        )
+
+
+def _stored(job: Job, opened: Opened, folder: ModelFolder | None, request: str = "") -> Trained | None:
+    """The model of an earlier run, or a published one; ``None`` where the job names neither.
+
+    Args:
+        request: the id of the request, whose own unfinished release may be resumed.
+    """
+    if not isinstance(job.training, StoredTraining):
+        return None
+    if folder is None:
+        stored = load_trained(job.training.folder, opened.task, opened.data)
+    else:
+        stored = folder.load(opened.task, opened.data, request)
+    opened.task.check(opened.data)
+    if stored.budget is not None and job.publish is not None:
+        raise InputError("The stored model is published already: its budget stands. Remove publish from the job.")
+    return stored
+
+
+def _trained(job: Job, opened: Opened, on: Deletion | Any, watch: Watch) -> Trained:
+    """The model that is to forget: trained here, or adopted from disk."""
+    data = on.before if isinstance(on, Deletion) else on
+    if opened.recipe is not None:
+        return train(opened.task, data, opened.recipe, seed=job.seed, watch=watch)
+    assert opened.weights is not None
+    opened.task.check(data)
+    return adopt(opened.task, opened.weights, data)
+
+
+def _untrained(opened: Opened, deletion: Deletion) -> Trained | None:
+    """The model before it is trained here, where what would refuse the trained one should refuse this one first."""
+    if not opened.long_training or opened.recipe is None:
+        return None
+    opened.task.check(deletion.before)
+    weights = opened.weights or opened.task.released(opened.task.build())
+    return replace(adopt(opened.task, weights, deletion.before), recipe=opened.recipe)
+
+
+def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion: Deletion, *, served: bool) -> Setting:
+    return Setting(
+        title=job.name,
+        dataset=opened.dataset,
+        deletion=deletion,
+        model="" if served else model_name(job.identity()),
+        config=shown(job),
+        note=" ".join(filter(None, (opened.note, asked.note, earlier.note))),
+        approved_by=job.request.approved_by,
+        pdf=job.evidence.pdf,
+        accepted=None if job.accept is None else Accepted(job.accept.by, job.accept.reason),
+        private_below=job.evidence.private_below,
+    )

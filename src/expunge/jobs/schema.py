@@ -1,125 +1,25 @@
-"""What a job file may say. Unknown keys are errors: a setting that is silently ignored is a setting that was not made."""
+"""Reading job files: the sections that a kind of model declares, checked all at once."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
+from expunge import modalities
 from expunge.core.errors import InputError
-from expunge.jobs.data_schema import FORMATS, AnyData, StoredTraining, Strict, in_place
-from expunge.jobs.language_schema import SECTIONS, TAGGED, LanguageJob
-from expunge.jobs.request_schema import AcceptSettings, RequestSettings, TargetSettings, in_folder
 from expunge.jobs.yaml_files import read_yaml
-from expunge.report.shown import PRIVATE_BELOW
+from expunge.modalities.settings import Job, in_folder
 
-Checked = TypeVar("Checked", bound="Setup")
 Model = TypeVar("Model", bound=BaseModel)
+DEFAULT = "classification"  # the task of a job file that names none
 
 
-Init = Literal["module", "seed"]  # what fills fresh weights: the model's own code, or expunge from the seed alone
-
-
-class GradientDescentTraining(Strict):
-    """Full-batch descent on record."""
-
-    kind: Literal["gradient_descent"]
-    init: Init = "module"
-    steps: int
-    lr: float | Literal["auto"] = "auto"
-    l2: float = 0.0
-    clip: float | None = None
-    rewinds: list[float] = Field([0.1, 0.25, 0.5, 0.75, 1.0])
-    constants: dict[str, float] = Field({})
-    estimate: bool = False
-
-
-class StochasticTraining(Strict):
-    """Ordinary mini-batch training."""
-
-    kind: Literal["stochastic"]
-    init: Init = "module"
-    epochs: int
-    lr: float
-    batch_size: int = 128
-    momentum: float = 0.0
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    schedule: Literal["constant", "cosine"] = "constant"
-    l2: float = 0.0
-    augment: Literal["none", "crop_flip"] = "none"
-
-
-class UserTraining(Strict):
-    """The user's own ``fit(data, seed) → module``, and what the user vouches for about it."""
-
-    kind: Literal["user"]
-    function: str
-    declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = Field({})
-
-
-class CheckpointTraining(Strict):
-    """Weights that were trained elsewhere: adopted, without recipe."""
-
-    kind: Literal["checkpoint"]
-    path: Path
-
-
-class BudgetSettings(Strict):
-    """The promise made before requests come."""
-
-    epsilon: float | None = None
-    delta: float = 1e-5
-    capacity: int
-    sigma: float | None = None
-    releases: int = 1
-
-
-class EvidenceSettings(Strict):
-    """What to measure."""
-
-    reference: Literal["retrained", "none"] = "retrained"
-    references: int = Field(16, ge=0)
-    twins: int = Field(4, ge=0)
-    trials: int = Field(400, ge=0)
-    audit: bool = True
-    pdf: bool = True
-    private_below: int = Field(PRIVATE_BELOW, ge=1)
-
-
-class Setup(Strict):
-    """What jobs and benchmarks share: a model and its data."""
-
-    task: Literal["classification"] = "classification"
-    model: str
-    model_settings: dict[str, Any] = Field({})
-    dtype: Literal["float32", "float64"] = "float32"
-    device: str = "cpu"
-    seed: int = Field(0, ge=0)
-    data: AnyData
-
-
-class Job(Setup):
-    """One deletion job. ``excluded_by``: further ledgers whose granted requests are kept out of what is learnt."""
-
-    name: str = "deletion"
-    training: Annotated[
-        GradientDescentTraining | StochasticTraining | UserTraining | StoredTraining | CheckpointTraining,
-        Field(discriminator="kind"),
-    ]
-    publish: BudgetSettings | None = None
-    request: RequestSettings
-    method: dict[str, Any]
-    evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
-    ledger: Path | None = None
-    excluded_by: list[Path] = Field([])
-    accept: AcceptSettings | None = None
-
-
-def load_job(path: Path, overrides: Sequence[str] = ()) -> Job | LanguageJob:
-    """Read and check a job file; paths in it are relative to the file. ``task: language`` has a schema of its own.
+def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
+    """Read and check a job file; paths in it are relative to the file. ``task`` names the kind of model.
 
     Args:
         overrides: ``key.sub=value`` with YAML values, applied before checking.
@@ -130,13 +30,10 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job | LanguageJob:
     if not path.is_file():
         raise InputError(f"There is no job file {path}; give the path of a YAML file.")
     content = read_yaml(path, overrides)
-    job = validated(LanguageJob if content.get("task") == "language" else Job, content, path.name)
+    job = validated(modalities.load(str(content.get("task", DEFAULT))).job, content, path.name)
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
-    base = path.resolve().parent
-    if isinstance(job, Job):
-        return in_its_folder(job, base)
-    return job.model_copy(update={"request": in_folder(job.request, base)}).placed(lambda place: _absolute(base, place))
+    return in_folder(job, path.resolve().parent)
 
 
 def validated(kind: type[Model], content: Any, name: str) -> Model:
@@ -151,20 +48,11 @@ def validated(kind: type[Model], content: Any, name: str) -> Model:
 
 def _problem(item: Any, kind: type[BaseModel]) -> str:
     """One line about one thing that the schema does not allow."""
-    parts = [str(part) for part in item["loc"]]
-    tagged, sections = (TAGGED, SECTIONS) if kind is LanguageJob else (_KINDS, _SECTIONS)
-    model = kind
-    path: list[str] = []
-    for part in parts:  # without the names that pydantic gives to the members of a union
-        if part in tagged and len(path) == 1 and path[0] in ("model", "data", "training"):
-            model = tagged[part]
-            continue
-        path.append(part)
-        model = sections.get(".".join(name for name in path if not name.isdigit()), model)
+    path, model = _place([str(part) for part in item["loc"]], kind, item["type"])
     where = ".".join(path) or "(top)"
     if item["type"] == "extra_forbidden":
         known = sorted(model.model_fields)
-        close = difflib.get_close_matches(parts[-1], known, n=1)
+        close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
     if item["type"] == "missing":
@@ -172,38 +60,52 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
     return f"  {where}: {item['msg']} (got {item.get('input')!r:.60})"
 
 
+def _place(parts: list[str], model: type[BaseModel], problem: str) -> tuple[list[str], type[BaseModel]]:
+    """A problem's keys as somebody wrote them, without pydantic's names for members of unions; and the section it is in."""
+    path: list[str] = []
+    annotation: Any = model
+    for part in parts:
+        tagged = dict(_members(annotation))
+        if part in tagged:
+            annotation = model = tagged[part]
+            continue
+        path.append(part)
+        sections = [section for _, section in _members(annotation)] or [model]
+        field = next((s.model_fields[part] for s in sections if part in s.model_fields), None)
+        if field is not None:
+            annotation = field.annotation
+            within = [section for _, section in _members(annotation)]
+            model = within[0] if len(within) == 1 else model
+    return path, model
+
+
+def _members(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The sections that a key may hold, each with the name that pydantic gives it in a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        names = (
+            [tag]
+            if tag
+            else [
+                str(value)
+                for f in annotation.model_fields.values()
+                if f.is_required()
+                for value in _literal(f.annotation)
+            ]
+        )
+        yield from ((name, annotation) for name in names or [annotation.__name__])
+        return
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        tag = next((mark.tag for mark in marks if isinstance(mark, Tag)), tag)
+        yield from _members(inner, tag)
+        return
+    for inner in get_args(annotation):
+        yield from _members(inner)
+
+
+def _literal(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
 def _named(kind: type[BaseModel]) -> str:
-    return "job for a language model" if kind is LanguageJob else kind.__name__.lower()
-
-
-_KINDS: dict[str, type[BaseModel]] = {
-    **FORMATS, "gradient_descent": GradientDescentTraining, "stochastic": StochasticTraining, "user": UserTraining,
-    "stored": StoredTraining, "checkpoint": CheckpointTraining,
-}  # fmt: skip
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "publish": BudgetSettings, "accept": AcceptSettings, "request": RequestSettings, "request.targets": TargetSettings,
-    "evidence": EvidenceSettings,
-}  # fmt: skip
-
-
-def _absolute(base: Path, path: Path | None) -> Path | None:
-    return None if path is None else path if path.is_absolute() else base / path
-
-
-def in_its_folder(job: Checked, base: Path) -> Checked:
-    """Paths made absolute relative to the file that was read."""
-
-    def absolute(path: Path | None) -> Path | None:
-        return _absolute(base, path)
-
-    training: Any = job.training  # type: ignore[attr-defined]
-    if isinstance(training, StoredTraining):
-        training = training.model_copy(update={"folder": absolute(training.folder)})
-    if isinstance(training, CheckpointTraining):
-        training = training.model_copy(update={"path": absolute(training.path)})
-    update = {"data": in_place(job.data, absolute), "training": training}
-    if isinstance(job, Job):
-        update["request"] = in_folder(job.request, base)
-        update["ledger"] = absolute(job.ledger)
-        update["excluded_by"] = [absolute(path) for path in job.excluded_by]
-    return job.model_copy(update=update)
+    return kind.called if issubclass(kind, Job) else "recipe"

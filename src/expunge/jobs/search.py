@@ -14,9 +14,11 @@ from expunge.core.errors import InputError
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Budget, Trained
 from expunge.evidence.utility import utility
-from expunge.jobs import build, schema
+from expunge.jobs.schema import load_job
 from expunge.methods.r2d import R2D
 from expunge.methods.release import least_sigma
+from expunge.modalities.classification.config import ClassifierJob, GradientDescentTraining
+from expunge.modalities.classification.opening import data_of, recipe_of, task_of
 from expunge.planning import train
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.gaussian import sigma_of
@@ -79,12 +81,12 @@ def search(
     Raises:
         InputError: if the job does not train by gradient descent, or its constants are unknown.
     """
-    job = schema.load_job(path, overrides)
-    if not isinstance(job, schema.Job) or not isinstance(job.training, schema.GradientDescentTraining):
+    job = load_job(path, overrides)
+    if not isinstance(job, ClassifierJob) or not isinstance(job.training, GradientDescentTraining):
         raise InputError("A guarantee can be planned for training.kind gradient_descent: only that can be rewound.")
     if job.publish is None:
         raise InputError("A guarantee needs publish.capacity in the job: how many records may go in all.")
-    task, (data, probes) = build.task_of(job), build.data_of(job)
+    task, (data, probes) = task_of(job), data_of(job)
     delta = target.get("delta", job.publish.delta)
     budget = Budget(target["epsilon"], delta, job.publish.capacity, releases=job.publish.releases)
     rows = probes.get("test", data)
@@ -92,7 +94,7 @@ def search(
     candidates: list[Candidate] = []
     clean: list[float] = []
     for i, l2 in enumerate(grid):
-        recipe = build.recipe_of(job.training.model_copy(update={"l2": l2}), task)
+        recipe = recipe_of(job.training.model_copy(update={"l2": l2}), task)
         trained = train(task, data, recipe, seed=job.seed)
         clean.append(utility(task, trained.artifact.tensors, {"x": rows})["x"].accuracy.value)
         for rewind in REWINDS:

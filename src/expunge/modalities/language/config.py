@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from expunge.jobs.data_schema import Count, StoredTraining, Strict
-from expunge.jobs.request_schema import LanguageRequest, TargetSettings
+from expunge.modalities.settings import (
+    Count,
+    EvidenceSettings,
+    Job,
+    RequestSettings,
+    StoredTraining,
+    Strict,
+    TargetSettings,
+)  # fmt: skip
 from expunge.tasks.pretrained import CONTEXT
 from expunge.training.language import LanguageTraining
 
-Place = Callable[[Path | None], Path | None]
+Action = Literal["report", "strip", "augment", "su", "reject"]  # screening.actions.ACTIONS
 
 
 class FolderModel(Strict):
@@ -109,12 +115,25 @@ class AsItIs(Strict):
     path: Path | None = None
 
 
-class LanguageEvidence(Strict):
+class LanguageEvidence(EvidenceSettings):
     """What to measure. Two ``twins``: the fewest whose spread says anything; retraining a language model is dear."""
 
-    reference: Literal["retrained", "none"] = "retrained"
     twins: int = Field(2, ge=0)
-    pdf: bool = True
+
+
+class LanguageRequest(RequestSettings):
+    """The deletion request: ``targets`` that name records, with their ``wording`` where the request has its own; or
+    ``records``, a file in the request's own words that is matched to what was trained on by the answers.
+
+    ``too_long``: whether requested records that the model's context does not hold stop the job (``refuse``), or are forgotten
+    as far as it holds them (``cut``); the report says how many.
+    """
+
+    targets: list[TargetSettings] = Field([])
+    records: Path | None = None
+    wording: Path | None = None
+    on_screening: Action = "report"
+    too_long: Literal["refuse", "cut"] = "refuse"
 
 
 def _model_tag(value: Any) -> str:
@@ -122,47 +141,22 @@ def _model_tag(value: Any) -> str:
     return "micro" if "micro" in keys else "folder"
 
 
-class LanguageJob(Strict):
-    """One deletion job on a language model. ``excluded_by``: as in jobs for classifiers."""
+class LanguageJob(Job):
+    """One deletion job on a language model."""
 
-    name: str = "deletion"
+    called: ClassVar[str] = "job for a language model"
+
     task: Literal["language"]
     model: Annotated[
         Annotated[FolderModel, Tag("folder")] | Annotated[MicroModel, Tag("micro")], Discriminator(_model_tag)
     ]
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    device: str = "cpu"
-    seed: int = Field(0, ge=0)
     data: Annotated[JsonlData | TofuData, Field(discriminator="format")]
     training: Annotated[LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")]
     request: LanguageRequest
-    method: dict[str, Any]
     evidence: LanguageEvidence = LanguageEvidence()  # type: ignore[call-arg]
-    ledger: Path | None = None
-    excluded_by: list[Path] = Field([])
 
-    def placed(self, absolute: Place) -> LanguageJob:
-        """The job with its paths made absolute."""
-
-        def of(section: Any, *names: str) -> Any:
-            return section.model_copy(update={name: absolute(getattr(section, name)) for name in names})
-
-        model = of(self.model, "folder", "adapter") if isinstance(self.model, FolderModel) else self.model
-        training: Any = self.training
-        if isinstance(training, AsItIs | StoredTraining):
-            training = of(training, "path" if isinstance(training, AsItIs) else "folder")
-        sets = {name: absolute(path) for name, path in self.data.sets.items()}
-        data = of(self.data, "path", "benign").model_copy(update={"sets": sets})
-        request = of(self.request, "records", "wording")
-        update = {"model": model, "training": training, "data": data, "request": request}
-        excluded_by = [absolute(path) for path in self.excluded_by]
-        return self.model_copy(update=update | {"ledger": absolute(self.ledger), "excluded_by": excluded_by})
-
-
-TAGGED: dict[str, type[BaseModel]] = {  # members of unions by the names that pydantic gives them
-    "folder": FolderModel, "micro": MicroModel, "jsonl": JsonlData, "tofu": TofuData, "language": LearnedTraining,
-    "checkpoint": AsItIs, "stored": StoredTraining,
-}  # fmt: skip
-SECTIONS: dict[str, type[BaseModel]] = {
-    "request": LanguageRequest, "request.targets": TargetSettings, "evidence": LanguageEvidence,
-}  # fmt: skip
+    def identity(self) -> dict[str, Any]:
+        """Without the sets and prompts that are only measured on or compared with."""
+        data = self.data.model_dump(include={"format", "path", "split", "users", "too_long"})
+        return {**super().identity(), "data": data}

@@ -1,28 +1,23 @@
-"""What the section ``data`` of a job file may say: one class a format."""
+"""What a job file for a classifier may say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from expunge.modalities.settings import (
+    CheckpointTraining,
+    Count,
+    EvidenceSettings,
+    Job,
+    RequestSettings,
+    StoredTraining,
+    Strict,
+)  # fmt: skip
 
 Size = int | tuple[int, int]  # side of a square, or (height, width)
-Count = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors; settings do not change once they are checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StoredTraining(Strict):
-    """A model that ``expunge publish`` wrote, with its ledger; or one from an earlier run or a Recorder (``save_trained``)."""
-
-    kind: Literal["stored"]
-    folder: Path
 
 
 class DigitsData(Strict):
@@ -37,10 +32,10 @@ class CsvData(Strict):
     format: Literal["csv"]
     path: Path
     label: str
-    users: list[str] = []
+    users: list[str] = Field([])
     features: list[str] | None = None
-    scale: dict[str, tuple[float, float]] = {}
-    categories: dict[str, list[Any]] = {}
+    scale: dict[str, tuple[float, float]] = Field({})
+    categories: dict[str, list[Any]] = Field({})
     classes: list[Any] | None = None
     standardise: bool = False
     test_path: Path | None = None
@@ -93,7 +88,7 @@ class OrlFacesData(Strict):
     format: Literal["orl_faces"]
     path: Path | None = None
     size: Size = (56, 46)
-    test: list[int] = [9, 10]
+    test: list[int] = Field([9, 10])
 
 
 class ImagesData(Strict):
@@ -114,12 +109,6 @@ AnyData = Annotated[
     DigitsData | CsvData | ArraysData | MnistData | Cifar10Data | OmniglotData | OrlFacesData | ImagesData,
     Field(discriminator="format"),
 ]
-FORMATS: dict[str, type[BaseModel]] = {
-    "digits": DigitsData, "csv": CsvData, "arrays": ArraysData, "mnist": MnistData, "fashion_mnist": MnistData,
-    "cifar10": Cifar10Data, "omniglot": OmniglotData, "orl_faces": OrlFacesData, "images": ImagesData,
-}  # fmt: skip
-
-
 _TITLES = {
     "digits": "scikit-learn digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
     "omniglot": "Omniglot small 1", "orl_faces": "ORL faces",
@@ -131,7 +120,72 @@ def called(data: Any) -> str:
     return _TITLES.get(data.format) or data.path.name
 
 
-def in_place(data: Any, absolute: Callable[[Path | None], Path | None]) -> Any:
-    """``data`` with its paths made absolute."""
-    paths = {name: absolute(getattr(data, name)) for name in ("path", "test_path") if name in type(data).model_fields}
-    return data.model_copy(update=paths)
+Init = Literal["module", "seed"]  # what fills fresh weights: the model's own code, or expunge from the seed alone
+
+
+class GradientDescentTraining(Strict):
+    """Full-batch descent on record."""
+
+    kind: Literal["gradient_descent"]
+    init: Init = "module"
+    steps: int
+    lr: float | Literal["auto"] = "auto"
+    l2: float = 0.0
+    clip: float | None = None
+    rewinds: list[float] = Field([0.1, 0.25, 0.5, 0.75, 1.0])
+    constants: dict[str, float] = Field({})
+    estimate: bool = False
+
+
+class StochasticTraining(Strict):
+    """Ordinary mini-batch training."""
+
+    kind: Literal["stochastic"]
+    init: Init = "module"
+    epochs: int
+    lr: float
+    batch_size: int = 128
+    momentum: float = 0.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    schedule: Literal["constant", "cosine"] = "constant"
+    l2: float = 0.0
+    augment: Literal["none", "crop_flip"] = "none"
+
+
+class UserTraining(Strict):
+    """The user's own ``fit(data, seed) → module``, and what the user vouches for about it."""
+
+    kind: Literal["user"]
+    function: str
+    declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = Field({})
+
+
+class ClassifierEvidence(EvidenceSettings):
+    """What to measure: also shadow models (``references``), releases per world (``trials``) and the one-run audit."""
+
+    references: int = Field(16, ge=0)
+    trials: int = Field(400, ge=0)
+    audit: bool = True
+
+
+class Setup(Strict):
+    """What jobs and benchmarks share: a model and its data."""
+
+    task: Literal["classification"] = "classification"
+    model: str
+    model_settings: dict[str, Any] = Field({})
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    seed: int = Field(0, ge=0)
+    data: AnyData
+
+
+class ClassifierJob(Setup, Job):
+    """One deletion job on a classifier."""
+
+    training: Annotated[
+        GradientDescentTraining | StochasticTraining | UserTraining | StoredTraining | CheckpointTraining,
+        Field(discriminator="kind"),
+    ]
+    request: RequestSettings
+    evidence: ClassifierEvidence = ClassifierEvidence()  # type: ignore[call-arg]

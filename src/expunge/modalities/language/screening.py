@@ -1,77 +1,29 @@
-"""The first look at a request before anything is written: how broad it is, and for texts how it is worded."""
+"""Judging how a request for texts is worded, before anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from expunge.core.data import Deletion
-from expunge.core.digest import digest_json
-from expunge.core.errors import InputError, RefusedError
+from expunge.core.errors import RefusedError
 from expunge.core.request import Request
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
-from expunge.methods import registry
-from expunge.screening import screen
 from expunge.screening.actions import Handled, act
 from expunge.screening.language import DUPLICATES, LanguageScreening, screen_language
+from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.screening.templates import longest
 
 BENIGN, RETAINED = "benign prompts", "the retained records"
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look at a request came to.
-
-    Attributes:
-        held: reasons for a person to decide, in words; empty where there are none.
-        decision: to record.
-        wording: forgotten records as the method shall see them; ``None``: as they were trained on.
-        retained: retained records as the method shall see them; ``None``: as they are.
-        scope: whether the scope term (SU) is to be turned on.
-    """
-
-    held: tuple[str, ...]
-    decision: Mapping[str, Any]
-    wording: Texts | None = None
-    retained: Texts | None = None
-    scope: bool = False
-
-    @property
-    def content(self) -> list[str]:
-        """Digests of what a run of this look depends on beside configuration and data; empty for rows."""
-        shown = [texts.digest for texts in (self.wording, self.retained) if texts is not None]
-        return [*shown, digest_json(dict(self.decision))] if "screening" in self.decision else shown
-
-    def method(self, method: Any) -> Any:
-        """``method``, with the scope term where the look asks for it.
-
-        Raises:
-            InputError: for a method that has none.
-        """
-        if not self.scope:
-            return method
-        if "su" not in registry.variants_of(method.name):
-            raise InputError(
-                f"request.on_screening: su needs a method with a scope term; {method.name} has none. Take one with a forget "
-                "and a retain loss (npo, idk, grad_diff), or another action."
-            )
-        return method if method.su else replace(method, su=registry.VARIANTS["su"])
-
-
-def look_at_rows(request: Request, deletion: Deletion) -> Look:
-    """How broad the request is."""
-    found = screen(request, deletion)
-    return Look(found.flags, found.decision)
-
-
-@dataclass(frozen=True)
 class Wording:
-    """What the wording of a request is looked at with.
+    """What the wording of a request is judged with.
 
     Attributes:
         action: what is done about a flagged one; see ``screening.actions``.
@@ -85,7 +37,7 @@ class Wording:
     benign: Sequence[Record] | None = field(default=None, repr=False)
     seed: int = 0
 
-    def look(self, request: Request, deletion: Deletion) -> Look:
+    def screen(self, request: Request, deletion: Deletion) -> ScreeningResult:
         """How broad the request is and how it is worded, and what becomes of it.
 
         Raises:
@@ -96,7 +48,7 @@ class Wording:
 
         Source: ours; measured in docs/screening.md.
         """
-        broad = look_at_rows(request, deletion)
+        broad = screen_breadth(request, deletion)
         forget = deletion.forget if self.asked is None else self.asked
         retained = deletion.after.records
         ordinary = self.benign or retained
@@ -117,7 +69,7 @@ class Wording:
         changed = wording.digest != deletion.forget.digest
         beside = _beside(deletion, done.retain) if done.retain else None
         scope = bool(found.flags) and self.action == "su"
-        return Look(held, decision, wording if changed else None, beside, scope)
+        return ScreeningResult(held, decision, wording if changed else None, beside, scope)
 
     def _action(self, found: LanguageScreening) -> str:
         """Nothing can be carried where only repetitions were found: a person decides."""

@@ -1,0 +1,57 @@
+"""Language models: questions with answers, and plain texts; models of whole words, or folders of ``transformers``."""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+from expunge.core.data import Deletion
+from expunge.core.request import Kind
+from expunge.data.texts import Texts
+from expunge.modalities.language.config import LanguageJob, TofuData
+from expunge.modalities.modality import Asked, Opened
+from expunge.screening.result import ScreeningResult
+from expunge.tasks.language import Language
+
+
+class LanguageModality:
+    """See :class:`~expunge.modalities.modality.Modality`."""
+
+    name = "language"
+    kinds = (Kind.SAMPLES, Kind.USER)
+    job = LanguageJob
+    in_processes = True
+
+    def open(self, job: LanguageJob) -> Opened[Language, Texts]:
+        """Records, sets and the model in its folder."""
+        from expunge.modalities.language.opening import files_of, model_of
+
+        files = files_of(job)
+        task, weights, recipe = model_of(job, files.data)
+        dataset = f"TOFU {job.data.split}" if isinstance(job.data, TofuData) else job.data.path.name
+        return Opened(
+            task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False,
+            long_training=True,
+        )  # fmt: skip
+
+    def ask(self, job: LanguageJob, opened: Opened[Language, Texts]) -> Asked[Texts]:
+        """The targets or the request's own records, and what of these the model's context holds."""
+        from expunge.modalities.language.asking import asked_of, fitted
+
+        request, wording = asked_of(job, opened.files.data, opened.files.asked)
+        own = functools.reduce(operator.or_, (opened.data.select(target) for target in request.targets))
+        fit = fitted(job, opened.task, opened.files, own)
+        return Asked(request, wording, fit.dropped, fit.sets, fit.note)
+
+    def screen(
+        self, job: LanguageJob, opened: Opened[Language, Texts], asked: Asked[Texts], deletion: Deletion
+    ) -> ScreeningResult:
+        """How broad the request is, and how it is worded."""
+        from expunge.modalities.language.screening import Wording
+
+        wording = None if asked.wording is None else asked.wording.only(deletion.ids)
+        how = Wording(job.request.on_screening, wording, opened.files.benign, job.seed)
+        return how.screen(asked.request, deletion)
+
+
+MODALITY = LanguageModality()

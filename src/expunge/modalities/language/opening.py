@@ -1,0 +1,115 @@
+"""From a checked job for a language model to live objects: records, task, recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from expunge.core.errors import InputError
+from expunge.core.texts import Record
+from expunge.data.places import located
+from expunge.data.texts import Texts, read_jsonl, read_records
+from expunge.data.tofu import FULL, read_tofu
+from expunge.modalities.language.config import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
+from expunge.modalities.named import must_exist
+from expunge.tasks.language import Language
+from expunge.tasks.micro_language import micro_language
+from expunge.tasks.pretrained import load_language_model
+from expunge.training.language import LanguageTraining
+from expunge.training.store import load_checkpoint
+
+RESERVED = ("retain", "forget", "touched", "wording")  # names that evidence gives to sets of its own
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a job's files hold.
+
+    Attributes:
+        data, sets: what the model was trained on, and named sets to measure on.
+        benign: ordinary prompts, or ``None``.
+        asked: the request's own records (``records`` or ``wording``), or ``None``.
+    """
+
+    data: Texts
+    sets: Mapping[str, Texts]
+    benign: list[Record] | None
+    asked: list[Record] | None
+
+
+def vocabulary(data: Texts, more: Sequence[str]) -> list[str]:
+    """The words of the training records and ``more``, sorted: no request and no order of records changes a token."""
+    texts = [record[key] for record in data.records for key in ("question", "answer", "text") if key in record]
+    return sorted({word for text in (*texts, *more) for word in text.lower().split()})
+
+
+def files_of(job: LanguageJob) -> Files:
+    """Read every file that the job names.
+
+    Raises:
+        InputError: naming file and line, or the splits that there are.
+    """
+    data, request = job.data, job.request
+    if taken := [name for name in data.sets if name in RESERVED]:
+        raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
+    sets = {name: Texts.of(read_records(path)) for name, path in data.sets.items()}
+    if isinstance(data, JsonlData):
+        texts = read_jsonl(data.path, data.users)
+    else:
+        folder = located(data.path, ["tofu"], [f"{FULL}.json"], "TOFU is on the Hugging Face hub as locuslab/TOFU.")
+        texts = read_tofu(folder, data.split)
+        sets = {**{name: read_tofu(folder, name) for name in data.measure}, **sets}
+    asked = request.records or request.wording
+    return Files(
+        texts, sets, None if data.benign is None else read_records(data.benign, answer=False),
+        None if asked is None else read_records(asked),
+    )  # fmt: skip
+
+
+def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch.Tensor] | None]:
+    """The task, and the weights of the folder where the model has one.
+
+    Raises:
+        InputError: for a folder, tokenizer or adapter that do not belong together.
+    """
+    must_exist(job.device)
+    dtype, model = getattr(torch, job.dtype), job.model
+    if isinstance(model, MicroModel):
+        if model.width % model.heads:
+            raise InputError(f"Expected a width that {model.heads} heads can share; got {model.width}.")
+        sizes = model.model_dump(include={"width", "layers", "heads", "inner", "context"})
+        task = micro_language(vocabulary(data, model.words), **sizes)
+        return replace(task, dtype=dtype, device=job.device), None
+    return load_language_model(
+        model.folder, gguf=model.gguf, adapter=model.adapter, template=model.template, context=model.context, dtype=dtype,
+        device=job.device, checkpointing=model.checkpointing,
+    )  # fmt: skip
+
+
+def recipe_of(settings: LearnedTraining) -> LanguageTraining:
+    """The recipe; raises InputError for settings that cannot be."""
+    return LanguageTraining(**settings.model_dump(exclude={"kind"}))
+
+
+def model_of(
+    job: LanguageJob, data: Texts
+) -> tuple[Language, Mapping[str, torch.Tensor] | None, LanguageTraining | None]:
+    """The task, weights from disk (the model itself, or what training starts from), and how it is trained here, if it is.
+
+    Raises:
+        InputError: as :func:`task_of`; or for a micro model that is neither trained nor read from a file.
+    """
+    task, weights = task_of(job, data)
+    settings = job.training
+    if isinstance(settings, AsItIs):
+        if settings.path is not None:
+            weights = load_checkpoint(settings.path)
+        if weights is None:
+            raise InputError(
+                "A micro model has no folder with weights: give training.path, a .safetensors file, or training.kind language."
+            )
+        return task, weights, None
+    recipe = recipe_of(settings) if isinstance(settings, LearnedTraining) else None
+    return replace(task, start=weights), weights, recipe

@@ -1,0 +1,158 @@
+"""What every job file may say, whatever its model is. Unknown keys are errors: a setting that is silently ignored is a
+setting that was not made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from expunge.core.request import Request, Target
+from expunge.modalities.id_files import with_ids
+from expunge.report.shown import PRIVATE_BELOW
+
+Section = TypeVar("Section", bound=BaseModel)
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; settings do not change once they are checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoredTraining(Strict):
+    """A model that ``expunge publish`` wrote, with its ledger; or one from an earlier run or a Recorder (``save_trained``)."""
+
+    kind: Literal["stored"]
+    folder: Path
+
+
+class CheckpointTraining(Strict):
+    """Weights that were trained elsewhere: adopted, without recipe."""
+
+    kind: Literal["checkpoint"]
+    path: Path
+
+
+class TargetSettings(Strict):
+    """One thing to forget. ``where`` names columns and values, a list of values each of them; ``ids`` may be a file."""
+
+    kind: str
+    where: dict[str, Any]
+
+    def in_folder(self, folder: Path) -> TargetSettings:
+        """The target with its ids read from the file that it names, if it names one.
+
+        Raises:
+            InputError: as ``modalities.id_files.with_ids``.
+        """
+        return self.model_copy(update={"where": with_ids(self.kind, self.where, folder)})
+
+
+class RequestSettings(Strict):
+    """The deletion request. Names stay in this file and in memory; records carry keyed hashes."""
+
+    subject: str
+    targets: list[TargetSettings] = Field(min_length=1)
+    ground: str = "not stated"
+    received: date | None = None
+    due: date | None = None
+    approved_by: str | None = None
+
+    def asked(self, targets: Sequence[Target] | None = None) -> Request:
+        """The request; with ``targets`` instead of its own where these follow from something else."""
+        own = [Target(item.kind, item.where) for item in self.targets] if targets is None else targets
+        dates = {name: value for name in ("received", "due") if (value := getattr(self, name)) is not None}
+        return Request(self.subject, tuple(own), self.ground, **dates)
+
+
+class AcceptSettings(Strict):
+    """Who lets a result leave that would be held back, and why: the report prints both."""
+
+    by: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class BudgetSettings(Strict):
+    """The promise made before requests come."""
+
+    epsilon: float | None = None
+    delta: float = 1e-5
+    capacity: int
+    sigma: float | None = None
+    releases: int = 1
+
+
+class EvidenceSettings(Strict):
+    """What to measure, for every kind of model."""
+
+    reference: Literal["retrained", "none"] = "retrained"
+    twins: int = Field(4, ge=0)
+    pdf: bool = True
+    private_below: int = Field(PRIVATE_BELOW, ge=1)
+
+    def measuring(self) -> dict[str, Any]:
+        """The settings of ``measuring.MeasureSettings``; whatever a kind of model has no key for is not measured."""
+        off = {"references": 0, "trials": 0, "audit": False}
+        return off | self.model_dump(exclude={"pdf", "private_below"})
+
+
+class Job(Strict):
+    """One deletion job: what all kinds of models share.
+
+    ``excluded_by``: further ledgers whose granted requests are kept out of what is learnt.
+    """
+
+    called: ClassVar[str] = "job"  # in messages
+
+    name: str = "deletion"
+    task: Any  # the name of the modality
+    model: Any
+    device: str = "cpu"
+    seed: int = Field(0, ge=0)
+    data: Any
+    training: Any
+    publish: BudgetSettings | None = None
+    request: Any
+    method: dict[str, Any]
+    evidence: Any
+    ledger: Path | None = None
+    excluded_by: list[Path] = Field([])
+    accept: AcceptSettings | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """The sections that say how the model is made, and of which data: they tell one model from another."""
+        names = ("model", "model_settings", "dtype", "training", "data", "seed")
+        return self.model_dump(include={name for name in names if name in type(self).model_fields})
+
+
+def in_folder(section: Section, folder: Path) -> Section:
+    """``section`` with relative paths made absolute and files of ids read; both begin in ``folder``.
+
+    Raises:
+        InputError: for a file of ids that cannot be read.
+    """
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, TargetSettings):
+            return value.in_folder(folder)
+        return value if not isinstance(value, Path) or value.is_absolute() else folder / value
+
+    return _changed(section, placed)
+
+
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """``value`` with everything in it that is no section, list or mapping as ``change`` leaves it."""
+    if isinstance(value, BaseModel) and not isinstance(value, TargetSettings):
+        fields = {name: _changed(getattr(value, name), change) for name in type(value).model_fields}
+        return value.model_copy(update=fields)
+    if isinstance(value, Mapping):
+        return {name: _changed(item, change) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_changed(item, change) for item in value]
+    return change(value)
