@@ -178,8 +178,8 @@ def _names_only(value: Any) -> Any:
 def _must_be_publishable(opened: Opened) -> None:
     if not opened.publishable:
         raise InputError(
-            f"No method for {opened.task.name} models has a promise to publish: leave publish out of the job, and name the model "
-            "in it (training)."
+            f"No method for {opened.task.name} models has a promise to publish: leave publish out of the job, and name the "
+            "model in it (training)."
         )
 
 

@@ -22,7 +22,7 @@ class Retrain:
 
     name: ClassVar[str] = "retrain"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
+        kinds=("samples", "user", "class", "node", "edge", "feature", "client"),
         tasks=("*",),
         needs=("retained data", "recipe"),
         effect="weights",
