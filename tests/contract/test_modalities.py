@@ -17,7 +17,7 @@ from expunge.core.request import Kind
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
 from expunge.methods import registry
-from expunge.report.record import models_of
+from expunge.report.folder import models_of
 from expunge.report.verify import verify_folder
 
 TOYS = {
