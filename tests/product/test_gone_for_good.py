@@ -58,7 +58,7 @@ def learnt(monkeypatch) -> dict[str, set[str]]:
     return seen
 
 
-def patients(folder: Path, count: int = 24, each: int = 4) -> str:
+def patients(folder: Path, count: int = 60, each: int = 4) -> str:
     """A table of patients, ``each`` rows one; two classes that a line divides."""
     draw = np.random.default_rng(0)
     lines = ["a,b,patient,y"]
@@ -121,11 +121,11 @@ def test_a_week_of_requests_on_tables(learnt, tmp_path, cli):
         "--json",
     )
     assert withdrawn.json["status"] == "withdrawn"
-    batch = [f"P{i}" for i in range(10, 18)]
+    batch = [f"P{i}" for i in range(10, 30)]
     run(learnt, table_job(tmp_path, batch, method={"name": "retrain"}), "thursday")
     run(learnt, table_job(tmp_path, "P5"), "friday")
 
-    everyone = {f"P{i}" for i in range(24)}
+    everyone = {f"P{i}" for i in range(60)}
     assert learnt["monday"] == everyone
     assert learnt["tuesday"] == everyone - {"P3"}
     assert learnt["thursday"] == everyone - {"P3", "P4"}
@@ -222,7 +222,7 @@ def test_what_an_adopted_model_is_made_of_leaves_earlier_people_out(learnt, tmp_
     for who in ("P3", "P4"):
         run(learnt, table_job(tmp_path, who, training=training, evidence=evidence), who)
     kept = json.loads((tmp_path / "out-P4.private" / "next-perceptron" / "trained.json").read_text())
-    assert kept["ids"] == [[0, 11], [20, 95]]  # P3 has rows 12 to 15, P4 16 to 19
+    assert kept["ids"] == [[0, 11], [20, 239]]  # P3 has rows 12 to 15, P4 16 to 19
 
 
 def test_a_new_model_is_published_without_the_people_of_another_ledger(learnt, tmp_path):
