@@ -22,7 +22,7 @@ from expunge.core.errors import InputError, RefusedError
 from expunge.core.files import private_folder, read_json
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
-from expunge.core.method import Outcome, Watch, silent
+from expunge.core.method import InMemory, Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
@@ -107,7 +107,7 @@ def carry_out(
     )
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(private / f"journal-{slug(case.name)}")) for case in cases]
-        for journal, trained in zip(journals, made, strict=True):
+        for journal, (trained, _) in zip(journals, made, strict=True):
             journal.bind(fingerprint)
             _same_training(journal, trained)
         out.mkdir(exist_ok=True)
@@ -120,10 +120,11 @@ def carry_out(
         book.decide(identity, {**decision, "matched": matched})
         starts()
         outcomes = []
-        for case, journal, trained in zip(cases, journals, made, strict=True):
-            if case.budget is not None:
+        for case, journal, (trained, planned) in zip(cases, journals, made, strict=True):
+            if case.budget is not None:  # another model than the one that was planned for
                 trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
-            outcomes.append(_run(case, trained, run, journal, watch))
+                planned = _plan(case, trained, run)
+            outcomes.append(_run(case, planned.on(journal, watch), journal))
 
         def measured() -> list[Any]:
             found = [measure(o, case.measuring, watch=watch) for case, o in zip(cases, outcomes, strict=True)]
@@ -181,7 +182,7 @@ def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Wat
     key = subject_key()
     run = _Run(request, setting, _screened(request, setting), key)
     case = replace(case, method=run.screened.method(case.method))
-    return _plan(case, _made(case, run, watch), run, watch=watch)
+    return _made(case, run, watch)[1].on(InMemory(), watch)
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ def _same_training(journal: Journal, trained: Trained) -> None:
         )
 
 
-def _plan(case: Case, trained: Trained, run: _Run, **how: Any) -> planning.Plan:
+def _plan(case: Case, trained: Trained, run: _Run) -> planning.Plan:
     """The plan, on the examples as screening lets the method see them; one that sees no forgotten example needs no words."""
     sees = "forgotten data" in case.method.capabilities.needs
     wording, retained = (run.screened.wording, run.screened.retained) if sees else (None, None)
@@ -321,15 +322,11 @@ def _plan(case: Case, trained: Trained, run: _Run, **how: Any) -> planning.Plan:
         wording=wording,
         retained=retained,
         seed=case.seed,
-        **how,
     )
 
 
-def _run(
-    case: Case, trained: Trained, run: _Run, journal: Journal, watch: Watch
-) -> Outcome:  # fmt: skip
-    """Plan and run; what it cost is what the first complete run cost, not the reading of its journal."""
-    planned = _plan(case, trained, run, journal=journal, watch=watch)
+def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
+    """Run a plan; what it cost is what the first complete run cost, not the reading of its journal."""
     before = {stage.name.rpartition(".")[2] for stage in journal.entries()}
     estimate = planned.estimate.cost
     if estimate:
@@ -345,8 +342,8 @@ def _run(
     return replace(outcome, cost=cost, details=details)
 
 
-def _made(case: Case, run: _Run, watch: Watch) -> Trained:
-    """The trained model, after a dry plan: whatever refuses does it here, and no noise is drawn."""
+def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
+    """The trained model and a plan for it: whatever refuses does it here, and no noise is drawn."""
     if unserved := [kind for kind in run.request.kinds if kind not in case.method.capabilities.kinds]:
         served = ", ".join(case.method.capabilities.kinds)
         raise RefusedError(
@@ -358,5 +355,4 @@ def _made(case: Case, run: _Run, watch: Watch) -> Trained:
     tried = trained
     if case.budget is not None:
         tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
-    _plan(case, tried, run)
-    return trained
+    return trained, _plan(case, tried, run)

@@ -14,11 +14,12 @@ from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
 from expunge.core.errors import FailedError, InputError, RefusedError
-from expunge.core.method import Context, Estimate, Method, Outcome, Release, Unlearned
+from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
 from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.publishing import coordinates, is_recorded
+from expunge.planning.stages import Scoped
 from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
 from expunge.privacy.noisy_fine_tuning import steps_bounded
 from expunge.privacy.theorems import theorem
@@ -83,6 +84,12 @@ class Plan:
     estimate: Estimate
     record: Mapping[str, Any]
     deletion: Deletion = field(repr=False)
+
+    def on(self, journal: Once, watch: Watch) -> Plan:
+        """The same plan, whose stages are stored in ``journal``: what was checked once is not checked again."""
+        stages = self.context.journal
+        assert isinstance(stages, Scoped)
+        return replace(self, context=replace(self.context, journal=stages.on(journal), watch=watch))
 
     def run(self) -> Outcome:
         """Forget, look at what came, certify what holds, and count the release in the model's book.
