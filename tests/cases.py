@@ -232,31 +232,6 @@ def forget_facts(*entities: int) -> Request:
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
-ALTERNATING = {"epochs": 1, "batch_size": 16}
-# preserve: a gradient also where every hinge is closed, as may happen on a model that was published with noise
-SHORT = {"steps": 3, "lr": 3e-3, "batch_size": 6}
-MANIFOLD = {"k": 3, "curve_steps": 3, "preserve": 0.5}
-FAST: Mapping[str, Mapping[str, Any]] = {  # settings that keep a run short; every other setting is the default
-    **dict.fromkeys(
-        ("fine_tune", "neg_grad_plus", "random_labels", "l1_sparse", "scrub", "bad_teacher", "salun"), ALTERNATING
-    ),
-    "gradient_ascent": {"epochs": 1, "batch_size": 4},
-    "sfron": {"steps": 5, "batch_size": 16},
-    "ssd": {"alpha": 1e-3, "lambda_": 1e-3},
-    "manif_smc": MANIFOLD,
-    "manif_smc+dual": {**MANIFOLD, "repair": True},
-    "noisy_fine_tune": {"steps": 5, "recovery_epochs": 1, "batch_size": 16},
-    "langevin": {"steps": 5},
-    "descent_to_delete": {"steps": 20},
-    # defaults belong to models of a billion weights: a rate of 1e-5 is lost in the rounding of so short a run
-    **dict.fromkeys(("ga", "grad_diff", "npo", "simnpo", "undial", "wga"), SHORT),
-    **{name: {**SHORT, "refusals": (UNSURE,)} for name in ("idk", "dpo")},
-    "undial+dual": {**SHORT, "alpha": 1.0},  # which needs a retain loss, and has none by default
-    "rmu": {**SHORT, "layer": 0},
-    "lune": {**SHORT, "guard": False},
-}
-
-
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
 VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
     name: tuple(
@@ -273,8 +248,13 @@ def class_of(name: str) -> Any:
 
 
 def method(name: str, **settings: Any) -> Any:
-    """The registered method with its fast settings; ``name+dual`` is the same under DualOptim."""
-    return registry.make(name, {**FAST.get(name, FAST.get(name.partition("+")[0], {})), **settings})
+    """The registered method with the settings that keep a run on a tiny case short; the same for ``name+dual``, …"""
+    return registry.make(name, {**known(name), **registry.small_settings(name, "quick"), **settings})
+
+
+def known(name: str) -> dict[str, Any]:
+    """Refusals in the words that :func:`small_language` has, for a method that says some."""
+    return {"refusals": (UNSURE,)} if "refusals" in registry.settings_names(name.partition("+")[0]) else {}
 
 
 def beside_ledger(trained: Trained) -> Trained:

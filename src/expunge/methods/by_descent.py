@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 import torch
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import (
+    Capabilities,
+    Configurations,
+    Context,
+    Estimate,
+    Paper,
+    Ranges,
+    Refusal,
+    SmallScale,
+    Unlearned,
+)  # fmt: skip
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend, Descended
 from expunge.descent.members import Member
@@ -17,8 +27,6 @@ from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 from expunge.descent.work import Work
 from expunge.training.descent import trainable
-
-ROW_KINDS = ("samples", "user", "class")
 
 
 class GradientMethod(ABC):
@@ -29,6 +37,13 @@ class GradientMethod(ABC):
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    papers: ClassVar[tuple[Paper, ...]]
+    # those of careful comparisons (CoUn, arXiv 2509.16391, and what SalUn's authors advise); where none is known, a decade or
+    # two around the published value
+    ranges: ClassVar[Ranges] = {}
+    dual_ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}  # under DualOptim, of the forget steps' adaptive optimizer
+    configurations: ClassVar[Configurations] = {}
+    small: ClassVar[SmallScale] = SmallScale(quick={"epochs": 1, "batch_size": 16}, visible={"batch_size": 8})
     batch_size: int
 
     @abstractmethod

@@ -6,12 +6,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend
@@ -33,10 +33,9 @@ TEXT_KINDS = ("samples", "user")
 RETAIN_STEPS = 5  # retain steps for each forget step in DualOptim's released code for language models
 
 
-def language(paper: str, effect: str = "weights", retained: bool = True) -> Capabilities:
+def language(*needs: str) -> Capabilities:
     """The capabilities of a descent method for language models."""
-    needs = ("retained data", "forgotten data") if retained else ("forgotten data",)
-    return Capabilities(TEXT_KINDS, ("language",), needs, effect, False, paper)
+    return Capabilities(TEXT_KINDS, ("language",), needs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +55,10 @@ class LanguageMethod(GradientMethod):
             nothing: the run is the same.
     """
 
+    capabilities: ClassVar[Capabilities] = language("retained data", "forgotten data")
+    small: ClassVar[SmallScale] = SmallScale(
+        quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
+    )
     epochs: int = 10
     steps: int | None = None
     lr: float = 1e-5
@@ -198,6 +201,7 @@ class Balanced(LanguageMethod):
         forget_lr: learning rate of forget steps under ``dual``, beside ``lr`` for retain steps; ``None``: the same.
     """
 
+    small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
     gamma: float = 1.0
     alpha: float = 1.0
     retain: str = "nll"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
-from expunge.methods.by_language import Balanced, language, without_questions
+from expunge.core.method import Context, Estimate, Paper, Refusal
+from expunge.methods.by_language import Balanced, without_questions
 from expunge.objectives import language as losses
 from expunge.objectives.language import REFUSALS
 
@@ -24,8 +24,13 @@ class DPO(Balanced):
     """
 
     name: ClassVar[str] = "dpo"
-    capabilities: ClassVar[Capabilities] = language(
-        "DPO towards refusals (Rafailov et al. 2023, arXiv 2305.18290; IdkDPO of TOFU)"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Direct preference optimization: your language model is secretly a reward model",
+            "Rafailov et al., NeurIPS 2023",
+            "2305.18290",
+        ),
+        Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024; IdkDPO", "2401.06121"),
     )
     beta: float = 0.1
     refusals: tuple[str, ...] = REFUSALS

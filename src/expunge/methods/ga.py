@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper
 from expunge.methods.by_language import LanguageMethod, language
 from expunge.objectives import language as losses
 
@@ -19,8 +19,13 @@ class GA(LanguageMethod):
     """-N on forgotten answers, nothing else; AdamW, unlike ``gradient_ascent``, whose settings are those of image papers."""
 
     name: ClassVar[str] = "ga"
-    capabilities: ClassVar[Capabilities] = language(
-        "gradient ascent (Jang et al. 2023, arXiv 2210.01504)", retained=False
+    capabilities: ClassVar[Capabilities] = language("forgotten data")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Knowledge unlearning for mitigating privacy risks in language models",
+            "Jang et al., ACL 2023",
+            "2210.01504",
+        ),
     )
 
     def objective(self, context: Context) -> losses.GradDiff:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
+from expunge.core.method import Context, Paper
+from expunge.methods.by_language import Balanced
 from expunge.objectives import language as losses
 
 
@@ -18,8 +18,8 @@ class GradDiff(Balanced):
     """``-gamma N + alpha × retain loss``; every symbol is one of :class:`~expunge.methods.by_language.Balanced`."""
 
     name: ClassVar[str] = "grad_diff"
-    capabilities: ClassVar[Capabilities] = language(
-        "GradDiff and KL minimisation (Maini et al. 2024, TOFU, arXiv 2401.06121)"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024", "2401.06121"),
     )
 
     def loss(self, context: Context) -> losses.GradDiff:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
-from expunge.methods.by_language import Balanced, language, without_questions
+from expunge.core.method import Context, Estimate, Paper, Refusal
+from expunge.methods.by_language import Balanced, without_questions
 from expunge.objectives import language as losses
 from expunge.objectives.language import REFUSALS
 
@@ -23,7 +23,9 @@ class IDK(Balanced):
     """
 
     name: ClassVar[str] = "idk"
-    capabilities: ClassVar[Capabilities] = language("IDK (Maini et al. 2024, TOFU, arXiv 2401.06121)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024", "2401.06121"),
+    )
     refusals: tuple[str, ...] = REFUSALS
 
     def loss(self, context: Context) -> losses.Refusals:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
+from expunge.core.method import Context, Paper
+from expunge.methods.by_language import Balanced
 from expunge.objectives import language as losses
 
 
@@ -22,7 +22,13 @@ class NPO(Balanced):
     """
 
     name: ClassVar[str] = "npo"
-    capabilities: ClassVar[Capabilities] = language("NPO (Zhang et al. 2024, arXiv 2404.05868)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Negative preference optimization: from catastrophic collapse to effective unlearning",
+            "Zhang et al., COLM 2024",
+            "2404.05868",
+        ),
+    )
     beta: float = 0.1
 
     def loss(self, context: Context) -> losses.NPO:

@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.core.method import Context, Estimate, Paper, Refusal, SmallScale
 from expunge.core.task import autoregressive
 from expunge.descent.parameters import Parameters, Selection
 from expunge.descent.work import Work
-from expunge.methods.by_language import Balanced, language
+from expunge.methods.by_language import Balanced
 from expunge.objectives import language as losses
 from expunge.tasks.language import decoder_layers
 
@@ -31,7 +31,15 @@ class RMU(Balanced):
     """
 
     name: ClassVar[str] = "rmu"
-    capabilities: ClassVar[Capabilities] = language("RMU (Li et al. 2024, WMDP, arXiv 2403.03218)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "The WMDP benchmark: measuring and reducing malicious use with unlearning",
+            "Li et al., ICML 2024",
+            "2403.03218",
+        ),
+    )
+    # its loss is a mean over dimensions, small beside a loss of tokens
+    small: ClassVar[SmallScale] = Balanced.small.but(fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20})
     layer: int = 7
     c: float = 2.0
     retain: str = "activations"

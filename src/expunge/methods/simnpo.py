@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
+from expunge.core.method import Context, Paper
+from expunge.methods.by_language import Balanced
 from expunge.objectives import language as losses
 
 
@@ -22,7 +22,13 @@ class SimNPO(Balanced):
     """
 
     name: ClassVar[str] = "simnpo"
-    capabilities: ClassVar[Capabilities] = language("SimNPO (Fan et al. 2024, arXiv 2410.07163)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Simplicity prevails: rethinking negative preference optimization for LLM unlearning",
+            "Fan et al. 2024",
+            "2410.07163",
+        ),
+    )
     beta: float = 4.5
     delta: float = 0.0
     gamma: float = 0.125

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
+from expunge.core.method import Context, Paper, SmallScale
+from expunge.methods.by_language import Balanced
 from expunge.objectives import language as losses
 
 
@@ -22,7 +22,14 @@ class Undial(Balanced):
     """
 
     name: ClassVar[str] = "undial"
-    capabilities: ClassVar[Capabilities] = language("UNDIAL (Dong et al. 2024, arXiv 2402.10052)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "UNDIAL: self-distillation with adjusted logits for robust unlearning in large language models",
+            "Dong et al. 2024",
+            "2402.10052",
+        ),
+    )
+    small: ClassVar[SmallScale] = Balanced.small.but(variants={"dual": {"alpha": 1.0}})  # two objectives
     lr: float = 1e-4
     beta: float = 10.0
     alpha: float = 0.0

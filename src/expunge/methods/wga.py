@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
+from expunge.core.method import Context, Paper
+from expunge.methods.by_language import Balanced
 from expunge.objectives import language as losses
 
 
@@ -22,7 +22,13 @@ class WGA(Balanced):
     """
 
     name: ClassVar[str] = "wga"
-    capabilities: ClassVar[Capabilities] = language("WGA (Wang et al. 2025, arXiv 2502.19301)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Rethinking LLM unlearning objectives: a gradient perspective and go beyond",
+            "Wang et al., ICLR 2025",
+            "2502.19301",
+        ),
+    )
     epochs: int = 5
     beta: float = 1.0
 
