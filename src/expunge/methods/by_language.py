@@ -25,6 +25,7 @@ from expunge.descent.schedule import FORGET, JOINT, RETAIN, Alone, Interleave, J
 from expunge.descent.work import Objective, Work
 from expunge.methods.by_descent import GradientMethod, given, on_cpu, told
 from expunge.methods.trajectory import Remembering, Trajectory
+from expunge.objectives.language import Answers
 from expunge.objectives.scope import SU, too_long
 from expunge.tasks import adapters
 from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
@@ -188,10 +189,11 @@ class LanguageMethod(GradientMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balanced(LanguageMethod):
+class Balanced(LanguageMethod, Answers):
     """``gamma × a loss on forgotten answers + alpha × a loss on retained ones``, and what can be put around two losses.
 
-    Subclasses add the symbols of their forget loss and restate a default where their paper has another one.
+    The method is the objective: subclasses say in :meth:`forget` what their loss is, add its symbols, and restate a default
+    where their paper has another one.
 
     Attributes:
         gamma, alpha: 1 and 1 (OpenUnlearning, arXiv 2506.12618).
@@ -202,22 +204,10 @@ class Balanced(LanguageMethod):
     """
 
     small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
-    gamma: float = 1.0
-    alpha: float = 1.0
-    retain: str = "nll"
     su: float = 0.0
     dual: bool = False
     forget_lr: float | None = None
     retain_steps: int = RETAIN_STEPS
-
-    @abstractmethod
-    def loss(self, context: Context) -> Objective:
-        """Both losses with their symbols, without a wrapper."""
-
-    @property
-    def balance(self) -> dict[str, Any]:
-        """What every loss of two sides takes."""
-        return {"gamma": self.gamma, "alpha": self.alpha, "retain": self.retain}
 
     @property
     def whole_weights(self) -> str:
@@ -227,7 +217,7 @@ class Balanced(LanguageMethod):
 
     def objective(self, context: Context) -> Objective:
         """The loss, under the scope term where there is one."""
-        return SU(self.loss(context), self.su) if self.su else self.loss(context)
+        return SU(self, self.su) if self.su else self
 
     def schedule(self) -> Schedule:
         """Both losses in one step; one after the other under DualOptim; the forget loss alone where nothing is retained.

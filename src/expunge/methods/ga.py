@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.method import Capabilities, Context, Paper
+from expunge.descent.work import Objective
 from expunge.methods.by_language import LanguageMethod, language
-from expunge.objectives import language as losses
+from expunge.methods.grad_diff import GradDiff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,6 @@ class GA(LanguageMethod):
         ),
     )
 
-    def objective(self, context: Context) -> losses.GradDiff:
-        """Up the token-mean loss."""
-        return losses.GradDiff()
+    def objective(self, context: Context) -> Objective:
+        """Up the token-mean loss: GradDiff's on forgotten answers, and no step asks for the other one."""
+        return GradDiff()

@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Context, Paper
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
 from expunge.methods.by_language import Balanced
-from expunge.objectives import language as losses
+from expunge.objectives.language import Base, token_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +27,6 @@ class GradDiff(Balanced):
         Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024", "2401.06121"),
     )
 
-    def loss(self, context: Context) -> losses.GradDiff:
-        """The loss with its symbols."""
-        return losses.GradDiff(**self.balance)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """-N over the tokens of the batch."""
+        return -token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)

@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Context, Paper
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
 from expunge.methods.by_language import Balanced
-from expunge.objectives import language as losses
+from expunge.objectives.language import Base, simnpo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ class SimNPO(Balanced):
     delta: float = 0.0
     gamma: float = 0.125
 
-    def loss(self, context: Context) -> losses.SimNPO:
-        """The loss with its symbols."""
-        return losses.SimNPO(**self.balance, beta=self.beta, delta=self.delta)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """SimNPO on mean log-probabilities, mean over rows."""
+        means = work.task.losses(work.model, work.params, batch)
+        return work.processes.mean(simnpo(means, self.beta, self.delta))
