@@ -13,7 +13,10 @@ from expunge.core.task import Task
 from expunge.core.trained import Artifact, Budget, Tensors, Trail, Trained
 
 EFFECTS = ("weights", "adapter", "operator", "graph", "none")
-NEEDS = ("retained data", "forgotten data", "recipe", "trail", "budget", "convex loss", "peers")
+NEEDS = (
+    "retained data", "forgotten data", "recipe", "trail", "budget", "convex loss", "noisy training", "perturbed training",
+    "representation", "untied weights", "peers",
+)  # fmt: skip
 Ranges = Mapping[str, tuple[float, float]]  # setting → (low, high), searched on a logarithmic scale
 Configurations = Mapping[str, Mapping[str, Any]]  # name in tables → settings
 

@@ -39,7 +39,7 @@ class BadTeacher(GradientMethod):
         ),
     )
     ranges: ClassVar[Ranges] = {"retain_lr": (1e-5, 1e-2)}
-    small: ClassVar[SmallScale] = GradientMethod.small.but(visible={"batch_size": 3})
+    small: ClassVar[SmallScale] = GradientMethod.small.but(visible={"batch_size": 3, "lr": 1e-3, "retain_lr": 1e-3})
     epochs: int = 1
     lr: float | None = None
     retain_lr: float = 1e-4

@@ -54,8 +54,12 @@ class GradientMethod(ABC):
         """Rows per batch of each stream."""
         return dict.fromkeys((FORGET, RETAIN, MIXED), self.batch_size)
 
+    def preparing(self, forget: int, retain: int) -> int:
+        """How many gradients are computed beside the steps, at most: masks, curves. Of so many forgotten and retained rows."""
+        return 0
+
     def check(self, context: Context) -> Estimate | Refusal:
-        """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above, of steps alone."""
+        """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above."""
         if not trainable(context.task.build()):
             return Refusal(
                 "The model has no trainable weight: it is frozen.", "Set requires_grad on the weights that may change."
@@ -69,7 +73,8 @@ class GradientMethod(ABC):
         sizes = {FORGET: forget, RETAIN: after, MIXED: forget + after}
         rows = {role: min(batches[role], size) for role, size in sizes.items()}
         rows[JOINT] = rows[FORGET] + rows[RETAIN]
-        return Estimate(schedule.length(sizes, batches) * max(rows[role] for role in schedule.roles))
+        steps = schedule.length(sizes, batches) * max(rows[role] for role in schedule.roles)
+        return Estimate(steps + self.preparing(forget, after))
 
     def run(self, context: Context) -> Unlearned:
         """Descend from the model as it was released: from secret un-noised weights nothing here would hide them."""

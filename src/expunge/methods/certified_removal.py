@@ -41,7 +41,7 @@ class CertifiedRemoval:
 
     name: ClassVar[str] = "certified_removal"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        needs=("retained data", "recipe", "convex loss"), certified=True
+        needs=("retained data", "recipe", "convex loss", "perturbed training"), certified=True
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Certified data removal from machine learning models", "Guo et al., ICML 2020", "1911.03030"),

@@ -36,7 +36,7 @@ class GradientAscent(GradientMethod):
         ),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}
-    small: ClassVar[SmallScale] = GradientMethod.small.but(quick={"batch_size": 4})
+    small: ClassVar[SmallScale] = GradientMethod.small.but(quick={"batch_size": 4}, visible={"lr": 2e-3})
     epochs: int = 10
     lr: float = 5e-4
     batch_size: int = 128

@@ -29,7 +29,7 @@ class Langevin:
 
     name: ClassVar[str] = "langevin"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        needs=("retained data", "recipe", "convex loss"), certified=True
+        needs=("retained data", "recipe", "convex loss", "noisy training"), certified=True
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(

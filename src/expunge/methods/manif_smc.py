@@ -48,7 +48,9 @@ class ManifSMC(GradientMethod):
     """
 
     name: ClassVar[str] = "manif_smc"
-    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        tasks=("classification",), needs=("retained data", "forgotten data", "representation")
+    )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("ManiF-SMC", "Wang et al., KDD 2026; our reconstruction", "2605.22871"),
     )
@@ -115,6 +117,12 @@ class ManifSMC(GradientMethod):
                 "ManiF-SMC changes the representation before the classifier head; this model has no weight there to train."
             )
         return super().check(context)
+
+    def preparing(self, forget: int, retain: int) -> int:
+        """A curve is trained on at most k neighbours of each erased row, and anew every so many epochs."""
+        curve = self._objective().curve
+        rows = min(curve.batch_size, self.k * forget, retain)
+        return -(-self.epochs // self.refresh_every) * curve.steps * rows if self.margin == "smc" else 0
 
     def composition(self, context: Context) -> Descend:
         """Passes over the erased rows."""

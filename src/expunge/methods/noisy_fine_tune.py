@@ -44,7 +44,7 @@ class NoisyFineTune:
     """
 
     name: ClassVar[str] = "noisy_fine_tune"
-    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data",), certified=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data", "untied weights"), certified=True)
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Certified unlearning for neural networks", "Koloskova et al., ICML 2025", "2506.06985"),
     )

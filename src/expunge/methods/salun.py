@@ -50,6 +50,10 @@ class SalUn(GradientMethod):
     strict: bool = True
     dual: bool = False
 
+    def preparing(self, forget: int, retain: int) -> int:
+        """The mask sees each forgotten row once."""
+        return forget
+
     def composition(self, context: Context) -> Descend:
         """With DualOptim only the last word changes."""
         optimizer = (

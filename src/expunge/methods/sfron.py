@@ -55,6 +55,10 @@ class SFRon(GradientMethod):
     batch_size: int = 128
     dual: bool = False
 
+    def preparing(self, forget: int, retain: int) -> int:
+        """The mask sees each row once."""
+        return forget + retain
+
     def composition(self, context: Context) -> Descend:
         """With DualOptim the optimizer changes, and alpha, which a scale-free optimizer cancels."""
         alpha = given(self.alpha, 1.0 if self.dual else 31.0)
