@@ -1,8 +1,9 @@
 """Gradient ascent that weighs each token by how well it is known and by how little of it is.
 
-Yang et al., "Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning" (SatImp), ICML 2025, arXiv 2505.11953. Formal
-guarantee: none. A token that the model knows by heart (p = 1) has no weight at all: a model that memorised the forget set needs
-``beta2`` near 0, which leaves WGA.
+Yang et al., "Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning" (SatImp), ICML 2025, arXiv 2505.11953.
+
+Formal guarantee: none. A token that the model knows by heart (p = 1) has no weight at all: a model that memorised the forget
+set needs ``beta2`` near 0, which leaves WGA.
 """
 
 from __future__ import annotations
