@@ -1,14 +1,14 @@
 """Tiny cases that every method is tried on: data, task, recipe, budget and request, small enough to train in milliseconds.
 
-A case names the methods that must serve it; every other registered method must refuse it. A new method is added to the
-cases that it serves, a new kind of model brings a case of its own.
+A case says what it offers; the methods whose declared kinds, tasks and needs that meets must serve it, and every other
+registered method must refuse it. A new kind of model, or a new need, brings a case of its own.
 """
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from expunge import planning
 from expunge.core.batch import Batch
 from expunge.core.data import Ids
+from expunge.core.method import Calibrated, SmallScale
 from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
 from expunge.core.trained import Budget, InMemoryBook, Trained
@@ -232,31 +233,6 @@ def forget_facts(*entities: int) -> Request:
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
-ALTERNATING = {"epochs": 1, "batch_size": 16}
-# preserve: a gradient also where every hinge is closed, as may happen on a model that was published with noise
-SHORT = {"steps": 3, "lr": 3e-3, "batch_size": 6}
-MANIFOLD = {"k": 3, "curve_steps": 3, "preserve": 0.5}
-FAST: Mapping[str, Mapping[str, Any]] = {  # settings that keep a run short; every other setting is the default
-    **dict.fromkeys(
-        ("fine_tune", "neg_grad_plus", "random_labels", "l1_sparse", "scrub", "bad_teacher", "salun"), ALTERNATING
-    ),
-    "gradient_ascent": {"epochs": 1, "batch_size": 4},
-    "sfron": {"steps": 5, "batch_size": 16},
-    "ssd": {"alpha": 1e-3, "lambda_": 1e-3},
-    "manif_smc": MANIFOLD,
-    "manif_smc+dual": {**MANIFOLD, "repair": True},
-    "noisy_fine_tune": {"steps": 5, "recovery_epochs": 1, "batch_size": 16},
-    "langevin": {"steps": 5},
-    "descent_to_delete": {"steps": 20},
-    # defaults belong to models of a billion weights: a rate of 1e-5 is lost in the rounding of so short a run
-    **dict.fromkeys(("ga", "grad_diff", "npo", "simnpo", "undial", "wga"), SHORT),
-    **{name: {**SHORT, "refusals": (UNSURE,)} for name in ("idk", "dpo")},
-    "undial+dual": {**SHORT, "alpha": 1.0},  # which needs a retain loss, and has none by default
-    "rmu": {**SHORT, "layer": 0},
-    "lune": {**SHORT, "guard": False},
-}
-
-
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
 VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
     name: tuple(
@@ -273,8 +249,13 @@ def class_of(name: str) -> Any:
 
 
 def method(name: str, **settings: Any) -> Any:
-    """The registered method with its fast settings; ``name+dual`` is the same under DualOptim."""
-    return registry.make(name, {**FAST.get(name, FAST.get(name.partition("+")[0], {})), **settings})
+    """The registered method with the settings that keep a run on a tiny case short; the same for ``name+dual``, …"""
+    return registry.make(name, {**known(name), **registry.small_settings(name, "quick"), **settings})
+
+
+def known(name: str) -> dict[str, Any]:
+    """Refusals in the words that :func:`small_language` has, for a method that says some."""
+    return {"refusals": (UNSURE,)} if "refusals" in registry.settings_names(name.partition("+")[0]) else {}
 
 
 def beside_ledger(trained: Trained) -> Trained:
@@ -288,13 +269,30 @@ def samples(*ids: int) -> Request:
     return Request("somebody", (Target("samples", {"ids": list(ids)}),))
 
 
+def serving(task: str, kinds: Sequence[str], offers: Sequence[str]) -> tuple[str, ...]:
+    """Names of the methods whose declared tasks, kinds and needs are met."""
+    able = []
+    for name in registry.targets():
+        can = registry.load(name).capabilities
+        if {"*", task} & {*can.tasks} and {*kinds} <= {*can.kinds} and {*can.needs} <= {*offers}:
+            able.append(name)
+    return tuple(able)
+
+
+@functools.cache
+def sigma_of(case: str) -> float:
+    """Noise that a case is published with."""
+    budget = CASES[case].publish().budget
+    assert budget is not None and budget.sigma is not None
+    return budget.sigma
+
+
 @dataclass(frozen=True)
 class Case:
     """One tiny situation.
 
     Attributes:
-        serves: names of the methods that must serve the request on the published model; all others must refuse.
-        unlike_defaults: those of them whose defaults ask for another model (a layer that a small one does not have).
+        offers: what of :data:`expunge.core.method.NEEDS` is there.
         budget: what to publish with (noise derived for ``calibrated``, a method's name); ``None``: not published.
     """
 
@@ -303,11 +301,27 @@ class Case:
     task: Any
     recipe: Any
     request: Request
-    serves: tuple[str, ...]
+    offers: tuple[str, ...]
     budget: Budget | None = None
     calibrated: str = "r2d"
     probes: Mapping[str, Rows] = field(default_factory=dict)
-    unlike_defaults: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def serves(self) -> tuple[str, ...]:
+        """Names of the methods that must serve the request on the published model; all others must refuse."""
+        able = serving(self.task.name, self.request.kinds, self.offers)
+        return tuple(name for name in able if self.noise_suffices(name))
+
+    def noise_suffices(self, name: str) -> bool:
+        """Whether the noise that was published is what the method's own bound asks for, where it asks for any."""
+        if self.budget is None or self.budget.epsilon is None or not isinstance(made := method(name), Calibrated):
+            return True
+        return made.calibrate(self.train(), self.budget) <= sigma_of(self.name) * (1 + 1e-9)
+
+    @property
+    def unlike_defaults(self) -> tuple[str, ...]:
+        """Those whose defaults ask for another model (a layer that a small one does not have)."""
+        return tuple(name for name in self.serves if getattr(class_of(name), "small", SmallScale()).fit)
 
     @property
     def eligible(self) -> set[str]:
@@ -350,62 +364,61 @@ def small_pictures_net(dtype: torch.dtype = torch.float32) -> Classification:
 
 PROMISE = Budget(epsilon=4.0, delta=1e-5, capacity=6)
 BY_HAND = Budget(epsilon=None, delta=1e-5, capacity=6, sigma=0.05)
-ANYWHERE = ("fine_tune", "gradient_ascent", "neg_grad_plus", "l1_sparse", "ssd", "noisy_fine_tune", "no_op")
-ON_CLASSES = ("random_labels", "scrub", "bad_teacher", "salun", "sfron", *ANYWHERE)
-ON_FEATURES = ("manif_smc", *ON_CLASSES)  # a representation before the classifier head
-CONTRACTING = ("descent_to_delete", "r2d", "retrain", *ON_CLASSES)
+DATA = ("retained data", "forgotten data", "recipe", "untied weights")
+NETWORK = (*DATA, "trail", "representation")  # what enters the classifier head
+CONVEX = (*DATA, "trail", "budget", "convex loss")
 HEAD = GradientDescent(steps=40, lr=1.0, l2=0.1)
 QUADRATIC = {"smoothness": 1.3, "strong_convexity": 1.3, "convex": True, "gradient_bound": 9.0}
 
 CASES: Mapping[str, Case] = {
     case.name: case
     for case in (
-        Case("head", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), CONTRACTING, PROMISE),
-        Case("head for newton", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), ("newton", *CONTRACTING),
+        Case("head", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), CONVEX, PROMISE),
+        Case("head for newton", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), CONVEX,
              Budget(epsilon=100.0, delta=1e-5, capacity=6), calibrated="newton"),
         Case(
             "digits head", few_digits()[0], softmax_head(64, 10), GradientDescent(steps=30, lr=1.5, l2=0.1),
-            Request("person 2", (Target("user", {"person": 2}),)), CONTRACTING, Budget(4.0, 1e-5, 10),
+            Request("person 2", (Target("user", {"person": 2}),)), CONVEX, Budget(4.0, 1e-5, 10),
             probes={"test": few_digits()[1]},
         ),
         Case(
             "head by class", blobs(), softmax_head(2, 3), HEAD, Request("the vendor", (Target("class", {"label": 1}),)),
-            CONTRACTING, Budget(30.0, 1e-5, 30),
+            CONVEX, Budget(30.0, 1e-5, 30),
         ),
         Case(
             "network", blobs(), smooth_network(), GradientDescent(steps=30, lr=0.3, estimate=True), samples(0, 7),
-            ("r2d", "retrain", *ON_FEATURES), BY_HAND,
+            (*NETWORK, "budget"), BY_HAND,
         ),
         Case("network, not published", blobs(), smooth_network(), GradientDescent(steps=30, lr=0.3), samples(0, 7),
-             ("retrain", *ON_FEATURES)),
+             NETWORK),
         Case("pictures", pictures(), small_pictures_net(), Stochastic(epochs=8, lr=0.1, batch_size=16, momentum=0.9),
-             Request("person 2", (Target("user", {"person": 2}),)), ("retrain", *ON_FEATURES)),
+             Request("person 2", (Target("user", {"person": 2}),)), (*DATA, "representation")),
         Case(
             "clipped network", blobs(), smooth_network(),
             GradientDescent(steps=20, lr=0.1, clip=0.5, constants={"smoothness": 3.0}), samples(0, 7),
-            ("r2d", "retrain", *ON_FEATURES), Budget(epsilon=8.0, delta=1e-5, capacity=2),
+            (*NETWORK, "budget"), Budget(epsilon=8.0, delta=1e-5, capacity=2),
         ),
         Case(
             "noisy head", blobs(), softmax_head(2, 3), NoisyGradientDescent(steps=20, lr=0.5, l2=0.1), samples(3, 4, 5),
-            ("langevin", "retrain", *ON_CLASSES),
+            (*DATA, "convex loss", "noisy training"),
         ),
         Case(
             "perturbed head", blobs(), softmax_head(2, 3), PerturbedMinimiser(l2=0.5, sigma=40.0), samples(3, 4),
-            ("certified_removal", "retrain", *ON_CLASSES),
+            (*DATA, "convex loss", "perturbed training"),
         ),
         Case(
             "convex quadratic", points(), PointTask(3, attraction(1.3)),
             GradientDescent(steps=25, lr=0.3, constants=QUADRATIC | {"hessian_lipschitz": 0.0}), samples(0, 1, 2),
-            ("newton", "descent_to_delete", "r2d", "retrain", *ANYWHERE), PROMISE,
+            CONVEX, PROMISE,
         ),
         Case(
             "concave quadratic", opposed(), PointTask(3, repulsion(0.5)),
             GradientDescent(steps=20, lr=0.05, constants={"smoothness": 0.5, "gradient_difference": 2.0}),
-            samples(0, 1, 2), ("r2d", "retrain", *ANYWHERE), PROMISE,
+            samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
         Case(
             "language", facts(), small_language(), LanguageTraining(steps=40, lr=1e-2, batch_size=24), forget_facts(1, 4),
-            ("retrain", *(name for name in ANYWHERE if name != "noisy_fine_tune"), *LANGUAGE), unlike_defaults=("rmu",),
+            ("retained data", "forgotten data", "recipe"),
         ),
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ from expunge.privacy.noise import SystemNoise, add_noise
 
 from .worlds import forget, head, measured, never_certified, not_holding, published, r2d, rows
 
-CAN = Capabilities(("samples",), ("*",), ("retained data",), "weights", True, "nobody")
+CAN = Capabilities(("samples",), ("*",), ("retained data",), "weights", True)
 YES = ("noise_source", "noise_precision", "noise_covers", "noise_resolved", "noise_level", "noise_entered", "converged")
 SETTINGS = {"epsilon": 1.0, "delta": 1e-5, "clip_model": 1.0, "clip": 1.0, "lr": 0.01, "l2": 10.0, "steps": 50}
 

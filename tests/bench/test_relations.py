@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from expunge.bench.recipe import ROWS, Recipe, load_recipe, names
+from expunge.bench import tuning
+from expunge.bench.recipe import Recipe, every_row, load_recipe, names
 from expunge.methods import registry
 from expunge.metrics.catalogue import METRICS
 
@@ -75,4 +76,11 @@ def test_without_a_list_every_method_that_forgets_rows_and_promises_nothing_is_a
         can = registry.load(name).capabilities
         if "samples" in can.kinds and not can.certified and can.effect == "weights" and can.tasks != ("language",):
             able.add(name)
-    assert {str(own.get("method", row)).partition("+")[0] for row, own in ROWS.items()} == able - {"retrain"}
+    assert {str(own.get("method", row)).partition("+")[0] for row, own in every_row().items()} == able
+
+
+def test_rows_without_a_list_have_something_to_tune_and_two_optimizers_where_their_names_say_so():
+    for row, own in every_row().items():
+        made = registry.make(own.get("method", row), {name: value for name, value in own.items() if name != "method"})
+        assert getattr(made, "dual", False) == row.endswith("+dual"), row
+        assert tuning.ranges(made), row

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from cases import CASES, LANGUAGE, UNSURE, VARIANTS, class_of, facts, forget_facts, small_language
+from cases import CASES, LANGUAGE, VARIANTS, class_of, facts, forget_facts, known, small_language
 from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.errors import RefusedError
@@ -34,13 +34,6 @@ from expunge.training.language import LanguageTraining
 
 ROWS = [each for name in LANGUAGE for each in (name, *VARIANTS[name])]
 REQUEST = forget_facts(1, 4)
-KNOWN = {"lr": 2e-3, "batch_size": 6, "steps": 10}
-FORGET_WEIGHT = 6.0
-RMU = {"layer": 0, "gamma": 100.0}  # its loss is a mean over dimensions: small beside a loss of tokens
-SETTINGS: dict[str, dict[str, Any]] = {
-    "idk": {"refusals": (UNSURE,)}, "dpo": {"refusals": (UNSURE,)}, "rmu": RMU, "rmu+su": {**RMU, "gamma": 300.0, "steps": 20},
-    "undial+dual": {"alpha": 1.0}, "lune": {"guard": False, "lr": 1e-2, "steps": 30},
-}  # fmt: skip
 SOURCES = (0, 1)
 
 
@@ -59,10 +52,8 @@ def weighed(name: str) -> bool:
 
 
 def made(name: str, **settings: Any) -> Any:
-    own = SETTINGS.get(name, SETTINGS.get(name.partition("+")[0], {}))
-    weight = {"gamma": FORGET_WEIGHT} if weighed(name) else {}
     alternating = {"steps": 4, "forget_lr": 2e-2, "retain_steps": 2} if "+dual" in name else {}
-    return registry.make(name, {**KNOWN, **weight, **alternating, **own, **settings})
+    return registry.make(name, {**known(name), **registry.small_settings(name, "visible"), **alternating, **settings})
 
 
 def forget_loss(tensors: Any, data: Any) -> float:
@@ -91,7 +82,7 @@ def test_the_sources_know_what_is_to_be_forgotten():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_no_dead_language_method(name):
+def test_the_forget_loss_raises_the_loss_on_the_forget_set_beyond_the_same_run_without_it(name):
     lost = after(made(name))
     silenced = after(made(name, gamma=0.0)) if weighed(name) else fine_tuned()
     assert lost > 2 * silenced + 0.1, (lost, silenced)

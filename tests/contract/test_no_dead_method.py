@@ -1,16 +1,17 @@
-"""Every gradient method forgets something at its shipped defaults, and none claims more than it serves (checks 27, 28).
+"""Every gradient method forgets through its forget gradients, and none claims more than it serves (checks 27, 28).
 
 Of classifiers, that is; language models have a file of their own.
 
 The source is a perceptron that knows 600 digits by heart. Published learning rates belong to ResNet-18 on 45,000 rows and
 hundreds of forget steps; so batches are smaller here, which keeps the *number of steps* near the published one, and every
-other setting is the shipped default. What is asked is more than the spec's "+20 %": going on to train on retained rows
-alone raises the forget loss tenfold in this regime. So a method must leave fine-tuning behind by two points of forget
-accuracy, or else beat its own run with forget gradients silenced.
+other setting is the shipped default unless the method's class says that its effect does not show at that rate (``small``).
+What is asked is more than that the forget loss rises: going on to train on retained rows alone raises it tenfold in this
+regime. So a method is held against its *control*, its own run with forget gradients of zero; where it makes no retain step,
+that is the original model.
 
-Whole classes go, which is what these methods reach at such rates. ManiF-SMC is the exception: the neighbours of a class
-that goes are rows of other classes, and pushing rows off *their* centre makes the class easier to tell. It gets random rows,
-and is asked whether they left that centre. All numbers are means over two sources, each with a seed of its own.
+Whole classes go. Methods that change a representation (they need one) are the exception: the neighbours of a class that goes
+are rows of other classes, and pushing rows off *their* centre makes the class easier to tell. They get random rows, and are
+asked whether these left that centre. All numbers are means over two sources, each with a seed of its own.
 """
 
 from __future__ import annotations
@@ -48,18 +49,19 @@ TASK = Classification(functools.partial(mlp, 64, 10, (64,)))
 GRADIENT = sorted(
     name for name in registry.targets() if issubclass(registry.load(name), GradientMethod) and name not in LANGUAGE
 )
-RETAIN_ONLY = ("fine_tune", "l1_sparse")
-ON_ROWS, UNDONE = "manif_smc", "manif_smc+dual"
+UNCERTIFIED = [  # those with a loop of their own too
+    name
+    for name, can in ((name, class_of(name).capabilities) for name in sorted(registry.targets()))
+    if not can.certified and can.effect == "weights" and name not in LANGUAGE
+]
+NEEDS = {name: class_of(name).capabilities.needs for name in (*GRADIENT, *DUAL)}
+RETAIN_ONLY = [name for name in GRADIENT if "forgotten data" not in NEEDS[name]]
+REPRESENTED = [name for name in GRADIENT if "representation" in NEEDS[name]]
+FORGETTING = [name for name in (*GRADIENT, *DUAL) if "representation" not in NEEDS[name] and name not in RETAIN_ONLY]
 SEEDS = (0, 1)
 CLASS = Request("a licensor", (Target("class", {"label": 3}),))
 ROWS = 600
 RANDOM = samples(*map(int, np.random.default_rng(0).choice(ROWS, ROWS // 10, replace=False)))
-SHIPPED: dict[str, dict[str, Any]] = {  # batch sizes that give about the published number of forget steps, or a fifth
-    **{name: {"batch_size": 8} for name in GRADIENT},
-    "bad_teacher": {"batch_size": 3},
-    "manif_smc": {"batch_size": 4},
-    "manif_smc+dual": {"batch_size": 4, "repair": True},
-}
 
 
 @functools.cache
@@ -68,8 +70,14 @@ def source(seed: int = 0) -> Trained:
     return planning.train(TASK, rows, Stochastic(epochs=40, lr=0.05, momentum=0.9, batch_size=32), seed=seed)
 
 
-def shipped(name: str) -> Any:
-    return registry.make(name, SHIPPED.get(name, SHIPPED.get(name.partition("+")[0], {})))
+def visible(name: str) -> Any:
+    """The method at the settings of its class for so small a model."""
+    return registry.make(name, registry.small_settings(name, "visible"))
+
+
+def published(name: str) -> Any:
+    """The same with no more than the size of batches changed."""
+    return registry.make(name, {"batch_size": visible(name).batch_size})
 
 
 def seen(tensors: Any, rows: Any) -> tuple[float, float]:
@@ -95,6 +103,12 @@ class Ran:
 
 def ran(made: Any, request: Request) -> Ran:
     """Each source unlearns with a seed of its own."""
+    return _ran(made, request is CLASS)
+
+
+@functools.cache
+def _ran(made: Any, whole_class: bool) -> Ran:
+    request = CLASS if whole_class else RANDOM
     numbers, steps = [], {}
     for seed in SEEDS:
         outcome = planning.plan(source(seed), request, made, seed=seed).run()
@@ -152,19 +166,66 @@ def test_check_27_the_sources_have_something_to_forget():
     assert all(seen(source(seed).artifact.tensors, source(seed).data)[0] >= 98 for seed in SEEDS)
 
 
-@pytest.mark.parametrize("name", [n for n in [*GRADIENT, *DUAL] if n not in (*RETAIN_ONLY, ON_ROWS, UNDONE)])
-def test_check_27_no_dead_method(name):
-    made = shipped(name)
+def control(made: Any, request: Request) -> Ran:
+    """The run without forget gradients; without a retain step, which leaves nothing to run, the original model."""
+    found = ran(made, request)
+    if found.steps.keys() & {"retain", "joint", "mixed"}:
+        return ran(silenced(made), request)
+    return replace(found, now=found.accuracy, lost=found.loss)
+
+
+def forgets(found: Ran, without: Ran) -> bool:
+    """Whether the loss on the forget set is at least half as large again as the original model's, and as the control's.
+
+    Over six seeds, two at a time, the smallest such ratio was 2.8 (random labels under DualOptim), and without forget
+    gradients the largest was 1.
+    """
+    return found.lost > 1.5 * max(found.loss, without.lost)
+
+
+@pytest.mark.parametrize("name", FORGETTING)
+def test_check_27_forget_gradients_raise_the_loss_on_the_forget_set(name):
+    made = visible(name)
     found = ran(made, CLASS)
     assert any(found.steps.get(role) for role in ("forget", "joint", "mixed"))
-    assert found.now < found.accuracy - 2 or found.lost > 1.2 * found.loss
-    if found.steps.keys() & {"retain", "joint", "mixed"} and found.now > fine_tuned().now - 2:
-        assert found.lost > 1.1 * ran(silenced(made), CLASS).lost, "its forget steps do nothing"
+    assert forgets(found, control(made, CLASS))
 
 
-def test_check_27_manif_smc_pushes_rows_off_the_centre_of_their_neighbours():
-    """By 4 to 7 % over six seeds. Their loss rises by a tenth in the mean, and not with every seed."""
-    found = ran(shipped(ON_ROWS), RANDOM)
+@pytest.mark.parametrize("name", [name for name in FORGETTING if name not in DUAL])
+def test_check_27_forget_gradients_take_the_accuracy_on_the_forget_set(name):
+    """Half of it at least: over six seeds 73 points or more of a hundred. Under DualOptim's lower rates it is less."""
+    made = visible(name)
+    assert ran(made, CLASS).now < control(made, CLASS).now - 50
+
+
+def test_check_27_a_run_that_forgets_nothing_passes_neither_test():
+    """The negative controls: methods without their forget gradients, retained rows alone, and the original model itself."""
+    for made in (silenced(visible("random_labels")), silenced(visible("bad_teacher")), visible("fine_tune")):
+        found, without = ran(made, CLASS), control(made, CLASS)
+        assert not forgets(found, without) and found.now > without.now - 10
+    found = ran(visible("gradient_ascent"), CLASS)
+    original = replace(found, now=found.accuracy, lost=found.loss)
+    assert not forgets(original, original)
+
+
+def test_check_27_a_forget_loss_that_rose_is_no_sign_of_forget_steps():
+    """Training on retained rows alone raises it tenfold and more."""
+    alone = ran(visible("fine_tune"), CLASS)
+    assert alone.steps.keys() == {"retain"} and alone.lost > 5 * alone.loss and alone.now > alone.accuracy - 10
+
+
+@pytest.mark.parametrize("name", ["gradient_ascent", "bad_teacher"])
+def test_check_27_at_published_rates_these_raise_the_loss_and_not_yet_the_error(name):
+    """Their rates belong to larger models: by the loss they forget, and by accuracy they do not, which this says."""
+    made = published(name)
+    found = ran(made, CLASS)
+    assert forgets(found, control(made, CLASS)) and found.now > found.accuracy - 5
+
+
+@pytest.mark.parametrize("name", REPRESENTED)
+def test_check_27_methods_that_change_a_representation_push_rows_off_the_centre_of_their_neighbours(name):
+    """ManiF-SMC by 4 to 7 % over six seeds. Their loss rises by a tenth in the mean, and not with every seed."""
+    found = ran(visible(name), RANDOM)
     assert found.steps["forget"] and found.apart > 1.02
 
 
@@ -173,28 +234,15 @@ def test_check_27_repair_leaves_no_more_than_retained_rows_alone_do():
 
     Over six seeds the loss of the forgotten rows is 1.3 times what it was, and 1.8 times after retain steps alone.
     """
-    found = ran(shipped(UNDONE), RANDOM)
+    found = ran(visible("manif_smc+dual"), RANDOM)
     assert found.steps == {"forget": 15, "retain": 135} and found.now > found.accuracy - 1
-    assert found.lost < ran(shipped("fine_tune"), RANDOM).lost
-
-
-@functools.cache
-def fine_tuned() -> Ran:
-    return ran(shipped("fine_tune"), CLASS)
-
-
-def test_check_27_retained_rows_alone_answer_the_first_question_and_not_the_second():
-    """The negative control: a forget loss that rose by 20 % is no sign of forget steps."""
-    alone = fine_tuned()
-    assert alone.lost > 1.2 * alone.loss and alone.now > alone.accuracy - 10
-    assert ran(silenced(shipped("random_labels")), CLASS).now > alone.now - 2
+    assert found.lost < ran(visible("fine_tune"), RANDOM).lost
 
 
 @pytest.mark.parametrize("name", RETAIN_ONLY)
-def test_check_27_retain_only_methods_say_so_and_forget_too_little(name):
-    found = ran(shipped(name), RANDOM)
+def test_check_27_methods_that_need_no_forgotten_data_make_retain_steps_alone_and_under_forget(name):
+    found = ran(visible(name), RANDOM)
     assert found.steps.keys() == {"retain"}
-    assert "forgotten data" not in registry.load(name).capabilities.needs
     assert found.now > 98, "under-forgetting is expected of it, and must show"
 
 
@@ -209,10 +257,8 @@ def network() -> Trained:
     return CASES["network"].train()
 
 
-def test_an_estimate_is_never_below_what_steps_take():
-    for name in [
-        n for n in [*GRADIENT, *DUAL] if not n.startswith(("salun", "sfron", "manif_smc"))
-    ]:  # no masks, no curve
+def test_an_estimate_is_never_below_what_a_run_takes():
+    for name in [*GRADIENT, *DUAL]:
         plan = CASES["network"].plan(network(), name)
         assert 0 < plan.run().cost["gradient_evaluations"] <= plan.estimate.gradient_evaluations, name
 
@@ -235,7 +281,7 @@ def test_check_28_a_method_for_classes_refuses_random_rows():
     planning.plan(source(), CLASS, made)
 
 
-@pytest.mark.parametrize("name", [*GRADIENT, *DUAL, "ssd"])
+@pytest.mark.parametrize("name", [*UNCERTIFIED, *DUAL])
 def test_check_28_kinds_and_tasks_that_a_method_does_not_declare_are_refused(name):
     case = CASES["convex quadratic"]
     if "*" not in class_of(name).capabilities.tasks:
@@ -258,7 +304,7 @@ def test_a_class_that_is_lost_by_the_way_is_a_request_of_its_own():
         planning.plan(trained, samples(0, 1, 5), method(name))
 
 
-@pytest.mark.parametrize("name", [*GRADIENT, *DUAL, "ssd"])
+@pytest.mark.parametrize("name", [*UNCERTIFIED, *DUAL])
 def test_a_frozen_model_is_refused(name):
     def frozen() -> nn.Module:
         return mlp(2, 3, (4,)).requires_grad_(False)
@@ -273,7 +319,7 @@ RATES = [
     for name in (*GRADIENT, *DUAL)
     for field in ("lr", "retain_lr")
     if field in registry.settings_of(method(name))["settings"]
-    and (field == "lr" or name not in ("bad_teacher", "manif_smc"))  # which use it under dual only
+    and (field == "lr" or name in DUAL or not registry.needed_under(name, "dual"))  # no retain loss without it
 ]
 
 
@@ -285,7 +331,7 @@ def test_a_learning_rate_of_zero_is_never_taken_for_the_default(name, field, rat
 
 
 @pytest.mark.parametrize("size", [0, -1])
-@pytest.mark.parametrize("name", [*GRADIENT, "ssd"])
+@pytest.mark.parametrize("name", [n for n in UNCERTIFIED if "batch_size" in registry.settings_names(n)])
 def test_a_batch_of_no_rows_is_refused(name, size):
     with pytest.raises(InputError, match="batch_size of at least 1"):
         planning.plan(network(), samples(1, 2), method(name, batch_size=size))
@@ -307,11 +353,11 @@ def test_manif_refuses_what_has_no_neighbours_or_no_representation():
     assert "manif_smc" not in planning.eligible(planning.plan(trained, samples(1), FineTune()).context, ("samples",))
 
 
-@pytest.mark.parametrize("name", [*RETAIN_ONLY, "gradient_ascent", "ssd", "retrain"])
+@pytest.mark.parametrize("name", [n for n in sorted(registry.targets()) if "dual" not in registry.variants_of(n)])
 def test_dual_of_a_method_with_one_objective_is_refused_naming_the_others(name):
     with pytest.raises(InputError, match=r"Expected \+dual after one of .*salun.*two objectives; got"):
         registry.make(f"{name}+dual")
-    assert len(DUAL) == 7
+    assert "salun+dual" in DUAL and "random_labels+dual" in DUAL
 
 
 def test_dual_needs_steps_that_alternate():

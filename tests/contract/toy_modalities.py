@@ -100,7 +100,7 @@ class GossipCorrection(Correction):
 
     name: ClassVar[str] = "gossip_correction"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("samples", "client"), ("point",), ("retained data",), "weights", False, "-"
+        kinds=("samples", "client"), tasks=("point",), needs=("retained data",)
     )
 
 

@@ -19,7 +19,9 @@ from expunge.descent.members import Member
 from expunge.descent.optimizer import Dual, Shared
 from expunge.descent.schedule import FORGET, RETAIN, Alone, Interleave, Joint
 from expunge.methods import registry
-from expunge.objectives import language as losses
+from expunge.methods.grad_diff import GradDiff
+from expunge.methods.npo import NPO
+from expunge.objectives.language import token_mean
 
 ADAMW = Member("adamw", 3e-3, weight_decay=0.01)
 SIZES = {"forget": 4, "retain": 20}
@@ -28,7 +30,7 @@ SIZES = {"forget": 4, "retain": 20}
 def single(on: Any) -> Any:
     """Gradient of the retain loss at the start, by name."""
     batch = on.task.batch(on.deletion.after)
-    loss = losses.token_mean(*on.task.token_losses(on.model, on.params, batch))
+    loss = token_mean(*on.task.token_losses(on.model, on.params, batch))
     return list(torch.autograd.grad(loss, list(on.params.values())))
 
 
@@ -67,7 +69,7 @@ def test_a9_the_state_of_one_objective_is_untouched_by_steps_of_the_other(bits, 
 
     monkeypatch.setattr(optimizer.Stepper, "step", watched)
     member = Member("adamw", 3e-3, bits=bits)
-    done = Descend(losses.NPO(), Interleave(1, 5, 10), Dual(member, member)).run(on, InMemory())
+    done = Descend(NPO(), Interleave(1, 5, 10), Dual(member, member)).run(on, InMemory())
     assert seen == [FORGET, *[RETAIN] * 5] * 2 and done.steps == {"forget": 2, "retain": 10}
 
 
@@ -88,8 +90,8 @@ def test_a9_one_forget_step_then_five_retain_steps(settings, rounds):
 def test_a9_with_decoupling_off_it_is_torch_adamw_bit_for_bit(seed):
     on, by_hand = (work(language(torch.float32), seed) for _ in range(2))
     schedule = Interleave(1, 5, 10)
-    Descend(losses.GradDiff(), schedule, Shared(ADAMW)).run(on, InMemory())
-    ready = losses.GradDiff().prepare(by_hand)
+    Descend(GradDiff(), schedule, Shared(ADAMW)).run(on, InMemory())
+    ready = GradDiff().prepare(by_hand)
     weights = list(by_hand.params.values())
     adamw = torch.optim.AdamW(weights, 3e-3, weight_decay=0.01, fused=True)
     for turn in schedule.turns(SIZES, by_hand.batch_size, seed):
@@ -100,7 +102,7 @@ def test_a9_with_decoupling_off_it_is_torch_adamw_bit_for_bit(seed):
         adamw.step()
     assert all(torch.equal(a, b) for a, b in zip(on.params.values(), by_hand.params.values(), strict=True))
     apart = work(language(torch.float32), seed)
-    Descend(losses.GradDiff(), schedule, Dual(ADAMW, ADAMW)).run(apart, InMemory())
+    Descend(GradDiff(), schedule, Dual(ADAMW, ADAMW)).run(apart, InMemory())
     assert any(not torch.equal(a, b) for a, b in zip(on.params.values(), apart.params.values(), strict=True))
 
 

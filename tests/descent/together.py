@@ -27,7 +27,7 @@ from expunge.descent.parameters import All
 from expunge.descent.processes import processes
 from expunge.descent.schedule import Interleave, Joint
 from expunge.descent.work import Work
-from expunge.objectives import language as losses
+from expunge.methods import registry
 from expunge.objectives.scope import SU
 
 from .languages import work
@@ -70,7 +70,7 @@ def run(
     torch.set_num_threads(1)
     journals.STEPS_PER_STAGE = 2
     on = replace(work(share=lora), processes=processes(), batch_size={"forget": batch, "retain": 8})
-    objective: Any = {"npo": losses.NPO, "wga": losses.WGA, "undial": losses.Undial}[kind](retain=retain)
+    objective: Any = registry.make(kind, {"retain": retain})
     method = descend.Descend(
         SU(objective, su) if su else objective,
         Interleave(1, 2, retain_steps=steps) if dual else Joint(steps=steps),

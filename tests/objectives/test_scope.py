@@ -18,7 +18,8 @@ from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import Dual, Shared
 from expunge.descent.schedule import Interleave, Joint, Schedule
-from expunge.objectives import language as losses
+from expunge.methods.npo import NPO
+from expunge.objectives.language import Negatives, token_mean
 from expunge.objectives.scope import SU, joint_batch, too_long
 from expunge.tasks.prompts import NO_LABEL
 
@@ -46,7 +47,7 @@ def scope_rows(schedule: Schedule, on: Any) -> Any:
 @BY_SCHEDULE
 def test_a4_with_eta_zero_it_is_the_method_bit_for_bit(schedule, optimizer, seed):
     ended = []
-    for objective in (losses.NPO(), SU(losses.NPO(), 0.0), SU(losses.NPO(), 5.0)):
+    for objective in (NPO(), SU(NPO(), 0.0), SU(NPO(), 5.0)):
         done = Descend(objective, schedule, optimizer).run(work(language(torch.float32), seed), InMemory())
         ended.append(done.tensors)
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
@@ -114,13 +115,13 @@ def test_a4_of_two_plain_texts_the_retained_one_alone_is_learnt(schedule, optimi
 
 def test_a4_the_scope_term_is_added_to_the_retain_loss_and_to_nothing_else():
     on = work()
-    plainly, scoped = losses.NPO().prepare(on), SU(losses.NPO(), 3.0).prepare(on)
+    plainly, scoped = NPO().prepare(on), SU(NPO(), 3.0).prepare(on)
     sizes = {"forget": len(on.deletion.forget), "retain": len(on.deletion.after)}
     turn = next(Joint(1).turns(sizes, on.batch_size, 0))
     batches = {role: scoped.streams[role].take(turn.index[role]) for role in turn.index}
     assert scoped.loss("forget", batches["forget"], turn) == plainly.loss("forget", batches["forget"], turn)
     rows = joint_batch(on, on.deletion.forget, on.deletion.after, turn, turn.index["retain"])
-    scope = losses.token_mean(*on.task.token_losses(on.model, on.params, rows))
+    scope = token_mean(*on.task.token_losses(on.model, on.params, rows))
     added = scoped.loss("retain", batches["retain"], turn) - plainly.loss("retain", batches["retain"], turn)
     assert torch.allclose(added, 3.0 * scope) and scope > 0.1
 
@@ -159,9 +160,9 @@ def plain_few(i: int) -> Texts:
 def test_a_scope_without_retained_records_or_with_other_rows_is_refused():
     on = work()
     with pytest.raises(InputError, match="eta of 0 or more"):
-        SU(losses.NPO(), -1.0)
+        SU(NPO(), -1.0)
     with pytest.raises(InputError, match="needs retained records"):
-        SU(losses.NPO()).prepare(replace(on, deletion=replace(on.deletion, after=None)))
-    twice = losses.Negatives(negatives=lambda work: work.deletion.forget.at([0, 0, 1, 1, 2, 3]))
+        SU(NPO()).prepare(replace(on, deletion=replace(on.deletion, after=None)))
+    twice = Negatives(negatives=lambda work: work.deletion.forget.at([0, 0, 1, 1, 2, 3]))
     with pytest.raises(InputError, match="one row for each forgotten record"):
         SU(twice).prepare(on)

@@ -23,7 +23,7 @@ class MaskedKL:
 
     name: ClassVar[str] = "masked_kl"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("concept",), ("sequences",), ("forgotten data",), "weights", False, "SIU"
+        ("concept",), ("sequences",), ("forgotten data",), "weights", False
     )
 
     def check(self, context):

@@ -34,7 +34,7 @@ class ClosedForm:
 class Downdate:
     name: ClassVar[str] = "downdate"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("edge",), ("point",), ("retained data", "forgotten data"), "weights", True, "-"
+        ("edge",), ("point",), ("retained data", "forgotten data"), "weights", True
     )
 
     def check(self, context):

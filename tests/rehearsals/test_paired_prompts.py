@@ -20,7 +20,7 @@ from .sequences import NextToken, at, sentences
 class AscentWithPairs:
     name: ClassVar[str] = "ascent_with_pairs"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("samples", "user"), ("sequences",), ("retained data", "forgotten data"), "weights", False, "SU"
+        ("samples", "user"), ("sequences",), ("retained data", "forgotten data"), "weights", False
     )
 
     def check(self, context):

@@ -28,7 +28,7 @@ class Gossip:
 class Correction:
     name: ClassVar[str] = "correction"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("samples", "client"), ("point",), ("retained data",), "weights", False, "-"
+        ("samples", "client"), ("point",), ("retained data",), "weights", False
     )
 
     def check(self, context):

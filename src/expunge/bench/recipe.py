@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,33 +16,30 @@ from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.jobs.schema import validated
 from expunge.jobs.yaml_files import read_yaml
+from expunge.methods import registry
 from expunge.modalities.classification.config import Setup, StochasticTraining
 from expunge.modalities.settings import Strict, in_folder
 
-# Rows where a recipe names none: every method that forgets rows and promises nothing, then DualOptim where two objectives
-# alternate. ManiF-SMC has a retain loss only with repair.
-ROWS: Mapping[str, Mapping[str, Any]] = {
-    "fine_tune": {},
-    "gradient_ascent": {},
-    "neg_grad_plus": {},
-    "random_labels": {},
-    "l1_sparse": {},
-    "scrub": {},
-    "scrub_r": {"method": "scrub", "rewind": True},
-    "bad_teacher": {},
-    "ssd": {},
-    "salun": {},
-    "sfron": {},
-    "manif_smc": {},
-    "neg_grad_plus+dual": {},
-    "random_labels+dual": {},
-    "scrub+dual": {},
-    "bad_teacher+dual": {},
-    "salun+dual": {},
-    "sfron+dual": {},
-    "manif_smc+repair": {"method": "manif_smc", "repair": True},
-    "manif_smc+repair+dual": {"method": "manif_smc", "repair": True, "dual": True},
-}
+
+@cache
+def every_row() -> Mapping[str, Mapping[str, Any]]:
+    """Rows where a recipe names none: every method that forgets rows of a classifier and promises nothing, with the
+    configurations that it brings, then DualOptim where two objectives alternate by default.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
+    dual: dict[str, Mapping[str, Any]] = {}
+    for name in registry.targets():
+        method = registry.load(name)
+        can = method.capabilities
+        if "samples" not in can.kinds or not {"*", "classification"} & {*can.tasks}:
+            continue
+        if can.certified or can.effect != "weights":
+            continue
+        further = getattr(method, "configurations", {})
+        rows |= {name: {}, **{row: {"method": name, **settings} for row, settings in further.items()}}
+        if "dual" in registry.variants_of(name) and not registry.needed_under(name, "dual"):
+            dual[f"{name}+dual"] = {}
+    return rows | dual
 
 
 class ForgetSamples(Strict):
@@ -74,7 +72,7 @@ class Recipe(Benchmark, Setup):
         training_rows: how many rows there must be to train on; ``None``: any number.
         forget: what is forgotten.
         references: retrainings for each forget set; two are the least that say what retrainings differ by.
-        methods: empty stands for :data:`ROWS`.
+        methods: empty stands for :func:`every_row`.
     """
 
     training: StochasticTraining
@@ -86,7 +84,7 @@ class Recipe(Benchmark, Setup):
     @property
     def rows(self) -> Mapping[str, Mapping[str, Any]]:
         """Row → settings."""
-        return self.methods or ROWS
+        return self.methods or every_row()
 
     @property
     def digest(self) -> str:
@@ -99,11 +97,12 @@ class Recipe(Benchmark, Setup):
         return digest_json([content, data])
 
     def own(self, row: str) -> dict[str, Any]:
-        """Settings of the recipe, or of :data:`ROWS` for a row that it does not have."""
-        return dict(self.rows.get(row, ROWS.get(row, {})))
+        """Settings of the recipe, or of :func:`every_row` for a row that it does not have."""
+        return dict(self.rows.get(row, every_row().get(row, {})))
 
     def _shipped(self, row: str) -> Mapping[str, Any]:
-        return ROWS[row] if row in ROWS else super()._shipped(row)
+        rows = every_row()
+        return rows[row] if row in rows else super()._shipped(row)
 
 
 def names() -> list[str]:

@@ -16,37 +16,15 @@ from expunge.bench.recipe import Recipe
 from expunge.bench.table import IN_GAP
 from expunge.bench.world import TUNING_SET
 from expunge.core.errors import ExtraMissingError
+from expunge.core.method import Ranges
 
 Run = Callable[[Cell], Mapping[str, Any]]  # a cell → its line, run now or found
 FAILED = 100.0  # stands for the gap of a trial that has none: as far off as can be
 
-SHARED_RATE, DUAL_RATE = (1e-4, 1e-1), (1e-5, 1e-2)
-# Row's method → setting → (low, high), searched on a logarithmic scale: the ranges of careful comparisons (CoUn, arXiv
-# 2509.16391, and what SalUn's authors advise); where none is known, a decade or two around the published value.
-RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "fine_tune": {"lr": (1e-3, 1e-1)},
-    "gradient_ascent": {"lr": (1e-5, 1e-2)},
-    "neg_grad_plus": {"lr": (1e-3, 1e-1), "a": (0.9, 0.9999)},
-    "random_labels": {"lr": SHARED_RATE},
-    "l1_sparse": {"lr": (1e-3, 1e-1), "alpha": (1e-5, 1e-2)},
-    "scrub": {"lr": (1e-5, 1e-2)},
-    "bad_teacher": {"retain_lr": (1e-5, 1e-2)},
-    "ssd": {"alpha": (0.1, 100.0), "lambda_": (0.1, 5.0)},
-    "salun": {"lr": SHARED_RATE},
-    "sfron": {"alpha": (1.0, 1000.0)},
-    "manif_smc": {"lr": (1e-5, 1e-2), "preserve": (1e-3, 1.0)},
-}
-DUAL_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "neg_grad_plus": {"lr": DUAL_RATE},
-    "sfron": {"lr": DUAL_RATE},
-}
 
-
-def ranges(method: Any) -> Mapping[str, tuple[float, float]]:
-    """What is searched for a method; under DualOptim the forget rate of an adaptive optimizer."""
-    if getattr(method, "dual", False):
-        return DUAL_RANGES.get(method.name, {"lr": DUAL_RATE})
-    return RANGES.get(method.name, {})
+def ranges(method: Any) -> Ranges:
+    """What is searched for a method, as its class has it."""
+    return getattr(method, "dual_ranges" if getattr(method, "dual", False) else "ranges", {})
 
 
 def tune(recipe: Recipe, row: str, trials: int, run: Run) -> dict[str, Any]:

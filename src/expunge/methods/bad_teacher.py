@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Mixed, Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given
+from expunge.methods.by_descent import GradientMethod, dual, given
 from expunge.objectives.distillation import BadTeacher as Taught
 
 
@@ -30,14 +30,16 @@ class BadTeacher(GradientMethod):
     """
 
     name: ClassVar[str] = "bad_teacher"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("classification",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="Bad Teacher (Chundawat et al., AAAI 2023, arXiv 2205.08096)",
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Can bad teaching induce forgetting? Unlearning in deep networks using an incompetent teacher",
+            "Chundawat et al., AAAI 2023",
+            "2205.08096",
+        ),
     )
+    ranges: ClassVar[Ranges] = {"retain_lr": (1e-5, 1e-2)}
+    small: ClassVar[SmallScale] = GradientMethod.small.but(visible={"batch_size": 3, "lr": 1e-3, "retain_lr": 1e-3})
     epochs: int = 1
     lr: float | None = None
     retain_lr: float = 1e-4

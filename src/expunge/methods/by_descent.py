@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 import torch
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import (
+    Capabilities,
+    Configurations,
+    Context,
+    Estimate,
+    Paper,
+    Ranges,
+    Refusal,
+    SmallScale,
+    Unlearned,
+)  # fmt: skip
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend, Descended
 from expunge.descent.members import Member
@@ -17,8 +27,6 @@ from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 from expunge.descent.work import Work
 from expunge.training.descent import trainable
-
-ROW_KINDS = ("samples", "user", "class")
 
 
 class GradientMethod(ABC):
@@ -29,6 +37,13 @@ class GradientMethod(ABC):
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    papers: ClassVar[tuple[Paper, ...]]
+    # those of careful comparisons (CoUn, arXiv 2509.16391, and what SalUn's authors advise); where none is known, a decade or
+    # two around the published value
+    ranges: ClassVar[Ranges] = {}
+    dual_ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}  # under DualOptim, of the forget steps' adaptive optimizer
+    configurations: ClassVar[Configurations] = {}
+    small: ClassVar[SmallScale] = SmallScale(quick={"epochs": 1, "batch_size": 16}, visible={"batch_size": 8})
     batch_size: int
 
     @abstractmethod
@@ -39,8 +54,12 @@ class GradientMethod(ABC):
         """Rows per batch of each stream."""
         return dict.fromkeys((FORGET, RETAIN, MIXED), self.batch_size)
 
+    def preparing(self, forget: int, retain: int) -> int:
+        """How many gradients are computed beside the steps, at most: masks, curves. Of so many forgotten and retained rows."""
+        return 0
+
     def check(self, context: Context) -> Estimate | Refusal:
-        """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above, of steps alone."""
+        """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above."""
         if not trainable(context.task.build()):
             return Refusal(
                 "The model has no trainable weight: it is frozen.", "Set requires_grad on the weights that may change."
@@ -54,7 +73,8 @@ class GradientMethod(ABC):
         sizes = {FORGET: forget, RETAIN: after, MIXED: forget + after}
         rows = {role: min(batches[role], size) for role, size in sizes.items()}
         rows[JOINT] = rows[FORGET] + rows[RETAIN]
-        return Estimate(schedule.length(sizes, batches) * max(rows[role] for role in schedule.roles))
+        steps = schedule.length(sizes, batches) * max(rows[role] for role in schedule.roles)
+        return Estimate(steps + self.preparing(forget, after))
 
     def run(self, context: Context) -> Unlearned:
         """Descend from the model as it was released: from secret un-noised weights nothing here would hide them."""

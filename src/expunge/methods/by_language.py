@@ -6,12 +6,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend
@@ -25,6 +25,7 @@ from expunge.descent.schedule import FORGET, JOINT, RETAIN, Alone, Interleave, J
 from expunge.descent.work import Objective, Work
 from expunge.methods.by_descent import GradientMethod, given, on_cpu, told
 from expunge.methods.trajectory import Remembering, Trajectory
+from expunge.objectives.language import Answers
 from expunge.objectives.scope import SU, too_long
 from expunge.tasks import adapters
 from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
@@ -33,10 +34,9 @@ TEXT_KINDS = ("samples", "user")
 RETAIN_STEPS = 5  # retain steps for each forget step in DualOptim's released code for language models
 
 
-def language(paper: str, effect: str = "weights", retained: bool = True) -> Capabilities:
+def language(*needs: str) -> Capabilities:
     """The capabilities of a descent method for language models."""
-    needs = ("retained data", "forgotten data") if retained else ("forgotten data",)
-    return Capabilities(TEXT_KINDS, ("language",), needs, effect, False, paper)
+    return Capabilities(TEXT_KINDS, ("language",), needs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,10 @@ class LanguageMethod(GradientMethod):
             nothing: the run is the same.
     """
 
+    capabilities: ClassVar[Capabilities] = language("retained data", "forgotten data")
+    small: ClassVar[SmallScale] = SmallScale(
+        quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
+    )
     epochs: int = 10
     steps: int | None = None
     lr: float = 1e-5
@@ -185,10 +189,11 @@ class LanguageMethod(GradientMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balanced(LanguageMethod):
+class Balanced(LanguageMethod, Answers):
     """``gamma × a loss on forgotten answers + alpha × a loss on retained ones``, and what can be put around two losses.
 
-    Subclasses add the symbols of their forget loss and restate a default where their paper has another one.
+    The method is the objective: subclasses say in :meth:`forget` what their loss is, add its symbols, and restate a default
+    where their paper has another one.
 
     Attributes:
         gamma, alpha: 1 and 1 (OpenUnlearning, arXiv 2506.12618).
@@ -198,22 +203,11 @@ class Balanced(LanguageMethod):
         forget_lr: learning rate of forget steps under ``dual``, beside ``lr`` for retain steps; ``None``: the same.
     """
 
-    gamma: float = 1.0
-    alpha: float = 1.0
-    retain: str = "nll"
+    small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
     su: float = 0.0
     dual: bool = False
     forget_lr: float | None = None
     retain_steps: int = RETAIN_STEPS
-
-    @abstractmethod
-    def loss(self, context: Context) -> Objective:
-        """Both losses with their symbols, without a wrapper."""
-
-    @property
-    def balance(self) -> dict[str, Any]:
-        """What every loss of two sides takes."""
-        return {"gamma": self.gamma, "alpha": self.alpha, "retain": self.retain}
 
     @property
     def whole_weights(self) -> str:
@@ -223,7 +217,7 @@ class Balanced(LanguageMethod):
 
     def objective(self, context: Context) -> Objective:
         """The loss, under the scope term where there is one."""
-        return SU(self.loss(context), self.su) if self.su else self.loss(context)
+        return SU(self, self.su) if self.su else self
 
     def schedule(self) -> Schedule:
         """Both losses in one step; one after the other under DualOptim; the forget loss alone where nothing is retained.

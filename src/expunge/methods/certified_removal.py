@@ -17,7 +17,7 @@ from torch import Tensor
 
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError, RefusedError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.trained import Artifact, Trained
 from expunge.curvature.newton import newton_step
 from expunge.methods.newton import too_large
@@ -41,12 +41,10 @@ class CertifiedRemoval:
 
     name: ClassVar[str] = "certified_removal"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
-        tasks=("*",),
-        needs=("retained data", "recipe", "convex loss"),
-        effect="weights",
-        certified=True,
-        paper="Certified data removal from machine learning models (Guo et al.; arXiv 1911.03030)",
+        needs=("retained data", "recipe", "convex loss", "perturbed training"), certified=True
+    )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Certified data removal from machine learning models", "Guo et al., ICML 2020", "1911.03030"),
     )
     epsilon: float = 1.0
     delta: float = 1e-4

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from expunge.core.certificate import Claim
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget, Tensors, Trained
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import descend_in_stages
@@ -29,13 +29,14 @@ class DescentToDelete:
 
     name: ClassVar[str] = "descent_to_delete"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
-        tasks=("*",),
-        needs=("retained data", "recipe", "budget", "convex loss"),
-        effect="weights",
-        certified=True,
-        paper="Descent-to-Delete: gradient-based methods for machine unlearning (Neel et al.; arXiv 2007.02923)",
+        needs=("retained data", "recipe", "budget", "convex loss"), certified=True
     )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Descent-to-Delete: gradient-based methods for machine unlearning", "Neel et al., ALT 2021", "2007.02923"
+        ),
+    )
+    small: ClassVar[SmallScale] = SmallScale(quick={"steps": 20})
     steps: int = 100
 
     def check(self, context: Context) -> Estimate | Refusal:

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
-from expunge.methods.by_language import Balanced, language, without_questions
-from expunge.objectives import language as losses
-from expunge.objectives.language import REFUSALS
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Context, Estimate, Paper, Refusal
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced, without_questions
+from expunge.objectives.language import REFUSALS, Base, dpo, prefixed, refused, without_prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +28,29 @@ class DPO(Balanced):
     """
 
     name: ClassVar[str] = "dpo"
-    capabilities: ClassVar[Capabilities] = language(
-        "DPO towards refusals (Rafailov et al. 2023, arXiv 2305.18290; IdkDPO of TOFU)"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Direct preference optimization: your language model is secretly a reward model",
+            "Rafailov et al., NeurIPS 2023",
+            "2305.18290",
+        ),
+        Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024; IdkDPO", "2401.06121"),
     )
+    answers_beside: ClassVar[int] = 1  # the refusals
     beta: float = 0.1
     refusals: tuple[str, ...] = REFUSALS
 
-    def loss(self, context: Context) -> losses.Preference:
-        """The loss with its symbols."""
-        return losses.Preference(**self.balance, beta=self.beta, refusals=self.refusals)
+    def columns(self, work: Work, base: Base) -> Batch:
+        """Answers and refusals side by side, with S_ref of both."""
+        answers, refusals = work.task.batch(work.deletion.forget), work.task.batch(refused(work, self.refusals))
+        sums = {"base": base.sums(answers), "preferred_base": base.sums(refusals)}
+        return answers.with_columns(**prefixed(refusals, "refusal_"), **sums)
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """DPO on summed log-probabilities, mean over rows."""
+        sums = work.language.token_losses(work.model, work.params, batch)[0].sum(1)
+        preferred = work.language.token_losses(work.model, work.params, without_prefix(batch, "refusal_"))[0].sum(1)
+        return work.processes.mean(dpo(preferred, batch["preferred_base"], sums, batch["base"], self.beta))
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses plain texts."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, sgd
+from expunge.methods.by_descent import GradientMethod, sgd
 from expunge.objectives.supervised import Ascent
 
 
@@ -27,14 +27,15 @@ class FineTune(GradientMethod):
     """
 
     name: ClassVar[str] = "fine_tune"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("*",),
-        needs=("retained data",),
-        effect="weights",
-        certified=False,
-        paper="fine-tuning on retained data (baseline; Golatkar et al. 2020, arXiv 1911.04933)",
+    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Eternal sunshine of the spotless net: selective forgetting in deep networks",
+            "Golatkar et al., CVPR 2020",
+            "1911.04933",
+        ),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-3, 1e-1)}
     epochs: int = 10
     lr: float = 0.01
     batch_size: int = 128

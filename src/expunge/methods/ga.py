@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper
+from expunge.descent.work import Objective
 from expunge.methods.by_language import LanguageMethod, language
-from expunge.objectives import language as losses
+from expunge.methods.grad_diff import GradDiff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +20,15 @@ class GA(LanguageMethod):
     """-N on forgotten answers, nothing else; AdamW, unlike ``gradient_ascent``, whose settings are those of image papers."""
 
     name: ClassVar[str] = "ga"
-    capabilities: ClassVar[Capabilities] = language(
-        "gradient ascent (Jang et al. 2023, arXiv 2210.01504)", retained=False
+    capabilities: ClassVar[Capabilities] = language("forgotten data")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Knowledge unlearning for mitigating privacy risks in language models",
+            "Jang et al., ACL 2023",
+            "2210.01504",
+        ),
     )
 
-    def objective(self, context: Context) -> losses.GradDiff:
-        """Up the token-mean loss."""
-        return losses.GradDiff()
+    def objective(self, context: Context) -> Objective:
+        """Up the token-mean loss: GradDiff's on forgotten answers, and no step asks for the other one."""
+        return GradDiff()

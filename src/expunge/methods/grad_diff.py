@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
-from expunge.objectives import language as losses
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced
+from expunge.objectives.language import Base, token_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +23,10 @@ class GradDiff(Balanced):
     """``-gamma N + alpha × retain loss``; every symbol is one of :class:`~expunge.methods.by_language.Balanced`."""
 
     name: ClassVar[str] = "grad_diff"
-    capabilities: ClassVar[Capabilities] = language(
-        "GradDiff and KL minimisation (Maini et al. 2024, TOFU, arXiv 2401.06121)"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024", "2401.06121"),
     )
 
-    def loss(self, context: Context) -> losses.GradDiff:
-        """The loss with its symbols."""
-        return losses.GradDiff(**self.balance)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """-N over the tokens of the batch."""
+        return -token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, sgd
+from expunge.methods.by_descent import GradientMethod, sgd
 from expunge.objectives.supervised import Ascent
 
 
@@ -27,14 +27,16 @@ class GradientAscent(GradientMethod):
     """
 
     name: ClassVar[str] = "gradient_ascent"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("*",),
-        needs=("forgotten data",),
-        effect="weights",
-        certified=False,
-        paper="gradient ascent (baseline; Thudi et al. 2022, arXiv 2109.13398)",
+    capabilities: ClassVar[Capabilities] = Capabilities(needs=("forgotten data",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Unrolling SGD: understanding factors influencing machine unlearning",
+            "Thudi et al., EuroS&P 2022",
+            "2109.13398",
+        ),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}
+    small: ClassVar[SmallScale] = GradientMethod.small.but(quick={"batch_size": 4}, visible={"lr": 2e-3})
     epochs: int = 10
     lr: float = 5e-4
     batch_size: int = 128

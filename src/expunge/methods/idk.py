@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
-from expunge.methods.by_language import Balanced, language, without_questions
-from expunge.objectives import language as losses
-from expunge.objectives.language import REFUSALS
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Context, Estimate, Paper, Refusal
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced, without_questions
+from expunge.objectives.language import REFUSALS, Base, refused, token_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +27,18 @@ class IDK(Balanced):
     """
 
     name: ClassVar[str] = "idk"
-    capabilities: ClassVar[Capabilities] = language("IDK (Maini et al. 2024, TOFU, arXiv 2401.06121)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024", "2401.06121"),
+    )
     refusals: tuple[str, ...] = REFUSALS
 
-    def loss(self, context: Context) -> losses.Refusals:
-        """The loss with its symbols."""
-        return losses.Refusals(**self.balance, refusals=self.refusals)
+    def columns(self, work: Work, base: Base) -> Batch:
+        """The prompts with a refusal each, drawn once."""
+        return work.task.batch(refused(work, self.refusals))
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Learn the refusal."""
+        return token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses plain texts."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, sgd
+from expunge.methods.by_descent import GradientMethod, sgd
 from expunge.objectives.supervised import Sparse
 
 
@@ -27,14 +27,11 @@ class L1Sparse(GradientMethod):
     """
 
     name: ClassVar[str] = "l1_sparse"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("*",),
-        needs=("retained data",),
-        effect="weights",
-        certified=False,
-        paper="l1-sparse (Jia et al., NeurIPS 2023, arXiv 2304.04934)",
+    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Model sparsity can simplify machine unlearning", "Jia et al., NeurIPS 2023", "2304.04934"),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-3, 1e-1), "alpha": (1e-5, 1e-2)}
     alpha: float = 1e-4
     epochs: int = 10
     lr: float = 0.01

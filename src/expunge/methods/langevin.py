@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.certificate import Claim
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Fact, Origin
 from expunge.methods.release import noisy_once
 from expunge.training.noisy import NoisyGradientDescent
@@ -29,13 +29,16 @@ class Langevin:
 
     name: ClassVar[str] = "langevin"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
-        tasks=("*",),
-        needs=("retained data", "recipe", "convex loss"),
-        effect="weights",
-        certified=True,
-        paper="Langevin unlearning (Chien et al.; arXiv 2401.10371)",
+        needs=("retained data", "recipe", "convex loss", "noisy training"), certified=True
     )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Langevin unlearning: a new perspective of noisy gradient descent for machine unlearning",
+            "Chien et al., NeurIPS 2024",
+            "2401.10371",
+        ),
+    )
+    small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5})
     steps: int = 100
     delta: float | None = None
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.texts import Record
 from expunge.data.negatives import COUNTERFACTUAL, PER_PROMPT, PER_SUBJECT, NegativeAnswers, holds, negative_answers
 from expunge.data.texts import Texts
@@ -63,7 +63,13 @@ class LUNE(LanguageMethod):
     """
 
     name: ClassVar[str] = "lune"
-    capabilities: ClassVar[Capabilities] = language("LUNE (arXiv 2512.07375)", retained=False)
+    capabilities: ClassVar[Capabilities] = language("forgotten data")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("LUNE: low-rank unlearning with negative examples", "ACL Findings 2026", "2512.07375"),
+    )
+    small: ClassVar[SmallScale] = LanguageMethod.small.but(
+        quick={"guard": False}, visible={"guard": False, "lr": 1e-2, "steps": 30}
+    )
     epochs: int = 40
     lr: float = 2e-4
     batch_size: int = 8

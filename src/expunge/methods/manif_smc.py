@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Ranges, Refusal, SmallScale
 from expunge.core.task import with_features
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import FORGET_DECAY, Dual, Shared
 from expunge.descent.parameters import Encoder
 from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, sgd
+from expunge.methods.by_descent import GradientMethod, sgd
 from expunge.objectives.manifold import Manifold
 from expunge.objectives.margins import SelfModeConnectivity
 from expunge.training.descent import trainable
@@ -49,13 +49,19 @@ class ManifSMC(GradientMethod):
 
     name: ClassVar[str] = "manif_smc"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("classification",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="ManiF-SMC (Wang et al., KDD 2026, arXiv 2605.22871), our reconstruction",
+        tasks=("classification",), needs=("retained data", "forgotten data", "representation")
     )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("ManiF-SMC", "Wang et al., KDD 2026; our reconstruction", "2605.22871"),
+    )
+    ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2), "preserve": (1e-3, 1.0)}
+    small: ClassVar[SmallScale] = SmallScale(
+        # preserve: a gradient also where every hinge is closed, as may happen on a model that was published with noise
+        quick={"k": 3, "curve_steps": 3, "preserve": 0.5}, visible={"batch_size": 4}, variants={"dual": {"repair": True}}
+    )  # fmt: skip
+    configurations: ClassVar[Configurations] = {
+        "manif_smc+repair": {"repair": True}, "manif_smc+repair+dual": {"repair": True, "dual": True},
+    }  # fmt: skip
     margin: str = "smc"
     alpha: float = 0.2
     k: int = 5
@@ -111,6 +117,12 @@ class ManifSMC(GradientMethod):
                 "ManiF-SMC changes the representation before the classifier head; this model has no weight there to train."
             )
         return super().check(context)
+
+    def preparing(self, forget: int, retain: int) -> int:
+        """A curve is trained on at most k neighbours of each erased row, and anew every so many epochs."""
+        curve = self._objective().curve
+        rows = min(curve.batch_size, self.k * forget, retain)
+        return -(-self.epochs // self.refresh_every) * curve.steps * rows if self.margin == "smc" else 0
 
     def composition(self, context: Context) -> Descend:
         """Passes over the erased rows."""

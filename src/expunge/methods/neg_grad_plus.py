@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Interleave, Joint
 from expunge.descent.streams import batches_per_pass
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, dual, given, sgd
 from expunge.objectives.supervised import Ascent
 
 
@@ -32,14 +32,13 @@ class NegGradPlus(GradientMethod):
     """
 
     name: ClassVar[str] = "neg_grad_plus"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("*",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="NegGrad+ (baseline of SCRUB; Kurmanji et al., NeurIPS 2023, arXiv 2302.09880)",
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Towards unbounded machine unlearning", "Kurmanji et al., NeurIPS 2023; the baseline NegGrad+", "2302.09880"
+        ),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-3, 1e-1), "a": (0.9, 0.9999)}
     a: float = 0.95
     epochs: int = 10
     lr: float | None = None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
 from expunge.curvature import newton
@@ -40,12 +40,15 @@ class Newton:
 
     name: ClassVar[str] = "newton"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
-        tasks=("*",),
-        needs=("retained data", "forgotten data", "budget", "convex loss"),
-        effect="weights",
-        certified=True,
-        paper="Remember what you want to forget (Sekhari et al.; arXiv 2103.03279); certified removal (Guo et al.; 1911.03030)",
+        needs=("retained data", "forgotten data", "budget", "convex loss"), certified=True
+    )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Remember what you want to forget: algorithms for machine unlearning",
+            "Sekhari et al., NeurIPS 2021",
+            "2103.03279",
+        ),
+        Paper("Certified data removal from machine learning models", "Guo et al., ICML 2020", "1911.03030"),
     )
     tolerance: float = 1e-9
     max_steps: int = 50

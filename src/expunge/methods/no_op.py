@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class NoOp:
         needs=(),
         effect="none",
         certified=False,
-        paper="negative control",
     )
+    papers: ClassVar[tuple[Paper, ...]] = ()
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Always runs."""

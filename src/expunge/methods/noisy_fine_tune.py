@@ -19,7 +19,7 @@ from torch import Tensor
 
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget
 from expunge.methods.release import noisy_once
 from expunge.methods.stages import stage_once
@@ -44,14 +44,11 @@ class NoisyFineTune:
     """
 
     name: ClassVar[str] = "noisy_fine_tune"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
-        tasks=("*",),
-        needs=("retained data",),
-        effect="weights",
-        certified=True,
-        paper="Certified unlearning for neural networks (Koloskova et al.; arXiv 2506.06985)",
+    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data", "untied weights"), certified=True)
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Certified unlearning for neural networks", "Koloskova et al., ICML 2025", "2506.06985"),
     )
+    small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5, "recovery_epochs": 1, "batch_size": 16})
     epsilon: float = 1.0
     delta: float = 1e-5
     clip_model: float = 1.0

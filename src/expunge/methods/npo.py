@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
-from expunge.objectives import language as losses
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced
+from expunge.objectives.language import Base, npo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +27,21 @@ class NPO(Balanced):
     """
 
     name: ClassVar[str] = "npo"
-    capabilities: ClassVar[Capabilities] = language("NPO (Zhang et al. 2024, arXiv 2404.05868)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Negative preference optimization: from catastrophic collapse to effective unlearning",
+            "Zhang et al., COLM 2024",
+            "2404.05868",
+        ),
+    )
     beta: float = 0.1
 
-    def loss(self, context: Context) -> losses.NPO:
-        """The loss with its symbols."""
-        return losses.NPO(**self.balance, beta=self.beta)
+    def columns(self, work: Work, base: Base) -> Batch:
+        """S_ref of every row."""
+        batch = work.task.batch(work.deletion.forget)
+        return batch.with_columns(base=base.sums(batch))
+
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """NPO on summed log-probabilities, mean over rows."""
+        values, _ = work.language.token_losses(work.model, work.params, batch)
+        return work.processes.mean(npo(values.sum(1), batch["base"], self.beta))

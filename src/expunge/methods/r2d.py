@@ -16,7 +16,7 @@ import torch
 
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trail, Trained
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import descend_in_stages
@@ -39,13 +39,13 @@ class R2D:
     """
 
     name: ClassVar[str] = "r2d"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class"),
-        tasks=("*",),
-        needs=("retained data", "trail", "budget"),
-        effect="weights",
-        certified=True,
-        paper="Rewind-to-Delete: certified machine unlearning for nonconvex functions (Mu, Klabjan; arXiv 2409.09778)",
+    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data", "trail", "budget"), certified=True)
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Rewind-to-Delete: certified machine unlearning for nonconvex functions",
+            "Mu and Klabjan, NeurIPS 2025",
+            "2409.09778",
+        ),
     )
     rewind: float = 0.1
     recover: bool = False

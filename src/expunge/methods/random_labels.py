@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Mixed, Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, dual, given, sgd
 from expunge.objectives.supervised import RandomLabels as WrongLabels
 
 
@@ -31,14 +31,11 @@ class RandomLabels(GradientMethod):
     """
 
     name: ClassVar[str] = "random_labels"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("classification",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="random labels (baseline; Graves et al., AAAI 2021, arXiv 2010.10981)",
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Amnesiac machine learning", "Graves et al., AAAI 2021", "2010.10981"),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-4, 1e-1)}
     epochs: int = 10
     lr: float | None = None
     retain_lr: float = 0.01

@@ -12,6 +12,7 @@ from typing import Any
 
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
+from expunge.core.method import Paper, SmallScale
 
 GROUP = "expunge.methods"
 # What can stand after a method's name, in the order of row names: the setting of that name, and what it is then set to. 5:
@@ -30,6 +31,7 @@ BUILTIN: Mapping[str, str] = {
     "ssd": "expunge.methods.ssd:SSD",
     "salun": "expunge.methods.salun:SalUn",
     "sfron": "expunge.methods.sfron:SFRon",
+    "boundary_shrink": "expunge.methods.boundary_shrink:BoundaryShrink",
     "manif_smc": "expunge.methods.manif_smc:ManifSMC",
     "ga": "expunge.methods.ga:GA",
     "grad_diff": "expunge.methods.grad_diff:GradDiff",
@@ -41,6 +43,7 @@ BUILTIN: Mapping[str, str] = {
     "rmu": "expunge.methods.rmu:RMU",
     "undial": "expunge.methods.undial:Undial",
     "wga": "expunge.methods.wga:WGA",
+    "satimp": "expunge.methods.satimp:SatImp",
     "newton": "expunge.methods.newton:Newton",
     "certified_removal": "expunge.methods.certified_removal:CertifiedRemoval",
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
@@ -123,6 +126,28 @@ def _no_variant(name: str, variant: str) -> str:
     return f"Expected +{variant} after one of {able}, {why[variant]}; got {name}+{variant}."
 
 
+def papers_of(name: str) -> tuple[Paper, ...]:
+    """Where the method called ``name`` was published; empty for a control, and for a plug-in that does not say."""
+    return getattr(load(name), "papers", ())
+
+
+def small_settings(name: str, purpose: str) -> dict[str, Any]:
+    """Settings of ``name``, ``name+dual``, … for a model of some hundred weights.
+
+    Args:
+        purpose: ``quick`` or ``visible``, as :class:`~expunge.core.method.SmallScale` has them.
+    """
+    name, *variants = name.split("+")
+    small: SmallScale = getattr(load(name), "small", SmallScale())
+    besides = [needed_under(name, variant) for variant in variants]
+    return {key: value for part in (small.fit, getattr(small, purpose), *besides) for key, value in part.items()}
+
+
+def needed_under(name: str, variant: str) -> Mapping[str, Any]:
+    """What ``name`` needs besides in every run under ``variant``."""
+    return getattr(load(name), "small", SmallScale()).variants.get(variant, {})
+
+
 def row_name(method: Any) -> str:
     """What a row of results is called: the method's name, with ``+su`` and ``+dual`` where they are on."""
     return "+".join([method.name, *(variant for variant in VARIANTS if getattr(method, variant, False))])
@@ -173,7 +198,7 @@ def table() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "paper": capabilities.paper,
+                "paper": "; ".join(map(str, papers_of(name))),
                 "kinds": list(capabilities.kinds),
                 "tasks": list(capabilities.tasks),
                 "needs": list(capabilities.needs),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.certificate import Claim
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.trained import Artifact, Tensors
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
@@ -23,11 +23,15 @@ class Retrain:
     name: ClassVar[str] = "retrain"
     capabilities: ClassVar[Capabilities] = Capabilities(
         kinds=("samples", "user", "class", "node", "edge", "feature", "client"),
-        tasks=("*",),
         needs=("retained data", "recipe"),
-        effect="weights",
         certified=True,
-        paper="exact retraining (the reference of every certified definition)",
+    )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Making AI forget you: data deletion in machine learning",
+            "Ginart et al., NeurIPS 2019, which defines deletion by retraining",
+            "1907.05012",
+        ),
     )
 
     def check(self, context: Context) -> Estimate | Refusal:

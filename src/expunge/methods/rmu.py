@@ -5,19 +5,24 @@ Formal guarantee: none.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
+from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.core.method import Context, Estimate, Paper, Refusal, SmallScale
 from expunge.core.task import autoregressive
 from expunge.descent.parameters import Parameters, Selection
+from expunge.descent.schedule import Turn
 from expunge.descent.work import Work
-from expunge.methods.by_language import Balanced, language
-from expunge.objectives import language as losses
+from expunge.methods.by_language import Balanced
+from expunge.objectives.language import Base
 from expunge.tasks.language import decoder_layers
+from expunge.tasks.prompts import NO_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,16 @@ class RMU(Balanced):
     """
 
     name: ClassVar[str] = "rmu"
-    capabilities: ClassVar[Capabilities] = language("RMU (Li et al. 2024, WMDP, arXiv 2403.03218)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "The WMDP benchmark: measuring and reducing malicious use with unlearning",
+            "Li et al., ICML 2024",
+            "2403.03218",
+        ),
+    )
+    retained_losses: ClassVar[tuple[str, ...]] = ("activations", "nll", "kl")
+    # its loss is a mean over dimensions, small beside a loss of tokens
+    small: ClassVar[SmallScale] = Balanced.small.but(fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20})
     layer: int = 7
     c: float = 2.0
     retain: str = "activations"
@@ -41,9 +55,24 @@ class RMU(Balanced):
         """It leaves the model at a layer, before the blocks above have been gathered and let go."""
         return "Misdirection ends its pass in the middle of the model"
 
-    def loss(self, context: Context) -> losses.RMU:
-        """The loss with its symbols."""
-        return losses.RMU(**self.balance, layer=self.layer, c=self.c)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Mean over answer tokens and dimensions of (h - c u)²; u is uniform in [0, 1)^d and normalised, drawn once."""
+        hidden, mask = self._hidden(work, work.params, batch)
+        u = torch.rand(hidden.shape[-1], generator=work.draw("direction", 0)).to(hidden)
+        return work.processes.mean((hidden[mask] - self.c * u / u.norm()).square().mean(-1))
+
+    def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
+        """Mean over answer tokens and dimensions of (h - h_ref)², or a loss of outputs."""
+        if self.retain != "activations":
+            return super().retained(work, base, batch)
+        hidden, mask = self._hidden(work, work.params, batch)
+        before = base.says(lambda params: self._hidden(work, params, batch)[0])
+        return work.processes.mean((hidden[mask] - before[mask]).square().mean(-1))
+
+    def _hidden(self, work: Work, params: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        hidden = work.language.hidden(work.model, params, batch, self.layer)
+        hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
+        return hidden, batch["labels"][:, : hidden.shape[1]] != NO_LABEL
 
     def parameters(self) -> Parameters:
         """What the layer hangs on: AdamW's decay would move the rest as well, and its state would take memory."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import Saliency
 from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, dual, given, sgd
 from expunge.objectives.supervised import RandomLabels
 
 
@@ -32,14 +32,16 @@ class SalUn(GradientMethod):
     """
 
     name: ClassVar[str] = "salun"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("classification",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="SalUn (Fan et al., ICLR 2024, arXiv 2310.12508)",
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "SalUn: empowering machine unlearning via gradient-based weight saliency in both image "
+            "classification and generation",
+            "Fan et al., ICLR 2024",
+            "2310.12508",
+        ),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-4, 1e-1)}
     density: float = 0.5
     epochs: int = 10
     lr: float | None = None
@@ -47,6 +49,10 @@ class SalUn(GradientMethod):
     batch_size: int = 128
     strict: bool = True
     dual: bool = False
+
+    def preparing(self, forget: int, retain: int) -> int:
+        """The mask sees each forgotten row once."""
+        return forget
 
     def composition(self, context: Context) -> Descend:
         """With DualOptim only the last word changes."""

@@ -10,14 +10,14 @@ from typing import ClassVar
 
 import torch
 
-from expunge.core.method import Capabilities, Context, Estimate, Refusal
+from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Ranges, Refusal
 from expunge.descent.descend import Descend
 from expunge.descent.guard import Guard
 from expunge.descent.members import Member
 from expunge.descent.optimizer import FORGET_DECAY, Shared
 from expunge.descent.schedule import Passes
 from expunge.descent.work import Work
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given
+from expunge.methods.by_descent import GradientMethod, dual, given
 from expunge.objectives.distillation import Scrub as Distilled
 from expunge.tasks.passes import ACTIVATIONS, evaluating, in_passes
 
@@ -40,14 +40,12 @@ class Scrub(GradientMethod):
     """
 
     name: ClassVar[str] = "scrub"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("classification",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="SCRUB (Kurmanji et al., NeurIPS 2023, arXiv 2302.09880)",
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Towards unbounded machine unlearning", "Kurmanji et al., NeurIPS 2023", "2302.09880"),
     )
+    ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}
+    configurations: ClassVar[Configurations] = {"scrub_r": {"rewind": True}}
     alpha: float = 0.5
     gamma: float = 1.0
     temperature: float = 1.0

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
+from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import FisherRatio
 from expunge.descent.schedule import FORGET, Interleave
-from expunge.methods.by_descent import ROW_KINDS, GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, dual, given, sgd
 from expunge.objectives.supervised import AdaptiveAscent
 
 
@@ -34,14 +34,16 @@ class SFRon(GradientMethod):
     """
 
     name: ClassVar[str] = "sfron"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("classification",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="SFRon (Huang et al., NeurIPS 2024, arXiv 2409.19732)",
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Unified gradient-based machine unlearning with remain geometry enhancement",
+            "Huang et al., NeurIPS 2024",
+            "2409.19732",
+        ),
     )
+    ranges: ClassVar[Ranges] = {"alpha": (1.0, 1000.0)}
+    small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5, "batch_size": 16}, visible={"batch_size": 8})
     steps: int = 1500
     inner: int = 5
     alpha: float | None = None
@@ -52,6 +54,10 @@ class SFRon(GradientMethod):
     retain_lr: float = 0.01
     batch_size: int = 128
     dual: bool = False
+
+    def preparing(self, forget: int, retain: int) -> int:
+        """The mask sees each row once."""
+        return forget + retain
 
     def composition(self, context: Context) -> Descend:
         """With DualOptim the optimizer changes, and alpha, which a scale-free optimizer cancels."""

@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
-from expunge.objectives import language as losses
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced
+from expunge.objectives.language import Base, simnpo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +27,18 @@ class SimNPO(Balanced):
     """
 
     name: ClassVar[str] = "simnpo"
-    capabilities: ClassVar[Capabilities] = language("SimNPO (Fan et al. 2024, arXiv 2410.07163)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Simplicity prevails: rethinking negative preference optimization for LLM unlearning",
+            "Fan et al. 2024",
+            "2410.07163",
+        ),
+    )
     beta: float = 4.5
     delta: float = 0.0
     gamma: float = 0.125
 
-    def loss(self, context: Context) -> losses.SimNPO:
-        """The loss with its symbols."""
-        return losses.SimNPO(**self.balance, beta=self.beta, delta=self.delta)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """SimNPO on mean log-probabilities, mean over rows."""
+        means = work.task.losses(work.model, work.params, batch)
+        return work.processes.mean(simnpo(means, self.beta, self.delta))

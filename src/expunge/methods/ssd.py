@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Estimate, Refusal, Unlearned
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Ranges, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact
 from expunge.descent.parameters import mean_squares
 from expunge.descent.work import Work
-from expunge.methods.by_descent import ROW_KINDS
 from expunge.methods.stages import stage_once
 from expunge.training.descent import trainable
 
@@ -50,14 +49,16 @@ class SSD:
     """
 
     name: ClassVar[str] = "ssd"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=ROW_KINDS,
-        tasks=("*",),
-        needs=("retained data", "forgotten data"),
-        effect="weights",
-        certified=False,
-        paper="selective synaptic dampening (Foster et al., AAAI 2024, arXiv 2308.07707)",
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Fast machine unlearning without retraining through selective synaptic dampening",
+            "Foster et al., AAAI 2024",
+            "2308.07707",
+        ),
     )
+    ranges: ClassVar[Ranges] = {"alpha": (0.1, 100.0), "lambda_": (0.1, 5.0)}
+    small: ClassVar[SmallScale] = SmallScale(quick={"alpha": 1e-3, "lambda_": 1e-3})
     alpha: float = 10.0
     lambda_: float = 1.0
     batch_size: int = 128

@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
-from expunge.objectives import language as losses
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper, SmallScale
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced
+from expunge.objectives.language import Base, self_distillation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,14 @@ class Undial(Balanced):
     """
 
     name: ClassVar[str] = "undial"
-    capabilities: ClassVar[Capabilities] = language("UNDIAL (Dong et al. 2024, arXiv 2402.10052)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "UNDIAL: self-distillation with adjusted logits for robust unlearning in large language models",
+            "Dong et al. 2024",
+            "2402.10052",
+        ),
+    )
+    small: ClassVar[SmallScale] = Balanced.small.but(variants={"dual": {"alpha": 1.0}})  # two objectives
     lr: float = 1e-4
     beta: float = 10.0
     alpha: float = 0.0
@@ -32,6 +44,7 @@ class Undial(Balanced):
         """Its target is what the model before the run says."""
         return "" if self.lora is not None else "Self-distillation asks the model before the run in each step"
 
-    def loss(self, context: Context) -> losses.Undial:
-        """The loss with its symbols."""
-        return losses.Undial(**self.balance, beta=self.beta)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Distil the model of before with the true token pushed down."""
+        logits, labels = work.language.answered(work.model, work.params, batch)
+        return self_distillation(logits, base.logits(batch), labels, self.beta, work.processes)

@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.method import Capabilities, Context
-from expunge.methods.by_language import Balanced, language
-from expunge.objectives import language as losses
+from torch import Tensor
+
+from expunge.core.batch import Batch
+from expunge.core.method import Paper
+from expunge.descent.schedule import Turn
+from expunge.descent.work import Work
+from expunge.methods.by_language import Balanced
+from expunge.objectives.language import Base, weighted_ascent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +27,17 @@ class WGA(Balanced):
     """
 
     name: ClassVar[str] = "wga"
-    capabilities: ClassVar[Capabilities] = language("WGA (Wang et al. 2025, arXiv 2502.19301)")
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Rethinking LLM unlearning objectives: a gradient perspective and go beyond",
+            "Wang et al., ICLR 2025",
+            "2502.19301",
+        ),
+    )
     epochs: int = 5
     beta: float = 1.0
 
-    def loss(self, context: Context) -> losses.WGA:
-        """The loss with its symbols."""
-        return losses.WGA(**self.balance, beta=self.beta)
+    def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
+        """Ascent with a weight for each token."""
+        values, mask = work.language.token_losses(work.model, work.params, batch)
+        return weighted_ascent(values, mask, self.beta, work.processes)

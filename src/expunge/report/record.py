@@ -222,7 +222,7 @@ def _paper(method: str) -> str:
     from expunge.methods import registry
 
     try:
-        return registry.load(method).capabilities.paper
+        return "; ".join(map(str, registry.papers_of(method)))
     except InputError:
         return ""
 
