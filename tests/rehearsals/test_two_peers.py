@@ -51,8 +51,8 @@ def test_every_peer_gets_its_own_release_and_the_next_request_starts_there(seed)
     assert all(np.isfinite(size) and size > 0 for size in outcome.change.values())
     for release in outcome.releases:
         assert outcome.after.view(release.view) is release.artifact
-        assert evidence[f"distance to retrained@{release.view}"].value == 0
-        assert evidence[f"loss/retain@{release.view}"].agrees
+        assert evidence["distance", None, release.view].value == 0
+        assert evidence["loss", "retain", release.view].agrees
     assert evidence["loss/forget@peer 0"].value != evidence["loss/forget@peer 1"].value
     second = planning.plan(outcome.after, Request("b", (Target("samples", {"ids": [0, 1]}),)), Correction()).run()
     assert second.after.removed["row"].tolist() == [0, 1, 8, 9, 10, 11]

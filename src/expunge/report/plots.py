@@ -12,11 +12,11 @@ from typing import Any
 from expunge.core.certificate import Verdict
 from expunge.report import numbers as say
 from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, styled
-from expunge.report.vocabulary import label
+from expunge.report.vocabulary import is_attack, label, place
 
 Record = Mapping[str, Any]
 
-_ACCURACY = ("accuracy/retain", "accuracy/forget", "accuracy/test")
+_ACCURACY = tuple(("accuracy", of) for of in ("retain", "forget", "test"))
 _SPAN = 1e7  # bounds this many times above the one used are drawn at the edge: their size says nothing more
 _MODULES = 12  # rows of the change plot; the rest is summed up in the caption
 
@@ -36,11 +36,11 @@ def accuracy(record: Record, outline: bool = False) -> Figure | None:
 @styled
 def membership(record: Record, outline: bool = False) -> Figure | None:
     """How well membership attacks tell forgotten from unseen rows, beside the original and the retrained model."""
-    names = dict.fromkeys(
-        item["name"].partition("@")[0] for run in record["runs"] for item in run["evidence"]["measurements"]
-        if item["name"].startswith("membership/")
+    attacks = dict.fromkeys(
+        (item["metric"], item["set"]) for run in record["runs"] for item in run["evidence"]["measurements"]
+        if is_attack(item)
     )  # fmt: skip
-    rows = _rows(record, tuple(names))
+    rows = _rows(record, tuple(attacks))
     if not rows:
         return None
     return _beside(
@@ -184,12 +184,12 @@ def _used(certificate: Record) -> str:
     return min(valid, key=lambda bound: bound["value"])["name"] if valid else ""
 
 
-def _rows(record: Record, names: Sequence[str]) -> list[tuple[str, list[Record]]]:
-    """Of every run the measurements called ``names``, in that order; runs without any are left out."""
+def _rows(record: Record, kinds: Sequence[tuple[str, str | None]]) -> list[tuple[str, list[Record]]]:
+    """Of every run the measurements of these metrics and sets, in that order; runs without any are left out."""
     found = []
     for run in record["runs"]:
         items = [item for item in run["evidence"]["measurements"] if item["value"] is not None]
-        if chosen := [item for name in names for item in items if item["name"].partition("@")[0] == name]:
+        if chosen := [item for kind in kinds for item in items if (item["metric"], item["set"]) == kind]:
             found.append((run["name"], chosen))
     return found
 
@@ -213,7 +213,7 @@ def _beside(
             at += 0.9
         for item in items:
             _row(axes, at, item)
-            ticks.append((at, label(item["name"]).removeprefix("Accuracy on ").removeprefix("Membership attack by ")))
+            ticks.append((at, place(item)))
             described.append(f"{run}, {_described(item)}")
             at += 1
     if line is not None:
@@ -290,8 +290,8 @@ def _powers(axes: Any, which: str) -> None:
 
 
 def _described(item: Record) -> str:
-    name = item["name"]
-    parts = [f"{label(name)}: released {say.value(name, item['value'])}"]
+    name = item["metric"]
+    parts = [f"{label(item)}: released {say.value(name, item['value'])}"]
     if item["interval"]:
         parts.append(f"interval {say.interval(name, item['interval'])}")
     parts += [f"{word} {say.value(name, item[key])}" for key, word in (("original", "before"), ("ideal", "retrained"))

@@ -13,6 +13,7 @@ from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
+from expunge.report.measurement_names import with_keys
 from expunge.report.vocabulary import ORIGINS, STATUSES, label
 
 Record = Mapping[str, Any]
@@ -26,7 +27,7 @@ _FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict
 
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
     """Everything on the page. ``outline``: figures with letters as shapes, for the PDF."""
-    figures = _numbered()
+    record, figures = with_keys(record), _numbered()
     return {
         "title": record["title"],
         "request_id": record["request"]["id"],
@@ -163,9 +164,9 @@ def _certificate(certificate: Record, view: str) -> Row:
 
 
 def _measurement(item: Record, reference: str | None) -> Row:
-    name = item["name"]
+    name = item["metric"]
     return {
-        "name": label(name),
+        "name": label(item),
         "n": say.NOTHING if item["n"] is None else f"{item['n']:,}",
         "before": say.value(name, item["original"]),
         "value": "private" if item.get("withheld") else say.value(name, item["value"]),

@@ -16,7 +16,7 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
-from expunge.report.vocabulary import label
+from expunge.report.vocabulary import is_attack, key, label
 
 Record = Mapping[str, Any]
 
@@ -215,28 +215,26 @@ def weakest_certificate(run: Record) -> Record | None:
 def measured(run: Record) -> list[str]:
     """The numbers that matter most, beside retraining, and what they come to."""
     evidence = run["evidence"]
-    found = {item["name"]: item for item in evidence["measurements"]}
+    found = {key(item): item for item in evidence["measurements"]}
     if not found:
         return ["Nothing was measured."]
-    open_ = [name for name, item in found.items() if not item.get("withheld")]
-    chosen = [name for base in _HEADLINES for name in open_ if name.partition("@")[0] == base][:3] or open_[:3]
-    sentences = (
-        [say.initial("; ".join(_one(found[name], first=name == chosen[0]) for name in chosen)) + "."] if chosen else []
-    )
+    open_ = [item for item in found.values() if not item.get("withheld")]
+    chosen = [item for kind in _HEADLINES for item in open_ if (item["metric"], item["set"]) == kind][:3] or open_[:3]
+    sentences = [say.initial("; ".join(_one(item, first=item is chosen[0]) for item in chosen)) + "."] if chosen else []
     if hidden := [item for item in found.values() if item.get("withheld")]:
         agree = sum(item["agrees"] is True for item in hidden)
         compared = sum(item["agrees"] is not None for item in hidden)
         said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
         sentences.append(f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights are private{said}.")
-    for name in ("accuracy/test", "accuracy/retain"):
-        item = found.get(name)
+    for of in ("test", "retain"):
+        item = found.get(("accuracy", of, None))
         if (
             item
             and item["agrees"] is False
             and None not in (item["value"], item["ideal"])
             and item["value"] < item["ideal"]
         ):
-            where = label(name)
+            where = label(item)
             sentences.append(
                 f"The model became less useful: {where[0].lower()}{where[1:]} is below that of retrained models."
             )
@@ -252,8 +250,7 @@ def sees_the_original(evidence: Record) -> bool | None:
     """
     told = []
     for item in evidence["measurements"]:
-        what, _, of = item["name"].partition("@")[0].partition("/")
-        if (what != "membership" and of != "forget") or None in (item["ideal"], item["original"]):
+        if not (is_attack(item) or item["set"] == "forget") or None in (item["ideal"], item["original"]):
             continue
         low, high = item["interval"] or (item["value"], item["value"])
         told.append(abs(item["original"] - item["ideal"]) > (high - low) / 2 + (item["null"] or 0.0))
@@ -284,7 +281,7 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
             sentences.append("That contradicts what is said to be proven: trust neither until it is explained.")
         return sentences
     if verdict == "differs from retraining":
-        apart = [label(item["name"]) for item in evidence["measurements"] if item["agrees"] is False]
+        apart = [label(item) for item in evidence["measurements"] if item["agrees"] is False]
         return [f"It differs from retraining in {len(apart)} of {len(evidence['measurements'])} measurements."]
     sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:
@@ -337,15 +334,19 @@ def _several(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{len(items)} things, for example the {items[0]}"
 
 
-_HEADLINES = ("accuracy/test", "accuracy/forget", "membership/loss")  # where there are none: the first three
+_HEADLINES = (
+    ("accuracy", "test"),
+    ("accuracy", "forget"),
+    ("membership_loss", None),
+)  # where there are none: the first three
 
 
 def _one(item: Record, first: bool) -> str:
-    name = label(item["name"])
+    name, metric = label(item), item["metric"]
     kind = "95 % interval " if first else ""
-    spread = f" ({kind}{say.interval(item['name'], item['interval'])})" if item["interval"] else ""
-    beside = "" if item["ideal"] is None else f", retrained {say.value(item['name'], item['ideal'])}"
-    return f"{name[0].lower()}{name[1:]} {say.value(item['name'], item['value'])}{spread}{beside}"
+    spread = f" ({kind}{say.interval(metric, item['interval'])})" if item["interval"] else ""
+    beside = "" if item["ideal"] is None else f", retrained {say.value(metric, item['ideal'])}"
+    return f"{name[0].lower()}{name[1:]} {say.value(metric, item['value'])}{spread}{beside}"
 
 
 def _statements(items: Any) -> str:
