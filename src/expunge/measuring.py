@@ -124,8 +124,8 @@ def measure(
             )  # fmt: skip
     checks, secrets = checks_of(outcome, again, names, sigma, settings.trials, watch)
     private |= secrets
-    if settings.audit and again is not None and (audit := one_run_audit(outcome, seed=settings.seed)) is not None:
-        checks.append(audit)
+    if settings.audit and again is not None:
+        checks += one_run_audit(outcome, seed=settings.seed)
     cost = {
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {
@@ -135,9 +135,7 @@ def measure(
         "peak_memory_bytes": outcome.cost["peak_memory_bytes"],
         "change_per_module": _module_change(task, outcome),
     }
-    settled = replace(
-        outcome, releases=tuple(settle(item, checks, first=i == 0) for i, item in enumerate(outcome.releases))
-    )
+    settled = replace(outcome, releases=tuple(settle(release, checks) for release in outcome.releases))
     if settled.verdict == Verdict.VOID != outcome.verdict and any(
         item.request == outcome.request["id"] for item in outcome.after.book.spent()
     ):
@@ -274,9 +272,13 @@ def _shadows(
     return pool, membership.reference_scores(task, shadows, members, forget, pool)
 
 
-def _module_change(task: Task, outcome: Outcome) -> dict[str, float]:
-    """Relative change of each module between what was released before and now: un-noised weights would tell too much."""
-    before, after = outcome.before.artifact.tensors, outcome.releases[0].artifact.tensors
-    if before.keys() != after.keys():
-        return {}
-    return change_per_module(task.build(), before, after)
+def _module_change(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """Relative change of each module between what was released before and now: un-noised weights would tell too much.
+
+    Of a network the changes of each view, by its name.
+    """
+    changes = {}
+    for release in outcome.releases:
+        before, after = outcome.before.view(release.view).tensors, release.artifact.tensors
+        changes[release.view] = change_per_module(task.build(), before, after) if before.keys() == after.keys() else {}
+    return changes if len(changes) > 1 else next(iter(changes.values()))

@@ -80,12 +80,17 @@ def find(measurements: Iterable[Measurement], wanted: str | tuple[Any, ...]) -> 
 
 @dataclass(frozen=True)
 class Check:
-    """A test that could have refuted something: what it tried, what came out."""
+    """A test that could have refuted something: what it tried, what came out.
+
+    Attributes:
+        view: whose release it looked at, in a network of peers; ``None`` for a check of the whole run, or of the one release.
+    """
 
     name: str
     passed: bool | None
     statement: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    view: str | None = None
 
 
 UNDECIDABLE = "undecidable"

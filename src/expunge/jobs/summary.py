@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.report.measurement_names import keyed
+from expunge.report.words import weakest_certificate
 
 WHERE = ("retain", "forget", "test")
 
@@ -22,7 +23,7 @@ def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
-    certificate = run["certificate"] or {}
+    certificate = weakest_certificate(run) or {}
     certified = run["verdict"].startswith("certified")
     measured = {(item["metric"], item["set"]): item for item in map(keyed, run["evidence"]["measurements"])}
 

@@ -13,6 +13,7 @@ from expunge.core.certificate import Verdict
 from expunge.report import numbers as say
 from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, styled
 from expunge.report.vocabulary import is_attack, label, place
+from expunge.report.words import certificates
 
 Record = Mapping[str, Any]
 
@@ -51,9 +52,9 @@ def membership(record: Record, outline: bool = False) -> Figure | None:
 
 
 @styled
-def trade_off(run: Record, outline: bool = False) -> Figure | None:
-    """Every (epsilon, delta) pair that holds at once, with the stated one marked."""
-    certificate = run["certificate"]
+def trade_off(run: Record, outline: bool = False, view: str = "") -> Figure | None:
+    """Every (epsilon, delta) pair that a view's certificate says holds at once, with the stated one marked."""
+    certificate = dict(certificates(run))[view]
     if (
         certificate is None
         or not certificate["curve"]
@@ -89,20 +90,22 @@ def trade_off(run: Record, outline: bool = False) -> Figure | None:
     axes.set_ylabel("δ (chance that it gains more)")
     kind = "" if promised else "Nominal, no promise: "
     return finished(
-        figure, f"trade-off {run['name']}",
+        figure, _named("trade-off", run, view),
         f"Curve falling from δ = {say.number(points[0][1])} at ε = 0; the stated point is ε = {say.number(stated)} at "
         f"δ = {say.number(delta)}.",
-        f"{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; the dot is the "
-        "pair that is stated.",
+        f"{_of(view)}{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; "
+        "the dot is the pair that is stated.",
         outline,
     )  # fmt: skip
 
 
 @styled
-def bounds(run: Record, outline: bool = False) -> Figure | None:
-    """Sensitivity bounds on a logarithmic axis, the applicable ones apart from the others."""
-    certificate = run["certificate"]
-    found = [b for b in (certificate or {}).get("bounds", ()) if b["value"] is None or b["value"] > 0]
+def bounds(run: Record, outline: bool = False, view: str = "") -> Figure | None:
+    """Sensitivity bounds of a view's certificate on a logarithmic axis, the applicable ones apart from the others."""
+    certificate = dict(certificates(run))[view]
+    if certificate is None:
+        return None
+    found = [b for b in certificate["bounds"] if b["value"] is None or b["value"] > 0]
     finite = [b["value"] for b in found if b["value"] is not None]
     if len(found) < 2 or not finite or run["verdict"] == Verdict.VOID:
         return None
@@ -132,9 +135,9 @@ def bounds(run: Record, outline: bool = False) -> Figure | None:
         for bound in found
     )
     return finished(
-        figure, f"bounds {run['name']}", f"Sensitivity bounds: {listed}.",
-        "Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, hollow ones do "
-        "not; a triangle lies beyond the axis. The tightest that applies is used.",
+        figure, _named("bounds", run, view), f"Sensitivity bounds: {listed}.",
+        f"{_of(view)}Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, "
+        "hollow ones do not; a triangle lies beyond the axis. The tightest that applies is used.",
         outline,
     )  # fmt: skip
 
@@ -166,6 +169,14 @@ def change(run: Record, outline: bool = False) -> Figure | None:
         "Change of the released weights by module" + (f", the {_MODULES} largest of {len(modules)}." if others else "."),
         outline,
     )  # fmt: skip
+
+
+def _of(view: str) -> str:
+    return f"{view}: " if view else ""
+
+
+def _named(what: str, run: Record, view: str) -> str:
+    return f"{what} {run['name']}" + (f" {view}" if view else "")
 
 
 def _and_retrained(rows: list[tuple[str, list[Record]]]) -> str:

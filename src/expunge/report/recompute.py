@@ -84,7 +84,8 @@ def ledger_problems(record: Record, entries: list[Any]) -> list[str]:
             problems.append("the last decision in the ledger is not the record's")
     digests = {model["digest"] for model in models_of(record)}
     released = [item for payload in by_kind["release"] for item in payload.get("releases", ())]
-    if any(item.get("digest", "") not in digests for item in released):
+    left = [digest for item in released for digest in (item.get("digest", ""), *item.get("views", {}).values())]
+    if any(digest not in digests for digest in left):
         problems.append("the ledger released another model than the record's")
     return problems
 

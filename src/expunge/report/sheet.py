@@ -69,10 +69,7 @@ def _numbered() -> Callable[..., list[Row]]:
 
 
 def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
-    certificates = [
-        (run["certificate"], ""),
-        *((view["certificate"], view["view"]) for view in run.get("other_views", ())),
-    ]
+    certificates = words.certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
     return {
@@ -80,12 +77,14 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
         "verdict": verdict_row(run),
         "proven": words.proven(run),
         "measured": words.measured(run),
-        "certificates": [_certificate(item, view) for item, view in certificates if item is not None],
-        "figures": figures(plots.trade_off(run, outline), plots.bounds(run, outline)),
+        "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
+        "figures": figures(
+            *(plot(run, outline, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
+        ),
         "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
         "reference": run["evidence"]["reference"],
         "checks": [
-            {"name": item["name"].replace("_", " "), "statement": item["statement"],
+            {"name": _check_name(item), "statement": item["statement"],
              "detail": say.text(item["detail"]) if item["detail"] else "", "passed": _PASSED[item["passed"]]}
             for item in run["evidence"]["checks"]
         ],
@@ -121,6 +120,11 @@ def _adapter(model: Record) -> list[list[str]]:
         return []
     size = f"{adapter['parameters']:,} numbers, the same release beside the weights of before"
     return [["Adapter", f"{adapter['folder']} ({size})"], ["Digest of the adapter", adapter["digest"]]]
+
+
+def _check_name(check: Record) -> str:
+    name = check["name"].replace("_", " ")
+    return f"{name} ({check['view']})" if check.get("view") else name
 
 
 def _certificate(certificate: Record, view: str) -> Row:

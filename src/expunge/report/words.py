@@ -203,10 +203,15 @@ def best_guess(epsilon: float, delta: float) -> float:
     return min(1.0, 1 / (1 + math.exp(-epsilon)) + delta / (1 + math.exp(min(epsilon, 700))))
 
 
+def certificates(run: Record) -> list[tuple[str, Record | None]]:
+    """View and certificate of each release of a run; the first view, which is the only one of most runs, has no name."""
+    return [("", run["certificate"]), *((view["view"], view["certificate"]) for view in run.get("other_views", ()))]
+
+
 def weakest_certificate(run: Record) -> Record | None:
     """The certificate that decides the run's verdict: of several views, the one that promises least."""
-    found = [run["certificate"], *(view["certificate"] for view in run.get("other_views", ()))]
-    if any(certificate is None for certificate in found):
+    found = [certificate for _, certificate in certificates(run) if certificate is not None]
+    if len(found) < len(certificates(run)):
         return None
     order = list(Verdict)
     return max(found, key=lambda c: (order.index(c["verdict"]), math.inf if c["epsilon"] is None else c["epsilon"]))
@@ -303,7 +308,9 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
         if own:
             paragraphs.append(Paragraph(" ".join(own), _lead(record, run)))
     sentences = []
-    excluded = [item for run in record["runs"] for item in (run["certificate"] or {}).get("excludes", ())]
+    excluded = [
+        item for run in record["runs"] for _, found in certificates(run) for item in (found or {}).get("excludes", ())
+    ]
     if excluded:
         sentences.append(f"No certificate covers {excluded[0]}. All exclusions are listed with each certificate.")
     sentences.append(
@@ -314,9 +321,8 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
 
 
 def _unchecked(run: Record) -> list[str]:
-    open_ = [
-        item["name"] for item in (run["certificate"] or {}).get("assumptions", ()) if item["status"] == "unchecked"
-    ]
+    assumptions = [item for _, found in certificates(run) for item in (found or {}).get("assumptions", ())]
+    open_ = list(dict.fromkeys(item["name"] for item in assumptions if item["status"] == "unchecked"))
     return (
         [f"Whether these assumptions hold: {say.joined([name.replace('_', ' ') for name in open_])}."] if open_ else []
     )
