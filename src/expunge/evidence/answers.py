@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.task import Task, autoregressive
 from expunge.evidence.answer_scores import answer_scores
-from expunge.metrics.intervals import Interval, mean_interval
+from expunge.metrics.intervals import Interval, mean_interval, share_interval
 from expunge.metrics.language import answer_probability
 from expunge.metrics.language_memory import exact_memorization
 
@@ -43,9 +43,5 @@ def answer_means(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, A
     return found
 
 
-def _share(values: Any) -> Interval:
-    """A mean of numbers from 0 to 1, whose interval ends there too."""
-    found = mean_interval(values)
-    if found.error is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+def _share(values: np.ndarray) -> Interval:
+    return share_interval(mean_interval(values), len(values))

@@ -11,7 +11,7 @@ from expunge.core.measurement import Measurement
 from expunge.evidence.language_reading import PARAPHRASE, WRONG, Reading
 from expunge.metrics import language, language_memory
 from expunge.metrics.catalogue import measurement
-from expunge.metrics.intervals import Interval, mean_interval, wilson
+from expunge.metrics.intervals import Interval, mean_interval, share_interval, wilson
 from expunge.metrics.language import TRUTH_RATIOS, UTILITY_SETS, SetScores, TruthRatios
 
 Of = tuple[str, str | None]  # a metric, and the set it was measured on; None: on several
@@ -61,17 +61,6 @@ def numbers_of_set(name: str, reading: Reading, end: int, level: float) -> dict[
                 share_interval(_aggregate(ratios, name, level), len(reading)), len(reading)
             )
     return {(metric, name): number for metric, number in found.items()}
-
-
-def share_interval(mean: Interval, n: int) -> Interval:
-    """Student's interval of a mean of n values from 0 to 1: inside [0, 1], and never of width 0 where all are alike.
-
-    There Wilson's interval stands for it: no values from 0 to 1 spread more about their mean than trials of 0 and 1 do.
-    """
-    if mean.error == 0:
-        low, high = (wilson(int(count(mean.value * n)), n, mean.level) for count in (np.floor, np.ceil))
-        return Interval(mean.value, low.low, high.high, mean.error, mean.level)
-    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.error, mean.level)
 
 
 def numbers_of_sets(
