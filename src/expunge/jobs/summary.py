@@ -25,7 +25,8 @@ def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     certificate = weakest_certificate(run) or {}
     certified = run["verdict"].startswith("certified")
-    measured = {(item["metric"], item["set"]): item for item in map(keyed, run["evidence"]["measurements"])}
+    items = map(keyed, run["evidence"]["measurements"])
+    measured = {(item["metric"], item["set"]): item for item in items if item["view"] is None}
 
     def three(metric: str, of: str | None = None) -> dict[str, float | None]:
         item = measured.get((metric, of), {})

@@ -231,14 +231,8 @@ def measured(run: Record) -> list[str]:
         compared = sum(item["agrees"] is not None for item in hidden)
         said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
         sentences.append(f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights are private{said}.")
-    for of in ("test", "retain"):
-        item = found.get(("accuracy", of, None))
-        if (
-            item
-            and item["agrees"] is False
-            and None not in (item["value"], item["ideal"])
-            and item["value"] < item["ideal"]
-        ):
+    for item in [item for of in ("test", "retain") for item in found.values() if key(item)[:2] == ("accuracy", of)]:
+        if item["agrees"] is False and None not in (item["value"], item["ideal"]) and item["value"] < item["ideal"]:
             where = label(item)
             sentences.append(
                 f"The model became less useful: {where[0].lower()}{where[1:]} is below that of retrained models."
