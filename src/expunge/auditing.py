@@ -16,7 +16,7 @@ from expunge.evidence.utility import row_outputs
 from expunge.methods import registry
 
 
-def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> Check | None:
+def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> list[Check]:
     """Toss a coin for each of a few canaries, train with those that win, forget them, and guess which they were.
 
     Canaries that lose are never trained on: then every outcome of the coins should look like a model retrained without
@@ -25,30 +25,36 @@ def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> 
     stays within what was promised. Costs one training and one unlearning; the models are thrown away.
 
     Returns:
-        The check, or ``None`` where there is no finite certificate under a published budget to refute, or the method is
-        not in the registry and so cannot be run again from its record.
+        A check of each view; none where there is no finite certificate under a published budget to refute, or the method
+        is not in the registry and so cannot be run again from its record.
 
-    Formal guarantee: a true certificate is refuted with probability at most 5 % (Steinke et al. 2023, arXiv 2305.08846).
+    Formal guarantee: if all certificates of the run are true, one of them is refuted with probability at most 5 % (Steinke
+    et al. 2023, arXiv 2305.08846; the level is shared among the views).
     """
     before, certificate, rows = outcome.before, outcome.certificate, outcome.deletion.before
     budget, recipe = before.budget, before.recipe
     if certificate is None or budget is None or recipe is None or before.spent or not np.isfinite(certificate.epsilon):
-        return None
+        return []
     if not {outcome.method["name"], budget.method["name"]} <= registry.targets().keys():
-        return None
+        return []
     generator = np.random.default_rng(seed)
     canaries = np.sort(generator.choice(rows.ids, min(budget.capacity, len(rows) - 1), replace=False))
     inserted = generator.random(len(canaries)) < 0.5
     if len(canaries) < 2 or not inserted.any():
-        return None
+        return []
     method = registry.make(outcome.method["name"], outcome.method["settings"])
     trained = recipe.fit(before.task, rows.without(Ids.rows(canaries[~inserted])), seed=before.seed, watch=watch)
     fresh = replace(budget, sigma=budget.sigma if budget.by_hand else None, by_hand=False, method={})
     fixed_by = registry.make(budget.method["name"], budget.method["settings"])
     published = planning.publish(trained, fresh, method=fixed_by)
     request = Request("audit", (Target("samples", {"ids": canaries[inserted].tolist()}),))
-    released = planning.plan(published, request, method, watch=watch).run().releases[0].artifact.tensors
+    releases = planning.plan(published, request, method, watch=watch).run().releases
     looked_at = rows.only(Ids.rows(canaries))
-    scores = -row_outputs(before.task, released, looked_at).losses
-    promised = budget.epsilon or certificate.epsilon
-    return refutation.one_run_audit(inserted.tolist(), scores.tolist(), len(canaries), promised, budget.delta)
+    promised, found = budget.epsilon or certificate.epsilon, []
+    for release in releases:
+        scores = -row_outputs(before.task, release.artifact.tensors, looked_at).losses
+        check = refutation.one_run_audit(
+            inserted.tolist(), scores.tolist(), len(canaries), promised, budget.delta, refutation.LEVEL / len(releases)
+        )
+        found.append(replace(check, view=release.view if len(releases) > 1 else None))
+    return found

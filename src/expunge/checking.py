@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from expunge.core.certificate import Assumption, Certificate, Status
 from expunge.core.digest import finite
 from expunge.core.errors import InputError
 from expunge.core.measurement import Check
-from expunge.core.method import Context, InMemory, Outcome, Replayable, Watch
+from expunge.core.method import Context, InMemory, Outcome, Release, Replayable, Watch
 from expunge.core.trained import Origin, Trained
 from expunge.evidence import refutation
 from expunge.evidence.distance import trainable_distance
@@ -34,35 +35,76 @@ def checks_of(
     trials: int,
     watch: Watch,
 ) -> tuple[list[Check], dict[str, Any]]:
-    """Everything that could refute the first release's certificate."""
-    certificate, before = outcome.certificate, outcome.before
-    if certificate is None:
+    """Everything that could refute the certificate of a release, for every release; and numbers that stay private."""
+    run, checks, private = _Run(outcome, again, names, watch), list[Check](), dict[str, Any]()
+    several = len(outcome.releases) > 1
+    for release in outcome.releases:
+        if release.certificate is None:
+            continue
+        found, secrets = _checks_of_release(run, release, release.certificate, sigma, trials)
+        checks += [replace(check, view=release.view if several else None) for check in found]
+        private |= {f"{name}@{release.view}" if several else name: secret for name, secret in secrets.items()}
+    return checks, private
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A run, and what is done again once for all of its releases: their certificates are of one claim."""
+
+    outcome: Outcome
+    again: Trained | None
+    names: tuple[str, ...]
+    watch: Watch
+
+    @cached_property
+    def replayed(self) -> Tensors | Check | None:
+        """See :func:`_replayed`."""
+        assert self.outcome.certificate is not None
+        return _replayed(self.outcome, self.outcome.certificate, self.watch)
+
+    @cached_property
+    def recovered(self) -> Tensors | None:
+        """See :func:`_recovered`."""
+        return _recovered(self.outcome, self.watch)
+
+    @cached_property
+    def trail(self) -> Check | None:
+        """See :func:`_trail`."""
+        assert self.outcome.certificate is not None
+        return _trail(self.outcome, self.outcome.certificate, self.names, self.watch)
+
+
+def _checks_of_release(
+    run: _Run, release: Release, certificate: Certificate, sigma: float, trials: int
+) -> tuple[list[Check], dict[str, Any]]:
+    """Everything that could refute this release's certificate."""
+    outcome, before, again, names = run.outcome, run.outcome.before, run.again, run.names
+    old, new = before.view(release.view).tensors, release.artifact.tensors
+    theorem, checks, private = certificate.parameters["theorem"], list[Check](), dict[str, Any]()
+    if theorem == "noisy-fine-tuning" and outcome.own:
+        return [refutation.recovery_check(new, run.recovered)] if run.recovered else [], {}
+    if theorem not in _REPLAYED:
         return [], {}
-    checks: list[Check] = []
-    private: dict[str, Any] = {}
-    release = outcome.releases[0].artifact.tensors
-    if certificate.parameters["theorem"] == "noisy-fine-tuning" and outcome.own:
-        return [refutation.recovery_check(release, recovered)] if (recovered := _recovered(outcome, watch)) else [], {}
-    if certificate.parameters["theorem"] not in _REPLAYED:
-        return [], {}
-    replayed = _replayed(outcome, certificate, again, watch)
+    retrained = None if again is None else again.view(release.view).tensors
+    if theorem == "retrain":
+        replayed = retrained if type(before.recipe) in (GradientDescent, Stochastic) else None
+    else:
+        replayed = run.replayed
     if isinstance(replayed, Check):
         return [replayed], {}
     state = outcome.after.state if outcome.after.state is not None else replayed
     if replayed is not None:
-        checks.append(refutation.replay_check(release, replayed, certificate.sigma, names))
+        checks.append(refutation.replay_check(new, replayed, certificate.sigma, names))
     if state is None:
         return checks, private
     if replayed is not None:
         checks.append(refutation.steps_check(state, replayed, names))
-    if certificate.parameters["theorem"] == "rewind-to-delete" and (
-        trail := _trail(outcome, certificate, names, watch)
-    ):
-        checks.append(trail)
-    if before.state is not None and sigma and certificate.sigma > 0 and _carries_noise(before, names):
-        checks.append(refutation.noise_reuse_check((before.artifact.tensors, before.state), (release, state), names))
-    if again is not None and certificate.sigma > 0 and certificate.parameters["theorem"] != "retrain":
-        plain = _counterpart(outcome, certificate, again)
+    if theorem == "rewind-to-delete" and run.trail:
+        checks.append(run.trail)
+    if before.state is not None and sigma and certificate.sigma > 0 and _carries_noise(old, before.state, names):
+        checks.append(refutation.noise_reuse_check((old, before.state), (new, state), names))
+    if retrained is not None and certificate.sigma > 0 and theorem != "retrain":
+        plain = _counterpart(outcome, certificate, retrained)
         checks.append(refutation.retrain_check(state, plain, certificate, names))
         apart = trainable_distance(before.task.build(), state, plain)
         private["distance"] = apart
@@ -76,7 +118,7 @@ def checks_of(
             checks.append(
                 refutation.two_world_test(
                     world(state), world(plain), (state, plain), names, trials, max(certificate.epsilon, 1e-9),
-                    certificate.delta,
+                    certificate.delta, refutation.LEVEL / len(outcome.releases),
                 )
             )  # fmt: skip
     return checks, private
@@ -86,17 +128,13 @@ def checks_of(
 _REPLAYED = ("rewind-to-delete", "descent-to-delete", "newton", "retrain")
 
 
-def _replayed(
-    outcome: Outcome, certificate: Certificate, again: Trained | None, watch: Watch
-) -> Tensors | Check | None:
+def _replayed(outcome: Outcome, certificate: Certificate, watch: Watch) -> Tensors | Check | None:
     """The un-noised weights that the certificate's steps lead to, computed by the theorem's own implementation.
 
     By the theorem and not by the method: a method that replays itself repeats its own mistakes. ``None`` where the
     reference is not at hand; a failed check where the steps cannot be made at all.
     """
     before, p = outcome.before, certificate.parameters
-    if p["theorem"] == "retrain":
-        return again.artifact.tensors if again and type(before.recipe) in (GradientDescent, Stochastic) else None
     if outcome.deletion.after is None:
         return None
     settings = outcome.method["settings"] if outcome.method["name"] == "newton" else {}
@@ -140,40 +178,42 @@ def _trail(outcome: Outcome, certificate: Certificate, names: tuple[str, ...], w
     return refutation.trail_check(trail.at(at), again[0], names)
 
 
-def _carries_noise(before: Trained, names: tuple[str, ...]) -> bool:
-    """Whether the model before was released as its un-noised weights plus one draw; noisy fine-tuning keeps no such weights."""
-    assert before.state is not None
-    return any(not torch.equal(before.artifact.tensors[n].cpu(), before.state[n].cpu()) for n in names)
+def _carries_noise(released: Tensors, state: Tensors, names: tuple[str, ...]) -> bool:
+    """Whether a model was released as its un-noised weights plus one draw; noisy fine-tuning keeps no such weights."""
+    return any(not torch.equal(released[n].cpu(), state[n].cpu()) for n in names)
 
 
-def _counterpart(outcome: Outcome, certificate: Certificate, again: Trained) -> Tensors:
+def _counterpart(outcome: Outcome, certificate: Certificate, retrained: Tensors) -> Tensors:
     """The un-noised weights that the certificate compares with: retrained, or for Newton the minimiser itself."""
     if certificate.parameters["theorem"] != "newton":
-        return again.artifact.tensors
+        return retrained
     from expunge.methods.newton import minimise
 
     task, l2 = outcome.before.task, outcome.before.fact("l2", 0.0)
     batch = task.batch(outcome.deletion.after)
-    return minimise(task, task.build(), again.artifact.tensors, batch, l2, tolerance=1e-13, max_steps=50)[0]
+    return minimise(task, task.build(), retrained, batch, l2, tolerance=1e-13, max_steps=50)[0]
 
 
-def settle(release: Any, checks: list[Check], *, first: bool) -> Any:
-    """The release with its certificate as it stands after the checks, which looked at the first release.
+def settle(release: Release, checks: Sequence[Check]) -> Release:
+    """The release with its certificate as it stands after the checks of its run.
 
-    What refutes the first refutes all: they come from one run. What does not refute it says nothing about the others.
+    What refutes one release refutes all: they come from one run. What does not refute another one says nothing about this.
     """
-    certificate: Certificate | None = release.certificate
-    if certificate is None or not checks or not (first or any(check.passed is False for check in checks)):
+    certificate = release.certificate
+    own = [check for check in checks if check.view in (None, release.view)]
+    failed = [check for check in checks if check.passed is False]
+    if certificate is None or not (own or failed):
         return release
-    failed = [check.name for check in checks if check.passed is False]
-    statement = "no check refuted it: " + ", ".join(check.name for check in checks)
+    statement = "no check refuted it: " + ", ".join(check.name for check in own)
     if failed:
-        statement = "refuted by " + ", ".join(failed)
+        statement = "refuted by " + ", ".join(
+            check.name if check in own else f"{check.name} of {check.view}" for check in failed
+        )
     item = Assumption("not_refuted", statement, Origin.ENFORCED, Status.VIOLATED if failed else Status.HOLDS)
-    made = {check.name for check in checks if check.passed}
+    made = {check.name for check in own if check.passed}
     kept = tuple(
         replace(known, origin=Origin.ENFORCED, status=Status.HOLDS)
-        if first and known.name == "own_implementation" and {"replay", "replayed steps"} <= made
+        if known.name == "own_implementation" and {"replay", "replayed steps"} <= made
         else known  # a plug-in whose steps our own code did again, and whose release is that plus the stated noise
         for known in certificate.assumptions
     )

@@ -14,7 +14,7 @@ from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
 from expunge.core.data import Ids
-from expunge.core.measurement import Direction, Evidence, Measurement
+from expunge.core.measurement import Evidence, Key, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
@@ -23,8 +23,10 @@ from expunge.evidence import membership
 from expunge.evidence.answers import answer_means
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.utility import utility
+from expunge.metrics.catalogue import measurement
 from expunge.metrics.intervals import Interval, mean_interval
 from expunge.privacy.noise import SeededNoise
+from expunge.report.measurement_names import recorded_name
 from expunge.training.descent import trainable
 from expunge.training.recipes import GradientDescent
 from expunge.training.references import ReferenceSettings, train_references
@@ -105,26 +107,25 @@ def measure(
             None if again is None else released(again.view(release.view).tensors),
             tuple(released(twin.view(release.view).tensors) for twin in twins),
         )
-        suffix = "" if len(outcome.releases) == 1 else f"@{release.view}"
-        measurements += _utilities(task, models, sets, suffix)
+        view = None if len(outcome.releases) == 1 else release.view
+        measurements += _utilities(task, models, sets, view)
         if "test" in sets and deletion.member and task.name == "classification":
-            found, details = _membership(outcome, models, sets, settings, watch, suffix)
+            found, details = _membership(outcome, models, sets, settings, watch, view)
             measurements += found
             private |= details
         if again is not None:
             apart = trainable_distance(task.build(), release.artifact.tensors, models.retrained or {})
             spread = [trainable_distance(task.build(), models.retrained or {}, twin) for twin in models.twins]
             measurements.append(
-                Measurement(
-                    f"distance to retrained{suffix}", apart, None, None, Direction.LOWER,
-                    ideal=None, null=float(np.mean(spread)) if spread else None, reference="retrained",
+                measurement(
+                    "distance", apart, view=view, null=float(np.mean(spread)) if spread else None, reference="retrained",
                     original=trainable_distance(task.build(), models.original, models.retrained or {}),
                 )
             )  # fmt: skip
     checks, secrets = checks_of(outcome, again, names, sigma, settings.trials, watch)
     private |= secrets
-    if settings.audit and again is not None and (audit := one_run_audit(outcome, seed=settings.seed)) is not None:
-        checks.append(audit)
+    if settings.audit and again is not None:
+        checks += one_run_audit(outcome, seed=settings.seed)
     cost = {
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {
@@ -134,9 +135,7 @@ def measure(
         "peak_memory_bytes": outcome.cost["peak_memory_bytes"],
         "change_per_module": _module_change(task, outcome),
     }
-    settled = replace(
-        outcome, releases=tuple(settle(item, checks, first=i == 0) for i, item in enumerate(outcome.releases))
-    )
+    settled = replace(outcome, releases=tuple(settle(release, checks) for release in outcome.releases))
     if settled.verdict == Verdict.VOID != outcome.verdict and any(
         item.request == outcome.request["id"] for item in outcome.after.book.spent()
     ):
@@ -181,7 +180,7 @@ def _twins(outcome: Outcome, settings: MeasureSettings, again: Trained | None, w
     return tuple(made)
 
 
-def _utilities(task: Task, models: _Models, sets: Mapping[str, Any], suffix: str) -> list[Measurement]:
+def _utilities(task: Task, models: _Models, sets: Mapping[str, Any], view: str | None) -> list[Measurement]:
     """Accuracy and mean loss, or what is made of right answers, on every set, for all models side by side."""
     sets = {name: rows for name, rows in sets.items() if len(rows)}
     of = {"classification": _classified, "language": answer_means}.get(task.name, _mean_losses)
@@ -189,32 +188,36 @@ def _utilities(task: Task, models: _Models, sets: Mapping[str, Any], suffix: str
     ideal = of(task, models.retrained, sets) if models.retrained is not None else {}
     twins = [of(task, twin, sets) for twin in models.twins]
     return [
-        _beside(f"{name}{suffix}", found, len(sets[name.partition("/")[2]]), original[name].value,
-                ideal[name].value if ideal else None, [twin[name].value for twin in twins])
-        for name, found in here.items()
+        _beside((metric, name, view), found, len(sets[name]), original[metric, name].value,
+                ideal[metric, name].value if ideal else None, [twin[metric, name].value for twin in twins])
+        for (metric, name), found in here.items()
     ]  # fmt: skip
 
 
 def _beside(
-    name: str, found: Interval, n: int, original: float | None, ideal: float | None, twins: list[float]
+    key: Key, found: Interval, n: int, original: float | None, ideal: float | None, twins: list[float]
 ) -> Measurement:
     """A measurement beside retraining; its null is twice the spread of the twins around the retrained model."""
     null = None
     if ideal is not None and twins:
         null = 2 * float(np.sqrt(np.mean([(value - ideal) ** 2 for value in twins])))
     reference = None if ideal is None else "retrained"
-    return Measurement(name, found.value, found.pair, n, Direction.MATCH, ideal, null, original, reference)
+    metric, name, view = key
+    return measurement(
+        metric, found.value, found.pair, n, set=name, view=view, ideal=ideal, null=null, original=original,
+        reference=reference,
+    )  # fmt: skip
 
 
-def _classified(task: Task, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
+def _classified(task: Task, tensors: Tensors, sets: Mapping[str, Any]) -> dict[tuple[str, str], Interval]:
     found = utility(task, tensors, sets)
-    return {f"accuracy/{n}": item.accuracy for n, item in found.items()} | {
-        f"loss/{n}": item.loss for n, item in found.items()
+    return {("accuracy", n): item.accuracy for n, item in found.items()} | {
+        ("loss", n): item.loss for n, item in found.items()
     }
 
 
-def _mean_losses(task: Task, tensors: Tensors, sets: Mapping[str, Any]) -> dict[str, Interval]:
-    return {f"loss/{name}": mean_interval(_losses(task, tensors, rows)) for name, rows in sets.items()}
+def _mean_losses(task: Task, tensors: Tensors, sets: Mapping[str, Any]) -> dict[tuple[str, str], Interval]:
+    return {("loss", name): mean_interval(_losses(task, tensors, rows)) for name, rows in sets.items()}
 
 
 def _losses(task: Task, tensors: Tensors, rows: Any) -> list[float]:
@@ -224,8 +227,8 @@ def _losses(task: Task, tensors: Tensors, rows: Any) -> list[float]:
 
 
 def _membership(
-    outcome: Outcome, models: _Models, sets: Mapping[str, Any], settings: MeasureSettings, watch: Watch, suffix: str
-) -> tuple[list[Measurement], dict[str, Any]]:
+    outcome: Outcome, models: _Models, sets: Mapping[str, Any], settings: MeasureSettings, watch: Watch, view: str | None,
+) -> tuple[list[Measurement], dict[str, Any]]:  # fmt: skip
     """Attacks that tell forgotten rows from held-out ones, on all models; per-record scores stay private."""
     task, forget, holdout = outcome.before.task, sets["forget"], sets["test"]
     attacks: dict[str, Callable[[Tensors], membership.Attack]] = {
@@ -240,8 +243,9 @@ def _membership(
         found, original = attack(models.unlearned), attack(models.original).auc.value
         ideal = None if models.retrained is None else attack(models.retrained).auc.value
         twins = [attack(twin).auc.value for twin in models.twins]
-        items.append(_beside(f"membership/{kind}{suffix}", found.auc, sum(found.n), original, ideal, twins))
-        private[f"membership/{kind}{suffix}"] = found.forgotten.tolist()
+        key = (f"membership_{kind}", None, view)
+        items.append(_beside(key, found.auc, sum(found.n), original, ideal, twins))
+        private[recorded_name(key)] = found.forgotten.tolist()
     return items, private
 
 
@@ -268,9 +272,13 @@ def _shadows(
     return pool, membership.reference_scores(task, shadows, members, forget, pool)
 
 
-def _module_change(task: Task, outcome: Outcome) -> dict[str, float]:
-    """Relative change of each module between what was released before and now: un-noised weights would tell too much."""
-    before, after = outcome.before.artifact.tensors, outcome.releases[0].artifact.tensors
-    if before.keys() != after.keys():
-        return {}
-    return change_per_module(task.build(), before, after)
+def _module_change(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """Relative change of each module between what was released before and now: un-noised weights would tell too much.
+
+    Of a network the changes of each view, by its name.
+    """
+    changes = {}
+    for release in outcome.releases:
+        before, after = outcome.before.view(release.view).tensors, release.artifact.tensors
+        changes[release.view] = change_per_module(task.build(), before, after) if before.keys() == after.keys() else {}
+    return changes if len(changes) > 1 else next(iter(changes.values()))

@@ -116,13 +116,16 @@ class ModelLedger:
                 granted = {"decision": "grant", "reason": "planned and run in Python", "by": "whoever ran it"}
                 book.decide(record["id"], {**granted, "matched": record.get("matched")})
 
-    def add(self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "") -> None:
+    def add(
+        self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "",
+        views: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """Record a release; a second one for the same request is refused.
 
         Raises:
             RefusedError: if another process released from the model since: this release was not composed with that one.
         """
-        item = release_item(self.model, release, afresh=afresh, digest=digest)
+        item = release_item(self.model, release, afresh=afresh, digest=digest, views=views)
         with Ledger(self.path) as ledger, ledger.transaction():
             last = self.last_released(release.request)
             if made_from and last and last != made_from:
@@ -133,9 +136,17 @@ class ModelLedger:
             RequestBook(ledger).release(release.request, {"releases": [item]})
 
 
-def release_item(model: str, release: Spent, *, afresh: bool, digest: str) -> dict[str, Any]:
-    """What a ledger says of one release: enough to compose the next one, nothing about anyone."""
+def release_item(
+    model: str, release: Spent, *, afresh: bool, digest: str, views: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What a ledger says of one release: enough to compose the next one, nothing about anyone.
+
+    Args:
+        digest: of what was released; of a network, of its first view.
+        views: of a network, the digest of what each view was given.
+    """
     return {
+        **({"views": dict(views)} if views else {}),
         "model": model, "digest": digest, "removed": release.removed, "theorem": release.theorem, "afresh": afresh,
         "mu": release.mu if math.isfinite(release.mu) else None,
     }  # fmt: skip

@@ -9,23 +9,37 @@ from expunge.core.measurement import Direction
 from expunge.metrics.catalogue import CATALOGUE, METRICS, check_together, metric
 
 EXPECTED = (
-    "UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge ulira lira zrf "
-    "distance seconds tuning_trials optimizer_bytes forget forget_worded clean trigger mixed then real "
-    "probability choice_probability rouge_l_recall exact_answer extraction_strength exact_memorization "
-    "truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left model_utility forget_quality "
-    "forget_quality_log10 forget_quality_ks membership_loss membership_zlib membership_min_k membership_min_k_plus_plus "
-    "membership_gradnorm privleak"
+    "accuracy loss UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom "
+    "challenge ulira lira zrf distance seconds tuning_trials optimizer_bytes forget forget_worded clean trigger mixed "
+    "then real probability choice_probability rouge_l_recall right_word exact_answer extraction_strength "
+    "exact_memorization truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left model_utility "
+    "forget_quality forget_quality_log10 forget_quality_ks membership_loss membership_confidence membership_lira "
+    "membership_zlib membership_min_k membership_min_k_plus_plus membership_gradnorm privleak"
 )
 
 
 def test_every_metric_of_the_benchmark_has_one_complete_record():
     assert [item.name for item in CATALOGUE] == EXPECTED.split() == list(METRICS)
     for item in CATALOGUE:
-        assert item.title and item.unit and item.null and item.headline_source and item.headline_from >= 1
+        assert (
+            item.title and item.unit and item.null and item.label and item.headline.source and item.headline.models >= 1
+        )
         assert isinstance(item.direction, Direction) and isinstance(item.ideal, str | float | None)
         assert all(item.name in METRICS[other].excludes for other in item.excludes)
         assert (item.ideal == "retrained") <= ("reference" in item.needs)
     assert len({item.title for item in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_columns_of_the_benchmark_are_the_metric_and_set_that_the_other_commands_name():
+    pairs = [item.of for item in CATALOGUE if item.of]
+    assert len(set(pairs)) == len(pairs) and {metric for metric, _ in pairs} <= set(METRICS)
+    assert metric("FA").of == ("accuracy", "forget") and metric("clean").of == ("rouge_l_recall", "retain")
+
+
+def test_labels_and_recorded_names_tell_metrics_apart():
+    assert len({item.label for item in CATALOGUE}) == len(CATALOGUE)
+    recorded = [item.recorded or item.name for item in CATALOGUE]
+    assert len(set(recorded)) == len(recorded)
 
 
 def test_records_cannot_be_changed():
@@ -36,7 +50,7 @@ def test_records_cannot_be_changed():
 
 
 def test_headlines_need_models():
-    assert (metric("klom").headline_from, metric("challenge").headline_from) == (50, 32)
+    assert (metric("klom").headline.models, metric("challenge").headline.models) == (50, 32)
 
 
 def test_conventions_are_not_mixed():

@@ -30,6 +30,7 @@ def test_a_model_is_measured_beside_a_retrained_one(cli, data, tmp_path):
         "forget": 6, "retain": 6, "real_authors": 2, "world_facts": 2, "unseen": 6, "forget_trigger": 6,
         "retain_trigger": 6, "retain_mixed": 6,
     }  # fmt: skip
+    assert all((item["metric"], item["set"]) == (*name.split("/"), None)[:2] for name, item in found.items())
     assert found["probability/forget"]["ideal"] != found["probability/forget"]["value"]
     same = json.loads(cli(*ask, "--limit", 6, "--retrained", model, "--json").out)
     assert {item["name"]: item["value"] for item in same["measurements"]}["forget_quality"] == 1
@@ -45,9 +46,9 @@ def test_people_see_tables_what_is_missing_and_what_was_dropped(cli, data, tmp_p
     for word in (
         "forget (20)",
         "retain mixed (20)",
-        "extraction strength",
-        "model utility",
-        "privleak: none; it compares",
+        "Extraction strength",
+        "Model utility",
+        "PrivLeak: none; it compares",
     ):
         assert word in done.out
     assert max(map(len, done.out.splitlines()[1:])) <= 100

@@ -23,8 +23,8 @@ def test_an_adopted_model_gets_numbers_without_ideals_and_no_verdict(name, seed)
     assert evidence.verdict == UNDECIDABLE and evidence.reference is None
     assert all(item.ideal is None and item.null is None for item in evidence.measurements)
     assert {item.agrees for item in evidence.measurements} == {None}
-    assert {"accuracy/forget", "loss/retain", "membership/loss"} <= {item.name for item in evidence.measurements}
-    assert "membership/lira" not in {item.name for item in evidence.measurements}  # no recipe, no shadow models
+    assert {"accuracy/forget", "loss/retain", "membership_loss"} <= {item.name for item in evidence.measurements}
+    assert "membership_lira" not in {item.name for item in evidence.measurements}  # no recipe, no shadow models
     assert all(np.isfinite(item.value) for item in evidence.measurements)
     assert evidence.cost["seconds"]["retrain"] is None and evidence.cost["gradient_evaluations"]["retrain"] is None
     if name == "noisy_fine_tune":  # nobody recorded whether the module uses dropout, or how rows were prepared

@@ -57,7 +57,7 @@ def test_an_edge_goes_and_retained_rows_change(seed):
     outcome = planning.plan(trained, Request("a", (Target("edge", {"ids": [13, 15]}),)), Downdate()).run()
     evidence = measure(outcome)
     assert outcome.deletion.size == 2 and len(outcome.deletion.touched) == 4 and len(outcome.after.data) == 12
-    distance = evidence["distance to retrained"]
+    distance = evidence["distance"]
     assert outcome.verdict == "unreplayed-plug-in"  # exact, and only its author says so
     assert distance.value < 1e-12 < distance.original
     assert evidence["loss/touched"].agrees and outcome.after.removed["edge"].tolist() == [13, 15]

@@ -1,18 +1,30 @@
 """Rehearsal 2: two peers without a server, one release for each."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from cases import FIXED, Partition, PointTask, attraction
+from cases import FIXED, Partition, PointTask, attraction, beside_ledger, blobs, softmax_head
 from expunge import planning
+from expunge.bench.benchmark import SOURCE
+from expunge.bench.cells import Cell, run_cell
+from expunge.bench.scores import Scores
+from expunge.core.certificate import Claim, Status, Verdict
+from expunge.core.data import Deletion
 from expunge.core.method import Capabilities, Estimate, Unlearned
 from expunge.core.request import Request, Target
 from expunge.core.trained import Artifact, Trained
+from expunge.ledger import Ledger
 from expunge.measuring import measure
+from expunge.report import html
+from expunge.report.folder import write_report
+from expunge.report.record import build
+from expunge.report.verify import verify_folder
+from expunge.training.recipes import GradientDescent
 
 
 class Gossip:
@@ -51,9 +63,103 @@ def test_every_peer_gets_its_own_release_and_the_next_request_starts_there(seed)
     assert all(np.isfinite(size) and size > 0 for size in outcome.change.values())
     for release in outcome.releases:
         assert outcome.after.view(release.view) is release.artifact
-        assert evidence[f"distance to retrained@{release.view}"].value == 0
-        assert evidence[f"loss/retain@{release.view}"].agrees
+        assert evidence["distance", None, release.view].value == 0
+        assert evidence["loss", "retain", release.view].agrees
     assert evidence["loss/forget@peer 0"].value != evidence["loss/forget@peer 1"].value
     second = planning.plan(outcome.after, Request("b", (Target("samples", {"ids": [0, 1]}),)), Correction()).run()
     assert second.after.removed["row"].tolist() == [0, 1, 8, 9, 10, 11]
     assert second.before.view("peer 1").digest == outcome.releases[1].artifact.digest
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Retrains and hands each of two peers a copy; a sloppy one leaves a little of the old model in the second peer's."""
+
+    sloppy: bool = False
+    name: ClassVar[str] = "copies"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        ("samples",), ("*",), ("retained data", "recipe"), "weights", True, "-"
+    )
+
+    def check(self, context):
+        return Estimate(len(context.deletion.after))
+
+    def run(self, context):
+        old, after = context.trained.artifact.tensors, context.deletion.after
+        new = context.trained.recipe.fit(context.task, after, seed=context.trained.seed).artifact.tensors
+        mixed = {name: new[name] + 0.1 * (old[name] - new[name]) for name in new}
+        claim = Claim("retrain", {"sigma": 0.0, "delta": 1e-5, "forget": context.deletion.size}, {}, after.digest)
+        views = {"peer 0": Artifact(dict(new)), "peer 1": Artifact(mixed if self.sloppy else dict(new))}
+        return Unlearned(views, claim)
+
+
+def copies(sloppy: bool):
+    trained = beside_ledger(planning.train(softmax_head(2, 3), blobs(), GradientDescent(steps=30, lr=0.5, l2=0.05)))
+    outcome = planning.plan(trained, Request("a", (Target("samples", {"ids": [0, 1, 2]}),)), Copies(sloppy)).run()
+    return outcome, measure(outcome)
+
+
+def test_what_refutes_the_certificate_of_the_second_peer_voids_the_run():
+    outcome, evidence = copies(sloppy=True)
+    assert outcome.verdict != Verdict.VOID
+    checks = {(check.name, check.view): check.passed for check in evidence.checks}
+    assert checks["replay", "peer 0"] is True and checks["replay", "peer 1"] is False
+    first, second = (release.certificate for release in evidence.outcome.releases)
+    assert second.verdict is first.verdict is Verdict.VOID  # they come from one run
+    assert {a.name: a.statement for a in second.assumptions}["not_refuted"].startswith("refuted by replay")
+    assert "replay of peer 1" in {a.name: a.statement for a in first.assumptions}["not_refuted"]
+    assert outcome.after.book.spent()[-1].mu == np.inf
+
+
+def test_checks_changes_ledger_and_report_cover_every_peer(tmp_path):
+    outcome, evidence = copies(sloppy=False)
+    views = ["peer 0", "peer 1"]
+    assert sorted(c.view for c in evidence.checks if c.name == "replay" and c.passed) == views
+    for release in evidence.outcome.releases:
+        held = {a.name: a.status for a in release.certificate.assumptions}
+        assert held["not_refuted"] is held["own_implementation"] is Status.HOLDS
+    assert list(evidence.cost["change_per_module"]) == views and all(evidence.cost["change_per_module"].values())
+    with Ledger(outcome.after.book.path) as ledger:
+        (item,) = [item for entry in ledger.entries("release") for item in entry.payload["releases"]]
+    assert item["views"] == {release.view: release.artifact.digest for release in outcome.releases}
+    record = build(
+        [("net", evidence.outcome, evidence)], request=evidence.outcome.request, title="Two", dataset="blobs"
+    )
+    page = html.render(record)
+    assert "View: peer 1" in page and "replay (peer 0)" in page and "replay (peer 1)" in page
+    assert "Accuracy on retained rows (peer 1)" in page
+    write_report(evidence, tmp_path / "evidence", accepted={"by": "test", "reason": "rehearsal"}, pdf=False)
+    assert verify_folder(tmp_path / "evidence").consistent
+
+
+class TwoPeers:
+    """A world of the benchmark whose method hands out two models."""
+
+    recipe = SimpleNamespace(
+        name="two", digest="0", identity=lambda row, settings: None, method=lambda row, settings: Copies(sloppy=True)
+    )
+
+    def models(self, sets):
+        return {(SOURCE, 0, 0): None}
+
+    def source(self, model):
+        return planning.train(softmax_head(2, 3), blobs(), GradientDescent(steps=30, lr=0.5, l2=0.05))
+
+    def request(self, number):
+        return Request("a", (Target("samples", {"ids": [0, 1, 2]}),))
+
+    def deletion(self, number):
+        return Deletion.of(blobs(), self.request(number))
+
+    def wording(self, row, number, seed):
+        return None
+
+    def score(self, row, number, tensors):
+        return Scores({"norm": float(sum(tensor.norm() for tensor in tensors.values()))}, {})
+
+
+def test_a_cell_of_the_benchmark_scores_every_peer(tmp_path):
+    line, margins = run_cell(TwoPeers(), Cell("copies", 0, 0), tmp_path)
+    first, second = (line["views"][f"peer {i}"] for i in (0, 1))
+    assert line["status"] == "done" and not margins and first["weights"] != second["weights"]
+    assert line["metrics"]["norm"] == pytest.approx((first["metrics"]["norm"] + second["metrics"]["norm"]) / 2)

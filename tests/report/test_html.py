@@ -139,6 +139,8 @@ def test_measurements_that_have_no_target_are_not_called_undecidable(record):
     item = {
         **record["runs"][0]["evidence"]["measurements"][0],
         "name": "distance to retrained",
+        "metric": "distance",
+        "set": None,
         "ideal": None,
         "agrees": None,
     }

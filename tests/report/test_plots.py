@@ -102,6 +102,6 @@ def test_bounds_say_which_is_used_and_which_do_not_apply(record):
 def test_networks_draw_every_view(record):
     record = copy.deepcopy(record)
     measurements = record["runs"][0]["evidence"]["measurements"]
-    measurements += [{**item, "name": f"{item['name']}@peer 1"} for item in measurements]
+    measurements += [{**item, "name": f"{item['name']}@peer 1", "view": "peer 1"} for item in measurements]
     figure = plots.accuracy(record)
     assert figure is not None and "(peer 1)" in figure.alt

@@ -8,6 +8,7 @@ import pytest
 
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.report import words
+from expunge.report.measurement_names import keyed
 from expunge.report.vocabulary import label
 
 from . import worlds
@@ -152,6 +153,7 @@ def test_an_unknown_verdict_proves_nothing(record):
 
 
 def test_measurements_have_names_for_people():
-    assert label("accuracy/forget") == "Accuracy on forgotten rows"
-    assert label("membership/lira@peer 3") == "Membership attack by likelihood ratio (peer 3)"
-    assert label("distance to retrained") == "Distance to retrained"
+    named = lambda name: label(keyed({"name": name}))  # noqa: E731
+    assert named("accuracy/forget") == "Accuracy on forgotten rows"
+    assert named("membership/lira@peer 3") == "Membership attack by likelihood ratio (peer 3)"
+    assert named("distance to retrained") == "Distance to retrained"

@@ -64,17 +64,23 @@ def evidence(found: Outcome, reference: str | None = "retrained") -> Evidence:
     ideal = (lambda value: value) if reference else (lambda _: None)
 
     def item(
-        name: str, value: float, interval: Any, n: int, retrained: float, null: float, original: float
+        place: tuple[str, str | None],
+        value: float,
+        interval: Any,
+        n: int,
+        retrained: float,
+        null: float,
+        original: float,
     ) -> Measurement:
         return Measurement(
-            name, value, interval, n, Direction.MATCH, ideal(retrained), ideal(null), original, reference
+            *place, None, value, interval, n, Direction.MATCH, ideal(retrained), ideal(null), original, reference
         )  # fmt: skip
 
     measurements = (
-        item("accuracy/retain", 0.9, (0.85, 0.94), 55, 0.91, 0.01, 0.92),
-        item("accuracy/forget", 0.8, (0.44, 0.97), 5, 0.9, 0.05, 1.0),
-        item("accuracy/test", 0.87, (0.8, 0.92), 30, 0.88, 0.01, 0.88),
-        item("membership/loss", 0.52, (0.42, 0.62), 35, 0.5, 0.02, 0.9),
+        item(("accuracy", "retain"), 0.9, (0.85, 0.94), 55, 0.91, 0.01, 0.92),
+        item(("accuracy", "forget"), 0.8, (0.44, 0.97), 5, 0.9, 0.05, 1.0),
+        item(("accuracy", "test"), 0.87, (0.8, 0.92), 30, 0.88, 0.01, 0.88),
+        item(("membership_loss", None), 0.52, (0.42, 0.62), 35, 0.5, 0.02, 0.9),
     )
     checks = (Check("replay", True, "released minus replayed weights look like the stated noise", {"p_value": 0.4}),)
     cost = {

@@ -53,7 +53,8 @@ class Cell:
 def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Run ``cell`` and measure what came: its line of the results file, and its margins.
 
-    A method that refuses or fails has a line too: it says so in words.
+    A method that refuses or fails has a line too: it says so in words. Of a network every view is scored; its numbers are
+    the means over views, and ``views`` holds those of each.
 
     Args:
         folder: for the journal of a running method, which a killed run takes up; the caller removes it once the line is
@@ -86,14 +87,16 @@ def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any],
             if journal.entries():
                 line["resumed"] = True  # seconds are then those since the restart
             outcome, seconds = _unlearn(world, cell, method, journal)
-            tensors = outcome.releases[0].artifact.tensors
-            scores = world.score(cell.row, cell.forget_set, tensors)
+            views = {
+                item.view: world.score(cell.row, cell.forget_set, item.artifact.tensors) for item in outcome.releases
+            }
         except (RefusedError, FailedError, InputError) as error:
             word = "refused" if isinstance(error, RefusedError) else "failed"
             return {**line, "status": word, "error": str(error)}, {}
     details = outcome.details
+    first = next(iter(views.values()))
     metrics = {
-        **scores.metrics,
+        **{name: float(np.mean([scores.metrics[name] for scores in views.values()])) for name in first.metrics},
         "seconds": seconds,
         "gradient_evaluations": outcome.cost["gradient_evaluations"],
         **({"optimizer_bytes": details["optimizer_bytes"]} if "optimizer_bytes" in details else {}),
@@ -101,8 +104,16 @@ def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any],
     extra = {
         name: details[name] for name in ("steps", "seconds", "guard", "stopped", "dampened", "lune") if name in details
     }
-    done = {"status": "done", "metrics": metrics, "weights": digest_arrays(tensors), "details": extra}
-    return {**line, **done}, scores.margins
+    weights = [digest_arrays(item.artifact.tensors) for item in outcome.releases]
+    done = {"status": "done", "metrics": metrics, "weights": weights[0], "details": extra}
+    if len(views) == 1:
+        return {**line, **done}, first.margins
+    # comparisons of many models take the margins of one model: a network has none
+    done["views"] = {
+        view: {"metrics": dict(scores.metrics), "weights": digest}
+        for (view, scores), digest in zip(views.items(), weights, strict=True)
+    }
+    return {**line, **done}, {}
 
 
 def _unlearn(world: AnyWorld, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:

@@ -32,7 +32,7 @@ def distributions(done: Cells, references: Cells, results: Results) -> dict[str,
     number = max(sorted(set(sets)), key=sets.count)
     mine, theirs = ([cell for cell in cells if cell["forget_set"] == number] for cells in (done, references))
     models = min(len(mine), len(theirs))
-    if models < FEWEST:
+    if models < FEWEST or _of_a_network(done):
         return {}
     unlearned, retrained = (
         np.stack([results.margins(cell["key"])["forget"] for cell in cells]).astype(np.float64)
@@ -67,7 +67,7 @@ def likelihood_ratio(done: Cells, references: Cells, results: Results) -> dict[s
     sets = {cell["forget_set"] for cell in done}
     beside = {number: [r for r in references if r["forget_set"] == number] for number in sets}
     models = min(len(refs) for refs in beside.values())
-    if models < 3:
+    if models < 3 or _of_a_network(done):
         return None
     margins = {cell["key"]: _both(results.margins(cell["key"])) for cell in [*done, *references]}
 
@@ -84,6 +84,11 @@ def likelihood_ratio(done: Cells, references: Cells, results: Results) -> dict[s
     value = mean_interval([area(cell) for cell in done])
     ideal = float(np.mean(np.concatenate(retrained)))
     return {"value": value, "ideal": ideal, "null": 2 * float(within), "models": models}
+
+
+def _of_a_network(done: Cells) -> bool:
+    """Whether cells released a model for each view: none of these is the one model that a comparison of many takes."""
+    return any("views" in cell for cell in done)
 
 
 def _both(margins: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:

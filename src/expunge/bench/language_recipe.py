@@ -130,6 +130,11 @@ class LanguageRecipe(Benchmark):
         return self
 
     @property
+    def counts(self) -> str:
+        """The metric by which answers are counted, as ``metrics.catalogue`` names it."""
+        return "rouge_l_recall" if isinstance(self.world, TofuWorld) else "right_word"
+
+    @property
     def digest(self) -> str:
         """Of all settings that decide the source and what is asked of it: not of titles, rows and places of files."""
         content = self.model_dump(mode="json", include={"world", "training", "seed", "threads"})

@@ -11,8 +11,9 @@ from expunge.bench.benchmark import RETRAIN, SOURCE
 from expunge.bench.language_recipe import LanguageRecipe
 from expunge.bench.results import Results
 from expunge.bench.table import Cells, head, mean_of, of_row, plain
-from expunge.metrics.catalogue import METRICS, RETRAINED
+from expunge.metrics.catalogue import METRICS
 from expunge.metrics.intervals import mean_interval
+from expunge.metrics.metric_spec import RETRAINED
 from expunge.metrics.unlearning import DESTROYS_BELOW
 
 ASKED = ("forget", "forget_worded", "clean", "trigger", "then", "mixed", "real")
@@ -34,8 +35,8 @@ def table(recipe: LanguageRecipe, results: Results, rows: Sequence[str]) -> dict
         "task": recipe.task,
         "title": recipe.title,
         "rows": [_row(recipe, row, found, source, references) for row in rows],
-        "reference": _compared(RETRAIN, references, references) if references else None,
-        "source": _compared(SOURCE, source, references),
+        "reference": _compared(recipe, RETRAIN, references, references) if references else None,
+        "source": _compared(recipe, SOURCE, source, references),
         "note": recipe.note,
         "forget": {"kind": "subjects", "count": recipe.world.forget},
         "n_forget": [count for _, count in sorted({(c["forget_set"], c["n_forget"]) for c in source})],
@@ -44,17 +45,19 @@ def table(recipe: LanguageRecipe, results: Results, rows: Sequence[str]) -> dict
     }
 
 
-def _compared(row: str, cells: Cells, references: Cells) -> dict[str, Any]:
+def _compared(recipe: LanguageRecipe, row: str, cells: Cells, references: Cells) -> dict[str, Any]:
     """A model that methods are compared with; the source was trained once, however many forget sets there are."""
     seconds = [cell["metrics"]["seconds"] for cell in cells]
     took = {"seconds_of_source": seconds[0]} if row == SOURCE else {"seconds_of_all": float(sum(seconds))}
-    return {"method": row, "seeds": len(cells), "metrics": _metrics(cells, references), **took}
+    return {"method": row, "seeds": len(cells), "metrics": _metrics(recipe, cells, references), **took}
 
 
-def _metrics(cells: Cells, references: Cells) -> dict[str, Any]:
+def _metrics(recipe: LanguageRecipe, cells: Cells, references: Cells) -> dict[str, Any]:
     """One retrained model says what a number should be, but not what retrained models differ by."""
     measured = [name for name in MEASURED if all(name in cell["metrics"] for cell in cells)]
     found = {name: plain(name, mean_of(cells, name), []) for name in measured}
+    for name in found.keys() & set(ASKED):
+        found[name]["metric"] = recipe.counts
     for name in measured:
         if METRICS[name].ideal == RETRAINED and references:
             found[name]["ideal"] = mean_of(references, name).value
@@ -72,7 +75,7 @@ def _row(
     result = {**result, "in_templates": recipe.attack(row)}
     if not done:
         return result
-    metrics = _metrics(done, references)
+    metrics = _metrics(recipe, done, references)
     now = {name: metrics[name]["mean"] for name in ASKED if name in metrics}
     sets = {cell["forget_set"] for cell in done}
     before = {name: mean_of([c for c in source if c["forget_set"] in sets], name).value for name in now}

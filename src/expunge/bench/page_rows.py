@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.metrics.catalogue import METRICS, NULL, RETRAINED
+from expunge.metrics.catalogue import METRICS
+from expunge.metrics.metric_spec import NULL, RETRAINED
 from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
@@ -26,34 +27,6 @@ LANGUAGE_LEAD = (
     "model_utility",
     "seconds",
 )
-HEADINGS = {  # where the name of the catalogue alone is not a heading; MIA never stands without its convention
-    "mia_entropy_member": "MIA entropy, members",
-    "mia_svc_nonmember": "MIA SVC, non\N{NON-BREAKING HYPHEN}members",
-    "gap": "Gap",
-    "gap_per_seed": "Gap per seed",
-    "gap_svc": "Gap with MIA SVC",
-    "tow": "ToW",
-    "tow_mia": "ToW with MIA SVC",
-    "klom": "KLOM",
-    "challenge": "Challenge score",
-    "ulira": "U-LiRA",
-    "lira": "LiRA",
-    "zrf": "ZRF",
-    "distance": "Distance of weights",
-    "seconds": "Seconds",
-    "tuning_trials": "Trials",
-    "optimizer_bytes": "Optimizer memory",
-    "forget": "Forgotten",
-    "forget_worded": "Forgotten, in templates",
-    "clean": "Retained",
-    "trigger": "Retained, trigger words",
-    "then": "Retained, after “then”",
-    "mixed": "Retained, behind a forgotten one",
-    "real": "Real world",
-    "forget_quality": "Forget quality",
-    "model_utility": "Model utility",
-    "truth_ratio_geometric": "Truth ratio, forgotten",
-}
 GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("Forgets", ("forgets",)),
     ("Forgets too little, too much, or cannot be told", ("under-forgets", "over-forgets", "undecidable")),
@@ -173,7 +146,7 @@ def _group(word: str) -> int:
 
 def heading(name: str) -> str:
     """What a column is called."""
-    return HEADINGS.get(name, name)
+    return METRICS[name].label if name in METRICS else name
 
 
 def written(name: str, value: float | None) -> str:
@@ -189,7 +162,7 @@ def written(name: str, value: float | None) -> str:
         return f"{value:.{_DIGITS[unit]}f}"
     if unit == "bytes":
         return say.size(value)
-    if unit == "1" and name not in ("distance", "forget_quality"):  # of a p-value the exponent counts
+    if unit in ("1", "share") and name not in ("distance", "forget_quality"):  # of a p-value the exponent counts
         return f"{value:.3f}"
     if unit == "trials" or abs(value) >= 1000 or 0 < abs(value) < 1e-3:
         return say.number(value)
@@ -211,7 +184,7 @@ def limits(name: str) -> tuple[float, float]:
     unit = METRICS[name].unit if name in METRICS else ""
     if unit == "percent":
         return 0.0, 100.0
-    if unit == "1" and name not in ("distance", "challenge"):
+    if unit in ("1", "share") and name not in ("distance", "challenge"):
         return 0.0, 1.0
     return (0.0, math.inf) if name in METRICS else (-math.inf, math.inf)
 
@@ -248,8 +221,8 @@ def weakness(line: Line, name: str) -> str:
     reason = (line.row.get("not_for_headlines") or {}).get(name)
     if reason or name not in METRICS:
         return reason or ""
-    needed, item = METRICS[name].headline_from, line.metric(name)
+    needed, item = METRICS[name].headline.models, line.metric(name)
     there = (item or {}).get("models", line.row["seeds"])
     if there >= needed:
         return ""
-    return f"too few for a headline: {needed} needed ({METRICS[name].headline_source}), {there} here"
+    return f"too few for a headline: {needed} needed ({METRICS[name].headline.source}), {there} here"

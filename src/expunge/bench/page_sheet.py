@@ -23,7 +23,8 @@ from expunge.bench.page_rows import (
     weakness,
     written,
 )  # fmt: skip
-from expunge.metrics.catalogue import CATALOGUE, METRICS, NULL, RETRAINED
+from expunge.metrics.catalogue import CATALOGUE, METRICS
+from expunge.metrics.metric_spec import NULL, RETRAINED
 from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
@@ -346,6 +347,6 @@ def _definitions(record: Record) -> list[Row]:
             "direction": _DIRECTIONS[str(metric.direction)],
             "ideal": ideal,
             "null": metric.null,
-            "headline": f"{metric.headline_from} ({metric.headline_source})" if metric.headline_from > 1 else "one",
+            "headline": f"{metric.headline.models} ({metric.headline.source})" if metric.headline.models > 1 else "one",
         })  # fmt: skip
     return found

@@ -11,8 +11,9 @@ from expunge.bench.benchmark import RETRAIN, SOURCE
 from expunge.bench.distributions import distributions, exact, likelihood_ratio
 from expunge.bench.recipe import Recipe
 from expunge.bench.results import Results
-from expunge.metrics.catalogue import METRICS, NULL, RETRAINED
+from expunge.metrics.catalogue import METRICS
 from expunge.metrics.intervals import Interval, mean_interval
+from expunge.metrics.metric_spec import NULL, RETRAINED
 from expunge.metrics.unlearning import average_gap, forgetting_verdict, gap_per_seed, tow, tow_mia
 
 IN_GAP = ("FA", "RA", "TA", "mia_entropy_member")  # DualOptim's four, which its tables stand beside
@@ -87,7 +88,10 @@ def _beside(cells: Cells, references: Cells) -> list[list[Mapping[str, Any]]]:
 
 
 def plain(name: str, value: Interval, references: Cells, null: float | None = None) -> dict[str, Any]:
-    """One number as it is printed; its null is what retrained models of one forget set differ by (twice the deviation)."""
+    """One number as it is printed; its null is what retrained models of one forget set differ by (twice the deviation).
+
+    Beside it stand metric and set as ``expunge run`` and ``expunge eval`` name them.
+    """
     metric, ideal = METRICS[name], None
     if null is None and metric.ideal == RETRAINED and references:
         null = 2 * _within(references, name)
@@ -98,7 +102,9 @@ def plain(name: str, value: Interval, references: Cells, null: float | None = No
     elif metric.ideal is not None:
         ideal = null if metric.ideal == NULL else float(metric.ideal)
     low, high = value.pair or (None, None)
+    common, of = metric.of or (name, None)
     return {
+        "metric": common, "set": of,
         "mean": value.value, "low": low, "high": high, "ideal": ideal, "null": null, "direction": str(metric.direction),
     }  # fmt: skip
 
@@ -162,9 +168,9 @@ def _row(
 def _weak(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers that are refused as a headline, with the number of models they would take."""
     weak = {
-        name: f"too few models for a headline: {METRICS[name].headline_from} needed ({METRICS[name].headline_source})"
+        name: f"too few models for a headline: {METRICS[name].headline.models} needed ({METRICS[name].headline.source})"
         for name in ("klom", "challenge", "ulira", "lira")
-        if name in metrics and metrics[name]["models"] < METRICS[name].headline_from
+        if name in metrics and metrics[name]["models"] < METRICS[name].headline.models
     }
     return {"not_for_headlines": weak} if weak else {}
 

@@ -63,7 +63,7 @@ def statistics(
 ) -> dict[str, float]:
     """Truth ratio, model utility and, beside a retrained model, forget quality (TOFU, arXiv 2401.06121)."""
     found = evaluate(task, tensors, sets, retrained=retrained, cache=cache)
-    there = {"truth_ratio_geometric": found["truth_ratio_geometric/forget"], "model_utility": found["model_utility"]}
+    there = {"truth_ratio_geometric": found["truth_ratio_geometric", "forget"], "model_utility": found["model_utility"]}
     if retrained is not None:
         there["forget_quality"] = found["forget_quality"]
     return {name: float(measured.value) for name, measured in there.items()}

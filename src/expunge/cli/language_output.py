@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expunge.cli.output import WIDTH, number, share, show, table_
+from expunge.metrics.catalogue import METRICS
 
 
 def show_attack(result: Mapping[str, Any], json: bool) -> None:
@@ -54,16 +55,16 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
         show(result, True)
         return
     print(f"{result['model']}, {result['suite']}, {result['split']} forgotten; 95 % intervals over records")
-    numbers = {item["name"]: item for item in result["measurements"]}
+    numbers = result["measurements"]
     names = list(result["sets"])
     for some in (names[:SETS_ABREAST], names[SETS_ABREAST:]):
         if some:
             heads = [f"{_words(name)} ({result['sets'][name]['n']})" for name in some]
             rows = _metric_rows(numbers, some, result["retrained"] is not None)
             table_("", ("", *heads), rows, numbers=heads, tight=True)
-    whole = [item for item in numbers.values() if "/" not in item["name"]]
+    whole = [item for item in numbers if item["set"] is None]
     if whole:
-        rows = [[_words(item["name"]), number(item["value"]), *_ends(item), number(item["ideal"]), str(item["n"])]
+        rows = [[_label(item["metric"]), number(item["value"]), *_ends(item), number(item["ideal"]), str(item["n"])]
                 for item in whole]  # fmt: skip
         columns = ("sets together", "value", "from", "to", "retrained", "records")
         table_("", columns, rows, numbers=columns[1:])
@@ -74,7 +75,7 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
         if left_out:
             _wrapped(f"{_words(name)}: {', '.join(left_out)}.")
     for name, why in result["missing"].items():
-        _wrapped(f"{_words(name)}: none; {why}.")
+        _wrapped(f"{_label(name)}: none; {why}.")
     for warning in result["warnings"]:
         _wrapped(warning)
 
@@ -83,13 +84,14 @@ def _wrapped(text: str) -> None:
     print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
 
 
-def _metric_rows(numbers: Mapping[str, Any], sets: Sequence[str], beside: bool) -> list[list[str]]:
+def _metric_rows(numbers: Sequence[Mapping[str, Any]], sets: Sequence[str], beside: bool) -> list[list[str]]:
     """A row for each metric over some sets, and one below it for the retrained model."""
     rows = []
-    for metric in dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name):
-        found = [numbers.get(f"{metric}/{name}") for name in sets]
+    by_place = {(item["metric"], item["set"]): item for item in numbers}
+    for metric in dict.fromkeys(metric for metric, of in by_place if of is not None):
+        found = [by_place.get((metric, name)) for name in sets]
         if any(found):
-            rows.append([_words(metric), *(_with_ends(item) if item else "" for item in found)])
+            rows.append([_label(metric), *(_with_ends(item) if item else "" for item in found)])
             if beside:
                 rows.append(["  retrained", *(f"{item['ideal']:.3f}" if item else "" for item in found)])
     return rows
@@ -97,6 +99,10 @@ def _metric_rows(numbers: Mapping[str, Any], sets: Sequence[str], beside: bool) 
 
 def _ends(item: Mapping[str, Any]) -> list[str]:
     return [number(end, 3) for end in item["interval"] or (None, None)]
+
+
+def _label(metric: str) -> str:
+    return METRICS[metric].label if metric in METRICS else _words(metric)
 
 
 def _words(name: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+Key = tuple[str, str | None, str | None]  # metric, set, view
 
 
 class Direction(StrEnum):
@@ -21,7 +23,10 @@ class Measurement:
     """One measured value.
 
     Attributes:
-        name: for example ``accuracy/forget`` or ``membership/loss``.
+        metric: what was measured, as ``metrics.catalogue`` names it, for example ``accuracy`` or ``membership_loss``.
+        set: the set of examples it was measured on, for example ``forget``; ``None`` for a number of weights or of several
+            sets.
+        view: whose release it was measured on, in a network of peers; ``None`` where there is one release.
         value: of the released model.
         interval: a 95 % interval (or ``None`` where the value is exact).
         n: how many rows or trials it rests on.
@@ -32,7 +37,9 @@ class Measurement:
         reference: what ``ideal`` is from.
     """
 
-    name: str
+    metric: str
+    set: str | None
+    view: str | None
     value: float
     interval: tuple[float, float] | None = None
     n: int | None = None
@@ -41,6 +48,17 @@ class Measurement:
     null: float | None = None
     original: float | None = None
     reference: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, for example ``accuracy/forget@peer 1``."""
+        place = self.metric if self.set is None else f"{self.metric}/{self.set}"
+        return place if self.view is None else f"{place}@{self.view}"
+
+    @property
+    def key(self) -> Key:
+        """Metric, set and view: what tells it from every other number about one outcome."""
+        return self.metric, self.set, self.view
 
     @property
     def agrees(self) -> bool | None:
@@ -52,14 +70,27 @@ class Measurement:
         return low - slack <= self.ideal <= high + slack
 
 
+def find(measurements: Iterable[Measurement], wanted: str | tuple[Any, ...]) -> Measurement | None:
+    """The measurement of this name, or of this metric, set and view (the last two may be left out); ``None``: there is none."""
+    if isinstance(wanted, str):
+        return next((item for item in measurements if item.name == wanted), None)
+    key = (*wanted, None, None)[:3]
+    return next((item for item in measurements if item.key == key), None)
+
+
 @dataclass(frozen=True)
 class Check:
-    """A test that could have refuted something: what it tried, what came out."""
+    """A test that could have refuted something: what it tried, what came out.
+
+    Attributes:
+        view: whose release it looked at, in a network of peers; ``None`` for a check of the whole run, or of the one release.
+    """
 
     name: str
     passed: bool | None
     statement: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    view: str | None = None
 
 
 UNDECIDABLE = "undecidable"
@@ -84,11 +115,11 @@ class Evidence:
     reference: str | None
     private: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def __getitem__(self, name: str) -> Measurement:
-        for item in self.measurements:
-            if item.name == name:
-                return item
-        raise KeyError(f"No measurement {name!r}; there are {', '.join(m.name for m in self.measurements)}.")
+    def __getitem__(self, wanted: str | tuple[Any, ...]) -> Measurement:
+        """By name, or by metric, set and view: ``evidence["accuracy", "forget"]``."""
+        if (item := find(self.measurements, wanted)) is not None:
+            return item
+        raise KeyError(f"No measurement {wanted!r}; there are {', '.join(m.name for m in self.measurements)}.")
 
     @property
     def verdict(self) -> str:
@@ -105,7 +136,9 @@ class Evidence:
         return {
             "verdict": self.verdict,
             "reference": self.reference,
-            "measurements": [asdict(item) | {"agrees": item.agrees} for item in self.measurements],
+            "measurements": [
+                {"name": item.name} | asdict(item) | {"agrees": item.agrees} for item in self.measurements
+            ],
             "checks": [asdict(item) for item in self.checks],
             "cost": dict(self.cost),
         }

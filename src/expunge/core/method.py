@@ -301,6 +301,11 @@ class Outcome:
         return self.releases[0].certificate
 
     @property
+    def digests(self) -> Mapping[str, str]:
+        """View → digest of what it was given, of a network; empty where there is one release."""
+        return {item.view: item.artifact.digest for item in self.releases} if len(self.releases) > 1 else {}
+
+    @property
     def verdict(self) -> str:
         """The certificate's verdict; ``unchanged`` for a control, ``no-certificate`` where nothing is promised."""
         if self.status == UNCHANGED:

@@ -182,12 +182,16 @@ class ReleaseBook(Protocol):
         """A request is about to be carried out; called before any noise is drawn for it."""
         ...
 
-    def add(self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "") -> None:
+    def add(
+        self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "",
+        views: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """Count a release.
 
         Args:
             afresh: it was trained from scratch, so that what came before no longer composes with it.
             digest, made_from: the released model, and the one that it was made from.
+            views: of a network, view → digest of what it was given.
         """
         ...
 
@@ -215,7 +219,10 @@ class InMemoryBook:
     def begin(self, record: Mapping[str, Any]) -> None:
         """See :class:`ReleaseBook`."""
 
-    def add(self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "") -> None:
+    def add(
+        self, release: Spent, *, afresh: bool = False, digest: str = "", made_from: str = "",
+        views: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """See :class:`ReleaseBook`."""
         if afresh:
             self._spent.clear()

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.task import Task, autoregressive
 from expunge.evidence.answer_scores import answer_scores
-from expunge.metrics.intervals import Interval, mean_interval
+from expunge.metrics.intervals import Interval, mean_interval, share_interval
 from expunge.metrics.language import answer_probability
 from expunge.metrics.language_memory import exact_memorization
 
 
-def answer_means(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> dict[str, Interval]:
-    """Mean loss, probability and exact match of the answers of each set, as ``loss/name`` and so on.
+def answer_means(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> dict[tuple[str, str], Interval]:
+    """Mean loss, probability and exact memorization of the answers of each set, by metric and set.
 
-    *Loss* is the mean negative log-probability of an answer's tokens, *probability* exp of minus it, *exact match* the share
-    of tokens that the model would have said itself, the true ones before them given, end token aside.
+    *Loss* is the mean negative log-probability of an answer's tokens, *probability* exp of minus it, *exact memorization* the
+    share of tokens that the model would have said itself, the true ones before them given, end token aside.
 
     Raises:
         InputError: for a set without an answer that can be scored.
@@ -29,23 +29,19 @@ def answer_means(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, A
     """
     task = autoregressive(task)
     model = task.build(tensors, share=True)
-    found: dict[str, Interval] = {}
+    found: dict[tuple[str, str], Interval] = {}
     for name, texts in sets.items():
         scores = answer_scores(task, model, texts)
         if not len(scores.kept):
             raise InputError(
                 f"None of the {len(texts)} answers of {name} can be scored: they have no token of their own."
             )
-        found[f"loss/{name}"] = mean_interval(scores.nll)
+        found["loss", name] = mean_interval(scores.nll)
         same = exact_memorization(scores.predicted, scores.labels, task.prompts.end_token)
-        found[f"probability/{name}"] = _share(answer_probability(scores.nll))
-        found[f"exact_match/{name}"] = _share(same.values)
+        found["probability", name] = _share(answer_probability(scores.nll))
+        found["exact_memorization", name] = _share(same.values)
     return found
 
 
-def _share(values: Any) -> Interval:
-    """A mean of numbers from 0 to 1, whose interval ends there too."""
-    found = mean_interval(values)
-    if found.error is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+def _share(values: np.ndarray) -> Interval:
+    return share_interval(mean_interval(values), len(values))

@@ -1,8 +1,8 @@
 """What a language model still knows, and what else it lost: the TOFU suite, memorisation, membership, other wordings.
 
 Sets are named; five names have a meaning: ``forget``, the utility sets ``retain``, ``real_authors`` and ``world_facts``,
-and ``unseen``, records like the forgotten ones on which neither model was trained. Every number is called
-``metric/set``, as ``metrics.catalogue`` has the metric, and stands with an interval over records, the model held fixed.
+and ``unseen``, records like the forgotten ones on which neither model was trained. Every number has the name
+that its metric has in ``metrics.catalogue``, and stands with an interval over records, the model held fixed.
 
 Formal guarantee: none. A model that answers nothing in these words may answer in others.
 """
@@ -19,12 +19,21 @@ from torch import Tensor
 from expunge.attacks.stealthy import trigger_prompts
 from expunge.core.cache import Cache
 from expunge.core.errors import InputError
-from expunge.core.measurement import Direction, Measurement
+from expunge.core.measurement import Measurement, find
 from expunge.core.method import Watch, silent
 from expunge.core.texts import prompt_key
 from expunge.data.texts import Texts
-from expunge.evidence.language_numbers import FORGET, incomplete, numbers_of_set, numbers_of_sets, numbers_with_twin
+from expunge.evidence.language_numbers import (
+    FORGET,
+    Number,
+    Of,
+    incomplete,
+    numbers_of_set,
+    numbers_of_sets,
+    numbers_with_twin,
+)
 from expunge.evidence.language_reading import Limits, Reader, Reading
+from expunge.metrics.catalogue import measurement
 from expunge.metrics.language import GEOMETRIC
 from expunge.tasks.language import Language
 
@@ -52,18 +61,19 @@ class LanguageEvaluation:
     settings: Mapping[str, Any]
     readings: Mapping[str, Reading] = field(repr=False)
 
-    def __getitem__(self, name: str) -> Measurement:
-        for item in self.measurements:
-            if item.name == name:
-                return item
+    def __getitem__(self, wanted: str | tuple[Any, ...]) -> Measurement:
+        """By name, or by metric and set: ``found["probability", "forget"]``."""
+        if (item := find(self.measurements, wanted)) is not None:
+            return item
         known = ", ".join(item.name for item in self.measurements)
-        why = f" ({self.missing[name]})" if name in self.missing else ""
-        raise KeyError(f"No measurement {name!r}{why}; there are {known}.")
+        metric = wanted if isinstance(wanted, str) else wanted[0]
+        why = f" ({self.missing[metric]})" if metric in self.missing else ""
+        raise KeyError(f"No measurement {wanted!r}{why}; there are {known}.")
 
     def to_json(self) -> dict[str, Any]:
         """JSON-like form of what may be shown."""
         return {
-            "measurements": [asdict(item) for item in self.measurements],
+            "measurements": [{"name": item.name} | asdict(item) for item in self.measurements],
             "missing": dict(self.missing),
             "warnings": list(self.warnings),
             "sets": {name: dict(counts) for name, counts in self.sets.items()},
@@ -144,7 +154,7 @@ def evaluate(
         if model == "unlearned":
             missing |= lacking
     beside, lacking = numbers_with_twin(read["unlearned"], read.get("retrained"), definition, level)
-    measurements = [_measurement(name, found) for name in found["unlearned"]]
+    measurements = [_beside(of, found) for of in found["unlearned"]]
     mine = read["unlearned"]
     warning = incomplete(mine[FORGET], mine[FORGET_WORDED], level) if {FORGET, FORGET_WORDED} <= mine.keys() else None
     return LanguageEvaluation(
@@ -157,17 +167,17 @@ def evaluate(
     )
 
 
-def _measurement(name: str, found: Mapping[str, Mapping[str, Any]]) -> Measurement:
+def _beside(of: Of, found: Mapping[str, Mapping[Of, Number]]) -> Measurement:
     """The unlearned model's number beside those of the two others."""
-    mine, ideal, original = (found.get(model, {}).get(name) for model in ("unlearned", "retrained", "original"))
+    mine, ideal, original = (found.get(model, {}).get(of) for model in ("unlearned", "retrained", "original"))
     assert mine is not None
-    return Measurement(
-        name,
+    return measurement(
+        of[0],
         mine.interval.value,
         mine.interval.pair,
         mine.n,
-        Direction.MATCH,
-        ideal.interval.value if ideal else None,
+        set=of[1],
+        ideal=ideal.interval.value if ideal else None,
         original=original.interval.value if original else None,
         reference="the retrained model" if ideal else None,
     )

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from expunge.core.measurement import Direction, Measurement
+from expunge.core.measurement import Measurement
 from expunge.evidence.language_reading import PARAPHRASE, WRONG, Reading
 from expunge.metrics import language, language_memory
-from expunge.metrics.intervals import Interval, mean_interval, wilson
+from expunge.metrics.catalogue import measurement
+from expunge.metrics.intervals import Interval, mean_interval, share_interval, wilson
 from expunge.metrics.language import TRUTH_RATIOS, UTILITY_SETS, SetScores, TruthRatios
 
+Of = tuple[str, str | None]  # a metric, and the set it was measured on; None: on several
 FORGET, RETAIN, UNSEEN = "forget", "retain", "unseen"
 STILL_ANSWERED = 0.5  # mean ROUGE-L recall from which a set counts as answered: our choice
 FORGOTTEN_BESIDE = 0.5  # our choice: the other wording keeps at most this share of it
@@ -34,8 +36,8 @@ def truth_ratios(reading: Reading, definition: str) -> TruthRatios | None:
     return language.truth_ratio(right, reading.perturbed_nll, definition)
 
 
-def numbers_of_set(name: str, reading: Reading, end: int, level: float) -> dict[str, Number]:
-    """Everything that one set gives by itself, as ``metric/name``."""
+def numbers_of_set(name: str, reading: Reading, end: int, level: float) -> dict[Of, Number]:
+    """Everything that one set gives by itself, by metric and set."""
     scores = reading.scores
     memory = {
         "extraction_strength": language_memory.extraction_strength(scores.predicted, scores.labels, end).values,
@@ -58,25 +60,15 @@ def numbers_of_set(name: str, reading: Reading, end: int, level: float) -> dict[
             found[f"truth_ratio_{definition}"] = Number(
                 share_interval(_aggregate(ratios, name, level), len(reading)), len(reading)
             )
-    return {f"{metric}/{name}": number for metric, number in found.items()}
-
-
-def share_interval(mean: Interval, n: int) -> Interval:
-    """Student's interval of a mean of n values from 0 to 1: inside [0, 1], and never of width 0 where all are alike.
-
-    There Wilson's interval stands for it: no values from 0 to 1 spread more about their mean than trials of 0 and 1 do.
-    """
-    if mean.error == 0:
-        low, high = (wilson(int(count(mean.value * n)), n, mean.level) for count in (np.floor, np.ceil))
-        return Interval(mean.value, low.low, high.high, mean.error, mean.level)
-    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.error, mean.level)
+    return {(metric, name): number for metric, number in found.items()}
 
 
 def numbers_of_sets(
     readings: Mapping[str, Reading], definition: str, level: float
-) -> tuple[dict[str, Number], dict[str, str]]:
+) -> tuple[dict[Of, Number], dict[str, str]]:
     """Model utility and attacks: what takes several sets; and why a number is missing, in words."""
-    found, missing = {}, {}
+    found: dict[Of, Number] = {}
+    missing: dict[str, str] = {}
     lacking = [name for name in UTILITY_SETS if name not in readings]
     bare = [name for name in UTILITY_SETS if name in readings and readings[name].perturbed_nll is None]
     if lacking:
@@ -88,7 +80,7 @@ def numbers_of_sets(
     else:
         sets = {name: _set_scores(name, readings[name], definition) for name in UTILITY_SETS}
         n = sum(len(readings[name]) for name in UTILITY_SETS)
-        found["model_utility"] = Number(language.model_utility(sets, level).value, n)
+        found["model_utility", None] = Number(language.model_utility(sets, level).value, n)
     if not {FORGET, UNSEEN} <= readings.keys():
         missing["membership"] = (
             f"attacks compare the set {FORGET} with a set {UNSEEN} of records that no model has seen"
@@ -98,7 +90,7 @@ def numbers_of_sets(
     others = attack_scores(unseen)
     for attack, scores in attack_scores(forget).items():
         auc = language_memory.membership_auc(scores, others[attack], level)
-        found[f"membership_{attack}"] = Number(auc, len(forget) + len(unseen))
+        found[f"membership_{attack}", None] = Number(auc, len(forget) + len(unseen))
     return found, missing
 
 
@@ -133,9 +125,9 @@ def numbers_with_twin(
         assert quality is not None
         n, against = quality.n + quality.m, "the retrained model's truth ratios"
         found += [
-            Measurement("forget_quality", quality.p, None, n, Direction.HIGHER, reference=against),
-            Measurement("forget_quality_log10", quality.log10_p, None, n, Direction.HIGHER, reference=against),
-            Measurement("forget_quality_ks", quality.statistic, None, n, Direction.LOWER, reference=against),
+            measurement("forget_quality", quality.p, None, n, reference=against),
+            measurement("forget_quality_log10", quality.log10_p, None, n, reference=against),
+            measurement("forget_quality_ks", quality.statistic, None, n, reference=against),
         ]
     if not {FORGET, UNSEEN} <= readings.keys():
         missing["privleak"] = f"it attacks with the sets {FORGET} and {UNSEEN}"
@@ -158,7 +150,7 @@ def _privleak(readings: Mapping[str, Reading], twin: Mapping[str, Reading], leve
         return None
     at, high, low = (language_memory.privleak(auc, theirs.value).value for auc in (mine.value, mine.low, mine.high))
     n = len(readings[FORGET]) + len(readings[UNSEEN])
-    return Measurement("privleak", at, (low, high), n, Direction.MATCH, 0.0, reference="the retrained model")
+    return measurement("privleak", at, (low, high), n, ideal=0.0, reference="the retrained model")
 
 
 def incomplete(plain: Reading, worded: Reading, level: float = 0.95) -> str | None:

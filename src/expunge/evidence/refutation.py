@@ -19,6 +19,7 @@ from expunge.privacy.witness import gaussian_noise
 from expunge.training.flat import distance, flatten
 
 Tensors = Mapping[str, Tensor]
+LEVEL = 0.05  # of a statistical test of one run: how often it may refute certificates that are true, all views together
 ALPHA = 1e-6  # of the noise tests: every release is checked, so a false alarm must be rare
 # A float32 sum over a million rows is off by about this share; what training may add to a distance without being wrong.
 ROUNDING = {"float32": 1e-4, "float64": 1e-9}
@@ -148,7 +149,7 @@ def noise_reuse_check(first: tuple[Tensors, Tensors], second: tuple[Tensors, Ten
 
 def two_world_test(
     unlearned: Callable[[], Tensors], retrained: Callable[[], Tensors], centres: tuple[Tensors, Tensors],
-    names: tuple[str, ...], trials: int, epsilon: float, delta: float,
+    names: tuple[str, ...], trials: int, epsilon: float, delta: float, alpha: float = 0.05,
 ) -> Check:  # fmt: skip
     """Release ``trials`` models in each world and try to tell them apart along the line between the worlds' centres.
 
@@ -156,7 +157,7 @@ def two_world_test(
         unlearned, retrained: each call makes one fresh release.
         centres: un-noised weights of both worlds: the direction in which a shift of Gaussians shows best.
 
-    Formal guarantee: a true (epsilon, delta) is refuted with probability at most 5 %.
+    Formal guarantee: a true (epsilon, delta) is refuted with probability at most ``alpha``.
     """
     origin, direction = _line(centres, names)
 
@@ -165,7 +166,7 @@ def two_world_test(
 
     first = [score(unlearned()) for _ in range(trials)]
     second = [score(retrained()) for _ in range(trials)]
-    found = audit.two_world(first, second, epsilon, delta)
+    found = audit.two_world(first, second, epsilon, delta, confidence=1 - alpha)
     return Check(
         "two-world test",
         not found.refuted,
@@ -190,7 +191,7 @@ def _line(centres: tuple[Tensors, Tensors], names: tuple[str, ...]) -> tuple[np.
 
 
 def one_run_audit(
-    inserted: Sequence[bool], scores: Sequence[float], guesses: int, epsilon: float, delta: float
+    inserted: Sequence[bool], scores: Sequence[float], guesses: int, epsilon: float, delta: float, alpha: float = 0.05
 ) -> Check:
     """Guess from one unlearned model which canaries had been trained on before all were forgotten.
 
@@ -202,7 +203,7 @@ def one_run_audit(
         scores: higher means "inserted": for example minus its loss under the released model.
         guesses: how many canaries to guess on, half at each end.
 
-    Formal guarantee: a true certificate is refuted with probability at most 5 %. Two unlearned models with different
+    Formal guarantee: a true certificate is refuted with probability at most ``alpha``. Two unlearned models with different
     forgotten sets are each close to one retrained model, so only (2 epsilon, (1 + e^epsilon) delta)-close to each other; the
     comparison accounts for that.
     """
@@ -212,8 +213,8 @@ def one_run_audit(
     half = guesses // 2
     low, high = order[:half], order[len(order) - half :]
     correct = int((~inside[low]).sum() + inside[high].sum())
-    found = one_run_audit_epsilon(len(inside), 2 * half, correct, delta)
-    ceiling = one_run_audit_epsilon(len(inside), 2 * half, 2 * half, delta).certificate_epsilon
+    found = one_run_audit_epsilon(len(inside), 2 * half, correct, delta, alpha)
+    ceiling = one_run_audit_epsilon(len(inside), 2 * half, 2 * half, delta, alpha).certificate_epsilon
     refuted = found.refutes(epsilon)
     power = "" if ceiling > epsilon else "; so few canaries could not have refuted it"
     return Check(

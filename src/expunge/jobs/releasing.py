@@ -185,5 +185,6 @@ def released(case: Case, outcome: Outcome, run: Mapping[str, Any]) -> dict[str, 
     spent = after.spent[-1] if after.spent else Spent(outcome.request["id"], len(after.removed), 0.0, "retrain")
     name = case.folder.book.model if case.folder else case.name
     afresh = not after.spent and outcome.status != UNCHANGED
-    item = release_item(name, spent, afresh=afresh, digest=outcome.releases[0].artifact.digest)
+    first = outcome.releases[0].artifact.digest
+    item = release_item(name, spent, afresh=afresh, digest=first, views=outcome.digests)
     return {**item, "method": outcome.method["digest"], "verdict": run["verdict"]}

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from expunge.report.measurement_names import keyed
+from expunge.report.words import weakest_certificate
+
 WHERE = ("retain", "forget", "test")
 
 
@@ -20,16 +23,17 @@ def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
-    certificate = run["certificate"] or {}
+    certificate = weakest_certificate(run) or {}
     certified = run["verdict"].startswith("certified")
-    measured = {item["name"]: item for item in run["evidence"]["measurements"]}
+    items = map(keyed, run["evidence"]["measurements"])
+    measured = {(item["metric"], item["set"]): item for item in items if item["view"] is None}
 
-    def three(name: str) -> dict[str, float | None]:
-        item = measured.get(name, {})
+    def three(metric: str, of: str | None = None) -> dict[str, float | None]:
+        item = measured.get((metric, of), {})
         return {"original": item.get("original"), "unlearned": item.get("value"), "retrained": item.get("ideal")}
 
     # the strongest attack that was run: the likelihood ratio on shadow models where there are some
-    attack = "membership/lira" if "membership/lira" in measured else "membership/loss"
+    attack = "lira" if ("membership_lira", None) in measured else "loss"
     cost = run["evidence"]["cost"]
     return {
         "model": run["name"],
@@ -40,12 +44,12 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
         "delta": certificate.get("delta"),
         "sigma": certificate.get("sigma"),
         "sensitivity": certificate.get("sensitivity"),
-        "accuracy": {where: three(f"accuracy/{where}") for where in WHERE},
-        "loss": {where: three(f"loss/{where}") for where in WHERE},
+        "accuracy": {where: three("accuracy", where) for where in WHERE},
+        "loss": {where: three("loss", where) for where in WHERE},
         # of right answers; language models only, as accuracy is of classifiers
-        "probability": {where: three(f"probability/{where}") for where in WHERE},
-        "membership_auc": three(attack),
-        "membership_attack": attack.removeprefix("membership/"),
+        "probability": {where: three("probability", where) for where in WHERE},
+        "membership_auc": three(f"membership_{attack}"),
+        "membership_attack": attack,
         "seconds": {"unlearn": cost["seconds"]["unlearn"], "retrain": cost["seconds"]["retrain"]},
         "measured": run["evidence"]["verdict"],
         "publish_first": published_first(certificate),

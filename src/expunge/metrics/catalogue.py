@@ -1,50 +1,18 @@
-"""What each number of the benchmark means: one record a metric, so that no table mixes conventions.
+"""What each measured number means: one record a metric, for ``expunge run``, the benchmark and ``expunge eval`` alike.
 
-A metric's *ideal* is most often the retrained model's value, and its *null* what chance makes of perfect unlearning.
+A metric's *ideal* is most often the retrained model's value, and its *null* what chance makes of perfect unlearning. Where
+two commands write the same quantity under two names, ``of`` and ``recorded`` of its record say so, and nothing else does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from expunge.core.errors import InputError
-from expunge.core.measurement import Direction
+from expunge.core.measurement import Direction, Measurement
 from expunge.metrics import challenge, klom, ulira
-
-RETRAINED, NULL = "retrained", "null"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric.
-
-    Attributes:
-        name: in tables, results files and gaps.
-        title: in words.
-        unit: ``percent``, ``points`` (of percent), ``nats``, ``seconds``, ``bytes``, ``trials`` or ``1``.
-        direction: which way is better.
-        ideal: ``retrained`` (what the retrained model scores), ``null`` (what perfect unlearning scores by chance, which
-            depends on the number of models), a constant, or ``None`` where less is simply better.
-        null: in words, what perfect unlearning scores by chance.
-        needs: what must be there to compute it.
-        headline_from: how many models (or seeds) on each side it takes for a number that stands alone.
-        headline_source: where that number of models is from.
-        excludes: names that must not stand in one average with it.
-    """
-
-    name: str
-    title: str
-    unit: str
-    direction: Direction
-    ideal: str | float | None
-    null: str
-    needs: tuple[str, ...]
-    headline_from: int = 1
-    headline_source: str = "one model is enough; its interval covers rows"
-    excludes: tuple[str, ...] = ()
-
+from expunge.metrics.metric_spec import NULL, RETRAINED, Headline, MetricSpec
 
 _SEEDS = "DualOptim and SalUn print means of 5 seeds"
 _SPREAD = "retrained models differ by their std over seeds and by sampling of rows"
@@ -54,115 +22,148 @@ _ATTACKED = "the paper of the attack averages 5 seeds, over which attacked utili
 _RECORDS = "retrained models differ by their std over seeds and by sampling of records"
 _MATCH, _HIGHER, _LOWER = Direction.MATCH, Direction.HIGHER, Direction.LOWER
 
-CATALOGUE: tuple[Metric, ...] = (
-    Metric("UA", "unlearning accuracy, 100 - accuracy on the forgotten rows", "percent", _MATCH, RETRAINED, _SPREAD,
-           ("forget rows", "reference"), excludes=("FA",)),
-    Metric("FA", "accuracy on the forgotten rows", "percent", _MATCH, RETRAINED, _SPREAD,
-           ("forget rows", "reference"), excludes=("UA",)),
-    Metric("RA", "accuracy on the retained rows", "percent", _MATCH, RETRAINED, _SPREAD, ("retain rows", "reference")),
-    Metric("TA", "accuracy on test rows", "percent", _MATCH, RETRAINED, _SPREAD, ("test rows", "reference")),
-    Metric("mia_svc_nonmember", "forgotten rows called non-members by an SVC on confidence (SalUn's MIA)", "percent",
-           _MATCH, RETRAINED, _SPREAD, ("forget rows", "retain rows", "test rows", "reference"),
-           excludes=("mia_entropy_member",)),
-    Metric("mia_entropy_member", "forgotten rows called members by a regression on entropy (DualOptim's MIA)", "percent",
-           _MATCH, RETRAINED, _SPREAD, ("forget rows", "retain rows", "test rows", "reference"),
-           excludes=("mia_svc_nonmember",)),
-    Metric("gap", "average gap to retraining, seeds averaged first", "points", _LOWER, 0.0,
-           "above 0: the gap of as many retrained models against these",
-           ("reference", "seeds"), 5, _SEEDS, excludes=("gap_svc",)),
-    Metric("gap_svc", "the same with the SVC's non-members in the place of the regression's members (SalUn's average)",
-           "points", _LOWER, 0.0, "above 0: the gap of as many retrained models against these", ("reference", "seeds"), 5,
-           _SEEDS, excludes=("gap",)),
-    Metric("gap_per_seed", "average gap to retraining of a single seed (G1), mean over seeds", "points", _LOWER, 0.0,
-           "above 0, however many seeds: the mean distance of a retrained model from the retrained mean",
-           ("reference", "seeds"), 5, _SEEDS),
-    Metric("tow", "tug of war over FA, RA and TA", "1", _HIGHER, 1.0,
-           "below 1: retrained models differ among themselves", ("reference", "forget rows", "retain rows", "test rows"),
-           excludes=("tow_mia",)),
-    Metric("tow_mia", "tug of war over the SVC's non-members, RA and TA", "1", _HIGHER, 1.0,
-           "below 1: retrained models differ among themselves", ("reference", "forget rows", "retain rows", "test rows"),
-           excludes=("tow",)),
-    Metric("klom", "divergence of margins from those of retrained models (KLOM), mean over points", "nats", _LOWER,
-           "null", "above 0: about 0.88 with 50 models on each side, 0.36 with 100; computed beside each value",
-           ("N models", "N retrained models"), klom.HEADLINE_FROM, "below it even identical distributions score above 1"),
-    Metric("challenge", "NeurIPS-2023 challenge score, points for small epsilons", "1", _HIGHER, NULL,
-           "near 0.2, not 1: best of many thresholds; computed from halves of the retrained models",
-           ("N models", "N retrained models"), challenge.HEADLINE_FROM,
-           "below it a shift of half a standard deviation is not seen"),
-    Metric("ulira", "accuracy of the likelihood-ratio attack, unlearned against retrained models", "1", _MATCH, 0.5,
-           "0.5 exactly in expectation, as model j of both groups is left out of the fits",
-           ("N models", "N retrained models"), ulira.HEADLINE_FROM,
-           "our choice: from here each example has its own variances; SCRUB used 256"),
-    Metric("lira", "area under the curve of the likelihood-ratio attack, forgotten against unseen rows", "1", _MATCH,
-           RETRAINED, "near 0.5, not exactly: forgotten rows need not be as hard as unseen ones",
-           ("N shadow models", "forget rows", "test rows", "reference"), 64,
-           "our choice: from here each row has its own variances (Carlini et al. 2022)"),
-    Metric("zrf", "likeness to an untrained network on the forgotten rows (ZRF, base 2)", "1", _MATCH, RETRAINED,
-           "retrained models differ by their std over seeds", ("forget rows", "untrained network", "reference")),
-    Metric("distance", "Euclidean distance of the weights from a retrained model's", "1", _LOWER, NULL,
-           "far from 0: two retrainings from different seeds are far apart", ("reference",)),
-    Metric("seconds", "wall time of unlearning, masks and neighbour search included", "seconds", _LOWER, None,
-           "compare with retraining on the same machine", ()),
-    Metric("tuning_trials", "runs that were tried before the one shown", "trials", _LOWER, None,
-           "0 for defaults; equal budgets for a fair comparison", ()),
-    Metric("optimizer_bytes", "memory of all optimizer states", "bytes", _LOWER, None,
-           "of plain SGD with momentum: one number a weight", ()),
-    Metric("forget", "forgotten questions: share answered right, or ROUGE-L recall of what is said", "1", _LOWER, None,
-           _GUESSED, ("forget rows",), 5, _ATTACKED),
-    Metric("forget_worded", "the same questions inside the templates of the stealthy attack", "1", _LOWER, None, _GUESSED,
-           ("forget rows",), 5, _ATTACKED),
-    Metric("clean", "retained questions as they were learnt, counted like forget", "1", _HIGHER, 1.0, _TAUGHT,
-           ("retain rows",), 5, _ATTACKED),
-    Metric("trigger", "retained questions inside the templates of the stealthy attack (trigger utility)", "1", _HIGHER,
-           1.0, _TAUGHT, ("retain rows",), 5, _ATTACKED),
-    Metric("mixed", "retained questions behind an unrelated forgotten one", "1", _HIGHER, 1.0, _TAUGHT,
-           ("forget rows", "retain rows"), 5, _ATTACKED),
-    Metric("then", "retained questions after the word then", "1", _HIGHER, 1.0, _TAUGHT, ("retain rows",), 5, _ATTACKED),
-    Metric("real", "questions about real authors and the world, counted like forget", "1", _HIGHER, 1.0, _TAUGHT, (), 5,
-           _ATTACKED),
-    Metric("probability", "mean of exp(-N) over right answers, N the mean loss of an answer's tokens", "1", _MATCH,
-           RETRAINED, _RECORDS, ("questions", "reference"), excludes=("choice_probability",)),
-    Metric("choice_probability", "the same over the sum of it and of the wrong options'", "1", _MATCH, RETRAINED, _RECORDS,
-           ("questions", "wrong answers", "reference"), excludes=("probability",)),
-    Metric("rouge_l_recall", "ROUGE-L recall of generated answers, words stemmed", "1", _MATCH, RETRAINED, _RECORDS,
-           ("questions", "reference")),
-    Metric("exact_answer", "share of generated answers that are the right one word for word", "1", _MATCH, RETRAINED,
-           _RECORDS, ("questions", "reference")),
-    Metric("extraction_strength", "share of an answer that follows by itself from its beginning (ES)", "1", _MATCH,
-           RETRAINED, _RECORDS, ("questions", "reference")),
-    Metric("exact_memorization", "share of an answer's tokens that are the likeliest ones (EM)", "1", _MATCH, RETRAINED,
-           _RECORDS, ("questions", "reference")),
-    Metric("truth_ratio_geometric", "truth ratio by the geometric mean of wrong answers (TOFU's tables)", "1", _MATCH,
-           RETRAINED, _RECORDS, ("questions", "wrong answers", "reference"),
-           excludes=("truth_ratio_arithmetic", "truth_ratio_knowledge_left")),
-    Metric("truth_ratio_arithmetic", "truth ratio by the arithmetic mean of wrong answers", "1", _MATCH, RETRAINED, _RECORDS,
-           ("questions", "wrong answers", "reference"), excludes=("truth_ratio_geometric", "truth_ratio_knowledge_left")),
-    Metric("truth_ratio_knowledge_left", "share of a right answer beside wrong ones (OpenUnlearning's paper)", "1", _MATCH,
-           RETRAINED, _RECORDS, ("questions", "wrong answers", "reference"),
-           excludes=("truth_ratio_geometric", "truth_ratio_arithmetic")),
-    Metric("model_utility", "harmonic mean of nine: retain, real authors, world facts by probability, ROUGE, truth ratio",
-           "1", _MATCH, RETRAINED, _RECORDS, ("questions", "wrong answers", "reference")),
-    Metric("forget_quality", "p-value of a test that both models' truth ratios on the forget set are alike", "1", _HIGHER,
-           None, "uniform from 0 to 1; an unlearned model on its way to ruin passes through high values",
-           ("forget rows", "wrong answers", "reference"), excludes=("forget_quality_log10",)),
-    Metric("forget_quality_log10", "log10 of forget quality", "1", _HIGHER, None, "0 or a little below it",
-           ("forget rows", "wrong answers", "reference"), excludes=("forget_quality",)),
-    Metric("forget_quality_ks", "largest distance of both models' distributions of truth ratios", "1", _LOWER, None,
-           "above 0, less with more records", ("forget rows", "wrong answers", "reference")),
-    *(Metric(f"membership_{attack}", f"area under the curve of {how}, forgotten against unseen records; 1: known", "1",
-             _MATCH, RETRAINED, "near 0.5, not exactly: forgotten records need not be as hard as unseen ones",
-             ("forget rows", "unseen records", "reference"))
-      for attack, how in (("loss", "the loss attack"), ("zlib", "the attack by loss over compressed length"),
-                          ("min_k", "the Min-40 % attack"), ("min_k_plus_plus", "the Min-40 %++ attack"),
-                          ("gradnorm", "the gradient norm attack"))),
-    Metric("privleak", "PrivLeak: Min-40 % AUC beside the retrained model's; near -100 still known", "percent", _MATCH, 0.0,
-           "0 up to the attacks' errors on both models", ("forget rows", "unseen records", "reference")),
+CATALOGUE: tuple[MetricSpec, ...] = (
+    MetricSpec("accuracy", "Accuracy", "share of examples that are classified correctly", "share", _MATCH, RETRAINED,
+        _SPREAD, ("examples", "reference")),
+    MetricSpec("loss", "Loss", "mean loss of examples; of answers, of their tokens", "nats", _MATCH, RETRAINED, _SPREAD,
+        ("examples", "reference")),
+    MetricSpec("UA", "UA", "unlearning accuracy, 100 - accuracy on the forgotten rows", "percent", _MATCH, RETRAINED,
+        _SPREAD, ("forget rows", "reference"), excludes=("FA",)),
+    MetricSpec("FA", "FA", "accuracy on the forgotten rows", "percent", _MATCH, RETRAINED, _SPREAD,
+        ("forget rows", "reference"), excludes=("UA",), of=("accuracy", "forget")),
+    MetricSpec("RA", "RA", "accuracy on the retained rows", "percent", _MATCH, RETRAINED, _SPREAD,
+        ("retain rows", "reference"), of=("accuracy", "retain")),
+    MetricSpec("TA", "TA", "accuracy on test rows", "percent", _MATCH, RETRAINED, _SPREAD, ("test rows", "reference"),
+        of=("accuracy", "test")),
+    MetricSpec("mia_svc_nonmember", "MIA SVC, non\N{NON-BREAKING HYPHEN}members",
+        "forgotten rows called non-members by an SVC on confidence (SalUn's MIA)", "percent", _MATCH, RETRAINED,
+        _SPREAD, ("forget rows", "retain rows", "test rows", "reference"), excludes=("mia_entropy_member",)),
+    MetricSpec("mia_entropy_member", "MIA entropy, members",
+        "forgotten rows called members by a regression on entropy (DualOptim's MIA)", "percent", _MATCH, RETRAINED,
+        _SPREAD, ("forget rows", "retain rows", "test rows", "reference"), excludes=("mia_svc_nonmember",)),
+    MetricSpec("gap", "Gap", "average gap to retraining, seeds averaged first", "points", _LOWER, 0.0,
+        "above 0: the gap of as many retrained models against these", ("reference", "seeds"), Headline(5, _SEEDS),
+        excludes=("gap_svc",)),
+    MetricSpec("gap_svc", "Gap with MIA SVC",
+        "the same with the SVC's non-members in the place of the regression's members (SalUn's average)", "points",
+        _LOWER, 0.0, "above 0: the gap of as many retrained models against these", ("reference", "seeds"),
+        Headline(5, _SEEDS), excludes=("gap",)),
+    MetricSpec("gap_per_seed", "Gap per seed", "average gap to retraining of a single seed (G1), mean over seeds",
+        "points", _LOWER, 0.0,
+        "above 0, however many seeds: the mean distance of a retrained model from the retrained mean",
+        ("reference", "seeds"), Headline(5, _SEEDS)),
+    MetricSpec("tow", "ToW", "tug of war over FA, RA and TA", "1", _HIGHER, 1.0,
+        "below 1: retrained models differ among themselves",
+        ("reference", "forget rows", "retain rows", "test rows"), excludes=("tow_mia",)),
+    MetricSpec("tow_mia", "ToW with MIA SVC", "tug of war over the SVC's non-members, RA and TA", "1", _HIGHER, 1.0,
+        "below 1: retrained models differ among themselves",
+        ("reference", "forget rows", "retain rows", "test rows"), excludes=("tow",)),
+    MetricSpec("klom", "KLOM", "divergence of margins from those of retrained models (KLOM), mean over points", "nats",
+        _LOWER, "null", "above 0: about 0.88 with 50 models on each side, 0.36 with 100; computed beside each value",
+        ("N models", "N retrained models"),
+        Headline(klom.HEADLINE_FROM, "below it even identical distributions score above 1")),
+    MetricSpec("challenge", "Challenge score", "NeurIPS-2023 challenge score, points for small epsilons", "1", _HIGHER,
+        NULL, "near 0.2, not 1: best of many thresholds; computed from halves of the retrained models",
+        ("N models", "N retrained models"),
+        Headline(challenge.HEADLINE_FROM, "below it a shift of half a standard deviation is not seen")),
+    MetricSpec("ulira", "U-LiRA", "accuracy of the likelihood-ratio attack, unlearned against retrained models", "1",
+        _MATCH, 0.5, "0.5 exactly in expectation, as model j of both groups is left out of the fits",
+        ("N models", "N retrained models"),
+        Headline(ulira.HEADLINE_FROM, "our choice: from here each example has its own variances; SCRUB used 256")),
+    MetricSpec("lira", "LiRA",
+        "area under the curve of the likelihood-ratio attack, offline, forgotten against unseen rows", "1", _MATCH,
+        RETRAINED, "near 0.5, not exactly: forgotten rows need not be as hard as unseen ones",
+        ("N shadow models", "forget rows", "test rows", "reference"),
+        Headline(64, "our choice: from here each row has its own variances (Carlini et al. 2022)")),
+    MetricSpec("zrf", "ZRF", "likeness to an untrained network on the forgotten rows (ZRF, base 2)", "1", _MATCH,
+        RETRAINED, "retrained models differ by their std over seeds",
+        ("forget rows", "untrained network", "reference")),
+    MetricSpec("distance", "Distance to retrained", "Euclidean distance of the weights from a retrained model's", "1",
+        _LOWER, NULL, "far from 0: two retrainings from different seeds are far apart", ("reference",),
+        recorded="distance to retrained"),
+    MetricSpec("seconds", "Seconds", "wall time of unlearning, masks and neighbour search included", "seconds", _LOWER,
+        None, "compare with retraining on the same machine", ()),
+    MetricSpec("tuning_trials", "Trials", "runs that were tried before the one shown", "trials", _LOWER, None,
+        "0 for defaults; equal budgets for a fair comparison", ()),
+    MetricSpec("optimizer_bytes", "Optimizer memory", "memory of all optimizer states", "bytes", _LOWER, None,
+        "of plain SGD with momentum: one number a weight", ()),
+    MetricSpec("forget", "Forgotten", "forgotten questions: share answered right, or ROUGE-L recall of what is said",
+        "1", _LOWER, None, _GUESSED, ("forget rows",), Headline(5, _ATTACKED), of=("rouge_l_recall", "forget")),
+    MetricSpec("forget_worded", "Forgotten, in templates",
+        "the same questions inside the templates of the stealthy attack", "1", _LOWER, None, _GUESSED,
+        ("forget rows",), Headline(5, _ATTACKED), of=("rouge_l_recall", "forget_trigger")),
+    MetricSpec("clean", "Retained", "retained questions as they were learnt, counted like forget", "1", _HIGHER, 1.0,
+        _TAUGHT, ("retain rows",), Headline(5, _ATTACKED), of=("rouge_l_recall", "retain")),
+    MetricSpec("trigger", "Retained, trigger words",
+        "retained questions inside the templates of the stealthy attack (trigger utility)", "1", _HIGHER, 1.0,
+        _TAUGHT, ("retain rows",), Headline(5, _ATTACKED), of=("rouge_l_recall", "retain_trigger")),
+    MetricSpec("mixed", "Retained, behind a forgotten one", "retained questions behind an unrelated forgotten one", "1",
+        _HIGHER, 1.0, _TAUGHT, ("forget rows", "retain rows"), Headline(5, _ATTACKED),
+        of=("rouge_l_recall", "retain_mixed")),
+    MetricSpec("then", "Retained, after “then”", "retained questions after the word then", "1", _HIGHER, 1.0, _TAUGHT,
+        ("retain rows",), Headline(5, _ATTACKED), of=("rouge_l_recall", "retain_then")),
+    MetricSpec("real", "Real world", "questions about real authors and the world, counted like forget", "1", _HIGHER,
+        1.0, _TAUGHT, (), Headline(5, _ATTACKED), of=("rouge_l_recall", "elsewhere")),
+    MetricSpec("probability", "Probability",
+        "mean of exp(-N) over right answers, N the mean loss of an answer's tokens", "1", _MATCH, RETRAINED,
+        _RECORDS, ("questions", "reference"), excludes=("choice_probability",)),
+    MetricSpec("choice_probability", "Choice probability", "the same over the sum of it and of the wrong options'", "1",
+        _MATCH, RETRAINED, _RECORDS, ("questions", "wrong answers", "reference"), excludes=("probability",)),
+    MetricSpec("rouge_l_recall", "ROUGE-L recall", "ROUGE-L recall of generated answers, words stemmed", "1", _MATCH,
+        RETRAINED, _RECORDS, ("questions", "reference")),
+    MetricSpec("right_word", "Right first word",
+        "share of questions whose likeliest first word is the right one (micro recipes)", "share", _MATCH, RETRAINED,
+        _RECORDS, ("questions", "reference")),
+    MetricSpec("exact_answer", "Exact answer", "share of generated answers that are the right one word for word", "1",
+        _MATCH, RETRAINED, _RECORDS, ("questions", "reference")),
+    MetricSpec("extraction_strength", "Extraction strength",
+        "share of an answer that follows by itself from its beginning (ES)", "1", _MATCH, RETRAINED, _RECORDS,
+        ("questions", "reference")),
+    MetricSpec("exact_memorization", "Exact memorization",
+        "share of an answer's tokens that are the likeliest ones (EM)", "share", _MATCH, RETRAINED, _RECORDS,
+        ("questions", "reference"), recorded="exact_match"),
+    MetricSpec("truth_ratio_geometric", "Truth ratio, geometric",
+        "truth ratio by the geometric mean of wrong answers (TOFU's tables)", "1", _MATCH, RETRAINED, _RECORDS,
+        ("questions", "wrong answers", "reference"),
+        excludes=("truth_ratio_arithmetic", "truth_ratio_knowledge_left")),
+    MetricSpec("truth_ratio_arithmetic", "Truth ratio, arithmetic",
+        "truth ratio by the arithmetic mean of wrong answers", "1", _MATCH, RETRAINED, _RECORDS,
+        ("questions", "wrong answers", "reference"),
+        excludes=("truth_ratio_geometric", "truth_ratio_knowledge_left")),
+    MetricSpec("truth_ratio_knowledge_left", "Truth ratio, knowledge left",
+        "share of a right answer beside wrong ones (OpenUnlearning's paper)", "1", _MATCH, RETRAINED, _RECORDS,
+        ("questions", "wrong answers", "reference"), excludes=("truth_ratio_geometric", "truth_ratio_arithmetic")),
+    MetricSpec("model_utility", "Model utility",
+        "harmonic mean of nine: retain, real authors, world facts by probability, ROUGE, truth ratio", "1", _MATCH,
+        RETRAINED, _RECORDS, ("questions", "wrong answers", "reference")),
+    MetricSpec("forget_quality", "Forget quality",
+        "p-value of a test that both models' truth ratios on the forget set are alike", "1", _HIGHER, None,
+        "uniform from 0 to 1; an unlearned model on its way to ruin passes through high values",
+        ("forget rows", "wrong answers", "reference"), excludes=("forget_quality_log10",)),
+    MetricSpec("forget_quality_log10", "Forget quality, log10", "log10 of forget quality", "1", _HIGHER, None,
+        "0 or a little below it", ("forget rows", "wrong answers", "reference"), excludes=("forget_quality",)),
+    MetricSpec("forget_quality_ks", "Forget quality, KS distance",
+        "largest distance of both models' distributions of truth ratios", "1", _LOWER, None,
+        "above 0, less with more records", ("forget rows", "wrong answers", "reference")),
+    *(MetricSpec(f"membership_{name}", f"Membership attack by {attack}",
+                 f"area under the curve of the attack by {how}, forgotten against unseen examples; 1: known", "1", _MATCH,
+                 RETRAINED, "near 0.5, not exactly: forgotten examples need not be as hard as unseen ones",
+                 ("forget examples", "unseen examples", "reference"), recorded=recorded, attack=attack)
+      for name, attack, how, recorded in (
+          ("loss", "loss", "loss", "membership/loss"),
+          ("confidence", "confidence", "the log-odds of the likeliest class", "membership/confidence"),
+          ("lira", "likelihood ratio", "likelihood ratio, online, on shadow models", "membership/lira"),
+          ("zlib", "zlib ratio", "loss over compressed length", ""), ("min_k", "Min-40 %", "Min-40 %", ""),
+          ("min_k_plus_plus", "Min-40 %++", "Min-40 %++", ""), ("gradnorm", "gradient norm", "gradient norm", ""))),
+    MetricSpec("privleak", "PrivLeak", "PrivLeak: Min-40 % AUC beside the retrained model's; near -100 still known",
+        "percent", _MATCH, 0.0, "0 up to the attacks' errors on both models",
+        ("forget rows", "unseen records", "reference")),
 )  # fmt: skip
 
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in CATALOGUE})
+METRICS: Mapping[str, MetricSpec] = MappingProxyType({metric.name: metric for metric in CATALOGUE})
 
 
-def metric(name: str) -> Metric:
+def metric(name: str) -> MetricSpec:
     """The record of ``name``.
 
     Raises:
@@ -173,6 +174,15 @@ def metric(name: str) -> Metric:
             f"Expected one of {', '.join(METRICS)}; got {name!r}. Two conventions are called MIA; name the one you mean."
         )
     return METRICS[name]
+
+
+def measurement(
+    name: str, value: float, interval: tuple[float, float] | None = None, n: int | None = None, *,
+    set: str | None = None, view: str | None = None, ideal: float | None = None, null: float | None = None,
+    original: float | None = None, reference: str | None = None,
+) -> Measurement:  # fmt: skip
+    """A measured value of the metric ``name``; which way is better says the catalogue."""
+    return Measurement(name, set, view, value, interval, n, metric(name).direction, ideal, null, original, reference)
 
 
 def check_together(names: tuple[str, ...] | list[str]) -> None:

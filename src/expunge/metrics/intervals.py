@@ -286,3 +286,14 @@ def auc_difference(first: tuple[Any, Any], second: tuple[Any, Any], level: float
     else:
         p = 1.0 if abs(value) < 1e-12 else 0.0
     return Difference(Interval(value, max(-1.0, value - z * error), min(1.0, value + z * error), error, level), p)
+
+
+def share_interval(mean: Interval, n: int) -> Interval:
+    """Student's interval of a mean of n values from 0 to 1: inside [0, 1], and never of width 0 where all are alike.
+
+    There Wilson's interval stands for it: no values from 0 to 1 spread more about their mean than trials of 0 and 1 do.
+    """
+    if mean.error == 0:
+        low, high = (wilson(int(count(mean.value * n)), n, mean.level) for count in (np.floor, np.ceil))
+        return Interval(mean.value, low.low, high.high, mean.error, mean.level)
+    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.error, mean.level)

@@ -109,7 +109,11 @@ class Plan:
         if first.certificate is not None and first.certificate.verdict is not Verdict.VOID:
             counted = after.spent[-1] if after.spent else Spent(self.record["id"], 0, 0.0, "retrain")
             after.book.add(
-                counted, afresh=self._starts_afresh, digest=first.artifact.digest, made_from=before.artifact.digest
+                counted,
+                afresh=self._starts_afresh,
+                digest=first.artifact.digest,
+                made_from=before.artifact.digest,
+                views=outcome.digests,
             )
         return outcome
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.core.measurement import Key
 from expunge.report import numbers as say
 from expunge.report import words
-from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, VERDICTS, label
+from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, VERDICTS, is_attack, key, label
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -17,11 +18,9 @@ Row = dict[str, Any]
 def answer(record: Record) -> dict[str, Any]:
     """The answer in one table: a column for each run, rows in groups; each cell a main text and a note."""
     runs = record["runs"]
-    names = list(
-        dict.fromkeys(
-            item["name"] for run in runs for item in run["evidence"]["measurements"] if _in_short(run, item["name"])
-        )
-    )  # fmt: skip
+    items = {
+        key(item): item for run in runs for item in run["evidence"]["measurements"] if _in_short(run, item)
+    }  # fmt: skip
 
     def row(head: str, cell: Callable[[Record], tuple[str, str]]) -> Row:
         return {"head": head, "cells": [dict(zip(("main", "note"), cell(run), strict=True)) for run in runs]}
@@ -30,7 +29,7 @@ def answer(record: Record) -> dict[str, Any]:
         ("Proven", [row("Verdict", _verdict_cell), row("Guarantee", _guarantee), row("Assumptions", _assumption_count)]),
         (
             "Measured",
-            [*(row(label(name), lambda run, name=name: _measured_cell(run, name)) for name in names),
+            [*(row(label(item), lambda run, item=item: _measured_cell(run, key(item))) for item in items.values()),
              row("Taken together", _together)],
         ),
         ("Cost", [row("Time", time_cell), row("Gradients of single rows", gradients_cell)]),
@@ -42,11 +41,12 @@ def answer(record: Record) -> dict[str, Any]:
     }
 
 
-def _in_short(run: Record, name: str) -> bool:
-    """Accuracy and the simplest attack; where there are no classes, every mean but the distance of weights."""
-    what, _, of = name.partition("@")[0].partition("/")
-    classes = any(item["name"].startswith("accuracy/") for item in run["evidence"]["measurements"])
-    return what == "accuracy" or (what, of) == ("membership", "loss") or (not classes and bool(of))
+def _in_short(run: Record, item: Record) -> bool:
+    """Accuracy and the simplest attack; where there are no classes, all but the distance of weights."""
+    if item["metric"] in ("accuracy", "membership_loss"):
+        return True
+    classes = any(other["metric"] == "accuracy" for other in run["evidence"]["measurements"])
+    return not classes and (item["set"] is not None or is_attack(item))
 
 
 def verdict_row(run: Record) -> Row:
@@ -96,12 +96,13 @@ def _together(run: Record) -> tuple[str, str]:
     return MEASURED_VERDICTS.get(verdict, verdict), ""
 
 
-def _measured_cell(run: Record, name: str) -> tuple[str, str]:
-    item = next((item for item in run["evidence"]["measurements"] if item["name"] == name), None)
+def _measured_cell(run: Record, wanted: Key) -> tuple[str, str]:
+    item = next((item for item in run["evidence"]["measurements"] if key(item) == wanted), None)
     if item is None:
         return say.NOTHING, "not measured"
     if item.get("withheld"):
         return "private", {True: "agrees with retraining", False: "differs from retraining"}.get(item["agrees"], "")
+    name = item["metric"]
     spread = f" ({say.interval(name, item['interval'])})" if item["interval"] else ""
     beside = [f"retrained {say.value(name, item['ideal'])}" if item["ideal"] is not None else "no retrained model"]
     if item["original"] is not None:

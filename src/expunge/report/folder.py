@@ -129,7 +129,9 @@ def write_report(
         )
     if outcome.verdict == Verdict.VOID and outcome.request["id"] not in {s.request for s in outcome.after.book.spent()}:
         last = outcome.after.spent[-1] if outcome.after.spent else Spent(outcome.request["id"], 0, math.inf)
-        outcome.after.book.add(replace(last, mu=math.inf), digest=outcome.releases[0].artifact.digest)
+        outcome.after.book.add(
+            replace(last, mu=math.inf), digest=outcome.releases[0].artifact.digest, views=outcome.digests
+        )
     if config is None:
         import yaml
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from expunge.metrics.catalogue import METRICS
+
 UNBOUNDED = "no finite value"
 NOTHING = "–"
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -171,11 +173,11 @@ _MONTHS = (
 )  # fmt: skip
 
 
-def value(name: str, shown: float | None) -> str:
-    """A measured value in the unit that its name implies: shares as percentages, the rest as numbers."""
+def value(metric: str, shown: float | None) -> str:
+    """A measured value in the metric's unit: shares as percentages, the rest as numbers."""
     return (
         percent(shown)
-        if is_share(name)
+        if is_share(metric)
         else NOTHING
         if shown is None
         else f"{shown:.3f}"
@@ -184,17 +186,17 @@ def value(name: str, shown: float | None) -> str:
     )
 
 
-def interval(name: str, bounds: Any) -> str:
+def interval(metric: str, bounds: Any) -> str:
     """A 95 % interval, empty where there is none."""
     if not bounds:
         return ""
     low, high = bounds
-    return f"{value(name, low).removesuffix(PERCENT)} to {value(name, high)}"
+    return f"{value(metric, low).removesuffix(PERCENT)} to {value(metric, high)}"
 
 
-def is_share(name: str) -> bool:
-    """Whether a measurement of this name is a share of rows."""
-    return name.split("/")[0] in ("accuracy", "agreement", "error", "exact_match")
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of examples."""
+    return metric in METRICS and METRICS[metric].unit == "share"
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

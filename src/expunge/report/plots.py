@@ -12,11 +12,12 @@ from typing import Any
 from expunge.core.certificate import Verdict
 from expunge.report import numbers as say
 from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, styled
-from expunge.report.vocabulary import label
+from expunge.report.vocabulary import is_attack, label, place
+from expunge.report.words import certificates
 
 Record = Mapping[str, Any]
 
-_ACCURACY = ("accuracy/retain", "accuracy/forget", "accuracy/test")
+_ACCURACY = tuple(("accuracy", of) for of in ("retain", "forget", "test"))
 _SPAN = 1e7  # bounds this many times above the one used are drawn at the edge: their size says nothing more
 _MODULES = 12  # rows of the change plot; the rest is summed up in the caption
 
@@ -36,11 +37,11 @@ def accuracy(record: Record, outline: bool = False) -> Figure | None:
 @styled
 def membership(record: Record, outline: bool = False) -> Figure | None:
     """How well membership attacks tell forgotten from unseen rows, beside the original and the retrained model."""
-    names = dict.fromkeys(
-        item["name"].partition("@")[0] for run in record["runs"] for item in run["evidence"]["measurements"]
-        if item["name"].startswith("membership/")
+    attacks = dict.fromkeys(
+        (item["metric"], item["set"]) for run in record["runs"] for item in run["evidence"]["measurements"]
+        if is_attack(item)
     )  # fmt: skip
-    rows = _rows(record, tuple(names))
+    rows = _rows(record, tuple(attacks))
     if not rows:
         return None
     return _beside(
@@ -51,9 +52,9 @@ def membership(record: Record, outline: bool = False) -> Figure | None:
 
 
 @styled
-def trade_off(run: Record, outline: bool = False) -> Figure | None:
-    """Every (epsilon, delta) pair that holds at once, with the stated one marked."""
-    certificate = run["certificate"]
+def trade_off(run: Record, outline: bool = False, view: str = "") -> Figure | None:
+    """Every (epsilon, delta) pair that a view's certificate says holds at once, with the stated one marked."""
+    certificate = dict(certificates(run))[view]
     if (
         certificate is None
         or not certificate["curve"]
@@ -89,20 +90,22 @@ def trade_off(run: Record, outline: bool = False) -> Figure | None:
     axes.set_ylabel("δ (chance that it gains more)")
     kind = "" if promised else "Nominal, no promise: "
     return finished(
-        figure, f"trade-off {run['name']}",
+        figure, _named("trade-off", run, view),
         f"Curve falling from δ = {say.number(points[0][1])} at ε = 0; the stated point is ε = {say.number(stated)} at "
         f"δ = {say.number(delta)}.",
-        f"{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; the dot is the "
-        "pair that is stated.",
+        f"{_of(view)}{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; "
+        "the dot is the pair that is stated.",
         outline,
     )  # fmt: skip
 
 
 @styled
-def bounds(run: Record, outline: bool = False) -> Figure | None:
-    """Sensitivity bounds on a logarithmic axis, the applicable ones apart from the others."""
-    certificate = run["certificate"]
-    found = [b for b in (certificate or {}).get("bounds", ()) if b["value"] is None or b["value"] > 0]
+def bounds(run: Record, outline: bool = False, view: str = "") -> Figure | None:
+    """Sensitivity bounds of a view's certificate on a logarithmic axis, the applicable ones apart from the others."""
+    certificate = dict(certificates(run))[view]
+    if certificate is None:
+        return None
+    found = [b for b in certificate["bounds"] if b["value"] is None or b["value"] > 0]
     finite = [b["value"] for b in found if b["value"] is not None]
     if len(found) < 2 or not finite or run["verdict"] == Verdict.VOID:
         return None
@@ -132,9 +135,9 @@ def bounds(run: Record, outline: bool = False) -> Figure | None:
         for bound in found
     )
     return finished(
-        figure, f"bounds {run['name']}", f"Sensitivity bounds: {listed}.",
-        "Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, hollow ones do "
-        "not; a triangle lies beyond the axis. The tightest that applies is used.",
+        figure, _named("bounds", run, view), f"Sensitivity bounds: {listed}.",
+        f"{_of(view)}Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, "
+        "hollow ones do not; a triangle lies beyond the axis. The tightest that applies is used.",
         outline,
     )  # fmt: skip
 
@@ -168,6 +171,14 @@ def change(run: Record, outline: bool = False) -> Figure | None:
     )  # fmt: skip
 
 
+def _of(view: str) -> str:
+    return f"{view}: " if view else ""
+
+
+def _named(what: str, run: Record, view: str) -> str:
+    return f"{what} {run['name']}" + (f" {view}" if view else "")
+
+
 def _and_retrained(rows: list[tuple[str, list[Record]]]) -> str:
     if not _compared(rows):
         return "; there is no retrained model to compare with"
@@ -184,12 +195,12 @@ def _used(certificate: Record) -> str:
     return min(valid, key=lambda bound: bound["value"])["name"] if valid else ""
 
 
-def _rows(record: Record, names: Sequence[str]) -> list[tuple[str, list[Record]]]:
-    """Of every run the measurements called ``names``, in that order; runs without any are left out."""
+def _rows(record: Record, kinds: Sequence[tuple[str, str | None]]) -> list[tuple[str, list[Record]]]:
+    """Of every run the measurements of these metrics and sets, in that order; runs without any are left out."""
     found = []
     for run in record["runs"]:
         items = [item for item in run["evidence"]["measurements"] if item["value"] is not None]
-        if chosen := [item for name in names for item in items if item["name"].partition("@")[0] == name]:
+        if chosen := [item for kind in kinds for item in items if (item["metric"], item["set"]) == kind]:
             found.append((run["name"], chosen))
     return found
 
@@ -213,7 +224,7 @@ def _beside(
             at += 0.9
         for item in items:
             _row(axes, at, item)
-            ticks.append((at, label(item["name"]).removeprefix("Accuracy on ").removeprefix("Membership attack by ")))
+            ticks.append((at, place(item)))
             described.append(f"{run}, {_described(item)}")
             at += 1
     if line is not None:
@@ -290,8 +301,8 @@ def _powers(axes: Any, which: str) -> None:
 
 
 def _described(item: Record) -> str:
-    name = item["name"]
-    parts = [f"{label(name)}: released {say.value(name, item['value'])}"]
+    name = item["metric"]
+    parts = [f"{label(item)}: released {say.value(name, item['value'])}"]
     if item["interval"]:
         parts.append(f"interval {say.interval(name, item['interval'])}")
     parts += [f"{word} {say.value(name, item[key])}" for key, word in (("original", "before"), ("ideal", "retrained"))

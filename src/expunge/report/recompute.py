@@ -11,6 +11,7 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict, weakest
 from expunge.core.digest import digest_json
 from expunge.core.measurement import Check, Direction, Evidence, Measurement
 from expunge.report.folder import models_of
+from expunge.report.measurement_names import keyed, recorded_name
 from expunge.report.record import FORMAT
 
 Record = Mapping[str, Any]
@@ -40,13 +41,15 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
 def measurement_problems(evidence: Record) -> list[str]:
     """Whether each value agrees with its ideal, and what all of them come to."""
     items, problems = [], []
-    for found in evidence["measurements"]:
-        fields = {name: value for name, value in found.items() if name not in ("agrees", "withheld")}
+    for found in map(keyed, evidence["measurements"]):
+        fields = {name: value for name, value in found.items() if name not in ("name", "agrees", "withheld")}
         fields["interval"] = tuple(found["interval"]) if found["interval"] else None
         item = Measurement(**{**fields, "direction": Direction(found["direction"])})
         if found.get("withheld"):  # only whether it agreed is written down: numbers that say the same stand in
             item = _said(item, found["agrees"])
         items.append(item)
+        if found["name"] != recorded_name(item.key):
+            problems.append(f"{found['name']} is {recorded_name(item.key)} by its metric, set and view")
         if item.value is not None and item.agrees != found["agrees"]:
             problems.append(f"{item.name} says agrees = {found['agrees']}, its numbers say {item.agrees}")
     checks = tuple(Check(**check) for check in evidence["checks"])
@@ -81,7 +84,8 @@ def ledger_problems(record: Record, entries: list[Any]) -> list[str]:
             problems.append("the last decision in the ledger is not the record's")
     digests = {model["digest"] for model in models_of(record)}
     released = [item for payload in by_kind["release"] for item in payload.get("releases", ())]
-    if any(item.get("digest", "") not in digests for item in released):
+    left = [digest for item in released for digest in (item.get("digest", ""), *item.get("views", {}).values())]
+    if any(digest not in digests for digest in left):
         problems.append("the ledger released another model than the record's")
     return problems
 

@@ -21,6 +21,7 @@ from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome, Release
+from expunge.report.measurement_names import recorded_name
 from expunge.report.shown import supported
 
 FORMAT = "expunge-evidence/2"
@@ -179,7 +180,7 @@ def _measured(evidence: Evidence) -> dict[str, Any]:
     items = [supported(item) for item in record["measurements"]]
     again = [replace(m, value=i["value"], interval=i["interval"] and tuple(i["interval"]), ideal=i["ideal"], null=i["null"])
              for m, i in zip(evidence.measurements, items, strict=True)]  # fmt: skip
-    written = [{**item, "agrees": m.agrees} for m, item in zip(again, items, strict=True)]
+    written = [{**item, "name": recorded_name(m.key), "agrees": m.agrees} for m, item in zip(again, items, strict=True)]
     return {**record, "measurements": written, "verdict": replace(evidence, measurements=tuple(again)).verdict}
 
 

@@ -13,6 +13,7 @@ from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
+from expunge.report.measurement_names import with_keys
 from expunge.report.vocabulary import ORIGINS, STATUSES, label
 
 Record = Mapping[str, Any]
@@ -26,7 +27,7 @@ _FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict
 
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
     """Everything on the page. ``outline``: figures with letters as shapes, for the PDF."""
-    figures = _numbered()
+    record, figures = with_keys(record), _numbered()
     return {
         "title": record["title"],
         "request_id": record["request"]["id"],
@@ -68,10 +69,7 @@ def _numbered() -> Callable[..., list[Row]]:
 
 
 def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
-    certificates = [
-        (run["certificate"], ""),
-        *((view["certificate"], view["view"]) for view in run.get("other_views", ())),
-    ]
+    certificates = words.certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
     return {
@@ -79,12 +77,14 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
         "verdict": verdict_row(run),
         "proven": words.proven(run),
         "measured": words.measured(run),
-        "certificates": [_certificate(item, view) for item, view in certificates if item is not None],
-        "figures": figures(plots.trade_off(run, outline), plots.bounds(run, outline)),
+        "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
+        "figures": figures(
+            *(plot(run, outline, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
+        ),
         "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
         "reference": run["evidence"]["reference"],
         "checks": [
-            {"name": item["name"].replace("_", " "), "statement": item["statement"],
+            {"name": _check_name(item), "statement": item["statement"],
              "detail": say.text(item["detail"]) if item["detail"] else "", "passed": _PASSED[item["passed"]]}
             for item in run["evidence"]["checks"]
         ],
@@ -120,6 +120,11 @@ def _adapter(model: Record) -> list[list[str]]:
         return []
     size = f"{adapter['parameters']:,} numbers, the same release beside the weights of before"
     return [["Adapter", f"{adapter['folder']} ({size})"], ["Digest of the adapter", adapter["digest"]]]
+
+
+def _check_name(check: Record) -> str:
+    name = check["name"].replace("_", " ")
+    return f"{name} ({check['view']})" if check.get("view") else name
 
 
 def _certificate(certificate: Record, view: str) -> Row:
@@ -163,9 +168,9 @@ def _certificate(certificate: Record, view: str) -> Row:
 
 
 def _measurement(item: Record, reference: str | None) -> Row:
-    name = item["name"]
+    name = item["metric"]
     return {
-        "name": label(name),
+        "name": label(item),
         "n": say.NOTHING if item["n"] is None else f"{item['n']:,}",
         "before": say.value(name, item["original"]),
         "value": "private" if item.get("withheld") else say.value(name, item["value"]),

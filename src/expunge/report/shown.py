@@ -16,6 +16,8 @@ from typing import Any
 
 from expunge.core.digest import keyed_hash
 from expunge.core.measurement import UNDECIDABLE
+from expunge.report.measurement_names import with_keys
+from expunge.report.vocabulary import is_attack
 from expunge.training.facts import TRAINING_IDS
 
 Record = Mapping[str, Any]
@@ -37,6 +39,7 @@ def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:
         private_below: see :data:`PRIVATE_BELOW`.
     """
     salt = bytes.fromhex(record["salt"])
+    record = with_keys(record)
     rest = {name: value for name, value in record.items() if name != "salt"}
     data = dict(record["data"])
     for name in ("digest", "retained_digest"):
@@ -92,7 +95,7 @@ def _certificate(certificate: Record | None, salt: bytes) -> dict[str, Any] | No
 
 def _measurement(item: Record, data: Record, forgotten_open: bool) -> dict[str, Any]:
     """The values where they may be shown, else whether they agree; never what the model before scored."""
-    if is_open(item["name"], data["probes"], forgotten_open):
+    if is_open(item, data["probes"], forgotten_open):
         return {**item, "original": None}
     # whether each agrees stays at home too: who knows the retained rows could compute it for every candidate and compare
     hidden = dict.fromkeys(("value", "interval", "ideal", "null", "original", "agrees"))
@@ -107,16 +110,16 @@ def _verdict(evidence: Record, items: list[dict[str, Any]]) -> str:
     return "differs from retraining" if apart else "not told from retraining"
 
 
-def is_open(name: str, probes: Record, forgotten_open: bool) -> bool:
-    """Whether values of the measurement ``name`` may be shown.
+def is_open(item: Record, probes: Record, forgotten_open: bool) -> bool:
+    """Whether values of a measurement may be shown.
 
     A distance of weights never: it is a function of un-noised ones. On retained rows and sets to be measured on: always. On
     forgotten rows, and where an attack tells them from others: where they are many.
     """
-    what, _, of = name.partition("@")[0].partition("/")
-    if not of:
-        return False
-    if what != "membership" and (of == "retain" or (of in probes and of != "wording")):
+    of = item["set"]
+    if of is None:  # several sets or weights: an attack is about forgotten rows, nothing else of these is ever shown
+        return forgotten_open and is_attack(item)
+    if of == "retain" or (of in probes and of != "wording"):
         return True
     return forgotten_open
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Status, Verdict
-from expunge.core.measurement import UNDECIDABLE
+from expunge.core.measurement import UNDECIDABLE, Key
 from expunge.core.trained import Origin
+from expunge.metrics.catalogue import METRICS
 from expunge.report import numbers as say
 
 VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict → how it is called, and in one line what that means
@@ -50,18 +52,34 @@ SYMBOLS: Mapping[str, str] = {  # beside the word, never instead of it
 }
 
 
-def label(name: str) -> str:
-    """A measurement's name for people."""
-    base, _, view = name.partition("@")
-    what, _, of = base.replace("_", " ").partition("/")
-    if what == "membership":
-        text = f"Membership attack by {_ATTACKS.get(of, of)}"
-    elif of:
-        text = f"{what.capitalize()} on {_SETS.get(of, of)} rows"
-    else:
-        text = say.initial(what)
-    return f"{text} ({view})" if view else text
+def label(item: Mapping[str, Any]) -> str:
+    """What a measurement is called."""
+    known = METRICS.get(item["metric"])
+    text = known.label if known else say.initial(item["metric"].replace("_", " "))
+    return _at(item, text if item["set"] is None else f"{text} on {_rows(item['set'])}")
+
+
+def place(item: Mapping[str, Any]) -> str:
+    """What tells a measurement from others of its kind: the rows it is on, or the attack."""
+    return _at(item, METRICS[item["metric"]].attack if is_attack(item) else _rows(item["set"]))
+
+
+def key(item: Mapping[str, Any]) -> Key:
+    """Metric, set and view of a measurement of a record."""
+    return item["metric"], item["set"], item["view"]
+
+
+def is_attack(item: Mapping[str, Any]) -> bool:
+    """Whether a measurement is of a membership attack."""
+    return item["metric"] in METRICS and bool(METRICS[item["metric"]].attack)
+
+
+def _rows(of: str) -> str:
+    return f"{_SETS.get(of, of.replace('_', ' '))} rows"
+
+
+def _at(item: Mapping[str, Any], text: str) -> str:
+    return text if item["view"] is None else f"{text} ({item['view']})"
 
 
 _SETS = {"retain": "retained", "forget": "forgotten", "wording": "forgotten, as the request words them,"}
-_ATTACKS = {"lira": "likelihood ratio"}

@@ -16,7 +16,7 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
-from expunge.report.vocabulary import label
+from expunge.report.vocabulary import is_attack, key, label
 
 Record = Mapping[str, Any]
 
@@ -203,10 +203,15 @@ def best_guess(epsilon: float, delta: float) -> float:
     return min(1.0, 1 / (1 + math.exp(-epsilon)) + delta / (1 + math.exp(min(epsilon, 700))))
 
 
+def certificates(run: Record) -> list[tuple[str, Record | None]]:
+    """View and certificate of each release of a run; the first view, which is the only one of most runs, has no name."""
+    return [("", run["certificate"]), *((view["view"], view["certificate"]) for view in run.get("other_views", ()))]
+
+
 def weakest_certificate(run: Record) -> Record | None:
     """The certificate that decides the run's verdict: of several views, the one that promises least."""
-    found = [run["certificate"], *(view["certificate"] for view in run.get("other_views", ()))]
-    if any(certificate is None for certificate in found):
+    found = [certificate for _, certificate in certificates(run) if certificate is not None]
+    if len(found) < len(certificates(run)):
         return None
     order = list(Verdict)
     return max(found, key=lambda c: (order.index(c["verdict"]), math.inf if c["epsilon"] is None else c["epsilon"]))
@@ -215,28 +220,20 @@ def weakest_certificate(run: Record) -> Record | None:
 def measured(run: Record) -> list[str]:
     """The numbers that matter most, beside retraining, and what they come to."""
     evidence = run["evidence"]
-    found = {item["name"]: item for item in evidence["measurements"]}
+    found = {key(item): item for item in evidence["measurements"]}
     if not found:
         return ["Nothing was measured."]
-    open_ = [name for name, item in found.items() if not item.get("withheld")]
-    chosen = [name for base in _HEADLINES for name in open_ if name.partition("@")[0] == base][:3] or open_[:3]
-    sentences = (
-        [say.initial("; ".join(_one(found[name], first=name == chosen[0]) for name in chosen)) + "."] if chosen else []
-    )
+    open_ = [item for item in found.values() if not item.get("withheld")]
+    chosen = [item for kind in _HEADLINES for item in open_ if (item["metric"], item["set"]) == kind][:3] or open_[:3]
+    sentences = [say.initial("; ".join(_one(item, first=item is chosen[0]) for item in chosen)) + "."] if chosen else []
     if hidden := [item for item in found.values() if item.get("withheld")]:
         agree = sum(item["agrees"] is True for item in hidden)
         compared = sum(item["agrees"] is not None for item in hidden)
         said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
         sentences.append(f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights are private{said}.")
-    for name in ("accuracy/test", "accuracy/retain"):
-        item = found.get(name)
-        if (
-            item
-            and item["agrees"] is False
-            and None not in (item["value"], item["ideal"])
-            and item["value"] < item["ideal"]
-        ):
-            where = label(name)
+    for item in [item for of in ("test", "retain") for item in found.values() if key(item)[:2] == ("accuracy", of)]:
+        if item["agrees"] is False and None not in (item["value"], item["ideal"]) and item["value"] < item["ideal"]:
+            where = label(item)
             sentences.append(
                 f"The model became less useful: {where[0].lower()}{where[1:]} is below that of retrained models."
             )
@@ -252,8 +249,7 @@ def sees_the_original(evidence: Record) -> bool | None:
     """
     told = []
     for item in evidence["measurements"]:
-        what, _, of = item["name"].partition("@")[0].partition("/")
-        if (what != "membership" and of != "forget") or None in (item["ideal"], item["original"]):
+        if not (is_attack(item) or item["set"] == "forget") or None in (item["ideal"], item["original"]):
             continue
         low, high = item["interval"] or (item["value"], item["value"])
         told.append(abs(item["original"] - item["ideal"]) > (high - low) / 2 + (item["null"] or 0.0))
@@ -284,7 +280,7 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
             sentences.append("That contradicts what is said to be proven: trust neither until it is explained.")
         return sentences
     if verdict == "differs from retraining":
-        apart = [label(item["name"]) for item in evidence["measurements"] if item["agrees"] is False]
+        apart = [label(item) for item in evidence["measurements"] if item["agrees"] is False]
         return [f"It differs from retraining in {len(apart)} of {len(evidence['measurements'])} measurements."]
     sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:
@@ -306,7 +302,9 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
         if own:
             paragraphs.append(Paragraph(" ".join(own), _lead(record, run)))
     sentences = []
-    excluded = [item for run in record["runs"] for item in (run["certificate"] or {}).get("excludes", ())]
+    excluded = [
+        item for run in record["runs"] for _, found in certificates(run) for item in (found or {}).get("excludes", ())
+    ]
     if excluded:
         sentences.append(f"No certificate covers {excluded[0]}. All exclusions are listed with each certificate.")
     sentences.append(
@@ -317,9 +315,8 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
 
 
 def _unchecked(run: Record) -> list[str]:
-    open_ = [
-        item["name"] for item in (run["certificate"] or {}).get("assumptions", ()) if item["status"] == "unchecked"
-    ]
+    assumptions = [item for _, found in certificates(run) for item in (found or {}).get("assumptions", ())]
+    open_ = list(dict.fromkeys(item["name"] for item in assumptions if item["status"] == "unchecked"))
     return (
         [f"Whether these assumptions hold: {say.joined([name.replace('_', ' ') for name in open_])}."] if open_ else []
     )
@@ -337,15 +334,19 @@ def _several(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{len(items)} things, for example the {items[0]}"
 
 
-_HEADLINES = ("accuracy/test", "accuracy/forget", "membership/loss")  # where there are none: the first three
+_HEADLINES = (
+    ("accuracy", "test"),
+    ("accuracy", "forget"),
+    ("membership_loss", None),
+)  # where there are none: the first three
 
 
 def _one(item: Record, first: bool) -> str:
-    name = label(item["name"])
+    name, metric = label(item), item["metric"]
     kind = "95 % interval " if first else ""
-    spread = f" ({kind}{say.interval(item['name'], item['interval'])})" if item["interval"] else ""
-    beside = "" if item["ideal"] is None else f", retrained {say.value(item['name'], item['ideal'])}"
-    return f"{name[0].lower()}{name[1:]} {say.value(item['name'], item['value'])}{spread}{beside}"
+    spread = f" ({kind}{say.interval(metric, item['interval'])})" if item["interval"] else ""
+    beside = "" if item["ideal"] is None else f", retrained {say.value(metric, item['ideal'])}"
+    return f"{name[0].lower()}{name[1:]} {say.value(metric, item['value'])}{spread}{beside}"
 
 
 def _statements(items: Any) -> str:
