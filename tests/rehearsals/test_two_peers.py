@@ -78,7 +78,7 @@ class Copies:
     sloppy: bool = False
     name: ClassVar[str] = "copies"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        ("samples",), ("*",), ("retained data", "recipe"), "weights", True, "-"
+        ("samples",), ("*",), ("retained data", "recipe"), "weights", True
     )
 
     def check(self, context):
