@@ -1,6 +1,6 @@
 """Rehearsal 2: two peers without a server, one release for each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -109,6 +109,24 @@ def test_what_refutes_the_certificate_of_the_second_peer_voids_the_run():
     assert {a.name: a.statement for a in second.assumptions}["not_refuted"].startswith("refuted by replay")
     assert "replay of peer 1" in {a.name: a.statement for a in first.assumptions}["not_refuted"]
     assert outcome.after.book.spent()[-1].mu == np.inf
+
+
+class Stale(Copies):
+    """Retrains one peer and leaves the other as it was."""
+
+    def run(self, context):
+        done = super().run(context)
+        return replace(done, views={**done.views, "peer 1": context.trained.artifact})
+
+
+def test_a_release_counts_for_what_its_weakest_view_is_worth():
+    trained = beside_ledger(planning.train(softmax_head(2, 3), blobs(), GradientDescent(steps=30, lr=0.5, l2=0.05)))
+    outcome = planning.plan(trained, Request("a", (Target("samples", {"ids": [0, 1, 2]}),)), Stale()).run()
+    first, second = (release.certificate.verdict for release in outcome.releases)
+    assert first is not Verdict.VOID and second is Verdict.VOID  # nothing changed there
+    assert (
+        outcome.after.spent[-1].mu == np.inf and not outcome.after.book.spent()
+    )  # it is held back, not counted as good
 
 
 def test_checks_changes_ledger_and_report_cover_every_peer(tmp_path):

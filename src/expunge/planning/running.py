@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,7 +107,7 @@ class Plan:
         before.book.begin(self.record)
         outcome = self.run_uncounted()
         first, after = outcome.releases[0], outcome.after
-        if first.certificate is not None and first.certificate.verdict is not Verdict.VOID:
+        if all(math.isfinite(_mu(release)) for release in outcome.releases):
             counted = after.spent[-1] if after.spent else Spent(self.record["id"], 0, 0.0, "retrain")
             after.book.add(
                 counted,
@@ -134,10 +135,9 @@ class Plan:
             Release(view, artifact, self._certify(result, view, artifact, witness))
             for view, artifact in result.views.items()
         )
-        first = releases[0]
         removed = before.removed | self.deletion.ids
         status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
-        after = before if status == UNCHANGED else self._after(result, first, removed)
+        after = before if status == UNCHANGED else self._after(result, releases, removed)
         return Outcome(
             status=status,
             request=self.record,
@@ -297,8 +297,8 @@ class Plan:
         """Whether this is our own retraining, which resets what was spent; a name alone resets nothing."""
         return type(self.method) is registry.load("retrain") and registry.is_own(self.method)
 
-    def _after(self, result: Unlearned, first: Release, removed: Any) -> Trained:
-        before, deletion = self.context.trained, self.deletion
+    def _after(self, result: Unlearned, releases: Sequence[Release], removed: Any) -> Trained:
+        before, deletion, first = self.context.trained, self.deletion, releases[0]
         views = dict(result.views) if before.views or len(result.views) > 1 else {}
         if self._starts_afresh:  # a fresh start: nothing is spent, nothing is missing from the trail
             trail = result.trail and Trail(
@@ -309,8 +309,7 @@ class Plan:
                 before, artifact=first.artifact, data=deletion.after, trail=trail, facts=facts, state=result.state,
                 removed=type(removed).none(), spent=(), views=views,
             )  # fmt: skip
-        certificate = first.certificate
-        mu = float("inf") if certificate is None or certificate.verdict is Verdict.VOID else certificate.mu
+        certificate, mu = first.certificate, max(map(_mu, releases))  # whoever sees all views sees the weakest
         named = "" if certificate is None else str(certificate.parameters["theorem"])
         spent = (*before.spent, Spent(self.record["id"], len(removed), mu * len(result.views) ** 0.5, named))
         return replace(
@@ -324,6 +323,12 @@ _SOMEBODYS_RECIPE = Fact(
 )
 # Theorems whose noise follows from the method's own settings, not from the published budget.
 _OWN_NOISE = ("noisy-fine-tuning", "langevin")
+
+
+def _mu(release: Release) -> float:
+    """What a release adds to the composition; infinite where nothing bounds it."""
+    certificate = release.certificate
+    return math.inf if certificate is None or certificate.verdict is Verdict.VOID else certificate.mu
 
 
 def _change(before: Trained, result: Unlearned) -> dict[str, float]:
