@@ -58,6 +58,17 @@ def learnt(monkeypatch) -> dict[str, set[str]]:
     return seen
 
 
+PUBLISHED = {  # a softmax head with a promise, served from its own ledger
+    "model": "expunge.tasks.networks:SoftmaxHead",
+    "model_settings": {"features": 2, "classes": 2},
+    "dtype": "float64",
+    "training": {"kind": "gradient_descent", "steps": 20, "lr": "auto", "l2": 0.01},
+    "publish": {"epsilon": 1.0, "capacity": 8},
+    "method": {"name": "r2d", "rewind": 0.5},
+    "ledger": None,
+}
+
+
 def patients(folder: Path, count: int = 60, each: int = 4) -> str:
     """A table of patients, ``each`` rows one; two classes that a line divides."""
     draw = np.random.default_rng(0)
@@ -227,17 +238,7 @@ def test_what_an_adopted_model_is_made_of_leaves_earlier_people_out(learnt, tmp_
 
 def test_a_new_model_is_published_without_the_people_of_another_ledger(learnt, tmp_path):
     run(learnt, table_job(tmp_path, "P3"), "first")
-    head = {
-        "model": "expunge.tasks.networks:SoftmaxHead",
-        "model_settings": {"features": 2, "classes": 2},
-        "dtype": "float64",
-        "training": {"kind": "gradient_descent", "steps": 20, "lr": "auto", "l2": 0.01},
-        "publish": {"epsilon": 1.0, "capacity": 8},
-        "method": {"name": "r2d", "rewind": 0.5},
-        "ledger": None,
-        "excluded_by": ["book.sqlite"],
-    }
-    job = table_job(tmp_path, "P4", **head)
+    job = table_job(tmp_path, "P4", **PUBLISHED, excluded_by=["book.sqlite"])
     learnt["now"] = "published"
     publish_job(job, (), tmp_path / "MODEL")
     assert "P3" not in learnt["published"] and "P4" in learnt["published"]
@@ -248,16 +249,7 @@ def test_a_new_model_is_published_without_the_people_of_another_ledger(learnt, t
 
 def test_a_granted_request_that_was_not_served_goes_along_with_the_next(learnt, tmp_path):
     """A published model that was granted a request but never released for it: the next release forgets both."""
-    head = {
-        "model": "expunge.tasks.networks:SoftmaxHead",
-        "model_settings": {"features": 2, "classes": 2},
-        "dtype": "float64",
-        "training": {"kind": "gradient_descent", "steps": 20, "lr": "auto", "l2": 0.01},
-        "publish": {"epsilon": 1.0, "capacity": 8},
-        "method": {"name": "r2d", "rewind": 0.5},
-        "ledger": None,
-    }
-    job = table_job(tmp_path, "P4", **head)
+    job = table_job(tmp_path, "P4", **PUBLISHED)
     publish_job(job, (), tmp_path / "MODEL")
     request = Request("earlier", (Target("user", {"patient": "P3"}),))
     data, _ = build.data_of(load_job(job))
@@ -273,7 +265,7 @@ def test_a_granted_request_that_was_not_served_goes_along_with_the_next(learnt, 
     assert record["request"]["matched"]["count"] == 4 and record["request"]["matched"]["along"] == 4
     assert record["data"]["forgotten"] == 8
     with pytest.raises(InputError, match="removed already"):
-        run_job(table_job(tmp_path, "P3", **head), (), tmp_path / "late", model=tmp_path / "MODEL")
+        run_job(table_job(tmp_path, "P3", **PUBLISHED), (), tmp_path / "late", model=tmp_path / "MODEL")
 
 
 def test_the_next_language_model_starts_from_what_was_kept(learnt, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -127,6 +129,11 @@ def ids_of(data: Any) -> Ids | None:
     """Ids of everything that ``data`` holds; ``None`` for data that name nothing one by one."""
     ids = getattr(data, "ids", None)
     return ids if ids is None or isinstance(ids, Ids) else Ids.rows(np.asarray(ids))
+
+
+def selected(data: Data, request: Request) -> Ids:
+    """Ids of everything that some target of ``request`` names; see :meth:`Deletion.of` for whether each names something."""
+    return functools.reduce(operator.or_, (data.select(target) for target in request.targets), Ids.none())
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def carry_out(
         out.mkdir(exist_ok=True)
         ledger_path.parent.mkdir(parents=True, exist_ok=True)
         book = RequestBook(stack.enter_context(Ledger(ledger_path, create=True)))
-        record, matched = request.record(key), planning.matched_record(deletion, request, key)
+        record, matched = request.record(key), made[0][1].record["matched"]
         book.file_request(record)
         named = {"model": keyed_hash(key, setting.model)} if setting.model else {}
         decision = {**decision, **named, **({"look_alikes": [item.record(key) for item in alike]} if alike else {})}

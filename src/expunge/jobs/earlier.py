@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.core.data import Deletion, Ids, ids_of
+from expunge.core.data import Deletion, Ids, ids_of, selected
 from expunge.core.keys import subject_key
 from expunge.core.request import Request
 from expunge.data.marks import recognised
@@ -99,7 +99,7 @@ def match(
     Raises:
         InputError: as :meth:`Deletion.of`.
     """
-    own = functools.reduce(operator.or_, (data.select(target) for target in request.targets))
+    own = selected(data, request)
     lost = lost or Ids.none()
     return Deletion.of(data, request, probes, gone=(earlier.ids - own) | lost)
 
@@ -117,6 +117,6 @@ def match_stored(data: Any, held: Any, request: Request, probes: Mapping[str, An
     if every is None or kept is None:
         return Deletion.of(held, request, probes)
     gone = every - kept
-    own = functools.reduce(operator.or_, (data.select(target) for target in request.targets))
+    own = selected(data, request)
     behind = earlier.behind(own & gone)
     return Deletion.of(data, request, probes, gone=gone, along=earlier.ids - own, gone_for=behind)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from expunge import modalities
-from expunge.core.data import Deletion
+from expunge.core.data import Data, Deletion
 from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.method import Watch, silent
@@ -72,7 +72,7 @@ def run_job(
         deletion = match_stored(opened.data, stored.data, asked.request, asked.probes, earlier)
 
     def make(seen: Watch) -> Trained:
-        return stored if stored is not None else _trained(job, opened, deletion, seen)
+        return stored if stored is not None else _trained(job, opened, deletion.before, seen)
 
     setting = _setting(job, opened, asked, earlier, deletion, served=folder is not None)
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
@@ -201,9 +201,8 @@ def _stored(job: Job, opened: Opened, folder: ModelFolder | None, request: str =
     return stored
 
 
-def _trained(job: Job, opened: Opened, on: Deletion | Any, watch: Watch) -> Trained:
+def _trained(job: Job, opened: Opened, data: Data, watch: Watch) -> Trained:
     """The model that is to forget: trained here, or adopted from disk."""
-    data = on.before if isinstance(on, Deletion) else on
     if opened.recipe is not None:
         return train(opened.task, data, opened.recipe, seed=job.seed, watch=watch)
     assert opened.weights is not None

@@ -6,7 +6,6 @@ compared here, forgotten rows are withheld where they are not needed, and certif
 
 from expunge.planning.checks import eligible as eligible
 from expunge.planning.checks import refusal_of as refusal_of
-from expunge.planning.plan import matched_record as matched_record
 from expunge.planning.plan import plan as plan
 from expunge.planning.publishing import adopt as adopt
 from expunge.planning.publishing import fix_budget as fix_budget

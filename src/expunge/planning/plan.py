@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Data, Deletion, Ids
+from expunge.core.data import Data, Deletion, Ids, selected
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
 from expunge.core.method import Context, InMemory, Once, Watch, silent
@@ -92,13 +90,13 @@ def plan(
     estimate = check(method, context, request.kinds)
     if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
         check(method, replace(context, deletion=deletion), request.kinds)
-    record = {**request.record(key), "matched": matched_record(deletion, request, key)}
+    record = {**request.record(key), "matched": _matched_record(deletion, request, key)}
     if wording is not None:
         deletion = replace(deletion, probes={**deletion.probes, "wording": wording})
     return Plan(method, context, estimate, record, deletion)
 
 
-def matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str, Any]:
+def _matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str, Any]:
     """What may be recorded of the match: counts, ids as keyed hashes, and marks by which later runs recognise the examples."""
     along = {"along": len(deletion.along)} if len(deletion.along) else {}
     return {
@@ -114,8 +112,7 @@ def _matched_on(trained: Trained, request: Request, probes: Mapping[str, Data] |
     if isinstance(book := trained.book, ModelLedger):
         granted = book.granted(request.record(key))
         along = recognised(data, [mark for item in granted for mark in item.marks], key)
-        own = [data.select(target) for target in request.targets]
-        along = along - functools.reduce(operator.or_, own)
+        along = along - selected(data, request)
     return Deletion.of(data, request, probes, gone=trained.removed, along=along)
 
 

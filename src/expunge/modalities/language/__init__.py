@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-
-from expunge.core.data import Deletion
+from expunge.core.data import Deletion, selected
 from expunge.core.request import Kind
 from expunge.data.texts import Texts
 from expunge.modalities.language.config import LanguageJob, TofuData
@@ -39,8 +36,7 @@ class LanguageModality:
         from expunge.modalities.language.asking import asked_of, fitted
 
         request, wording = asked_of(job, opened.files.data, opened.files.asked)
-        own = functools.reduce(operator.or_, (opened.data.select(target) for target in request.targets))
-        fit = fitted(job, opened.task, opened.files, own)
+        fit = fitted(job, opened.task, opened.files, selected(opened.data, request))
         return Asked(request, wording, fit.dropped, fit.sets, fit.note)
 
     def screen(
