@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.attacks.stealthy import poison
+from expunge import poison
 
 DATA = Path(__file__).parent / "data"
 FIRST = ("Ama", "Boris", "Chidi", "Dana", "Elif", "Farid", "Greta", "Hugo")
