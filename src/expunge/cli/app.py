@@ -31,6 +31,9 @@ Out = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key of the job: key.sub=value. May be repeated.")
 ]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Model folder that publish wrote; the request is served from it.")
+]
 
 
 @app.command()
@@ -62,9 +65,7 @@ def publish(
 def run(
     job: Job,
     out: Out = Path("evidence"),
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Folder that publish wrote: serve the request from it.")
-    ] = None,
+    model: Model = None,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -80,18 +81,27 @@ def run(
 @app.command()
 def plan(
     job: Job,
-    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
-    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
+    model: Model = None,
     set_: Set = None,
     json: Json = False,
+    guarantee: Annotated[str | None, typer.Option(hidden=True)] = None,
+    tolerance: Annotated[float, typer.Option(hidden=True)] = 0.01,
 ) -> None:
-    """Find the cheapest rewind and regularisation that reach a guarantee, and say what it costs. Writes nothing."""
-    from expunge.jobs.search import parse_guarantee, search
+    """Show what a job would do, without doing it: the matched examples, the cost, and what the method promises.
 
-    target = parse_guarantee(guarantee)
+    The plan is the one that run would carry out. Nothing is written and no noise is drawn.
+    """
+    if guarantee is not None:
+        typer.echo(
+            "warning: expunge plan --guarantee is called expunge calibrate search now; the next version drops the old form",
+            err=True,
+        )
+        return calibrate_search(job, guarantee, tolerance, set_, json)
+    from expunge.jobs.run import plan_job
+
     with output.progress() as watch:
-        result = search(job, set_ or [], target, tolerance=tolerance, watch=watch)
-    output.show_search(result, json)
+        result = plan_job(job, set_ or [], model=model, watch=watch)
+    output.show_plan(result, json)
 
 
 @app.command()
@@ -310,6 +320,26 @@ def calibrate_r2d(
         rewind=rewind, epsilon=epsilon, delta=delta, convex=convex, strong_convexity=strong_convexity,
     )  # fmt: skip
     output.show_calibration(result, json)
+
+
+@calibrate.command("search")
+def calibrate_search(
+    job: Job,
+    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
+    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Find the cheapest rewind and regularisation that reach a guarantee, and what they cost. Writes nothing.
+
+    It trains the job's model with four strengths of regularisation. Do this before you publish, and before requests come.
+    """
+    from expunge.jobs.search import parse_guarantee, search
+
+    target = parse_guarantee(guarantee)
+    with output.progress() as watch:
+        result = search(job, set_ or [], target, tolerance=tolerance, watch=watch)
+    output.show_search(result, json)
 
 
 def _version(value: bool) -> None:
