@@ -323,4 +323,4 @@ def show_search(result: Mapping[str, Any], json: bool) -> None:
     ]  # fmt: skip
     title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
     table_(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
-    print(result["statement"])
+    _say(result["statement"])
