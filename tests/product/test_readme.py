@@ -32,7 +32,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
-RUN = ("methods", "key", "screen", "attack stealthy", "calibrate r2d", "requests add", "requests list", "bench --list")
+RUN = ("methods", "key", "screen examples", "attack stealthy examples", "calibrate r2d", "requests add", "bench --list")
 ROOT_COMMAND = typer.main.get_command(app)
 
 
@@ -46,9 +46,9 @@ def fences(text: str) -> list[tuple[str, str]]:
 
 
 def commands(page: Path) -> list[str]:
-    """Every command of a page, without prompt and comment."""
+    """Every command of a page, without prompt, comment and the file that its output goes to."""
     lines = [line[2:] for body in blocks(page, "console") for line in body.splitlines() if line.startswith("$ ")]
-    return [re.sub(r"\s+#.*", "", line).strip() for line in lines]
+    return [re.sub(r"\s+[#>].*", "", line).strip() for line in lines]
 
 
 ALL = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
@@ -63,8 +63,17 @@ YAML = [
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """An empty folder beside the examples, as after a checkout."""
+    """An empty folder with the examples, as after a checkout; the example of a kind of model counts as installed."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    package = ROOT / "examples" / "modality_package"
+    project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    made = tmp_path / "site" / "example-0.dist-info"
+    made.mkdir(parents=True)
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 0\n")
+    ((group, points),) = project["entry-points"].items()
+    (made / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{n} = {to}\n" for n, to in points.items()))
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -143,11 +152,9 @@ def test_a_command_is_one_that_exists(command, place, cli):
             "optional-dependencies"
         ]
         for word in words[2:]:
-            if word.startswith("./"):
-                assert (ROOT / word / "pyproject.toml").is_file()
-            else:
-                name, _, extra = word.partition("[")
-                assert name == "expunge" and set(filter(None, extra.rstrip("]").split(","))) <= extras.keys()
+            folder, _, extra = word.partition("[")
+            assert (ROOT / folder / "pyproject.toml").is_file(), "from a checkout"
+            assert set(filter(None, extra.rstrip("]").split(","))) <= extras.keys()
         return
     if words[0] == "python":
         assert words[1] == "-m" and (ROOT / (words[2].replace(".", "/") + ".py")).is_file()
@@ -163,18 +170,18 @@ def test_a_command_is_one_that_exists(command, place, cli):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["expunge forget", "expunge run", "expunge plan a.yaml --epsilon 1", "expunge bench --seeds x"]
-)
-def test_the_parser_refuses_what_does_not_exist(wrong):
+    ("wrong", "why"),
+    [("forget", "forget"), ("run", "Missing parameter"), ("plan a.yaml --epsilon 1", "No such option"),
+     ("bench --seeds x", "valid integer")],
+)  # fmt: skip
+def test_the_parser_refuses_what_does_not_exist(wrong, why):
     """The negative control."""
-    with pytest.raises((SystemExit, KeyError, Exception), match=r"No such|Missing|forget|invalid|not a valid"):
-        parsed(shlex.split(wrong)[1:])
+    with pytest.raises(Exception, match=why):
+        parsed(wrong.split())
 
 
 def test_the_first_commands_are_to_install_and_to_try():
-    assert commands(README)[0].startswith("pip install expunge") or commands(README)[0].startswith(
-        "pip install 'expunge"
-    )
+    assert commands(README)[0].startswith("pip install ")
     assert "expunge demo" in commands(README)
 
 
@@ -187,11 +194,11 @@ def test_links_and_files_named_exist(page: Path):
         if "://" in link:
             continue
         file = page if not target else page.parent / target
-        if not file.exists():
+        if not file.exists() or (
+            anchor and file.suffix == ".md" and anchor not in anchors(file.read_text(encoding="utf-8"))
+        ):
             missing.append(link)
-        elif anchor and file.suffix == ".md" and anchor not in anchors(file.read_text(encoding="utf-8")):
-            missing.append(link)
-    named = re.findall(r"`((?:training|privacy|methods|metrics)/\w+\.py)", text)
+    named = re.findall(r"`((?:training|privacy|methods|metrics)/[a-z0-9_]+\.py)", text)
     missing += [job for job in re.findall(r"examples/jobs/\w+\.yaml", text) if not (ROOT / job).exists()]
     missing += [name for name in named if not (ROOT / "src" / "expunge" / name).exists()]
     assert not missing
