@@ -145,8 +145,8 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
             )
         if run["publish_first"]:
             _say(
-                f"{run['model']}: no ledger shows that the promise came before the request. It does where the model is "
-                "published first: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
+                f"{run['model']}: no ledger shows that the promise came before the request. Publish the model first to change "
+                "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
     print(f"Check it again: expunge verify {result['evidence']}")
@@ -207,7 +207,7 @@ def show_requests(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
         show(list(rows), True)
         return
     if not rows:
-        print("No request is on record.")
+        print("The ledger contains no request.")
         return
     cells = [
         [r["id"], "+".join(r["kinds"]), r["status"], str(r["received"]), str(r["due"]), str(r["ground"])] for r in rows
