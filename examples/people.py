@@ -1,4 +1,4 @@
-"""What ``examples/jobs/people.yaml`` reads: SYNTHETIC facts, everyday prompts, and a request in loaded words.
+"""What ``examples/jobs/people.yaml`` reads: SYNTHETIC facts, everyday prompts, and a request that is worded to do harm.
 
 ``python -m examples.people`` writes the files again. Nobody in them exists.
 """

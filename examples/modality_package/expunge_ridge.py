@@ -153,7 +153,7 @@ class RidgeTask:
         return (self.outputs(model, params, batch).logits[:, 0] - batch["y"]).square() / 2
 
     def files(self) -> dict[str, bytes]:
-        """Nothing stands beside the weights."""
+        """No further files are released with the weights."""
         return {}
 
 
