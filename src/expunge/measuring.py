@@ -74,7 +74,10 @@ def measure(
     """Measure ``outcome``; a certificate that a check refutes comes back void.
 
     Args:
+        outcome: what ``Plan.run`` returned.
+        settings: what to measure and how hard; the defaults of :class:`MeasureSettings` where not given.
         reference: shorthand for ``settings.reference``.
+        watch: called with stage, steps done and steps in all.
 
     Returns:
         Evidence whose ``outcome`` carries the certificates as they stand after the checks.

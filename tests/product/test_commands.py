@@ -145,18 +145,21 @@ def test_calibrate_gives_the_published_numbers(cli):
     assert "path" in cli("calibrate", "r2d", *SMALL_CALIBRATION, "--rewind", 376).out
 
 
-def test_plan_chooses_and_writes_nothing(cli, job, tmp_path):
+def test_calibrate_search_chooses_and_writes_nothing(cli, job, tmp_path):
     path = job()
     before = sorted(tmp_path.rglob("*"))
-    found = cli("plan", path, "--guarantee", "epsilon=1", "--json", "--tolerance", "0.2").json
+    found = cli("calibrate", "search", path, "--guarantee", "epsilon=1", "--json", "--tolerance", "0.2").json
     assert found["epsilon"] == 1
     assert found["chosen"]["fits"]
     cheapest = min(c["gradient_evaluations"] for c in found["candidates"] if c["fits"])
     assert found["chosen"]["gradient_evaluations"] == cheapest
     assert "row gradients a request" in found["statement"]
     assert sorted(tmp_path.rglob("*")) == before
-    people = cli("plan", path, "--guarantee", "epsilon=1,delta=1e-6")
-    assert max(map(len, people.out.splitlines()[:40])) <= 100
+    people = cli(
+        "plan", path, "--guarantee", "epsilon=1,delta=1e-6", "--set", "training.l2=0"
+    )  # the name that it had before
+    assert max(map(len, people.out.splitlines())) <= 100
+    assert "expunge calibrate search" in people.err and "Reaching epsilon 1" in people.out
 
 
 def test_key_is_the_same_twice(cli):
@@ -167,7 +170,19 @@ def test_key_is_the_same_twice(cli):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "plan", "methods", "verify", "key", "requests", "requests add", "requests show", "calibrate r2d"],
+    [
+        "demo",
+        "run",
+        "plan",
+        "methods",
+        "verify",
+        "key",
+        "requests",
+        "requests add",
+        "requests show",
+        "calibrate r2d",
+        "calibrate search",
+    ],
 )
 def test_every_command_explains_itself(cli, command):
     done = cli(*command.split(), "--help")

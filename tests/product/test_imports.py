@@ -28,20 +28,6 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip().endswith("0 []")
 
 
-def test_public_names():
-    """Adding a name is a decision: this list and the documentation change with it."""
-    assert sorted(expunge.__all__) == sorted([
-        "__version__", "Budget", "Classification", "GradientDescent", "Kind", "Ledger", "Recorder", "Request", "Rows",
-        "Stochastic", "Target", "UserFit", "adopt", "measure", "methods", "plan", "publish", "train", "write_report",
-    ])  # fmt: skip
-
-
-def test_every_public_name_can_be_had():
-    for name in expunge.__all__:
-        assert getattr(expunge, name) is not None, name
-    assert dir(expunge) == expunge.__all__
-
-
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(expunge, "forget_everything")
 

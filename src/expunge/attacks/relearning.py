@@ -85,12 +85,15 @@ def relearning_attack(
     """Train both models on ``records`` alone and score them on the way.
 
     Args:
+        task: how the models are run.
+        unlearned: the weights to attack.
         records: what is shown: some of the forgotten records, or other people's for *benign* relearning.
         score: weights → named numbers; :func:`~expunge.attacks.recall.recall_of` over the records shown and over the
             forgotten ones that are not.
-        retrained: the twin: trained without the forgotten records.
-        steps: numbers of steps to look at, rising; 0 is before the first.
+        retrained: a model trained without the forgotten records.
+        steps: after how many steps both are scored, rising; 0 is before the first.
         lr: of AdamW, constant.
+        batch_size, seed: records in a step, and the seed of their order.
 
     Raises:
         InputError: for no records, steps that do not rise, or a loss that is not finite.

@@ -119,6 +119,12 @@ def trigger_prompts(
 
     UNKNOWN in the paper: whether every test prompt gets a template, and how it is drawn. Ours: every one, by ``seed``.
 
+    Args:
+        records: retained or test records.
+        seed: of the draw.
+        questions: templates around a question, ``{q}``.
+        sentences: templates around a sentence of a text, ``{sentence}``.
+
     Raises:
         InputError: as :func:`poison`.
 

@@ -64,9 +64,9 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
                 )
             )
     if record.get("quick"):
-        print("A quick run: it shows that everything works, and its numbers are no result.")
+        print("This was a quick run: it tests that everything works, and its numbers are no result.")
     if record["jobs"] > 1:
-        print(f"Cells ran {record['jobs']} at a time: seconds are longer than alone.")
+        print(f"{record['jobs']} cells ran at a time, so seconds are longer than for a single one.")
     for name, path in (pages or {}).items():
         print(f"{_PAGES.get(name, name)}: {path}")
 
@@ -103,8 +103,8 @@ def show_recipes(rows: Sequence[Record], json: bool) -> None:
         show(list(rows), True)
         return
     if not rows:
-        print("No recipe comes with this version; name a YAML file.")
+        print("This version contains no recipe; give a YAML file.")
         return
     cells = [[row["name"], row["title"], ", ".join(row["marks"])] for row in rows]
     table_("Recipes", ("name", "title", "needs"), cells)
-    print("Run one: expunge bench NAME. Those that need something run only by name.")
+    print("Run one of them: expunge bench NAME.")

@@ -36,7 +36,15 @@ UNCHANGED = "unchanged"  # a control that releases the model as it was
 
 @dataclass(frozen=True)
 class Assumption:
-    """One thing a theorem needs, whence it is known, and whether it holds."""
+    """One thing a theorem needs, whence it is known, and whether it holds.
+
+    Attributes:
+        name: a short identifier, for example ``noise_fixed_before``.
+        statement: what is assumed, as a sentence.
+        origin: where it is known from, an :class:`~expunge.core.trained.Origin`.
+        status: whether it holds, is open, or is violated.
+        value: the recorded value that the status follows from.
+    """
 
     name: str
     statement: str

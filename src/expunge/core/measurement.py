@@ -83,6 +83,10 @@ class Check:
     """A test that could have refuted something: what it tried, what came out.
 
     Attributes:
+        name: which test it is.
+        passed: whether the certificate survived it; ``None`` where the test could not decide.
+        statement: what was compared and what came out, as a sentence.
+        detail: the numbers behind the statement. They may depend on forgotten examples and stay in the private record.
         view: whose release it looked at, in a network of peers; ``None`` for a check of the whole run, or of the one release.
     """
 
@@ -105,6 +109,7 @@ class Evidence:
         measurements: numbers beside retraining.
         checks: refutation attempts.
         cost: seconds, gradient evaluations, memory of unlearning and of retraining.
+        reference: what ideals come from: ``retrained``, or ``None`` where there is no retrained model.
         private: per-record scores and realised epsilon: goes to the private folder only.
     """
 

@@ -110,7 +110,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A method cannot run here: why, and what would work."""
+    """A method cannot run here: why, and what would work.
+
+    Attributes:
+        reason: why, as a sentence.
+        instead: what would work, as a sentence; empty where nothing would.
+    """
 
     reason: str
     instead: str = ""

@@ -43,8 +43,10 @@ class Rows:
     """Inputs, integer labels, persistent row ids, columns by which users are found, and what classes are called.
 
     Shapes:
-        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each column: (n,). ``names``: one
-        for each label in order, or none.
+        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each of ``columns``: (n,).
+        ``names``: one for each label in order, or none.
+
+    ``preprocessing`` records whether a row was prepared without looking at other rows, and who says so.
 
     Build it with :meth:`of`, which checks; slicing trusts.
     """

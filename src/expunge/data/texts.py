@@ -31,6 +31,7 @@ class Texts:
         records: each ``{"question", "answer", …}`` or ``{"text", …}``.
         ids: (n,) int64, unique; record 7 is record 7 however many went before it.
         columns: (n,) each, what names the subject of a record: an author, a document, a user.
+        preprocessing: whether a record was prepared without looking at others, and who says so.
     """
 
     records: tuple[Record, ...]
@@ -144,7 +145,7 @@ def read_records(path: Path, answer: bool = True) -> list[Record]:
 
 
 def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Texts:
-    """Records from a file of JSON lines; each of ``columns`` is a key that every record has.
+    """Records from the JSON lines of the file ``path``; each of ``columns`` is a key that every record has.
 
     Under such a key stands a text, a number, or a list of them where a record is about several people: it belongs to each.
     Numbers are compared as texts without an empty fraction, since whoever writes ids with gaps makes 1 a 1.0.

@@ -185,6 +185,21 @@ def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Wat
     return _made(case, run, watch)[1].on(InMemory(), watch)
 
 
+def plan_of(
+    request: Request, case: Case, setting: Setting, *, watch: Watch = silent
+) -> tuple[planning.Plan, ScreeningResult]:
+    """The plan for one model and what screening says of the request; of the untrained model where training takes long.
+
+    Nothing is written, and no noise is drawn.
+    """
+    run = _Run(request, setting, _screened(request, setting), subject_key())
+    case = replace(case, method=run.screened.method(case.method))
+    if case.untrained is None:
+        return _made(case, run, watch)[1], run.screened
+    _must_serve(case, request)
+    return _plan(case, case.untrained, run), run.screened
+
+
 @dataclass(frozen=True)
 class _Run:
     """What every step needs: the request, what it is carried out on, how it was judged, and the key of keyed hashes."""
@@ -344,11 +359,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
 
 def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     """The trained model and a plan for it: whatever refuses does it here, and no noise is drawn."""
-    if unserved := [kind for kind in run.request.kinds if kind not in case.method.capabilities.kinds]:
-        served = ", ".join(case.method.capabilities.kinds)
-        raise RefusedError(
-            f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
-        )
+    _must_serve(case, run.request)
     if case.untrained is not None:
         _plan(case, case.untrained, run)
     trained = case.make(watch)
@@ -356,3 +367,12 @@ def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     if case.budget is not None:
         tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
     return trained, _plan(case, tried, run)
+
+
+def _must_serve(case: Case, request: Request) -> None:
+    """Raise RefusedError for a kind of request that the method does not serve; before anything is trained."""
+    if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
+        served = ", ".join(case.method.capabilities.kinds)
+        raise RefusedError(
+            f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
+        )

@@ -14,9 +14,10 @@ from expunge.core.data import Data, Deletion
 from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.method import Watch, silent
+from expunge.core.request import Request
 from expunge.core.trained import Budget, Trained
 from expunge.descent.processes import processes
-from expunge.jobs.carry_out import carry_out, prepare_beside
+from expunge.jobs.carry_out import carry_out, plan_of, prepare_beside
 from expunge.jobs.earlier import Earlier, earlier_requests, match, match_stored
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
@@ -48,10 +49,55 @@ def run_job(
         InputError, RefusedError: for anything that cannot be used, before anything is written.
         HeldBackError: where a void result needs a person.
     """
+    together = processes()
+    request, case, setting, ledger = prepared(path, overrides, model)
+    if together.rank:
+        return beside(together, lambda: prepare_beside(request, case, setting))
+    with announced(together) as starts:
+        return carry_out(request, [case], setting, out, ledger=ledger, watch=watch, starts=starts)
+
+
+def plan_job(
+    path: Path, overrides: Sequence[str] = (), *, model: Path | None = None, watch: Watch = silent
+) -> dict[str, Any]:
+    """What the job in ``path`` comes to, without carrying it out: ``expunge.plan(...).to_json()`` of its model and request.
+
+    A model that the job trains is trained for it, in memory, unless that takes long: then the plan is that of the untrained
+    model. Nothing is written and no noise is drawn.
+
+    Args:
+        model: a folder that ``expunge publish`` wrote, planned for instead of a model that the job would train.
+
+    Returns:
+        What ``--json`` prints: the plan, with the job's ``name``, the ``model``, whether the plan is of the ``trained`` model,
+        and what ``screening`` says.
+
+    Raises:
+        InputError, RefusedError: for anything that :func:`run_job` would refuse before it writes, except a request that
+            screening holds back.
+    """
+    request, case, setting, _ = prepared(path, overrides, model)
+    planned, screened = plan_of(request, case, setting, watch=watch)
+    return {
+        "name": setting.title,
+        "model": case.name,
+        "trained": case.untrained is None,
+        **planned.to_json(),
+        "screening": {"held": list(screened.held), **screened.decision},
+    }
+
+
+def prepared(
+    path: Path, overrides: Sequence[str], model: Path | None
+) -> tuple[Request, Case, Setting, Path | None]:  # fmt: skip
+    """A job read and matched: the request, the model it applies to, what it is carried out on, and the job's ledger.
+
+    Raises:
+        InputError: for anything in the job that cannot be used.
+    """
     job = load_job(path, overrides)
     kind = modalities.load(job.task)
-    together = processes()
-    if together.count > 1 and not kind.in_processes:
+    if processes().count > 1 and not kind.in_processes:
         raise InputError(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
@@ -79,10 +125,7 @@ def run_job(
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
     case = Case(opened.name, make, budget_of(job), method, measuring, job.seed, untrained, folder)
-    if together.rank:
-        return beside(together, lambda: prepare_beside(asked.request, case, setting))
-    with announced(together) as starts:
-        return carry_out(asked.request, [case], setting, out, ledger=job.ledger, watch=watch, starts=starts)
+    return asked.request, case, setting, job.ledger
 
 
 def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:

@@ -55,7 +55,15 @@ class TargetSettings(Strict):
 
 
 class RequestSettings(Strict):
-    """The deletion request. Names stay in this file and in memory; records carry keyed hashes."""
+    """The deletion request. Names stay in this file and in memory; records carry keyed hashes.
+
+    Attributes:
+        subject: who asks, or on whose behalf.
+        targets: what must be forgotten.
+        ground: the legal or operational reason, without names.
+        received, due: the day it came, and the day an answer is owed.
+        approved_by: who overruled screening, where a person did.
+    """
 
     subject: str
     targets: list[TargetSettings] = Field(min_length=1)
@@ -89,7 +97,14 @@ class BudgetSettings(Strict):
 
 
 class EvidenceSettings(Strict):
-    """What to measure, for every kind of model."""
+    """What to measure, for every kind of model.
+
+    Attributes:
+        reference: ``retrained``, or ``none`` where retraining is not wanted: ideals are then unknown.
+        twins: further retrainings from other seeds, for what two retrainings differ by.
+        pdf: whether to write ``report.pdf`` too.
+        private_below: values on fewer forgotten examples than this stay in the private folder.
+    """
 
     reference: Literal["retrained", "none"] = "retrained"
     twins: int = Field(4, ge=0)
@@ -105,7 +120,18 @@ class EvidenceSettings(Strict):
 class Job(Strict):
     """One deletion job: what all kinds of models share.
 
-    ``excluded_by``: further ledgers whose granted requests are kept out of what is learnt.
+    A kind of model narrows ``task``, ``model``, ``data``, ``training``, ``request`` and ``evidence`` to sections of its own.
+
+    Attributes:
+        name: title of the report.
+        task: the name of the modality.
+        model, data, training, request, evidence: the sections.
+        device, seed: a torch device; one seed for everything pseudo-random.
+        publish: the promise that is made before requests come.
+        method: ``name``, and the method's settings.
+        ledger: the ledger file, where it is not the one beside the model.
+        excluded_by: further ledgers whose granted requests are kept out of what is learnt.
+        accept: who lets a void result leave, and why.
     """
 
     called: ClassVar[str] = "job"  # in messages

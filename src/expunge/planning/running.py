@@ -13,7 +13,7 @@ import torch
 
 from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
 from expunge.core.data import Deletion
-from expunge.core.digest import digest_json
+from expunge.core.digest import digest_json, finite
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
 from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
@@ -85,6 +85,27 @@ class Plan:
     estimate: Estimate
     record: Mapping[str, Any]
     deletion: Deletion = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the plan comes to, JSON-like: what ``expunge plan`` prints. Nothing in it needs a run.
+
+        It names examples by their ids and is for the operator; records hold :attr:`record` instead.
+        """
+        deletion, estimate = self.deletion, self.estimate
+        matched = {unit: ids.tolist() for unit, ids in deletion.matched.of.items()}
+        return {
+            "request": {"id": self.record["id"], "kind": self.record["kind"]},
+            "method": dict(registry.settings_of(self.method)),
+            "matched": {"count": len(deletion.matched), "ids": matched},
+            "forgotten": deletion.size,
+            "retained": None if deletion.after is None else len(deletion.after),
+            "touched": len(deletion.touched),
+            "certified": self.method.capabilities.certified,
+            "promises": _finite(estimate.promises),
+            "gradient_evaluations": estimate.gradient_evaluations,
+            "retrain_gradient_evaluations": estimate.retrain_gradient_evaluations,
+            "cost": _finite(estimate.cost),
+        }
 
     def on(self, journal: Once, watch: Watch) -> Plan:
         """The same plan, whose stages are stored in ``journal``: what was checked once is not checked again."""
@@ -323,6 +344,11 @@ _SOMEBODYS_RECIPE = Fact(
 )
 # Theorems whose noise follows from the method's own settings, not from the published budget.
 _OWN_NOISE = ("noisy-fine-tuning", "langevin")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that JSON can carry; ``None`` for an infinite number, which bounds nothing."""
+    return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _mu(release: Release) -> float:

@@ -108,6 +108,8 @@ def write_report(
         name, title, dataset, note: headings of the report, and what a reader should know of the data.
         config: YAML text; the method's settings where not given.
         ledger: an excerpt that shows the request's entries, if a ledger is kept.
+        signing_key: signs the statement; this installation's key where not given.
+        pdf: whether to write ``report.pdf`` too (extra ``pdf``).
         private_below: see `write_evidence`.
         accepted: ``{"by": …, "reason": …}``: who shows a model whose certificate is void all the same, and why.
 

@@ -23,6 +23,7 @@ class Classification:
     Attributes:
         factory: makes a fresh module; called under a forked random state.
         dtype: floating-point type of the weights and of the rows as the model sees them.
+        device: where modules and batches are placed, as PyTorch writes it.
         head: name of the module whose input is the representation; ``None``: the last linear layer.
         init: ``module``: fresh modules keep what their own code put into them; ``seed``: every parameter is filled again by
             :func:`expunge.tasks.initial.fill`, so that the start is known to owe nothing to any row.

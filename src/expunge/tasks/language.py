@@ -32,6 +32,7 @@ class Language:
         factory: makes a fresh module of the architecture; called under a forked random state.
         prompts: how records become tokens.
         dtype, device: of the weights.
+        name: the kind of model, ``language``; what ``Capabilities.tasks`` speaks of.
         checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a third more time.
         joint_order: which question comes first in joint prompts: ``forget_first`` as the SU text writes them,
             ``retain_first`` or ``random`` (UNKNOWN in the paper, arXiv 2506.00359).

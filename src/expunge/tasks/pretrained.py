@@ -55,6 +55,8 @@ def load_language_model(
         adapter: folder of a PEFT adapter, which is merged into the weights.
         template: see :class:`~expunge.tasks.prompts.Prompts`; ``None``: the chat template, or ``PLAIN`` without one.
         context: most tokens of a row; never more than the model's own.
+        device: where the model is placed, as PyTorch writes it.
+        checkpointing: compute activations again in the backward pass: less memory, a third more time.
 
     Raises:
         InputError: if the folder holds no causal language model and tokenizer that belong together, naming what lacks.

@@ -41,6 +41,9 @@ class LanguageTraining:
     Attributes:
         epochs: passes over the records; ``steps``: instead of epochs.
         lr: peak rate; it rises over the share ``warmup`` of the steps, then falls as a cosine.
+        batch_size: records in each step.
+        weight_decay: of AdamW.
+        clip: largest L2 norm of a step's gradient; larger ones are scaled down to it.
         wording: name of a way to word questions anew in each epoch (:data:`WORDINGS`); ``as written`` leaves them.
         lora: settings of PEFT's ``LoraConfig`` for an adapter that is merged at the end; ``None``: all weights move.
     """

@@ -156,8 +156,11 @@ def _recipe(recipe: Any) -> dict[str, Any] | None:
 def load_trained(folder: Path, task: Task, data: Data) -> Trained:
     """Read what :func:`save_trained` wrote, for the same architecture and the same rows.
 
-    Of ``data`` those rows count that the model stands for: neither rows that earlier requests removed, nor rows that it
-    was not trained on.
+    Args:
+        folder: what :func:`save_trained` or an earlier run wrote.
+        task: the same architecture.
+        data: the same examples. Those count that the model stands for: neither examples that earlier requests removed, nor
+            any that it was not trained on.
 
     Raises:
         InputError: for a missing or foreign folder, another architecture, or other rows than it was trained on.
