@@ -95,7 +95,9 @@ class ClosedForm:
         """The same examples with inputs as the first layer sees them, (n, d): what need not be done in every step."""
         x = batch["x"].flatten(1)
         if self.radius is not None:
-            x = x * (self.radius / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(self.radius))
+            norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+            if not bool((norms <= self.radius).all()):  # inside the ball the projection is the identity
+                x = x * (self.radius / norms.clamp_min(self.radius))
         return batch.with_columns(x=x)
 
     def examples(self, batch: Batch) -> Examples:
