@@ -48,7 +48,7 @@ class Run:
     state: int
 
 
-def plain(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool) -> Run:
+def plain(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool, size: int) -> Run:
     model, reference = task.build(tensors), task.build(tensors).eval()
     if lora:
         adapters.inject(model, SETTINGS, mixed_seed(0, "adapter", 0) % 2**63)  # the same start
@@ -56,7 +56,7 @@ def plain(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, ste
     optimizer = torch.optim.AdamW(moving, lr=LR, weight_decay=0.01)
     streams = {name: task.batch(rows) for name, rows in (("forget", deletion.forget), ("retain", deletion.after))}
     losses = []
-    for turn in Joint(steps=steps).turns(sizes(deletion), batches(), 0):
+    for turn in Joint(steps=steps).turns(sizes(deletion), batches(size), 0):
         forget, retain = (
             to_longest(streams[name].take(torch.as_tensor(turn.index[name]))) for name in ("forget", "retain")
         )
@@ -87,10 +87,10 @@ def token_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     )
 
 
-def ours(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool) -> Run:
+def ours(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool, size: int) -> Run:
     """The same through the loop of every gradient method."""
     model = task.build(tensors, share=lora)
-    work = Work(task, model, tensors, deletion, batches(), 0)
+    work = Work(task, model, tensors, deletion, batches(size), 0)
     watched = Watched(NPO(beta=BETA), [])
     method = Descend(
         watched, Joint(steps=steps), Shared(Member("adamw", LR, weight_decay=0.01)), LoRA(SETTINGS) if lora else All()
@@ -131,8 +131,8 @@ def sizes(deletion: Deletion) -> dict[str, int]:
     return {"forget": len(deletion.forget), "retain": len(deletion.after)}
 
 
-def batches() -> dict[str, int]:
-    return {"forget": ROWS, "retain": ROWS}
+def batches(size: int) -> dict[str, int]:
+    return {"forget": size, "retain": size}
 
 
 def agree(expected: Run, found: Run) -> None:
@@ -147,15 +147,15 @@ def cases(smoke: bool) -> Iterable[Case]:
     if not os.environ.get("EXPUNGE_DATA"):
         print("Nothing to measure: EXPUNGE_DATA is not set, it names the folder that holds tofu and stories260k.")
         return
-    root, steps = Path(os.environ["EXPUNGE_DATA"]), 2 if smoke else 9
+    root, steps = Path(os.environ["EXPUNGE_DATA"]), 1 if smoke else 9
     task, tensors = load_language_model(root / "stories260k", template=PLAIN, context=256)
     data = read_tofu(root / "tofu", "full").at(range(3984 if smoke else 3800, 4000))
     ids = Ids.rows(data.ids[-8 if smoke else -40 :])
     deletion = Deletion(data, data.without(ids), data.only(ids), ids)
-    for lora in (False, True):
+    for lora in (False,) if smoke else (False, True):  # peft takes seconds to import
 
         def way(run: Callable[..., Run], count: int, lora: bool = lora) -> Callable[[], Run]:
-            return lambda: run(task, tensors, deletion, count, lora)
+            return lambda: run(task, tensors, deletion, count, lora, 1 if smoke else ROWS)
 
         grown = None if smoke or lora else Growth(what="steps", ways={n: way(ours, n) for n in (4, 8, 16, 32)})
         yield Case(
