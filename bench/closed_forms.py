@@ -68,8 +68,8 @@ def stacked(n: int, count: int) -> Case:
     task, batch = setting(functools.partial(SoftmaxHead, FEATURES, 10), n, 10, torch.float64)
 
     def ways(models: int) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
-        built = [task.build(seed=seed) for seed in range(models)]
-        leaves, fixed = stack_module_state(built)  # type: ignore[arg-type]
+        built: Any = [task.build(seed=seed) for seed in range(models)]
+        leaves, fixed = stack_module_state(built)
         values = {name: tensor.detach() for name, tensor in leaves.items()}
         share = torch.rand(models, n, dtype=torch.float64)
         form = closed_form(task, built[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +39,8 @@ def tutorial(task: Classification, jobs: Jobs, recipe: Stochastic) -> None:
         torch.manual_seed(seed)
         images = rows.x.ndim == 4
         layout = torch.channels_last if images else torch.contiguous_format
-        model = task.factory().to(memory_format=layout)  # type: ignore[call-overload]
+        model: Any = task.factory()
+        model = model.to(memory_format=layout)
         loader = DataLoader(TensorDataset(rows.x, rows.y), batch_size=recipe.batch_size, shuffle=True)
         optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum)
         for _ in range(recipe.epochs):

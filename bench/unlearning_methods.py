@@ -154,7 +154,7 @@ def case(
 
     def authors() -> Ended:
         torch.manual_seed(0)
-        model = trained.task.build(trained.artifact.tensors).to(memory_format=layout)
+        model: Any = trained.task.build(trained.artifact.tensors).to(memory_format=layout)
         return ended(model, COMMON[name](model, gone, kept, method))
 
     def ours(epochs: int) -> Callable[[], Ended]:

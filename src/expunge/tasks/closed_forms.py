@@ -199,10 +199,11 @@ def _perceptron(model: nn.Module) -> tuple[Layer, ...] | None:
     parts = list(model.children())
     if type(model) is not nn.Sequential or len(parts) < 2 or len(parts) % 2 or any(map(altered, [model, *parts])):
         return None
-    flatten, affine, between = parts[0], parts[1::2], parts[2::2]
+    flatten, between = parts[0], parts[2::2]
+    affine = [part for part in parts[1::2] if type(part) is nn.Linear]
     if type(flatten) is not nn.Flatten or (flatten.start_dim, flatten.end_dim) != (1, -1):
         return None
-    if any(type(part) is not nn.Linear for part in affine) or len({id(part) for part in affine}) != len(affine):
+    if len({id(part) for part in affine}) != len(parts) // 2:
         return None
     betas: list[float | None] = []
     for part in between:
@@ -213,10 +214,7 @@ def _perceptron(model: nn.Module) -> tuple[Layer, ...] | None:
         else:
             return None
     names = [name for name, _ in model.named_children()][1::2]
-    return tuple(
-        _layer(name, part, beta)  # type: ignore[arg-type]
-        for name, part, beta in zip(names, affine, [*betas, None], strict=True)
-    )
+    return tuple(_layer(*each) for each in zip(names, affine, [*betas, None], strict=True))
 
 
 def _error(logits: Tensor, labels: Tensor, share: Tensor | None = None) -> Tensor:
