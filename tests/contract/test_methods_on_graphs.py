@@ -25,7 +25,7 @@ from expunge.descent.work import Work
 from expunge.measuring import measure
 from expunge.methods import registry
 from expunge.objectives.supervised import Ascent, mixed_stream
-from expunge.training.descent import Step, mean_gradient, row_gradients, split
+from expunge.training.descent import MeanGradient, Step, row_gradients, split
 from expunge.training.ensembles import ReferenceSettings, train_one_by_one, train_stacked
 from expunge.training.facts import declared
 from expunge.training.noisy import NoisyGradientDescent
@@ -114,7 +114,7 @@ def test_the_mean_gradient_in_passes_is_that_of_the_formula(seed, size, monkeypa
     monkeypatch.setattr("expunge.training.descent.MEAN_GRADIENT", size)
     theta, model = leaves(seed), TASK.build()
     moved, fixed = split(model, theta)
-    found = mean_gradient(TASK, model, moved, fixed, TASK.batch(GRAPH), Step(0.1))
+    found = MeanGradient.of(TASK, model, fixed, Step(0.1)).on(TASK.batch(GRAPH))(moved)
     assert close(found, gradient_by_hand(theta, loss_by_hand(theta, GRAPH, list(range(len(GRAPH))))))
 
 

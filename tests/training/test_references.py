@@ -34,6 +34,11 @@ def network() -> nn.Module:
     return perceptron([6, 5, 3])
 
 
+def smooth() -> nn.Module:
+    """A network without a closed form: autograd differentiates it."""
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
 def with_dropout() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
@@ -93,7 +98,7 @@ def test_one_by_one_is_the_retraining_that_descend_makes_bit_for_bit(rows, membe
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("length", [{"steps": 25}, {"epochs": 5}])
 @pytest.mark.parametrize("batch_size", [None, 8, 1000])
-@pytest.mark.parametrize("factory", [network, partly_frozen])
+@pytest.mark.parametrize("factory", [network, partly_frozen, smooth])
 def test_stacked_equals_training_each_reference_alone(rows, membership, factory, batch_size, length, momentum):
     task = in_double(factory)
     settings = ReferenceSettings(Step(0.1, 0.01), batch_size=batch_size, momentum=momentum, **length)
@@ -103,8 +108,9 @@ def test_stacked_equals_training_each_reference_alone(rows, membership, factory,
     assert largest_gap(together, {name: t + 1e-3 for name, t in alone.items()}) > 1e-6  # the comparison can fail
 
 
-def test_full_batches_in_chunks_are_the_same(rows, membership, monkeypatch):
-    task, settings = in_double(network), ReferenceSettings(STEP, steps=10)
+@pytest.mark.parametrize("factory", [network, smooth])
+def test_full_batches_in_chunks_are_the_same(rows, membership, monkeypatch, factory):
+    task, settings = in_double(factory), ReferenceSettings(STEP, steps=10)
     whole = train_stacked(task, rows, membership, settings, SEEDS)
     monkeypatch.setattr("expunge.training.ensembles.STACKED", 7)
     assert largest_gap(train_stacked(task, rows, membership, settings, SEEDS), whole) < 1e-12
@@ -164,10 +170,13 @@ def test_clipping_is_trained_one_by_one(rows, membership):
     assert len(train_references(task, rows, membership, settings, SEEDS)["1.weight"]) == 4
 
 
-def test_the_rule_stacks_small_steps_only(rows, monkeypatch):
-    task = in_double(network)
+@pytest.mark.parametrize(
+    "factory, bound", [(smooth, "ROWS_TIMES_WEIGHTS"), (network, "ROWS_TIMES_WEIGHTS_IN_CLOSED_FORM")]
+)
+def test_the_rule_stacks_small_steps_only(rows, monkeypatch, factory, bound):
+    task = in_double(factory)
     assert worth_stacking(task, rows, ReferenceSettings(STEP, steps=1))
-    monkeypatch.setattr(references, "ROWS_TIMES_WEIGHTS", 16 * 53)  # the network has 53 weights
+    monkeypatch.setattr(references, bound, 16 * 53)  # the network has 53 weights
     assert worth_stacking(task, rows, ReferenceSettings(STEP, steps=1, batch_size=16))
     assert not worth_stacking(task, rows, ReferenceSettings(STEP, steps=1, batch_size=17))
 

@@ -22,13 +22,14 @@ from torch.func import stack_module_state, vmap
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Task
+from expunge.tasks.closed_forms import closed_form, laid_out
 from expunge.tasks.passes import STACKED
 from expunge.training.batches import epoch_order
-from expunge.training.descent import Step, descend, mean_gradient, split, trainable
+from expunge.training.descent import MeanGradient, Step, descend, split, trainable
 
 Watch = Callable[[str, int, int], Any]
-Columns = Mapping[str, Tensor]
-Parts = Sequence[tuple[Columns, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
+Parts = Sequence[tuple[Any, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
+Layout = Callable[[Mapping[str, Tensor]], Any]  # how a chunk's columns are handed to the gradient
 STAGE = "references"
 
 
@@ -96,6 +97,8 @@ def why_not_stackable(task: Task, rows: Any, settings: ReferenceSettings) -> str
     if settings.step.clip is not None:
         return "gradients clipped row by row are not stacked"
     model = task.build().train()
+    if closed_form(task, model) is not None:
+        return None
     moved, fixed = _stack([model, task.build()])
     before = {name: tensor.clone() for name, tensor in fixed.items()}
     batch = task.batch(rows)
@@ -148,9 +151,9 @@ def _one(task: Task, batch: Batch, members: np.ndarray, settings: ReferenceSetti
             return descend(task, model, model.state_dict(), own, settings.step, length)[0]
         moved, fixed = split(model.train(), model.state_dict())
         velocity: list[Tensor] | None = None
+        mean = MeanGradient.of(task, model, fixed, settings.step)
         for index, _ in zip(_batches(members, settings.batch_size, seed), range(length), strict=False):
-            part = batch.take(torch.from_numpy(index))
-            gradient = list(mean_gradient(task, model, moved, fixed, part, settings.step).values())
+            gradient = list(mean.on(batch.take(torch.from_numpy(index)))(moved).values())
             velocity = _momentum(velocity, gradient, settings.momentum)
             torch._foreach_add_(list(moved.values()), velocity, alpha=-settings.step.lr)
     _check_finite(moved, settings, [seed])
@@ -205,26 +208,38 @@ def train_stacked(
     models = [task.build(seed=int(seed)).train() for seed in seeds]
     moved, fixed = _stack(models)
     weights = list(moved.values())
+    form = closed_form(task, models[0])
+    layout = laid_out if form else dict
+    if form:
+        batch = form.projected(batch)
     losses = vmap(
         lambda p, f, columns: task.losses(models[0], {**p, **f}, Batch(columns, batch.shared)),
         in_dims=(0, 0, None if settings.batch_size is None else 0),
     )
+
+    def gradient_of(examples: Any, share: Tensor) -> list[Tensor]:
+        if form:
+            with torch.no_grad():
+                found = form.gradient({**moved, **fixed}, moved.keys(), examples, share.unsqueeze(-2))
+            return list(found.values())
+        loss = (losses(moved, fixed, examples) * share).sum()  # references do not mix: each gets its own gradient
+        return list(torch.autograd.grad(loss, weights))
+
     lengths = np.array([settings.length(int(members.sum())) for members in membership])
     total = int(lengths.max())
     device = weights[0].device
     dtype = weights[0].dtype
     parts: Iterator[Parts]
     if settings.batch_size is None:
-        parts = _shared(batch, membership, device, dtype)
+        parts = _shared(batch, membership, layout, device, dtype)
     else:
-        parts = _gathered(batch, membership, settings.batch_size, seeds, device, dtype)
+        parts = _gathered(batch, membership, settings.batch_size, seeds, layout, device, dtype)
     velocity: list[Tensor] | None = None
     stride = max(1, total // 100)
     for done, step_parts in zip(range(1, total + 1), parts, strict=False):
         gradient: list[Tensor] | None = None
-        for columns, share in step_parts:
-            loss = (losses(moved, fixed, columns) * share).sum()  # references do not mix: each gets its own gradient
-            new = list(torch.autograd.grad(loss, weights))
+        for examples, share in step_parts:
+            new = gradient_of(examples, share)
             gradient = new if gradient is None else list(torch._foreach_add(gradient, new))
         assert gradient is not None
         with torch.no_grad():
@@ -252,20 +267,23 @@ def _stack(models: list[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor
     return moved, fixed
 
 
-def _shared(batch: Batch, membership: np.ndarray, device: torch.device, dtype: torch.dtype) -> Iterator[Parts]:
+def _shared(
+    batch: Batch, membership: np.ndarray, layout: Layout, device: torch.device, dtype: torch.dtype
+) -> Iterator[Parts]:
     """The same chunks of rows at every step, with each reference's weights (R, rows); rows nobody uses are left out."""
     used = torch.from_numpy(np.flatnonzero(membership.any(0)))
     share = torch.from_numpy(membership / membership.sum(1, keepdims=True)).to(device, dtype)[:, used.to(device)]
     size = max(1, STACKED // len(membership))
     chunks = batch.take(used).parts(size)
-    parts = [(chunk.columns, weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
+    parts = [(layout(chunk.columns), weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
     while True:
         yield parts
 
 
 def _gathered(
-    batch: Batch, membership: np.ndarray, size: int, seeds: Sequence[int], device: torch.device, dtype: torch.dtype
-) -> Iterator[Parts]:
+    batch: Batch, membership: np.ndarray, size: int, seeds: Sequence[int], layout: Layout, device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[Parts]:  # fmt: skip
     """Each reference's next batch, (R, size, ...); a smaller one is filled up with rows of weight 0."""
     own = [np.flatnonzero(members) for members in membership]
     orders = [_batches(members, size, int(seed)) for members, seed in zip(own, seeds, strict=True)]
@@ -280,7 +298,7 @@ def _gathered(
             share[r, : len(rows)] = 1 / len(rows)
         drawn = batch.take(torch.from_numpy(index.ravel()))
         columns = {name: column.unflatten(0, index.shape) for name, column in drawn.columns.items()}
-        yield [(columns, torch.from_numpy(share).to(device, dtype))]
+        yield [(layout(columns), torch.from_numpy(share).to(device, dtype))]
 
 
 def _check_finite(tensors: Mapping[str, Tensor], settings: ReferenceSettings, seeds: Sequence[int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,9 @@ from expunge.training.facts import (
 from expunge.training.flat import flatten
 from expunge.training.stochastic import Stochastic, run_epochs
 
-__all__ = ["USER_FACTS", "GradientDescent", "Stochastic", "UserFit", "buffers_moved", "rewind_step", "run_epochs"]
+__all__ = [
+    "USER_FACTS", "GradientDescent", "Stochastic", "UserFit", "buffers_moved", "for_comparison", "rewind_step", "run_epochs",
+]  # fmt: skip
 
 Constants = Mapping[str, float]
 
@@ -144,6 +146,11 @@ class GradientDescent:
         if self.start is None:
             return start_fact(task, start, seed)
         return declared("independent" if self.start_origin == "public" else "unknown", "pretrained weights")
+
+
+def for_comparison(recipe: Any) -> Any:
+    """``recipe`` without constants that are sampled for certificates: the same weights, for models that only measure."""
+    return replace(recipe, estimate=False) if type(recipe) is GradientDescent else recipe
 
 
 def _type_of(model: nn.Module) -> str:

@@ -32,6 +32,7 @@ from torch import Tensor
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError
 from expunge.core.task import FromFactory, Pretrained, Task
+from expunge.tasks.closed_forms import closed_form
 from expunge.training.ensembles import (
     STAGE,
     ReferenceSettings,
@@ -54,7 +55,10 @@ __all__ = [
     "worth_stacking",
 ]
 
-ROWS_TIMES_WEIGHTS = 650_000  # of one reference's step on a CPU: stacking is faster below, level or slower above
+# Of one reference's step on a CPU: stacking is faster below, level or slower above. A closed form passes over rows of weight 0
+# faster, so that it pays for longer (digits head and perceptron, random halves: bench/stacked_references.py).
+ROWS_TIMES_WEIGHTS = 650_000
+ROWS_TIMES_WEIGHTS_IN_CLOSED_FORM = 2_000_000
 
 
 def worth_stacking(task: Task, rows: Any, settings: ReferenceSettings) -> bool:
@@ -62,12 +66,14 @@ def worth_stacking(task: Task, rows: Any, settings: ReferenceSettings) -> bool:
 
     That is: no per-row clipping; a forward and backward pass on two rows goes through ``vmap`` (no random layers, no
     running statistics, no row that depends on others); and, on a CPU, rows per step × trainable weights at most
-    ``ROWS_TIMES_WEIGHTS``. On other devices it always stacks; that has not been measured.
+    ``ROWS_TIMES_WEIGHTS``, or the larger bound of networks with a closed form. On other devices it always stacks; that
+    has not been measured.
     """
     model = task.build()
     weights = sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad)
     size = min(settings.batch_size or len(rows), len(rows))
-    small = task.device != "cpu" or size * weights <= ROWS_TIMES_WEIGHTS
+    most = ROWS_TIMES_WEIGHTS if closed_form(task, model) is None else ROWS_TIMES_WEIGHTS_IN_CLOSED_FORM
+    small = task.device != "cpu" or size * weights <= most
     return small and why_not_stackable(task, rows, settings) is None
 
 

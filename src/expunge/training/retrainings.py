@@ -35,7 +35,7 @@ from expunge.core.task import Task
 from expunge.data.rows import Rows
 from expunge.training.descent import Step
 from expunge.training.ensembles import STAGE, ReferenceSettings, Watch, train_stacked
-from expunge.training.recipes import Stochastic, UserFit
+from expunge.training.recipes import Stochastic, UserFit, for_comparison
 from expunge.training.references import describe_task, reference, worth_stacking
 
 
@@ -185,7 +185,7 @@ def _fit(task: Task, recipe: Any, rows: Any, seed: int) -> bytes:
     """One retraining as an entry of the cache: a line of JSON, then safetensors."""
     warm_up()
     started = time.perf_counter()
-    trained = recipe.fit(task, rows, seed=seed)
+    trained = for_comparison(recipe).fit(task, rows, seed=seed)
     seconds = time.perf_counter() - started
     return _entry(
         _plain(trained.artifact.tensors), trained.fact("seconds", seconds)
