@@ -19,7 +19,7 @@ from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.journal import Journal
 from expunge.methods import registry
-from expunge.training.retrainings import end_with_parent, warm_up
+from expunge.training.retrainings import end_with_parent
 
 HASH_KEY = b"benchmark"  # subjects of a benchmark are nobody: their hashes need no secret
 

@@ -23,8 +23,10 @@ from expunge.core.trained import Artifact, Trained
 from expunge.data import micro_world
 from expunge.data.texts import Texts
 from expunge.tasks import adapters
+from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
 from expunge.training.facts import declared, enforced, prepared
+from expunge.training.optimizers import AdamW, laid_out_like
 
 _SECONDS = "seconds"
 WINDOW = 8  # batches that are sorted by length together
@@ -106,7 +108,7 @@ class _Teaching:
             adapters.inject(self.model, recipe.lora, seed)
         self.model.train()
         self.moving = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.moving, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        self.optimizer = AdamW(self.moving, recipe.lr, weight_decay=recipe.weight_decay)
         self.per_epoch = -(-len(data) // recipe.batch_size)
         self.steps = recipe.steps or recipe.epochs * self.per_epoch
         self.done, self.seconds = 0, 0.0
@@ -137,7 +139,7 @@ class _Teaching:
         stride = max(1, self.steps // 100)
         with torch.random.fork_rng(devices=[]):
             for step in range(self.done, until):
-                torch.manual_seed(self.seed * 1_000_003 + step)  # dropout draws from the global state
+                seed_global(self.seed * 1_000_003 + step, self.moving[0].device)  # dropout draws from the global state
                 loss = self.task.losses(self.model, params, self._batch(step)).mean()
                 if not math.isfinite(float(loss.detach())):
                     raise InputError(
@@ -155,8 +157,7 @@ class _Teaching:
         self.seconds += time.perf_counter() - started
 
     def _stored(self) -> bytes:
-        state = self.optimizer.state_dict()["state"]
-        kept = {f"{name}.{i}": tensor for i, moments in state.items() for name, tensor in moments.items()}
+        kept = {f"{name}.{i}": tensor for i, moments in self.optimizer.numbered().items() for name, tensor in moments.items()}
         weights = {f"weight.{i}": tensor.detach() for i, tensor in enumerate(self.moving)}
         return save({**kept, **weights, _SECONDS: torch.tensor(self.seconds, dtype=torch.float64)})
 
@@ -170,8 +171,8 @@ class _Teaching:
         with torch.no_grad():
             for i, tensor in enumerate(self.moving):
                 tensor.copy_(state[i].pop("weight"))
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+                kept = {name: laid_out_like(tensor, value.to(tensor.device)) for name, value in state[i].items()}
+                self.optimizer.state[tensor] = kept
         self.done = done
 
     def _batch(self, step: int) -> Batch:
