@@ -51,10 +51,13 @@ def publish(
     json: Json = False,
 ) -> None:
     """Train and publish a model before any request comes: the ledger in its folder shows that the promise was first."""
+    from expunge.jobs.schema import load_job
+
+    checked = load_job(job, set_ or [])  # before torch is imported: a misspelt key is answered at once
     from expunge.jobs.run import publish_job
 
     with output.progress() as watch:
-        result = publish_job(job, set_ or [], to, watch=watch)
+        result = publish_job(checked, (), to, watch=watch)
     output.show_published(result, json)
 
 
@@ -69,10 +72,13 @@ def run(
     json: Json = False,
 ) -> None:
     """Carry out a deletion job: your model, your data, your request. Exit code 3: held back for a person."""
+    from expunge.jobs.schema import load_job
+
+    checked = load_job(job, set_ or [])
     from expunge.jobs.run import run_job
 
     with output.progress() as watch:
-        result = run_job(job, set_ or [], out, model=model, watch=watch)
+        result = run_job(checked, (), out, model=model, watch=watch)
     if result:  # the first of several processes speaks for all
         output.show_runs(result, json)
 
@@ -86,11 +92,14 @@ def plan(
     json: Json = False,
 ) -> None:
     """Find the cheapest rewind and regularisation that reach a guarantee, and say what it costs. Writes nothing."""
+    from expunge.jobs.schema import load_job
+
+    checked = load_job(job, set_ or [])
     from expunge.jobs.search import parse_guarantee, search
 
     target = parse_guarantee(guarantee)
     with output.progress() as watch:
-        result = search(job, set_ or [], target, tolerance=tolerance, watch=watch)
+        result = search(checked, (), target, tolerance=tolerance, watch=watch)
     output.show_search(result, json)
 
 

@@ -33,11 +33,12 @@ _HIDDEN = "(kept out of records)"
 
 
 def run_job(
-    path: Path, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
+    path: Path | Job, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
 ) -> dict[str, Any]:
     """Carry out the job in ``path`` and write its evidence to ``out``.
 
     Args:
+        path: of the job file; or a job that ``jobs.schema.load_job`` read, with the overrides in it.
         model: a folder that ``expunge publish`` wrote, served instead of a model that the job would train.
 
     Returns:
@@ -85,7 +86,7 @@ def run_job(
         return carry_out(asked.request, [case], setting, out, ledger=job.ledger, watch=watch, starts=starts)
 
 
-def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
+def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
     """Train as a job says and publish: weights, private trail, and the ledger that shows that the promise came first.
 
     The job's request, if it has one, plays no part.

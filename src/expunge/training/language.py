@@ -26,6 +26,7 @@ from expunge.tasks import adapters
 from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
 from expunge.training.facts import declared, enforced, prepared
+from expunge.training.language_settings import LanguageSettings
 from expunge.training.optimizers import AdamW, laid_out_like
 
 _SECONDS = "seconds"
@@ -37,25 +38,8 @@ WORDINGS: Mapping[str, Callable[[Sequence[Record], np.random.Generator, Sequence
 
 
 @dataclass(frozen=True)
-class LanguageTraining:
-    """Mini-batches of AdamW on answers, one mean over rows of their mean token losses a step.
-
-    Attributes:
-        epochs: passes over the records; ``steps``: instead of epochs.
-        lr: peak rate; it rises over the share ``warmup`` of the steps, then falls as a cosine.
-        wording: name of a way to word questions anew in each epoch (:data:`WORDINGS`); ``as written`` leaves them.
-        lora: settings of PEFT's ``LoraConfig`` for an adapter that is merged at the end; ``None``: all weights move.
-    """
-
-    epochs: int = 1
-    steps: int | None = None
-    lr: float = 1e-3
-    batch_size: int = 16
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    clip: float = 1.0
-    wording: str = "as written"
-    lora: Mapping[str, Any] | None = None
+class LanguageTraining(LanguageSettings):
+    """The recipe; see :class:`~expunge.training.language_settings.LanguageSettings` for its attributes."""
 
     def __post_init__(self):
         if self.wording not in ("as written", *WORDINGS):
@@ -157,7 +141,11 @@ class _Teaching:
         self.seconds += time.perf_counter() - started
 
     def _stored(self) -> bytes:
-        kept = {f"{name}.{i}": tensor for i, moments in self.optimizer.numbered().items() for name, tensor in moments.items()}
+        kept = {
+            f"{name}.{i}": tensor
+            for i, moments in self.optimizer.numbered().items()
+            for name, tensor in moments.items()
+        }
         weights = {f"weight.{i}": tensor.detach() for i, tensor in enumerate(self.moving)}
         return save({**kept, **weights, _SECONDS: torch.tensor(self.seconds, dtype=torch.float64)})
 

@@ -117,7 +117,9 @@ def run_epochs(
         model.train()
         params = dict(model.named_parameters())
         for epoch in range(1, epochs + 1):
-            seed_global(epoch_seed(seed, epoch, LAYERS), device)  # dropout inside the module draws from the global state
+            seed_global(
+                epoch_seed(seed, epoch, LAYERS), device
+            )  # dropout inside the module draws from the global state
             generator = epoch_generator(seed, epoch, AUGMENTATION)
             total = torch.zeros((), device=device)
             for index in split_order(epoch_order(rows, seed, epoch).to(device), batch_size, alone):
