@@ -56,7 +56,7 @@ class CsvFile:
 
         columns = [*texts, *numbers]
         how = {"dtype": dict.fromkeys(texts, str), "keep_default_na": False}
-        how |= {"na_values": dict.fromkeys(numbers, list(MISSING))} if numbers else {"na_filter": False}
+        how |= {"na_values": {name: list(MISSING) for name in numbers}} if numbers else {"na_filter": False}
 
         source = io.BytesIO(self._content) if isinstance(self._content, bytes) else self._content
         try:
@@ -146,7 +146,10 @@ def _without_quotes(content: Path | bytes, name: str) -> CsvFile | None:
 
 def _plain(lines: bytes) -> bool:
     """Whether lines hold nothing that two ways to read them could take differently."""
-    lines.decode()  # raises where this is not UTF-8
+    try:
+        lines.decode()
+    except UnicodeDecodeError:
+        return False
     return not (b'"' in lines or b"\0" in lines or (b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")))
 
 

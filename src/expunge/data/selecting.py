@@ -36,7 +36,9 @@ class Places:
         """Value → positions, ascending: numbers of a column of numbers, else texts; a row may hold several."""
         if name not in self._of:
             found: dict[Any, list[int]] = {}
-            for i, cell in enumerate(self.columns[name].tolist() if self.counts(name) else cells(self.columns[name], name)):
+            for i, cell in enumerate(
+                self.columns[name].tolist() if self.counts(name) else cells(self.columns[name], name)
+            ):
                 for value in dict.fromkeys(cell) if isinstance(cell, tuple) else (cell,):
                     found.setdefault(value, []).append(i)
             self._of[name] = found
