@@ -96,10 +96,10 @@ def growths(folder: Path, base: float, turns: int) -> dict[str, float]:
     def sizes(first: float) -> list[int]:
         return [max(4, int(first * base)) * 2**i for i in range(4)]
 
-    rows, columns, users, records = sizes(5_000), sizes(10), sizes(500), sizes(500)
-    (whole,) = read_csv([table(folder, PER_USER * max(users), 4)], label=LABEL, users=[USER])
+    rows, columns, users, records = sizes(10_000), sizes(10), sizes(500), sizes(500)
+    (whole,) = read_csv([table(folder, 2 * PER_USER * max(users), 4)], label=LABEL, users=[USER])
     match(whole, 1)  # the index of the column is made once for all requests
-    paths = [[table(folder, n, 10) for n in rows], [table(folder, max(40, int(1_000 * base)), c) for c in columns]]
+    paths = [[table(folder, n, 10) for n in rows], [table(folder, max(100, int(1_000 * base)), c) for c in columns]]
     return {
         "examples": exponent(rows, [lambda p=p: ours(p, 5) for p in paths[0]], turns),
         "features": exponent(columns, [lambda p=p: ours(p, 2) for p in paths[1]], turns),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,13 +36,16 @@ class Places:
     def of(self, name: str) -> dict[Any, list[int]]:
         """Value → positions, ascending: numbers of a column of numbers, else texts; a row may hold several."""
         if name not in self._of:
-            found: dict[Any, list[int]] = {}
-            for i, cell in enumerate(
-                self.columns[name].tolist() if self.counts(name) else cells(self.columns[name], name)
-            ):
-                for value in dict.fromkeys(cell) if isinstance(cell, tuple) else (cell,):
-                    found.setdefault(value, []).append(i)
-            self._of[name] = found
+            found: defaultdict[Any, list[int]] = defaultdict(list)
+            column = self.columns[name].tolist() if self.counts(name) else cells(self.columns[name], name)
+            if column and isinstance(column[0], tuple):  # then all are
+                for i, cell in enumerate(column):
+                    for value in dict.fromkeys(cell):
+                        found[value].append(i)
+            else:
+                for i, value in enumerate(column):
+                    found[value].append(i)
+            self._of[name] = dict(found)
         return self._of[name]
 
     def counts(self, name: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from expunge.core.errors import InputError
 from expunge.data.arrays import read_arrays as read_arrays
@@ -73,16 +74,18 @@ def read_csv(
         if i == 0 and classes is None:
             known = _classes(table, texts[label], numbers, label)
             fitted = known is not None
-        x = np.zeros((table.rows, sum(len(categories.get(name, " ")) for name in names)), dtype=np.float32)
+        widths = [len(categories[name]) if name in categories else 1 for name in names]
+        x = np.zeros((sum(widths), table.rows), dtype=np.float32)  # column after column, and turned at the end
         at = 0
         for name in names:
             if name in categories:
                 places = positions_of(texts[name], name, categories[name], table.name)
-                x[np.arange(table.rows), at + places] = 1
+                x[at + places, np.arange(table.rows)] = 1
                 at += len(categories[name])
             else:
-                x[:, at] = _numbers((again if name in both else texts)[name], name, scale, table.name)
+                x[at] = _numbers((again if name in both else texts)[name], name, scale, table.name)
                 at += 1
+        x = torch.from_numpy(x).t().contiguous().numpy()
         if standardise and i == 0:
             mean, spread = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
         if i == 0:  # nobody asks to be forgotten from a test table
@@ -102,7 +105,13 @@ def read_csv(
                 known,
             )
         rows.append(
-            Rows.of((x - mean) / spread, labels, columns, preprocessing=facts, names=tuple(map(written, called)))
+            Rows.of(
+                (x - mean) / spread if standardise else x,
+                labels,
+                columns,
+                preprocessing=facts,
+                names=tuple(map(written, called)),
+            )
         )
     return rows
 

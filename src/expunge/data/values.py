@@ -110,7 +110,10 @@ def cells(values: np.ndarray, name: str) -> list[str] | list[tuple[str, ...]]:
         if values.dtype.kind in "Mm":
             return values.astype(str).tolist()
         found = values.tolist()
-        if values.dtype.kind != "O" or not any(isinstance(item, list | tuple) for item in found):
+        kinds = set(map(type, found))
+        if kinds <= {str}:
+            return found
+        if values.dtype.kind != "O" or not any(issubclass(kind, list | tuple) for kind in kinds):
             return [item if isinstance(item, str) else said(item) for item in found]
         return [tuple(map(said, item)) if isinstance(item, list | tuple) else (said(item),) for item in found]
     except UnicodeDecodeError:
