@@ -37,10 +37,10 @@ def declared(target: str, attribute: str) -> Any:
 
 @cache
 def _source(module: str) -> str:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    source = find_spec(module)
+    if source is None or source.origin is None or not source.origin.endswith(".py"):
         raise LookupError(f"There is no source of {module}.")
-    return Path(spec.origin).read_text(encoding="utf-8")
+    return Path(source.origin).read_text(encoding="utf-8")
 
 
 @cache
