@@ -19,7 +19,7 @@ from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.journal import Journal
 from expunge.methods import registry
-from expunge.training.retrainings import end_with_parent, warm_up
+from expunge.training.retrainings import end_with_parent
 
 HASH_KEY = b"benchmark"  # subjects of a benchmark are nobody: their hashes need no secret
 
@@ -120,7 +120,6 @@ def _unlearn(world: AnyWorld, cell: Cell, method: Any, journal: Journal) -> tupl
     """The outcome, and seconds of this process: of a run that was taken up, those since then."""
     source = world.source(world.models([cell.forget_set])[SOURCE, 0, 0])
     deletion = world.deletion(cell.forget_set)
-    warm_up()
     started = time.perf_counter()
     outcome = planning.plan(
         source, world.request(cell.forget_set), method, key=HASH_KEY, probes=deletion.probes,

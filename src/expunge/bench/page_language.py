@@ -60,7 +60,6 @@ def answers(record: Record) -> Figure | None:
         figure, "bench language answers", f"What is still answered. {_listed(rows)}.",
         "Crosses should be far left and both circles far right; where the filled circle has left the open one, everyday words "
         "have become part of what the model unlearnt. Bars are 95 % intervals over seeds, cut at 0 and 1.",
-        False,
     )  # fmt: skip
 
 

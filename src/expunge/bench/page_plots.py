@@ -54,7 +54,6 @@ def gaps(record: Record) -> Figure | None:
         figure, "bench gaps", f"Gap per seed. {_listed(lines, ('gap_per_seed',))}.",
         "Gap per seed with its 95 % interval; less is better, but a small gap does not show that anything was forgotten: "
         f"the mark does.{chance}{_beyond(lines, {'gap_per_seed': span})}",
-        False,
     )  # fmt: skip
 
 
@@ -89,7 +88,6 @@ def forgetting(record: Record) -> Figure | None:
         drawn.figure, "bench forgetting", f"FA and RA. {_listed(lines, ('FA', 'RA'), record)}.",
         "What is forgotten against what is kept; the aim is the retrained model, not the left edge. Bars are 95 % "
         f"intervals.{bands}{_beyond(lines, spans)}",
-        False,
     )  # fmt: skip
 
 
@@ -131,7 +129,6 @@ def privacy(record: Record) -> Figure | None:
         figure, "bench privacy", f"Membership attacks. {_listed(lines, tuple(names), record)}.",
         "Two attacks that are both called MIA in papers and count opposite things. Neither should be 0 or 100: the aim is "
         f"the retrained model (dashed; band: what retrained models differ by).{_beyond(lines, spans)}",
-        False,
     )  # fmt: skip
 
 
@@ -162,7 +159,6 @@ def cost(record: Record) -> Figure | None:
         drawn.figure, "bench cost", f"Gap per seed and seconds. {_listed(lines, ('gap_per_seed', 'seconds'), record)}.",
         f"What the gap costs; bars are 95 % intervals."
         f"{'' if null is None else ' Grey band: the gap of a retrained model itself.'}{_beyond(lines, spans)}",
-        False,
     )  # fmt: skip
 
 

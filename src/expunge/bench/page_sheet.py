@@ -68,7 +68,9 @@ def sheet(record: Record, figures: bool = True) -> dict[str, Any]:
         "leaderboard": board(record, lines, first),
         "others": board(record, lines, others) if others else None,
         "reasons": _reasons(lines if of_language(record) else sorted(lines, key=lambda n: (-n.group, n.number))),
-        "figures": [{"number": i, **vars(item)} for i, item in enumerate(drawn, 1)],
+        "figures": [
+            {"number": i, "svg": item.svg, "alt": item.alt, "caption": item.caption} for i, item in enumerate(drawn, 1)
+        ],
         "published": _published(record, lines),
         "cost": _cost(record, lines),
         "settings": [[line.name, *_settings(line.row)] for line in lines],

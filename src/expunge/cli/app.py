@@ -58,10 +58,11 @@ def publish(
     json: Json = False,
 ) -> None:
     """Train and publish a model before any request arrives; its ledger shows that the promise came first."""
+    checked = _checked(job, set_)
     from expunge.jobs.run import publish_job
 
     with output.progress() as watch:
-        result = publish_job(job, set_ or [], to, watch=watch)
+        result = publish_job(checked, (), to, watch=watch)
     output.show_published(result, json)
 
 
@@ -74,10 +75,11 @@ def run(
     json: Json = False,
 ) -> None:
     """Carry out a deletion job on your model and data, and write the evidence. Exit code 3: held back for a person."""
+    checked = _checked(job, set_)
     from expunge.jobs.run import run_job
 
     with output.progress() as watch:
-        result = run_job(job, set_ or [], out, model=model, watch=watch)
+        result = run_job(checked, (), out, model=model, watch=watch)
     if result:  # the first of several processes speaks for all
         output.show_runs(result, json)
 
@@ -101,10 +103,11 @@ def plan(
             err=True,
         )
         return calibrate_search(job, guarantee, tolerance, set_, json)
+    checked = _checked(job, set_)
     from expunge.jobs.run import plan_job
 
     with output.progress() as watch:
-        result = plan_job(job, set_ or [], model=model, watch=watch)
+        result = plan_job(checked, model=model, watch=watch)
     output.show_plan(result, json)
 
 
@@ -364,12 +367,20 @@ def calibrate_search(
 
     It trains the job's model with four strengths of regularisation. Do this before you publish, and before requests come.
     """
+    checked = _checked(job, set_)
     from expunge.jobs.search import parse_guarantee, search
 
     target = parse_guarantee(guarantee)
     with output.progress() as watch:
-        result = search(job, set_ or [], target, tolerance=tolerance, watch=watch)
+        result = search(checked, (), target, tolerance=tolerance, watch=watch)
     output.show_search(result, json)
+
+
+def _checked(job: Path, overrides: list[str] | None) -> Any:
+    """The job, read and checked before torch is imported: a misspelt key is answered at once."""
+    from expunge.jobs.schema import load_job
+
+    return load_job(job, overrides or [])
 
 
 def _version(value: bool) -> None:

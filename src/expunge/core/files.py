@@ -128,7 +128,7 @@ def parse_json(content: bytes | str, name: str) -> Any:
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _DECODER.decode(text)
     except RecursionError:
         raise InputError(f"{name} is nested too deeply to be one of our files") from None
     except ValueError as error:
@@ -186,3 +186,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant
+)  # json.loads makes one for each text

@@ -13,6 +13,7 @@ from typing import Any
 from expunge.core.errors import InputError
 
 Record = Mapping[str, Any]
+CONTEXT = 512  # tokens of a row where the caller names none: TOFU and RWKU records are shorter
 
 ANSWERS = (  # keys that other formats put what a model answers under, beside what it is asked as text
     "label", "labels", "answer", "answers", "completion", "completions", "response", "responses", "output", "outputs",

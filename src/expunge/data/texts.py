@@ -65,17 +65,21 @@ class Texts:
     def _digest(self) -> str:
         return digest_json([[dict(record) for record in self.records], self.ids.tolist()])
 
+    @cached_property
+    def _places(self) -> selecting.Places:
+        return selecting.Places(self.columns)
+
     def select(self, target: Target) -> Ids:
         """Ids that ``target`` names (kinds: samples, user)."""
         if target.kind == Kind.SAMPLES:
             return selecting.samples(target, self.ids)
         if target.kind == Kind.USER:
-            return selecting.user(target, self.ids, self.columns)
+            return selecting.user(target, self.ids, self._places)
         raise InputError(f"Texts can lose samples or users; a {target.kind} target has no meaning here.")
 
     def unmatched(self, target: Target) -> tuple[str, ...]:
         """Each value that ``target`` names and no record has, in words."""
-        return selecting.unmatched(target, self.columns)
+        return selecting.unmatched(target, self._places)
 
     def named(self) -> dict[str, list[tuple[str, ...]]]:
         """What targets may call each record: the people in its columns."""
@@ -184,8 +188,8 @@ def _object(line: str, where: str) -> Any:
         )
     try:
         value = parse_json(line, where)
-        line.encode()
-        json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in line:  # the only way to write half of a surrogate pair in what was UTF-8
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InputError(f"Expected text on {where}; it holds half of a surrogate pair. Repair or drop it.") from None
     except InputError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 from expunge.core.data import Deletion, Ids, ids_of, selected
 from expunge.core.keys import subject_key
 from expunge.core.request import Request
-from expunge.data.marks import recognised
+from expunge.data.marks import recogniser
 from expunge.ledger import Ledger
 from expunge.requests_book import RequestBook
 
@@ -35,7 +33,7 @@ class Earlier:
     @property
     def ids(self) -> Ids:
         """All of them together."""
-        return functools.reduce(operator.or_, self.by.values(), Ids.none())
+        return Ids.union(self.by.values())
 
     def behind(self, ids: Ids) -> str:
         """The requests that were granted for some of ``ids``, for messages."""
@@ -66,6 +64,7 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
         InputError, TamperedError: for a ledger that cannot be used.
     """
     key = subject_key()
+    find = recogniser(data, key)
     own = {} if request is None else request.record(key)
     by: dict[str, Ids] = {}
     unmarked: list[str] = []
@@ -74,7 +73,7 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
             for item in RequestBook(ledger).granted(own):
                 if not item.marked:
                     unmarked.append(item.request)
-                elif len(ids := recognised(data, item.marks, key)):
+                elif len(ids := find(item.marks)):
                     by[item.request] = ids
     found = Earlier(by, tuple(unmarked))
     if found.unmarked:

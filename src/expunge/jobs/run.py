@@ -34,11 +34,12 @@ _HIDDEN = "(kept out of records)"
 
 
 def run_job(
-    path: Path, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
+    path: Path | Job, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
 ) -> dict[str, Any]:
     """Carry out the job in ``path`` and write its evidence to ``out``.
 
     Args:
+        path: of the job file; or a job that ``jobs.schema.load_job`` read, with the overrides in it.
         model: a folder that ``expunge publish`` wrote, served instead of a model that the job would train.
 
     Returns:
@@ -58,7 +59,7 @@ def run_job(
 
 
 def plan_job(
-    path: Path, overrides: Sequence[str] = (), *, model: Path | None = None, watch: Watch = silent
+    path: Path | Job, overrides: Sequence[str] = (), *, model: Path | None = None, watch: Watch = silent
 ) -> dict[str, Any]:
     """What the job in ``path`` comes to, without carrying it out: ``expunge.plan(...).to_json()`` of its model and request.
 
@@ -66,6 +67,7 @@ def plan_job(
     model. Nothing is written and no noise is drawn.
 
     Args:
+        path: of the job file; or a job that ``jobs.schema.load_job`` read, with the overrides in it.
         model: a folder that ``expunge publish`` wrote, planned for instead of a model that the job would train.
 
     Returns:
@@ -88,7 +90,7 @@ def plan_job(
 
 
 def prepared(
-    path: Path, overrides: Sequence[str], model: Path | None
+    path: Path | Job, overrides: Sequence[str], model: Path | None
 ) -> tuple[Request, Case, Setting, Path | None]:  # fmt: skip
     """A job read and matched: the request, the model it applies to, what it is carried out on, and the job's ledger.
 
@@ -128,7 +130,7 @@ def prepared(
     return asked.request, case, setting, job.ledger
 
 
-def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
+def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
     """Train as a job says and publish: weights, private trail, and the ledger that shows that the promise came first.
 
     The job's request, if it has one, plays no part.

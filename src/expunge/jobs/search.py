@@ -19,6 +19,7 @@ from expunge.methods.r2d import R2D
 from expunge.methods.release import least_sigma
 from expunge.modalities.classification.config import ClassifierJob, GradientDescentTraining
 from expunge.modalities.classification.opening import data_of, recipe_of, task_of
+from expunge.modalities.settings import Job
 from expunge.planning import train
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.gaussian import sigma_of
@@ -71,7 +72,12 @@ def parse_guarantee(text: str) -> dict[str, float]:
 
 
 def search(
-    path: Path, overrides: Sequence[str], target: dict[str, float], *, tolerance: float = 0.01, watch: Watch = silent
+    path: Path | Job,
+    overrides: Sequence[str],
+    target: dict[str, float],
+    *,
+    tolerance: float = 0.01,
+    watch: Watch = silent,
 ) -> dict[str, Any]:
     """Try regularisations around the job's and ten rewinds; choose the least work whose noise costs at most ``tolerance``.
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from expunge.core.measurement import PRIVATE_BELOW
 from expunge.core.request import Request, Target
 from expunge.modalities.id_files import with_ids
-from expunge.report.shown import PRIVATE_BELOW
 
 Section = TypeVar("Section", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]

@@ -23,13 +23,13 @@ from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_arrays, digest_file
 from expunge.core.errors import HeldBackError, InputError
 from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
-from expunge.core.measurement import Evidence
+from expunge.core.measurement import PRIVATE_BELOW, Evidence
 from expunge.core.method import Outcome
 from expunge.core.trained import Artifact, Spent, Tensors
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.record import FORMAT, build, plain, released, slug
-from expunge.report.shown import PRIVATE_BELOW, shown
+from expunge.report.shown import shown
 
 EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.html", "report.pdf"
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"

@@ -15,16 +15,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.digest import keyed_hash
-from expunge.core.measurement import UNDECIDABLE
+from expunge.core.measurement import PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
 from expunge.report.vocabulary import is_attack
 from expunge.training.facts import TRAINING_IDS
 
 Record = Mapping[str, Any]
 
-# Fewest forgotten examples whose common value may be shown. 20: ours; one example moves a mean over 20 by at most a twentieth
-# of its range, which is below the width of its 95 % interval.
-PRIVATE_BELOW = 20
 # Digests that a certificate is bound to and that guesses of rows could be tested against.
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.

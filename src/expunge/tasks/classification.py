@@ -14,6 +14,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import Outputs
 from expunge.data.rows import Rows
 from expunge.tasks import initial
+from expunge.tasks.seeds import seed_global
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Classification:
             InputError: if ``tensors`` belong to another architecture, naming the first differences.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed, self.device)
             model = self.factory().to(self.device, self.dtype)
         if self.init == "seed" and tensors is None:
             initial.fill(model, seed)
@@ -63,7 +64,7 @@ class Classification:
     def seeded(self, seed: int) -> dict[str, Tensor] | None:
         """What our own initialiser makes of ``seed`` for this architecture; ``None`` where it does not know the modules."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed, self.device)
             model = self.factory().to(self.device, self.dtype)
         return dict(initial.fill(model, seed).state_dict()) if initial.fillable(model) else None
 

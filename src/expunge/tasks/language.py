@@ -19,6 +19,7 @@ from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
+from expunge.tasks.seeds import seed_global
 
 ORDERS = ("forget_first", "retain_first", "random")
 REMEMBERED = 8  # encoded data sets that a task keeps: a run looks at the same few again and again
@@ -68,7 +69,7 @@ class Language:
             InputError: if ``tensors`` belong to another architecture, naming the first differences.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed, self.device)
             model = self.factory().to(self.device, self.dtype)
         if tensors is not None:
             own, tied = self.released(model), model.state_dict().keys()

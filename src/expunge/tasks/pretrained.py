@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
+from expunge.core.texts import CONTEXT
 from expunge.tasks.folder_check import check_folder, check_size
 from expunge.tasks.folder_files import folder_files
 from expunge.tasks.language import Language, must_fit
 from expunge.tasks.prompts import PLAIN, Prompts
-
-CONTEXT = 512  # tokens of a row where the caller names none: TOFU and RWKU records are shorter
 
 
 def transformers() -> Any:

@@ -24,6 +24,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.tasks.closed_forms import closed_form, laid_out
 from expunge.tasks.passes import STACKED
+from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
 from expunge.training.descent import MeanGradient, Step, descend, split, trainable
 
@@ -145,7 +146,7 @@ def _one(task: Task, batch: Batch, members: np.ndarray, settings: ReferenceSetti
     model = task.build(seed=seed)
     length = settings.length(len(members))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # random layers draw from the global state
+        seed_global(seed, batch.device)  # random layers draw from the global state
         if settings.batch_size is None and not settings.momentum:
             own = batch.take(torch.from_numpy(members))
             return descend(task, model, model.state_dict(), own, settings.step, length)[0]

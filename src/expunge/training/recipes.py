@@ -197,7 +197,7 @@ class UserFit:
     def fit(self, task: Task, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Call the user's function."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed)  # every kind of device: the function may train on any
             model = self.function(data, seed)
         if not isinstance(model, nn.Module):
             raise InputError(f"Expected the training function to return a torch module; it returned {type(model)}.")

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -183,21 +182,12 @@ def _look(cache: Any, job: _Job, tags: Sequence[str]) -> bytes | None:
 
 def _fit(task: Task, recipe: Any, rows: Any, seed: int) -> bytes:
     """One retraining as an entry of the cache: a line of JSON, then safetensors."""
-    warm_up()
     started = time.perf_counter()
     trained = for_comparison(recipe).fit(task, rows, seed=seed)
     seconds = time.perf_counter() - started
     return _entry(
         _plain(trained.artifact.tensors), trained.fact("seconds", seconds)
     )  # of earlier tries as well, if told
-
-
-@cache
-def warm_up() -> None:
-    """The first optimizer step of a process loads parts of torch, for seconds: not what training or unlearning takes."""
-    weight = torch.nn.Parameter(torch.zeros(1))
-    weight.grad = torch.zeros(1)
-    torch.optim.SGD([weight], 0.1).step()
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from expunge.core.data import Deletion
+from typing import TYPE_CHECKING
+
 from expunge.core.request import Kind
-from expunge.data.rows import Rows
 from expunge.modalities.classification.config import ClassifierJob
-from expunge.modalities.modality import Asked, Opened
-from expunge.screening.result import ScreeningResult, screen_breadth
-from expunge.tasks.classification import Classification
+
+if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.core.data import Deletion
+    from expunge.data.rows import Rows
+    from expunge.modalities.modality import Asked, Opened
+    from expunge.screening.result import ScreeningResult
+    from expunge.tasks.classification import Classification
 
 SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
 
@@ -25,6 +29,7 @@ class ClassificationModality:
         """Model factory, rows and recipe; a checkpoint's weights are read."""
         from expunge.modalities.classification.config import CheckpointTraining, called
         from expunge.modalities.classification.opening import data_of, recipe_of, task_of
+        from expunge.modalities.modality import Opened
         from expunge.training.store import load_checkpoint
 
         task = task_of(job)
@@ -36,12 +41,16 @@ class ClassificationModality:
 
     def ask(self, job: ClassifierJob, opened: Opened[Classification, Rows]) -> Asked[Rows]:
         """The targets; rows carry no words of a request."""
+        from expunge.modalities.modality import Asked
+
         return Asked(job.request.asked(), probes=opened.probes)
 
     def screen(
         self, job: ClassifierJob, opened: Opened[Classification, Rows], asked: Asked[Rows], deletion: Deletion
     ) -> ScreeningResult:
         """How broad the request is."""
+        from expunge.screening.result import screen_breadth
+
         return screen_breadth(asked.request, deletion)
 
 

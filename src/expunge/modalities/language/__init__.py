@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from expunge.core.data import Deletion, selected
+from typing import TYPE_CHECKING
+
 from expunge.core.request import Kind
-from expunge.data.texts import Texts
 from expunge.modalities.language.config import LanguageJob, TofuData
-from expunge.modalities.modality import Asked, Opened
-from expunge.screening.result import ScreeningResult
-from expunge.tasks.language import Language
+
+if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.core.data import Deletion
+    from expunge.data.texts import Texts
+    from expunge.modalities.modality import Asked, Opened
+    from expunge.screening.result import ScreeningResult
+    from expunge.tasks.language import Language
 
 
 class LanguageModality:
@@ -22,6 +26,7 @@ class LanguageModality:
     def open(self, job: LanguageJob) -> Opened[Language, Texts]:
         """Records, sets and the model in its folder."""
         from expunge.modalities.language.opening import files_of, model_of
+        from expunge.modalities.modality import Opened
 
         files = files_of(job)
         task, weights, recipe = model_of(job, files.data)
@@ -33,7 +38,9 @@ class LanguageModality:
 
     def ask(self, job: LanguageJob, opened: Opened[Language, Texts]) -> Asked[Texts]:
         """The targets or the request's own records, and what of these the model's context holds."""
+        from expunge.core.data import selected
         from expunge.modalities.language.asking import asked_of, fitted
+        from expunge.modalities.modality import Asked
 
         request, wording = asked_of(job, opened.files.data, opened.files.asked)
         fit = fitted(job, opened.task, opened.files, selected(opened.data, request))
