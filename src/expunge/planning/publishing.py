@@ -22,6 +22,7 @@ from expunge.planning.stages import Scoped
 from expunge.privacy.certify import weakened
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
+from expunge.tasks.wrappers import unwrapped
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
 
@@ -59,11 +60,15 @@ def is_recorded(recipe: Any) -> bool:
 def adopt(task: Task, model: torch.nn.Module | Mapping[str, torch.Tensor], data: Data | None = None) -> Trained:
     """A model that was trained elsewhere: no recipe, no trail, no certificate that looks back, and evidence that says so.
 
+    Args:
+        model: a module, or weights by name. A prefix that a wrapper put before every name (``module.`` of ``DataParallel``,
+            ``_orig_mod.`` of ``torch.compile``, …) is taken off.
+
     Raises:
         InputError: if the weights belong to another architecture than the task's.
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
-    built = task.build(tensors)
+    built = task.build(unwrapped(task.build().state_dict(), tensors)[0])
     named = task.released(built)
     return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
 
