@@ -44,14 +44,14 @@ class Places:
             InputError: for a link, a file where a folder is needed, a name that is too long, a folder that may not be
                 written, a private folder that others may enter, or a ledger among the files of the evidence.
         """
-        for path in (self.out, self.private, self.ledger):
-            if long := [part for part in path.parts if len(os.fsencode(part)) > LONGEST]:
-                raise InputError(f"A name of {len(os.fsencode(long[0]))} bytes is too long: {long[0]:.40}… Shorten it.")
-            _must_be_writable_above(path)
         if self.out.is_symlink():
             raise InputError(f"{self.out} is a symbolic link; name the folder that it leads to.")
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"Expected a folder for the evidence; {self.out} is a file.")
+        for path in (self.out, self.private, self.ledger):
+            if long := [part for part in path.parts if len(os.fsencode(part)) > LONGEST]:
+                raise InputError(f"A name of {len(os.fsencode(long[0]))} bytes is too long: {long[0]:.40}… Shorten it.")
+            _must_be_writable_above(path)
         if self.private.exists() or self.private.is_symlink():
             must_be_private(self.private)
         inside = [self.out, self.private] if self.ledger != self.out / LEDGER else [self.private]
