@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sqlite3
@@ -104,7 +105,7 @@ def test_nan_in_a_table(refused, job, tmp_path):
 @pytest.mark.parametrize("epsilon", [0, -1, float("nan")])
 def test_epsilon_not_above_zero(refused, job, epsilon):
     message = refused("run", job(), "--set", f"publish.epsilon={epsilon}".replace("nan", ".nan"))
-    assert ("Input should be a finite number" if epsilon == "nan" else "Expected epsilon > 0") in message
+    assert ("Input should be a finite number" if math.isnan(epsilon) else "Expected epsilon > 0") in message
     assert "epsilon" in refused("plan", job(), "--guarantee", f"epsilon={epsilon}")
 
 
