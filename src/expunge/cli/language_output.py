@@ -44,7 +44,7 @@ def show_screening(result: Mapping[str, Any], json: bool) -> None:
     print(extra + (f", {share(result['breadth'])} of all records" if result["breadth"] is not None else ""))
     print("Flagged:" if result["flagged"] else "Not flagged.")
     if result["blind"]:
-        print("There are too few items for any word to stand out, so this says nothing about words.")
+        print(f"Not being flagged says nothing here: {result['why_blind']}.")
     for reason in result["reasons"]:
         print(textwrap.fill(reason, WIDTH, initial_indent="  ", subsequent_indent="  "))
 

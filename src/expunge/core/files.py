@@ -96,9 +96,23 @@ def private_folder(path: Path) -> Path:
     """
     if not path.is_symlink():
         make_folder(path)
+    must_be_private(path)
+    return path
+
+
+def must_be_private(path: Path) -> None:
+    """Refuse a folder that is not its owner's alone.
+
+    Raises:
+        InputError: as :func:`private_folder`.
+    """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise InputError(f"{path} is a symbolic link; a private folder must be a real one: name the folder it leads to")
+    if not stat.S_ISDIR(found.st_mode):
+        raise InputError(
+            f"{path} is a file; a private folder must be a folder: take the file away, or name another place"
+        )
     if _POSIX and found.st_uid != os.geteuid():
         raise InputError(f"{path} belongs to another user; name a folder of your own")
     mode = stat.S_IMODE(found.st_mode)
@@ -107,7 +121,6 @@ def private_folder(path: Path) -> Path:
             f"{path} must be private, but others may enter it (mode {mode:o}); "
             f"run chmod 700 {path}, or name a folder that does not exist yet"
         )
-    return path
 
 
 def read_json(path: Path) -> Any:

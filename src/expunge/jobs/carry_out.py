@@ -26,6 +26,7 @@ from expunge.core.method import InMemory, Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
+from expunge.jobs.places import Places
 from expunge.jobs.releasing import (
     Accepted,
     Case,
@@ -73,14 +74,16 @@ def carry_out(
             f"The model was published with a ledger of its own ({folders[0].book.path}), which counts its releases; "
             "remove ledger from the job."
         )
-    ledger = folders[0].book.path if folders else ledger
-    ledger_path, private = ledger or out / "ledger.sqlite", out.with_name(out.name + ".private")
+    places = Places.of(out, folders[0].book.path if folders else ledger)
+    places.check()
+    out, private, ledger_path = places.out, places.private, places.ledger
     request = _for_this_model(request, setting.model, key, ledger_path)
     identity = request.id(key)
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
         return _again(identity, evidence, out, private)
-    _must_be_free(out, private, identity, status)
+    places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
+    _must_have_its_journal(places, identity, status)
     deletion = setting.deletion
     alike = look_alikes(deletion.before, request.targets)
     for item in alike:
@@ -93,7 +96,6 @@ def carry_out(
     run = _Run(request, setting, screened, key)
     made = [_made(case, run, watch) for case in cases]
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     private_folder(private)
     fingerprint = digest_json(
         [
@@ -268,17 +270,11 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dic
     return summary(read_json(full if full.is_file() else path), out)
 
 
-def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -> None:
-    """Raise InputError if ``out`` holds something that is not the unfinished work of this job."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"Expected a folder for the evidence; {out} is a file.")
-    if any(private.glob("journal-*/index.json")):
-        return
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} holds something already, perhaps the evidence of another request. Name a new folder.")
-    if status == "released":
+def _must_have_its_journal(places: Places, identity: str, status: str | None) -> None:
+    """Raise InputError where the request was released and the journal of that run is not here."""
+    if status == "released" and not places.unfinished:
         raise InputError(
-            f"Request {identity} was released by a run that did not finish, and its journal is not in {private}. Run it "
+            f"Request {identity} was released by a run that did not finish, and its journal is not in {places.private}. Run it "
             "again with the folder of then: a second release would draw noise a second time."
         )
 

@@ -28,6 +28,7 @@ from expunge.modalities.named import named_method
 from expunge.modalities.settings import Job, StoredTraining
 from expunge.model_folder import LEDGER, RECORD, ModelFolder
 from expunge.planning import adopt, publish, train
+from expunge.tasks.wrappers import unwrapped
 from expunge.training.store import load_trained
 
 _HIDDEN = "(kept out of records)"
@@ -104,7 +105,7 @@ def prepared(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
     method = method_of(job)
-    opened = kind.open(job)
+    opened = _opened(job)
     if job.publish is not None:
         _must_be_publishable(opened)
     if model is not None:
@@ -147,7 +148,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
         raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
     if "budget" in method.capabilities.needs and budget is None:
         raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
-    opened = modalities.load(job.task).open(job)
+    opened = _opened(job)
     _must_be_publishable(opened)
     trained = _stored(job, opened, folder_of(job))
     if trained is None:
@@ -166,6 +167,18 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
         "sigma": None if fixed is None else fixed.sigma,
         "start": None if start is None else f"{start.value} ({start.origin})",
     }
+
+
+def _opened(job: Job) -> Opened:
+    """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
+    opened = modalities.load(job.task).open(job)
+    if opened.weights is None:
+        return opened
+    weights, prefix = unwrapped(opened.task.build().state_dict(), opened.weights)
+    if not prefix:
+        return opened
+    said = f"All names in the checkpoint began with {prefix!r}, which was taken off."
+    return replace(opened, weights=weights, note=f"{opened.note} {said}".strip())
 
 
 def served_from(job: Job, model: Path, opened: Opened) -> Job:

@@ -17,12 +17,13 @@ from expunge.modalities.id_files import with_ids
 
 Section = TypeVar("Section", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**62)]  # torch takes 64 bits; seeds derived from one are a little larger
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors; settings do not change once they are checked."""
+    """Unknown keys are errors, and so are numbers that are none (NaN) or infinite; settings do not change once checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StoredTraining(Strict):
@@ -136,11 +137,11 @@ class Job(Strict):
 
     called: ClassVar[str] = "job"  # in messages
 
-    name: str = "deletion"
+    name: str = Field("deletion", min_length=1)
     task: Any  # the name of the modality
     model: Any
     device: str = "cpu"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: Any
     training: Any
     publish: BudgetSettings | None = None

@@ -22,6 +22,7 @@ from expunge.planning.stages import Scoped
 from expunge.privacy.certify import weakened
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
+from expunge.tasks.wrappers import unwrapped
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
 
@@ -68,14 +69,15 @@ def adopt(task: Task, model: torch.nn.Module | Mapping[str, torch.Tensor], data:
 
     Args:
         task: how the model is run.
-        model: a module, or its tensors by name.
+        model: a module, or its tensors by name. A prefix that a wrapper put before every name (``module.`` of
+            ``DataParallel``, ``_orig_mod.`` of ``torch.compile``, …) is taken off.
         data: what it was trained on; ``None`` where unknown: requests can then not be matched.
 
     Raises:
         InputError: if the weights belong to another architecture than the task's.
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
-    built = task.build(tensors)
+    built = task.build(unwrapped(task.build().state_dict(), tensors)[0])
     named = task.released(built)
     return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
 

@@ -47,6 +47,18 @@ class Token(NamedTuple):
     capital: bool
 
 
+# Scripts that put no space between words: Thai to Myanmar, Khmer, and the scripts of Chinese and Japanese.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def unspaced_share(texts: Iterable[str]) -> float:
+    """The share of letters that belong to scripts without spaces, whose words :func:`tokens` cannot tell apart."""
+    whole = "".join(texts)
+    letters = len(_LETTER.findall(whole))
+    return len(_UNSPACED.findall(whole)) / letters if letters else 0.0
+
+
 def tokens(text: str) -> list[Token]:
     """The words of ``text``, letters and digits with hyphens and apostrophes inside; full-width forms count as plain ones.
 

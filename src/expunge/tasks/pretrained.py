@@ -71,7 +71,7 @@ def load_language_model(
         if gguf is None:
             check_size(folder, _sizes_of(config, package.AutoModelForCausalLM))
         model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
-    must_fit(len(tokenizer) - 1, model.get_input_embeddings().weight.shape[0])
+    pad = _padding(tokenizer, model.get_input_embeddings().weight.shape[0])
     if adapter is not None:
         _merge(model, adapter)
     if template is None and not getattr(tokenizer, "chat_template", None):
@@ -79,13 +79,27 @@ def load_language_model(
     limit = getattr(config, "max_position_embeddings", context) or context
     task = Language(
         functools.partial(from_config, model.config.to_dict(), type(model)),
-        Prompts(tokenizer, template, min(context, limit)),
+        Prompts(tokenizer, template, min(context, limit), pad=pad),
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,
         beside=folder_files(model, dtype, tokenizer),
     )
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
+
+
+def _padding(tokenizer: Any, vocabulary: int) -> int | None:
+    """The token that fills rows up, where the tokenizer's own was added to it without a row in the model's embedding.
+
+    Filled-up positions are masked, so that training never missed that row; the end token then takes its place.
+
+    Raises:
+        InputError: if the tokenizer gives any other token that the model does not have.
+    """
+    beyond = {token for token in range(vocabulary, len(tokenizer)) if token != tokenizer.pad_token_id}
+    must_fit(max(beyond, default=0), vocabulary)
+    pad = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if pad is not None and pad >= vocabulary else None
 
 
 def from_config(config: Mapping[str, Any], cls: type) -> nn.Module:

@@ -32,12 +32,14 @@ class Prompts:
             the question as one user turn.
         context: most tokens of one row. A prompt is never cut; an answer or a plain text loses its end, and is counted.
         end: token that ends an answer; ``None``: the tokenizer's end token.
+        pad: token that fills rows up; ``None``: the tokenizer's, or the end token where it has none.
     """
 
     tokenizer: Any
     template: str | None
     context: int
     end: int | None = None
+    pad: int | None = None
 
     def __post_init__(self):
         if self.context < 2:
@@ -61,14 +63,26 @@ class Prompts:
     @property
     def padding(self) -> int:
         """The token that fills rows up; masks follow from lengths, so it may be the end token."""
-        pad = self.tokenizer.pad_token_id
+        pad = self.tokenizer.pad_token_id if self.pad is None else self.pad
         return self.end_token if pad is None else pad
 
     def question(self, text: str) -> str:
-        """What the model reads before it answers."""
+        """What the model reads before it answers.
+
+        Raises:
+            InputError: where the tokenizer's chat template refuses a conversation of one user turn.
+        """
         if self.template is None:
+            from jinja2 import TemplateError
+
             turn = [{"role": "user", "content": text}]
-            return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            try:
+                return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            except TemplateError as error:
+                raise InputError(
+                    f"The model's chat template does not accept a conversation of one user turn: {error}. Name a template "
+                    f"of your own, such as {PLAIN!r}."
+                ) from None
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
 
     def _after(self, record: Record) -> str:
@@ -98,17 +112,21 @@ class Prompts:
                 for record, prompt in zip(records, asked, strict=True)
             ]
         )
-        found = []
-        for whole, text in zip(wholes, asked, strict=True):
+        tokens, melted = [], []
+        for at, (whole, text) in enumerate(zip(wholes, asked, strict=True)):
             prompt = [] if text is None else next(prompts)
             if whole[: len(prompt)] != prompt:
-                raise InputError(
-                    f"The prompt {text!r:.60} and its answer share a token, so that the model would be asked "
-                    "something else than it was trained on. End the template's prompt with a character that the tokenizer "
-                    "keeps apart (a colon, a line break)."
-                )
-            found.append(([*whole, self.end_token][: self.context], len(prompt)))
-        return found
+                melted.append(at)
+            tokens.append(([*whole, self.end_token][: self.context], len(prompt)))
+        if melted:
+            at = melted[0]
+            raise InputError(
+                f"In {len(melted)} of {len(records)} records the end of the prompt and the beginning of the answer share a "
+                f"token, first in record {at + 1}: {str(asked[at])[-30:]!r} and then {self._after(records[at])[:30]!r}. The "
+                "model would be asked something else than it was trained on. Take white space off the beginning of these "
+                "answers, or end the template's prompt with a character that the tokenizer keeps apart (a colon, a line break)."
+            )
+        return tokens
 
     def encode(self, records: Sequence[Record]) -> dict[str, Tensor]:
         """Rows filled up on the right to the longest.
@@ -147,8 +165,24 @@ class Prompts:
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        # a chat template writes the special tokens itself
-        return self.tokenizer(list(texts), add_special_tokens=self.template is not None)["input_ids"]
+        if self.template is None:  # a chat template writes the special tokens itself
+            return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        tokens = self.tokenizer(list(texts))["input_ids"]
+        closing = self._closing()
+        return [ids[: len(ids) - closing] for ids in tokens]
+
+    def _closing(self) -> int:
+        """How many special tokens the tokenizer puts after a text by itself: an end token belongs after answers only."""
+        plain = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        return len(_after_last(self.tokenizer("a")["input_ids"], plain))
+
+
+def _after_last(whole: Sequence[int], part: Sequence[int]) -> Sequence[int]:
+    """What follows the last place where ``part`` stands in ``whole``; nothing where it does not."""
+    for start in range(len(whole) - len(part), -1, -1):
+        if whole[start : start + len(part)] == part:
+            return whole[start + len(part) :]
+    return []
 
 
 @dataclass(frozen=True)

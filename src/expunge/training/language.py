@@ -46,6 +46,8 @@ class LanguageTraining(LanguageSettings):
             raise InputError(f"Expected a wording among as written, {', '.join(WORDINGS)}; got {self.wording!r}.")
         if self.epochs < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
             raise InputError(f"Expected epochs, steps and batch_size of at least 1; got {asdict(self)}.")
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and self.warmup >= 0 and self.clip >= 0):
+            raise InputError(f"Expected lr > 0, and weight_decay, warmup and clip of at least 0; got {asdict(self)}.")
 
     def describe(self) -> dict[str, Any]:
         """Settings that decide the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +50,10 @@ class Stochastic:
             raise InputError(f"Expected augment among {', '.join(AUGMENTATIONS)}; got {self.augment!r}.")
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError(f"Expected epochs and batch_size of at least 1; got {self.epochs} and {self.batch_size}.")
+        if not (0 < self.lr < math.inf and 0 <= self.momentum < 1 and 0 <= self.l2 < math.inf):
+            raise InputError(
+                f"Expected lr > 0, momentum in [0, 1) and l2 >= 0; got {self.lr}, {self.momentum} and {self.l2}."
+            )
 
     def describe(self) -> dict[str, Any]:
         """Settings that decide the model."""

@@ -13,6 +13,7 @@ from expunge.modalities.settings import (
     EvidenceSettings,
     Job,
     RequestSettings,
+    Seed,
     StoredTraining,
     Strict,
 )  # fmt: skip
@@ -57,7 +58,7 @@ class MnistData(Strict):
     limit: Count | None = None
     per_class: Count | None = None
     test_limit: Count | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class Cifar10Data(Strict):
@@ -69,7 +70,7 @@ class Cifar10Data(Strict):
     limit: Count | None = None
     per_class: Count | None = None
     test_limit: Count | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class OmniglotData(Strict):
@@ -176,7 +177,7 @@ class Setup(Strict):
     model_settings: dict[str, Any] = Field({})
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: AnyData
 
 

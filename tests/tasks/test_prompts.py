@@ -1,0 +1,60 @@
+"""How records become tokens where tokenizers have ways of their own: end tokens, pad tokens, white space, chat templates."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from expunge.core.errors import InputError
+from expunge.tasks.pretrained import _padding
+from expunge.tasks.prompts import NO_LABEL, Prompts
+
+WORDS = ["<pad>", "</s>", "<s>", "Question:", "Where?", "Answer:", "There.", "hi", "a", "\n", "\n\n"]
+
+
+def tokenizer(post: str | None = None, split: str = r"\s*\n+|[^\s]+") -> PreTrainedTokenizerFast:
+    """Whole words; ``post``: what is put around a text, as a template of ``tokenizers``."""
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(split), "isolated")
+    if post:
+        special = [("<s>", 2), ("</s>", 1)]
+        inner.post_processor = processors.TemplateProcessing(single=post, special_tokens=special)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", pad_token="<pad>")
+
+
+@pytest.mark.parametrize("post", [None, "<s> $A", "$A </s>", "<s> $A </s>"])
+def test_an_answer_has_one_end_token_whatever_the_tokenizer_adds(post):
+    prompts = Prompts(tokenizer(post, r"\s+|[^\s]+"), "{question}\n{answer}", 20)
+    first = [2] if post and post.startswith("<s>") else []
+    ((text, none), (asked, prompt)) = prompts.tokens([{"text": "hi"}, {"question": "Where?", "answer": "There."}])
+    assert (text, none) == ([*first, 7, 1], 0)
+    assert (asked, prompt) == ([*first, 4, 9, 6, 1], len(first) + 2)
+
+
+def test_a_pad_token_without_a_row_gives_way_to_the_end_token():
+    words = tokenizer()
+    words.add_special_tokens({"pad_token": "[PAD]"})
+    assert words.pad_token_id == len(WORDS)
+    assert _padding(words, len(WORDS)) == words.eos_token_id
+    assert _padding(words, len(WORDS) + 1) is None
+    prompts = Prompts(words, "{question}\n{answer}", 20, pad=_padding(words, len(WORDS)))
+    batch = prompts.encode([{"text": "hi a hi"}, {"text": "hi"}])
+    assert int(batch["input_ids"].max()) < len(WORDS)
+    assert batch["labels"][1, 2:].eq(NO_LABEL).all()
+    with pytest.raises(InputError, match="do not belong together"):
+        _padding(words, len(WORDS) - 1)
+
+
+def test_an_answer_whose_beginning_melts_into_the_prompt_is_named_by_its_record():
+    prompts = Prompts(tokenizer(), "{question}\n{answer}", 20)
+    records = [{"question": "Where?", "answer": "There."}, {"question": "hi", "answer": "\nThere."}]
+    with pytest.raises(InputError, match=r"In 1 of 2 records .* first in record 2: .*Take white space off"):
+        prompts.tokens(records)
+
+
+def test_a_chat_template_that_refuses_is_an_error_in_its_own_words():
+    words = tokenizer()
+    words.chat_template = "{{ raise_exception('A system message is required') }}"
+    with pytest.raises(InputError, match=r"one user turn: A system message is required\. Name a template"):
+        Prompts(words, None, 20).question("hi")
