@@ -29,7 +29,7 @@ from expunge.privacy.noise import SeededNoise
 from expunge.report.measurement_names import recorded_name
 from expunge.training.descent import trainable
 from expunge.training.recipes import GradientDescent
-from expunge.training.references import ReferenceSettings, train_references
+from expunge.training.shadow_models import EnsembleSettings, train_shadow_models
 
 Tensors = Mapping[str, torch.Tensor]
 POOL_PER_FORGOTTEN = 5  # held-out rows per forgotten row in the attacked pool: more negatives, smaller intervals
@@ -266,9 +266,9 @@ def _shadows(
     pool = holdout.only(Ids.rows(generator.choice(holdout.ids, size, replace=False)))
     count = settings.references // 2 * 2
     members = membership.reference_membership(len(retained), len(forget) + size, count, generator)
-    how = ReferenceSettings(recipe.step, steps=recipe.steps)
+    how = EnsembleSettings(recipe.step, steps=recipe.steps)
     seeds = [settings.seed + 1000 + i for i in range(count)]
-    shadows = train_references(task, joined([retained, forget, pool]), members, how, seeds, watch=watch)
+    shadows = train_shadow_models(task, joined([retained, forget, pool]), members, how, seeds, watch=watch)
     return pool, membership.reference_scores(task, shadows, members, forget, pool)
 
 

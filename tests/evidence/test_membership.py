@@ -23,10 +23,10 @@ from expunge.metrics.membership import log_odds
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import perceptron
 from expunge.training.descent import Step
-from expunge.training.references import ReferenceSettings, reference, train_references
+from expunge.training.shadow_models import EnsembleSettings, train_shadow_models, unstacked
 
 TASK = Classification(lambda: perceptron([64, 16, 10]))
-SETTINGS = ReferenceSettings(Step(lr=0.1), steps=300, batch_size=32, momentum=0.9)
+SETTINGS = EnsembleSettings(Step(lr=0.1), steps=300, batch_size=32, momentum=0.9)
 RETAINED, FORGOTTEN, HELD_OUT = 100, 40, 60
 SEEDS = 6
 
@@ -54,10 +54,10 @@ def models(splits):
     membership = np.ones((2, RETAINED + FORGOTTEN), dtype=bool)
     membership[1, RETAINED:] = False
     stacked = [
-        train_references(TASK, joined(retained, forget), membership, SETTINGS, [2 * i, 2 * i + 1])
+        train_shadow_models(TASK, joined(retained, forget), membership, SETTINGS, [2 * i, 2 * i + 1])
         for i, (retained, forget, _) in enumerate(splits)
     ]
-    return [(reference(tensors, 0), reference(tensors, 1)) for tensors in stacked]
+    return [(unstacked(tensors, 0), unstacked(tensors, 1)) for tensors in stacked]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def references(splits):
     for seed, (retained, forget, holdout) in enumerate(splits[:2]):
         membership = reference_membership(RETAINED, FORGOTTEN + HELD_OUT, 16, np.random.default_rng(seed))
         pool = joined(retained, forget, holdout)
-        tensors = train_references(TASK, pool, membership, SETTINGS, range(100, 116))
+        tensors = train_shadow_models(TASK, pool, membership, SETTINGS, range(100, 116))
         found.append(reference_scores(TASK, tensors, membership, forget, holdout))
     return found
 

@@ -49,7 +49,7 @@ def held(*_, **__):
     while True:
         time.sleep(1)
 
-measuring.train_references = held
+measuring.train_shadow_models = held
 main()
 """
 

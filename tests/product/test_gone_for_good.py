@@ -26,7 +26,7 @@ from expunge.ledger import Ledger
 from expunge.modalities.classification import opening as build
 from expunge.requests_book import RequestBook
 from expunge.tasks.networks import perceptron
-from expunge.training import references
+from expunge.training import shadow_models
 from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
 
@@ -186,9 +186,9 @@ def test_shadow_and_retrained_models_leave_earlier_people_out(learnt, tmp_path, 
 
     def spy(task: Any, rows: Any, *others: Any, **how: Any) -> Any:
         seen.append({tuple(x) for x in rows.x.tolist()})
-        return references.train_references(task, rows, *others, **how)
+        return shadow_models.train_shadow_models(task, rows, *others, **how)
 
-    monkeypatch.setattr(measuring, "train_references", spy)
+    monkeypatch.setattr(measuring, "train_shadow_models", spy)
     evidence = {"references": 4, "twins": 1, "audit": False, "trials": 0, "pdf": False}
     (tmp_path / "new.csv").write_text(
         "a,b,patient,y\n" + "".join(f"{i / 20},{-i / 20},T{i},{i % 2}\n" for i in range(40))

@@ -120,7 +120,7 @@ def reference_scores(
     """Log-odds of the true class of every pool row under every reference.
 
     Args:
-        references: stacked tensors, name → (R, ...), from ``training.references``.
+        references: stacked tensors, name → (R, ...), from ``training.shadow_models``.
         membership: (R, n) as the references were trained; its *last* columns are the pool: the rows of ``forget``, then
             those of ``holdout``.
 

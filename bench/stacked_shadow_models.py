@@ -1,9 +1,9 @@
-"""How much faster references train stacked, or in two processes, than one after another.
+"""How much faster shadow models train stacked, or in two processes, than one after another.
 
-Run from the repository root: ``python bench/stacked_references.py [--quick] [--json] [--threads 1]``. 32 references of
+Run from the repository root: ``python bench/stacked_shadow_models.py [--quick] [--json] [--threads 1]``. 32 shadow models of
 the digits MLP 64-32-10, each on a random half of 1,437 images, over batch sizes. The goal is 3 x at batches up to 64.
 ``2 processes`` are timed over ten times the steps, with their start (seconds), each by the same rule and with
-one thread. ``rule`` is what ``train_references`` chooses.
+one thread. ``rule`` is what ``train_shadow_models`` chooses.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from expunge.data.digits import digits
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import perceptron
 from expunge.training.descent import Step
-from expunge.training.references import (
-    ReferenceSettings,
+from expunge.training.shadow_models import (
+    EnsembleSettings,
     train_in_processes,
     train_one_by_one,
     train_stacked,
     worth_stacking,
 )
 
-REFERENCES = 32
+MODELS = 32
 GOAL, GOAL_BATCH = 3.0, 64
 
 
@@ -80,19 +80,19 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     rows, _ = digits()
     task = Classification(functools.partial(perceptron, [64, 32, 10]))
-    membership = np.random.default_rng(0).random((REFERENCES, len(rows))) < 0.5
-    seeds = range(REFERENCES)
+    membership = np.random.default_rng(0).random((MODELS, len(rows))) < 0.5
+    seeds = range(MODELS)
     lines = []
     for batch in (16, 64, 256, None):
         steps = 30 if given.quick else 200
-        settings = ReferenceSettings(Step(0.1), steps=steps, batch_size=batch)
+        settings = EnsembleSettings(Step(0.1), steps=steps, batch_size=batch)
         call = (task, rows, membership, settings, seeds)
         seconds, results = least(
             2 if given.quick else 3, lambda call=call: train_one_by_one(*call), lambda call=call: train_stacked(*call)
         )
         processes = None
         if not given.quick:
-            longer = ReferenceSettings(Step(0.1), steps=10 * steps, batch_size=batch)
+            longer = EnsembleSettings(Step(0.1), steps=10 * steps, batch_size=batch)
             began = time.perf_counter()
             train_in_processes(task, rows, membership, longer, seeds, jobs=2)
             processes = (time.perf_counter() - began) / 10
@@ -102,14 +102,14 @@ def main() -> None:
     table = [["batch", "steps", "one by one, s", "stacked", "2 processes", "largest gap", "rule"]]
     table += [line.cells for line in lines]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    print(f"{REFERENCES} references of the digits MLP 64-32-10, {given.threads} thread(s)")
+    print(f"{MODELS} shadow models of the digits MLP 64-32-10, {given.threads} thread(s)")
     for row in table:
         print("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)))
     small = [line for line in lines if line.batch is not None and line.batch <= GOAL_BATCH]
     met = all(line.one_by_one_s / line.stacked_s >= GOAL for line in small)
     print(f"goal of {GOAL:.0f} x stacked at batches up to {GOAL_BATCH}: {'met' if met else 'missed'}")
     if given.json:
-        print(json.dumps({"bench": "stacked_references", "met": met, "lines": [asdict(line) for line in lines]}))
+        print(json.dumps({"bench": "stacked_shadow_models", "met": met, "lines": [asdict(line) for line in lines]}))
 
 
 if __name__ == "__main__":
