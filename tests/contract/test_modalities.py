@@ -24,12 +24,12 @@ TOYS = {
     "ring": {
         "task": "ring", "model": {"n": 3}, "data": {"n": 12}, "training": {"kind": "closed_form"},
         "request": {"subject": "a", "targets": [{"kind": "edge", "where": {"ids": [13, 15]}}]},
-        "method": {"name": "retrain"}, "evidence": {"twins": 0, "pdf": False},
+        "method": {"name": "retrain"}, "evidence": {"replicates": 0, "pdf": False},
     },
     "peers": {
         "task": "peers", "model": {"n": 3}, "data": {"n": 20}, "training": {"kind": "closed_form"},
         "request": {"subject": "a", "targets": [{"kind": "client", "where": {"owner": 2}}]},
-        "method": {"name": "gossip_correction"}, "evidence": {"twins": 0, "pdf": False},
+        "method": {"name": "gossip_correction"}, "evidence": {"replicates": 0, "pdf": False},
     },
 }  # fmt: skip
 KINDS = ["classification", "language", *TOYS]

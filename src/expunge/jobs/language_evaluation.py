@@ -12,7 +12,7 @@ from expunge.core.method import Watch, silent
 from expunge.data.texts import Texts, read_jsonl
 from expunge.data.tofu import read_tofu, splits
 from expunge.evidence.language import evaluate, wordings
-from expunge.evidence.language_reading import MAX_NEW_TOKENS, Limits, prompts_identity
+from expunge.evidence.language.reading import MAX_NEW_TOKENS, Limits, prompts_identity
 from expunge.tasks.language import Language
 from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
