@@ -82,7 +82,7 @@ def carry_out(
         return _again(identity, evidence, out, private)
     _must_be_free(out, private, identity, status)
     deletion = setting.deletion
-    alike = look_alikes(deletion.before, request.targets)
+    alike = look_alikes(deletion.before, request.targets) if deletion.member else ()
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
     screened = _screened(request, setting)
