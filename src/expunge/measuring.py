@@ -66,6 +66,9 @@ def measure(
 ) -> Evidence:
     """Measure ``outcome``; a certificate that a check refutes comes back void.
 
+    How its models are read and scored says the modality that has the name of the outcome's task, registered here or by a
+    package (``expunge.modalities``); where there is none, the mean loss of each set is measured.
+
     Args:
         reference: shorthand for ``settings.reference``.
 

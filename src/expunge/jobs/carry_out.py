@@ -121,9 +121,8 @@ def carry_out(
         starts()
         outcomes = []
         for case, journal, (trained, planned) in zip(cases, journals, made, strict=True):
-            if case.budget is not None:  # another model than the one that was planned for
-                trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
-                planned = _plan(case, trained, run)
+            if case.budget is not None:
+                planned = planned.published(planning.publish(trained, case.budget, method=case.method, journal=journal))
             outcomes.append(_run(case, planned.on(journal, watch), journal))
 
         def measured() -> list[Any]:
