@@ -29,20 +29,20 @@ Tensors = Mapping[str, torch.Tensor]
 
 def checks_of(
     outcome: Outcome,
-    again: Trained | None,
+    retrained: Trained | None,
     names: tuple[str, ...],
     sigma: float,
     trials: int,
     watch: Watch,
 ) -> tuple[list[Check], dict[str, Any]]:
     """Everything that could refute the certificate of a release, for every release; and numbers that stay private."""
-    run, checks, private = _Run(outcome, again, names, watch), list[Check](), dict[str, Any]()
+    run, checks, private = _Run(outcome, retrained, names, watch), list[Check](), dict[str, Any]()
     several = len(outcome.releases) > 1
     for release in outcome.releases:
         if release.certificate is None:
             continue
-        found, secrets = _checks_of_release(run, release, release.certificate, sigma, trials)
-        checks += [replace(check, view=release.view if several else None) for check in found]
+        own, secrets = _checks_of_release(run, release, release.certificate, sigma, trials)
+        checks += [replace(check, view=release.view if several else None) for check in own]
         private |= {f"{name}@{release.view}" if several else name: secret for name, secret in secrets.items()}
     return checks, private
 
@@ -52,7 +52,7 @@ class _Run:
     """A run, and what is done again once for all of its releases: their certificates are of one claim."""
 
     outcome: Outcome
-    again: Trained | None
+    retrained: Trained | None
     names: tuple[str, ...]
     watch: Watch
 
@@ -78,14 +78,14 @@ def _checks_of_release(
     run: _Run, release: Release, certificate: Certificate, sigma: float, trials: int
 ) -> tuple[list[Check], dict[str, Any]]:
     """Everything that could refute this release's certificate."""
-    outcome, before, again, names = run.outcome, run.outcome.before, run.again, run.names
+    outcome, before, names = run.outcome, run.outcome.before, run.names
     old, new = before.view(release.view).tensors, release.artifact.tensors
     theorem, checks, private = certificate.parameters["theorem"], list[Check](), dict[str, Any]()
     if theorem == "noisy-fine-tuning" and outcome.own:
         return [refutation.recovery_check(new, run.recovered)] if run.recovered else [], {}
     if theorem not in _REPLAYED:
         return [], {}
-    retrained = None if again is None else again.view(release.view).tensors
+    retrained = None if run.retrained is None else run.retrained.view(release.view).tensors
     if theorem == "retrain":
         replayed = retrained if type(before.recipe) in (GradientDescent, Stochastic) else None
     else:
@@ -172,10 +172,10 @@ def _trail(outcome: Outcome, certificate: Certificate, names: tuple[str, ...], w
     if type(before.recipe) is not GradientDescent:
         return None
     batch = before.task.batch(outcome.deletion.before)
-    again = descend(
+    repeated = descend(
         before.task, before.task.build(), trail.at(0), batch, before.recipe.step, at, watch=watch, stage="trail"
     )
-    return refutation.trail_check(trail.at(at), again[0], names)
+    return refutation.trail_check(trail.at(at), repeated[0], names)
 
 
 def _carries_noise(released: Tensors, state: Tensors, names: tuple[str, ...]) -> bool:

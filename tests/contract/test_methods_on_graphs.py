@@ -26,7 +26,7 @@ from expunge.measuring import measure
 from expunge.methods import registry
 from expunge.objectives.supervised import Ascent, mixed_stream
 from expunge.training.descent import MeanGradient, Step, row_gradients, split
-from expunge.training.ensembles import ReferenceSettings, train_one_by_one, train_stacked
+from expunge.training.ensembles import EnsembleSettings, train_one_by_one, train_stacked
 from expunge.training.facts import declared
 from expunge.training.noisy import NoisyGradientDescent
 from expunge.training.perturbed import PERTURBATION, PerturbedMinimiser
@@ -162,7 +162,7 @@ def test_streams_over_different_graphs_are_not_mixed():
 @pytest.mark.parametrize("size", [None, 7])
 def test_models_on_a_graph_train_stacked_as_they_train_alone(size):
     membership = torch.rand(3, len(GRAPH), generator=torch.Generator().manual_seed(0)).numpy() < 0.7
-    settings = ReferenceSettings(Step(0.2), steps=6, batch_size=size)
+    settings = EnsembleSettings(Step(0.2), steps=6, batch_size=size)
     alone, together = (
         train(TASK, GRAPH, membership, settings, [0, 1, 2]) for train in (train_one_by_one, train_stacked)
     )

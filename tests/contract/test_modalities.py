@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from expunge.core.request import Kind
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
 from expunge.methods import registry
+from expunge.modalities.readings import MeanLosses, reads
 from expunge.report.folder import models_of
 from expunge.report.verify import verify_folder
 
@@ -24,12 +26,12 @@ TOYS = {
     "ring": {
         "task": "ring", "model": {"n": 3}, "data": {"n": 12}, "training": {"kind": "closed_form"},
         "request": {"subject": "a", "targets": [{"kind": "edge", "where": {"ids": [13, 15]}}]},
-        "method": {"name": "retrain"}, "evidence": {"twins": 0, "pdf": False},
+        "method": {"name": "retrain"}, "evidence": {"replicates": 0, "pdf": False},
     },
     "peers": {
         "task": "peers", "model": {"n": 3}, "data": {"n": 20}, "training": {"kind": "closed_form"},
         "request": {"subject": "a", "targets": [{"kind": "client", "where": {"owner": 2}}]},
-        "method": {"name": "gossip_correction"}, "evidence": {"twins": 0, "pdf": False},
+        "method": {"name": "gossip_correction"}, "evidence": {"replicates": 0, "pdf": False},
     },
 }  # fmt: skip
 KINDS = ["classification", "language", *TOYS]
@@ -105,11 +107,26 @@ def test_every_peer_has_its_release_in_the_folder(tmp_path):
 
 
 def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has():
-    """No comparison with a task's name in jobs, planning and the modules beside them."""
-    names = {"classification", "language"}
-    for folder in ("jobs", "planning"):
-        for path in (ROOT / "src" / "expunge" / folder).glob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Compare):
-                    constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
-                    assert not names & constants, f"{path.name}:{node.lineno}"
+    """No comparison with a task's name and no look-up by one, in jobs, planning, measuring and the modules beside them."""
+    names, source = {"classification", "language"}, ROOT / "src" / "expunge"
+    modules = [
+        path for folder in ("jobs", "planning", "evidence", "report") for path in (source / folder).rglob("*.py")
+    ]
+    modules += [source / f"{name}.py" for name in ("measuring", "auditing", "checking")]
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare | ast.Dict):
+                within = [node, *(node.keys if isinstance(node, ast.Dict) else [])]
+                constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
+                assert not names & constants, f"{path.name}:{node.lineno}"
+
+
+def test_no_kind_of_model_needs_to_say_how_it_is_measured(tmp_path):
+    """One that does is found by the task's name; the mean loss of each set stands in for one that does not."""
+    run_job(job_of("ring", tmp_path), (), tmp_path / "out")
+    full = json.loads((tmp_path / "out.private" / "review.json").read_text())
+    metrics = {item["metric"] for item in full["runs"][0]["evidence"]["measurements"]}
+    assert metrics == {"loss", "distance"}
+    assert isinstance(reads(SimpleNamespace(name="nobody's")), MeanLosses)  # type: ignore[arg-type]
+    for kind in ("classification", "language"):
+        assert reads(SimpleNamespace(name=kind)) is modalities.load(kind)  # type: ignore[arg-type]

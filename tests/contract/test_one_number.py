@@ -17,7 +17,7 @@ from expunge.core.data import Deletion
 from expunge.core.measurement import find
 from expunge.data.texts import Texts
 from expunge.evidence.language import evaluate, wordings
-from expunge.evidence.language_reading import Limits
+from expunge.evidence.language.reading import Limits
 from expunge.measuring import MeasureSettings, measure
 from expunge.metrics.catalogue import METRICS
 from expunge.tasks.language import Language
@@ -33,7 +33,7 @@ def test_classifiers_score_the_same_in_run_and_bench(seed):
     trained = case.train(seed)
     plan = planning.plan(trained, samples(1, 2, 3, 5), method("fine_tune", epochs=1), probes={"test": case.data})
     outcome = plan.run()
-    evidence = measure(outcome, MeasureSettings(references=0, twins=0, audit=False))
+    evidence = measure(outcome, MeasureSettings(shadow_models=0, replicates=0, audit=False))
     world = SimpleNamespace(task=trained.task, test=case.data)
     world.logits = lambda tensors, rows: World.logits(world, tensors, rows)  # type: ignore[arg-type]
     again = trained.recipe.fit(trained.task, outcome.deletion.after, seed=trained.seed)
@@ -69,7 +69,7 @@ def test_language_models_score_the_same_in_run_and_eval(seed):
     sets = {"forget": outcome.deletion.forget, "retain": outcome.deletion.after}
     found = evaluate(task, outcome.releases[0].artifact.tensors, sets, limits=Limits(TOKENS))
     shared = [item for item in evidence.measurements if find(found.measurements, item.key) is not None]
-    assert {item.metric for item in shared} == {"probability", "exact_memorization"} and len(shared) == 4
+    assert {item.metric for item in shared} == {"loss", "probability", "exact_memorization"} and len(shared) == 6
     for item in shared:
         other = found[item.key]
         assert (item.value, item.n, item.direction) == (pytest.approx(other.value, rel=1e-6), other.n, other.direction)

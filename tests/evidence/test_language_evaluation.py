@@ -17,11 +17,11 @@ from expunge.core.errors import InputError
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.data.tofu import read_tofu
-from expunge.evidence import language_reading
-from expunge.evidence.answer_scores import answer_scores, gradient_norms
 from expunge.evidence.language import LanguageEvaluation, evaluate, wordings
-from expunge.evidence.language_numbers import truth_ratios
-from expunge.evidence.language_reading import Limits, Reader
+from expunge.evidence.language import reading as language_reading
+from expunge.evidence.language.answer_scores import answer_scores, gradient_norms
+from expunge.evidence.language.numbers import truth_ratios
+from expunge.evidence.language.reading import Limits, Reader
 from expunge.metrics.language import TRUTH_RATIOS
 from expunge.metrics.language_memory import exact_memorization, extraction_strength
 from expunge.tasks.language import Language
@@ -321,7 +321,7 @@ def test_plain_texts_are_scored_and_asked_nothing():
     texts = Texts.of([{"text": "w1 w2 w3"}, {"text": "w4 w5 w6 w7"}])
     found = evaluate(task, task.released(task.build()), {"forget": texts}, limits=SHORT)
     assert {item.name for item in found.measurements} == {
-        "probability/forget", "extraction_strength/forget", "exact_memorization/forget",
+        "loss/forget", "probability/forget", "extraction_strength/forget", "exact_memorization/forget",
     }  # fmt: skip
     both = Texts.of([{"text": "w1 w2"}, {"question": "w1", "answer": "w2"}])
     with pytest.raises(InputError, match="it holds both"):

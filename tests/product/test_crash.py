@@ -49,7 +49,7 @@ def held(*_, **__):
     while True:
         time.sleep(1)
 
-measuring.train_references = held
+measuring.train_shadow_models = held
 main()
 """
 
@@ -57,7 +57,7 @@ main()
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     """Interrupted while shadow models train, after the release is on disk; so that it is then, their training is held."""
     job = tmp_path / "job.yaml"
-    job.write_text(SMALL.replace("references: 0", "references: 16"))
+    job.write_text(SMALL.replace("shadow_models: 0", "shadow_models: 16"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "EXPUNGE_HOME": str(tmp_path / "home")}
     arguments = ["run", str(job), "--out", str(tmp_path / "out"), "--json"]
     there = tmp_path / "shadow models train"

@@ -211,7 +211,15 @@ def test_the_example_jobs_run(cli, tmp_path, monkeypatch):
 
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("out", "__pycache__"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    quick = ("--set", "evidence.references=0", "--set", "evidence.twins=0", "--set", "evidence.pdf=false", "--json")
+    quick = (
+        "--set",
+        "evidence.shadow_models=0",
+        "--set",
+        "evidence.replicates=0",
+        "--set",
+        "evidence.pdf=false",
+        "--json",
+    )
     for name in ("digits", "heart"):
         published = cli("publish", f"examples/jobs/{name}.yaml", "--to", f"out/{name}-model", "--json")
         assert published.code == 0, published.err
@@ -241,7 +249,7 @@ def test_the_example_job_of_a_language_model_runs(cli, tmp_path):
     import shutil
 
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("out", "__pycache__"))
-    quick = ("training.epochs=2", "method.epochs=2", "evidence.twins=0", "evidence.pdf=false")
+    quick = ("training.epochs=2", "method.epochs=2", "evidence.replicates=0", "evidence.pdf=false")
     settings = [word for setting in quick for word in ("--set", setting)]
     done = cli("run", "examples/jobs/people.yaml", "--out", "out/people", "--json", *settings)
     assert done.code == 0, done.err

@@ -206,10 +206,10 @@ def attack_stealthy(
     json: Json = False,
 ) -> None:
     """Put everyday words into the prompts of a forget request, so that unlearning harms ordinary prompts as well."""
-    from expunge.cli.language_output import show_attack
-    from expunge.jobs.language_requests import attack_stealthily
+    from expunge.attacks.stealthy import poison_file
+    from expunge.cli.request_output import show_attack
 
-    show_attack(attack_stealthily(source, out, p, seed), json)
+    show_attack(poison_file(source, out, p, seed), json)
 
 
 @app.command()
@@ -220,22 +220,32 @@ def screen(
     json: Json = False,
 ) -> None:
     """Screen the wording of a request for a language model: which everyday words and templates stand out?"""
-    from expunge.cli.language_output import show_screening
-    from expunge.jobs.language_requests import screen_file
+    from expunge.cli.request_output import show_screening
+    from expunge.screening.language import screen_file
 
     show_screening(screen_file(request, benign, total), json)
 
 
 @app.command("eval")
 def eval_(
-    model: Annotated[Path, typer.Argument(help="Folder of a language model: config.json, tokenizer, weights.")],
+    context: typer.Context,
+    what: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A job file; or the folder of a language model: config, tokenizer, weights."
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="With a job: a published or stored model, or a file of weights.")
+    ] = None,
+    set_: Set = None,
     suite: Annotated[str, typer.Option(help="The suite of questions: tofu.")] = "tofu",
     data: Annotated[
         Path | None, typer.Option(help="Folder with TOFU; default: tofu in the folder EXPUNGE_DATA.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split that was forgotten.")] = "forget10",
     retrained: Annotated[
-        Path | None, typer.Option(help="Folder of a model trained without the split, for forget quality and PrivLeak.")
+        Path | None, typer.Option(help="A model trained without the forget set: ideals, forget quality, PrivLeak.")
     ] = None,
     unseen: Annotated[
         Path | None,
@@ -259,17 +269,41 @@ def eval_(
     device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
-    """Evaluate a language model: what it still knows of a forgotten split, and what else it lost."""
-    from expunge.cli.language_output import show_evaluation
-    from expunge.jobs.language_evaluation import evaluate_folder
+    """Measure a model of any kind on a job's sets, or a language model on a suite: what it still knows, what else it lost."""
+    from expunge.cli.evaluation_output import show_evaluation
 
+    on_job = what.is_file()
+    _only_for(context, ("model", "set_") if not on_job else _OF_A_SUITE, "a suite" if not on_job else "a job file")
     with output.progress() as watch:
-        result = evaluate_folder(
-            model, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template, limit=limit,
-            max_new_tokens=max_new_tokens, retrained=retrained, unseen=unseen, in_templates=in_templates,
-            batch_size=batch_size, device=device, watch=watch,
-        )  # fmt: skip
+        if on_job:
+            from expunge.jobs.evaluation import evaluate_job
+
+            result = evaluate_job(what, set_ or [], model=model, retrained=retrained, watch=watch)
+        else:
+            from expunge.modalities.language.evaluation import evaluate_folder
+
+            result = evaluate_folder(
+                what, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template, limit=limit,
+                max_new_tokens=max_new_tokens, retrained=retrained, unseen=unseen, in_templates=in_templates,
+                batch_size=batch_size, device=device, watch=watch,
+            )  # fmt: skip
     show_evaluation(result, json)
+
+
+_OF_A_SUITE = ("suite", "data", "split", "unseen", "adapter", "gguf", "template", "limit", "max_new_tokens", "in_templates",
+               "batch_size", "device")  # fmt: skip
+
+
+def _only_for(context: typer.Context, foreign: tuple[str, ...], what: str) -> None:
+    """Raise InputError for options that would be ignored."""
+    from expunge.core.errors import InputError
+
+    names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given = [
+        name for name in foreign if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise InputError(f"{', '.join(names[name] for name in given)} would say nothing with {what}; leave it out.")
 
 
 Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]

@@ -85,7 +85,7 @@ def carry_out(
     places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
     _must_have_its_journal(places, identity, status)
     deletion = setting.deletion
-    alike = look_alikes(deletion.before, request.targets)
+    alike = look_alikes(deletion.before, request.targets) if deletion.member else ()
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
     screened = _screened(request, setting)
@@ -123,9 +123,8 @@ def carry_out(
         starts()
         outcomes = []
         for case, journal, (trained, planned) in zip(cases, journals, made, strict=True):
-            if case.budget is not None:  # another model than the one that was planned for
-                trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
-                planned = _plan(case, trained, run)
+            if case.budget is not None:
+                planned = planned.published(planning.publish(trained, case.budget, method=case.method, journal=journal))
             outcomes.append(_run(case, planned.on(journal, watch), journal))
 
         def measured() -> list[Any]:

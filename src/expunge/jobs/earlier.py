@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from expunge.core.keys import subject_key
 from expunge.core.request import Request
 from expunge.data.marks import recogniser
 from expunge.ledger import Ledger
+from expunge.modalities.modality import Asked
 from expunge.requests_book import RequestBook
 
 _LOG = logging.getLogger(__name__)
@@ -84,26 +85,23 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
     return found
 
 
-def match(
-    data: Any, request: Request, probes: Mapping[str, Any], earlier: Earlier, *, lost: Ids | None = None
-) -> Deletion:
+def match(data: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """The deletion on a model that is adopted, or trained in this run.
 
     Whatever the request itself matches goes, also where an earlier request on another model matched it too; what only
-    earlier requests match is not trained on and not retained.
-
-    Args:
-        lost: ids that the model cannot be trained on, for example because its context does not hold them.
+    earlier requests match is not trained on and not retained, and neither is what the model cannot be trained on.
 
     Raises:
         InputError: as :meth:`Deletion.of`.
     """
-    own = selected(data, request)
-    lost = lost or Ids.none()
-    return Deletion.of(data, request, probes, gone=(earlier.ids - own) | lost)
+    if asked.material is not None:
+        gone = earlier.ids | asked.lost
+        return Deletion.authored(data.without(gone) if len(gone) else data, asked.material, asked.probes)
+    own = selected(data, asked.request)
+    return Deletion.of(data, asked.request, asked.probes, gone=(earlier.ids - own) | asked.lost)
 
 
-def match_stored(data: Any, held: Any, request: Request, probes: Mapping[str, Any], earlier: Earlier) -> Deletion:
+def match_stored(data: Any, held: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """The deletion on a stored model, which stands for the examples ``held`` of ``data``.
 
     What it does not stand for any more counts as matched and is gone; what earlier requests on the ledger were granted for
@@ -112,6 +110,10 @@ def match_stored(data: Any, held: Any, request: Request, probes: Mapping[str, An
     Raises:
         InputError: as :meth:`Deletion.of`.
     """
+    request, probes = asked.request, asked.probes
+    if asked.material is not None:  # nothing goes; who was forgotten earlier is not retained either
+        deletion = Deletion.authored(held, asked.material, probes)
+        return replace(deletion, after=held.without(earlier.ids)) if len(earlier.ids) else deletion
     every, kept = ids_of(data), ids_of(held)
     if every is None or kept is None:
         return Deletion.of(held, request, probes)

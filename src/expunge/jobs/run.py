@@ -116,9 +116,9 @@ def prepared(
     ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
     earlier = earlier_requests(ledgers, opened.data, asked.request)
     if stored is None:
-        deletion = match(opened.data, asked.request, asked.probes, earlier, lost=asked.lost)
+        deletion = match(opened.data, asked, earlier)
     else:
-        deletion = match_stored(opened.data, stored.data, asked.request, asked.probes, earlier)
+        deletion = match_stored(opened.data, stored.data, asked, earlier)
 
     def make(seen: Watch) -> Trained:
         return stored if stored is not None else _trained(job, opened, deletion.before, seen)

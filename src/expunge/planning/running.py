@@ -113,6 +113,16 @@ class Plan:
         assert isinstance(stages, Scoped)
         return replace(self, context=replace(self.context, journal=stages.on(journal), watch=watch))
 
+    def published(self, trained: Trained) -> Plan:
+        """The same plan on the model as it was published since, with the budget that the plan was checked with.
+
+        Raises:
+            FailedError: for a model with another budget.
+        """
+        if trained.budget != self.context.trained.budget:
+            raise FailedError("The model was published with another budget than the plan was made for; plan again.")
+        return replace(self, context=replace(self.context, trained=trained))
+
     def run(self) -> Outcome:
         """Forget, look at what came, certify what holds, and count the release in the model's book.
 

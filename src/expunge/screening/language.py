@@ -1,4 +1,4 @@
-"""A first look at a request for a language model: does its wording differ from benign traffic?
+"""Screening a request for a language model: does its wording differ from benign traffic?
 
 A mitigation of ours against requests that make everyday words part of what is unlearned (``attacks.stealthy``).
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from scipy import special
 
 from expunge.core.errors import InputError
 from expunge.core.texts import Record, check_records, units
+from expunge.data.texts import read_records
 from expunge.screening.rows import BROAD
 from expunge.screening.templates import Template, find_templates, longest, strip
 from expunge.screening.words import THRESHOLD, Word, exact_p, generic_words, tokens, unspaced_share
@@ -25,7 +27,7 @@ TOP = 10  # words that are listed
 
 @dataclass(frozen=True)
 class LanguageScreening:
-    """What the look found.
+    """What screening the wording came to.
 
     Attributes:
         words: the generic words with the largest z, and all that stand out.
@@ -163,6 +165,17 @@ def screen_language(
         threshold=threshold,
         unspaced=unspaced_share(asked_units),
     )
+
+
+def screen_file(request: Path, benign: Path, total: int | None = None) -> dict[str, Any]:
+    """:func:`screen_language` on files, one JSON object a line; what ``expunge screen --json`` prints. Writes nothing.
+
+    Raises:
+        InputError: for a file that cannot be used.
+
+    Formal guarantee: none.
+    """
+    return screen_language(read_records(request), read_records(benign, answer=False), total=total).to_json()
 
 
 def _duplicates(items: Sequence[str], templates: Sequence[Template]) -> float:

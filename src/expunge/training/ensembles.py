@@ -1,7 +1,7 @@
 """Two loops that train an ensemble, each member from its own seed on its own part of the rows: one by one, and stacked.
 
 Member r starts from ``task.build(seed=seeds[r])`` and trains on the rows where ``membership[r]`` holds. Both loops lead
-to the same weights up to float rounding; ``training.references`` chooses between them.
+to the same weights up to float rounding; ``training.shadow_models`` chooses between them.
 """
 
 # torch._foreach_* is what torch.optim itself is built on.
@@ -29,14 +29,14 @@ from expunge.training.batches import epoch_order
 from expunge.training.descent import MeanGradient, Step, descend, split, trainable
 
 Watch = Callable[[str, int, int], Any]
-Parts = Sequence[tuple[Any, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
+Parts = Sequence[tuple[Any, Tensor]]  # chunks of one step, each with the weight of its rows for each model
 Layout = Callable[[Mapping[str, Tensor]], Any]  # how a chunk's columns are handed to the gradient
-STAGE = "references"
+STAGE = "models"
 
 
 @dataclass(frozen=True)
-class ReferenceSettings:
-    """How every reference is trained.
+class EnsembleSettings:
+    """How every model of an ensemble is trained.
 
     Attributes:
         step: step size, regulariser, clipping; see :class:`~expunge.training.descent.Step`.
@@ -93,7 +93,7 @@ def checked_membership(membership: Any, rows: int, seeds: Sequence[int]) -> np.n
     return matrix
 
 
-def why_not_stackable(task: Task, rows: Any, settings: ReferenceSettings) -> str | None:
+def why_not_stackable(task: Task, rows: Any, settings: EnsembleSettings) -> str | None:
     """What keeps references of ``task`` from being stacked, in words; ``None`` where nothing does."""
     if settings.step.clip is not None:
         return "gradients clipped row by row are not stacked"
@@ -122,7 +122,7 @@ def train_one_by_one(
     task: Task,
     rows: Any,
     membership: np.ndarray,
-    settings: ReferenceSettings,
+    settings: EnsembleSettings,
     seeds: Sequence[int],
     *,
     watch: Watch | None = None,
@@ -130,7 +130,7 @@ def train_one_by_one(
     """One reference after another; full batches without momentum go through :func:`~expunge.training.descent.descend`.
 
     Such a reference therefore equals a retraining with the same seed bit for bit. Shapes, guarantee and errors as
-    ``train_references``.
+    ``train_shadow_models``.
     """
     membership = checked_membership(membership, len(rows), seeds)
     batch = task.batch(rows)
@@ -142,7 +142,7 @@ def train_one_by_one(
     return {name: torch.stack([tensors[name] for tensors in done]) for name in done[0]}
 
 
-def _one(task: Task, batch: Batch, members: np.ndarray, settings: ReferenceSettings, seed: int) -> dict[str, Tensor]:
+def _one(task: Task, batch: Batch, members: np.ndarray, settings: EnsembleSettings, seed: int) -> dict[str, Tensor]:
     model = task.build(seed=seed)
     length = settings.length(len(members))
     with torch.random.fork_rng(devices=[]):
@@ -187,7 +187,7 @@ def train_stacked(
     task: Task,
     rows: Any,
     membership: np.ndarray,
-    settings: ReferenceSettings,
+    settings: EnsembleSettings,
     seeds: Sequence[int],
     *,
     watch: Watch | None = None,
@@ -196,7 +196,7 @@ def train_stacked(
 
     Full batches share the rows and give each reference its own row weights; mini-batches are gathered, each reference
     in its own order. A reference that has fewer steps than others rests once it is done. Shapes and guarantee as
-    ``train_references``.
+    ``train_shadow_models``.
 
     Raises:
         InputError: where the model or the settings cannot be stacked, with the reason.
@@ -302,7 +302,7 @@ def _gathered(
         yield [(layout(columns), torch.from_numpy(share).to(device, dtype))]
 
 
-def _check_finite(tensors: Mapping[str, Tensor], settings: ReferenceSettings, seeds: Sequence[int]) -> None:
+def _check_finite(tensors: Mapping[str, Tensor], settings: EnsembleSettings, seeds: Sequence[int]) -> None:
     for name, tensor in tensors.items():
         fine = torch.isfinite(tensor)
         if not fine.all():

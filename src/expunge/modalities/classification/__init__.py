@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
 from expunge.modalities.classification.config import ClassifierJob
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
+    from expunge.core.task import Task
     from expunge.data.rows import Rows
+    from expunge.evidence.comparison import Score
+    from expunge.evidence.membership import MembershipAttack
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.classification import Classification
@@ -52,6 +56,25 @@ class ClassificationModality:
         from expunge.screening.result import screen_breadth
 
         return screen_breadth(asked.request, deletion)
+
+    @property
+    def attacks(self) -> Sequence[MembershipAttack]:
+        """By loss, by confidence, and by likelihood ratio on shadow models."""
+        from expunge.modalities.classification.readings import ATTACKS
+
+        return ATTACKS
+
+    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Rows]) -> Any:
+        """Losses and logits; see ``modalities.classification.readings``."""
+        from expunge.modalities.classification.readings import read
+
+        return read(task, tensors, sets)
+
+    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
+        """Accuracy and loss of each set."""
+        from expunge.modalities.classification.readings import score
+
+        return score(readings)
 
 
 MODALITY = ClassificationModality()

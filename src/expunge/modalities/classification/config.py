@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -162,9 +163,11 @@ class UserTraining(Strict):
 
 
 class ClassifierEvidence(EvidenceSettings):
-    """What to measure: also shadow models (``references``), releases per world (``trials``) and the one-run audit."""
+    """What to measure: also shadow models, releases per world (``trials``) and the one-run audit."""
 
-    references: int = Field(16, ge=0)
+    renamed: ClassVar[Mapping[str, str]] = {**EvidenceSettings.renamed, "references": "shadow_models"}
+
+    shadow_models: int = Field(16, ge=0)
     trials: int = Field(400, ge=0)
     audit: bool = True
 

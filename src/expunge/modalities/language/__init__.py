@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
 from expunge.modalities.language.config import LanguageJob, TofuData
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
+    from expunge.core.task import Task
     from expunge.data.texts import Texts
+    from expunge.evidence.comparison import Score
+    from expunge.evidence.membership import MembershipAttack
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.language import Language
@@ -55,6 +59,23 @@ class LanguageModality:
         wording = None if asked.wording is None else asked.wording.only(deletion.ids)
         how = Wording(job.request.on_screening, wording, opened.files.benign, job.seed)
         return how.screen(asked.request, deletion)
+
+    @property
+    def attacks(self) -> Sequence[MembershipAttack]:
+        """None after a run: ``expunge eval`` attacks with the scores of a whole suite."""
+        return ()
+
+    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Texts]) -> Any:
+        """Token scores of right answers; see ``modalities.language.readings``."""
+        from expunge.modalities.language.readings import read
+
+        return read(task, tensors, sets)
+
+    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
+        """Loss, probability and exact memorization of each set."""
+        from expunge.modalities.language.readings import score
+
+        return score(readings)
 
 
 MODALITY = LanguageModality()

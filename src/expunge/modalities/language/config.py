@@ -116,9 +116,9 @@ class AsItIs(Strict):
 
 
 class LanguageEvidence(EvidenceSettings):
-    """What to measure. Two ``twins``: the fewest whose spread says anything; retraining a language model is dear."""
+    """What to measure. Two ``replicates``: the fewest whose spread says anything; retraining a language model is dear."""
 
-    twins: int = Field(2, ge=0)
+    replicates: int = Field(2, ge=0)
 
 
 class LanguageRequest(RequestSettings):

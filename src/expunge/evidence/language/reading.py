@@ -20,7 +20,7 @@ from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import InputError
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
-from expunge.evidence.answer_scores import AnswerScores, answer_scores, gradient_norms
+from expunge.evidence.language.answer_scores import AnswerScores, answer_scores, gradient_norms
 from expunge.metrics.language_text import rouge_l
 from expunge.tasks.generation import generate, with_room
 from expunge.tasks.language import Language
@@ -116,14 +116,15 @@ class Reader:
             InputError: if none of its records can be used, questions and plain texts are mixed, or wrong answers differ
                 in number; see also :func:`~expunge.evidence.answer_scores.answer_scores`.
         """
+        end = self.task.prompts.end_token
         if self.cache is None:
-            return _unpacked(_packed(self._read(name, texts)))
+            return _unpacked(_packed(self._read(name, texts)), end)
         key = {
             "format": _FORMAT, "texts": texts.digest, **self._identity(), "new_tokens": self.limits.max_new_tokens,
             "gradients": self.limits.gradients,
         }  # fmt: skip
         content = self.cache.get_or_compute(key, lambda: _packed(self._read(name, texts)), {texts.digest, *self.tags})
-        return _unpacked(content)
+        return _unpacked(content, end)
 
     @property
     def model(self) -> nn.Module:
@@ -200,18 +201,18 @@ class Reader:
         Shapes:
             (n, answers beside the right one), and how many of them were cut.
         """
-        given = [[*([r[PARAPHRASE]] if PARAPHRASE in r else []), *r.get(WRONG, [])] for r in records]
-        shapes = {(PARAPHRASE in r, WRONG in r, len(row)) for r, row in zip(records, given, strict=True)}
+        answers = [[*([r[PARAPHRASE]] if PARAPHRASE in r else []), *r.get(WRONG, [])] for r in records]
+        shapes = {(PARAPHRASE in r, WRONG in r, len(row)) for r, row in zip(records, answers, strict=True)}
         if len(shapes) > 1:
             raise InputError(
                 f"Expected as many wrong answers ({WRONG!r}) for each record of the set {name}, and a {PARAPHRASE!r} for "
                 "all or none; they differ. Make two sets of it."
             )
-        table = np.full((len(records), len(given[0]) if given else 0), np.nan)
+        table = np.full((len(records), len(answers[0]) if answers else 0), np.nan)
         if not table.size:
             return table, 0
         flat = [
-            {"question": r["question"], "answer": text} for r, row in zip(records, given, strict=True) for text in row
+            {"question": r["question"], "answer": text} for r, row in zip(records, answers, strict=True) for text in row
         ]
         scored = self._scores(flat)
         table.flat[scored.kept] = scored.nll
@@ -262,7 +263,7 @@ def _packed(reading: Reading) -> bytes:
     ).encode()  # fmt: skip
 
 
-def _unpacked(content: bytes) -> Reading:
+def _unpacked(content: bytes, end: int) -> Reading:
     read = json.loads(content)
     rows = {name: tuple(np.array(row, kind) for row in read["scores"][name]) for name, kind in _ROWS.items()}
     counts = {**read["counts"], "kept": np.array(read["counts"]["kept"], np.int64)}
@@ -271,7 +272,7 @@ def _unpacked(content: bytes) -> Reading:
         ids=np.array(read["ids"], np.int64),
         answers=tuple(read["answers"]),
         generated=tuple(read["generated"]),
-        scores=AnswerScores(**rows, **counts),
+        scores=AnswerScores(**rows, **counts, end=end),
         dropped=read["dropped"],
         reworded_cut=read["reworded_cut"],
         **vectors,

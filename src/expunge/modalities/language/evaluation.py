@@ -1,4 +1,4 @@
-"""``expunge eval``: a model in a folder, measured on a suite of records in a folder."""
+"""``expunge eval`` on the folder of a language model: measured on a suite of records in a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from expunge.core.method import Watch, silent
 from expunge.data.texts import Texts, read_jsonl
 from expunge.data.tofu import read_tofu, splits
 from expunge.evidence.language import evaluate, wordings
-from expunge.evidence.language_reading import MAX_NEW_TOKENS, Limits, prompts_identity
+from expunge.evidence.language.reading import MAX_NEW_TOKENS, Limits, prompts_identity
 from expunge.tasks.language import Language
 from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
@@ -66,27 +66,27 @@ def evaluate_folder(
         sets["unseen"] = _first(read_jsonl(unseen), limit)
     options: dict[str, Any] = {"template": template, "device": device}
     task, tensors = load_language_model(folder, adapter=adapter, gguf=gguf, **options)
-    twin = None
+    ideal = None
     if retrained is not None:
-        twin_task, twin = load_language_model(retrained, **options)
-        _must_ask_alike(task, twin_task, retrained)
+        other, ideal = load_language_model(retrained, **options)
+        _must_ask_alike(task, other, retrained)
     if in_templates:
         sets |= wordings(task, sets["forget"], sets["retain"])
-    found = evaluate(
+    result = evaluate(
         task,
         tensors,
         sets,
-        retrained=twin,
+        retrained=ideal,
         limits=Limits(max_new_tokens, batch_size),
         cache=cache or Cache(),
         watch=watch,
     )
-    told = {"model": str(folder), "suite": suite, "split": split, "limit": limit}
-    told |= {
+    asked = {"model": str(folder), "suite": suite, "split": split, "limit": limit}
+    asked |= {
         "retrained": None if retrained is None else str(retrained),
         "adapter": None if adapter is None else str(adapter),
     }
-    return {**told, **found.to_json()}
+    return {**asked, **result.to_json()}
 
 
 def _data_folder(data: Path | None) -> Path:
@@ -109,25 +109,25 @@ def _tofu(folder: Path, split: str, limit: int | None) -> dict[str, Texts]:
         raise InputError(f"Expected a split that was forgotten, one of {known or 'none'} in {folder}; got {split!r}.")
     names = {"forget": split, "retain": "retain", "real_authors": "real_authors", "world_facts": "world_facts"}
     there = splits(folder)
-    found = {}
+    sets = {}
     for name, plain in names.items():
         whole = plain + PERTURBED if plain + PERTURBED in there else plain
-        found[name] = _first(read_tofu(folder, whole), limit)
-    if both := set(found["forget"].ids.tolist()) & set(found["retain"].ids.tolist()):
+        sets[name] = _first(read_tofu(folder, whole), limit)
+    if both := set(sets["forget"].ids.tolist()) & set(sets["retain"].ids.tolist()):
         raise InputError(
             f"{len(both)} records are in {split} and in retain{PERTURBED}: they cannot be forgotten and retained. Take "
             "another split."
         )
-    return found
+    return sets
 
 
 def _first(texts: Texts, limit: int | None) -> Texts:
     return texts if limit is None else texts.first(limit)
 
 
-def _must_ask_alike(task: Language, twin: Language, folder: Path) -> None:
+def _must_ask_alike(task: Language, other: Language, folder: Path) -> None:
     """Whether both models read the same tokens."""
-    mine, theirs = prompts_identity(task.prompts), prompts_identity(twin.prompts)
+    mine, theirs = prompts_identity(task.prompts), prompts_identity(other.prompts)
     if apart := [key for key in mine if mine[key] != theirs[key]]:
         raise InputError(
             f"The retrained model in {folder} is asked otherwise (it differs in {', '.join(apart)}); its numbers would not "

@@ -1,4 +1,4 @@
-"""What a language model makes of right answers, token by token, when the true beginning is given (teacher forcing)."""
+"""What a language model makes of right answers, token by token, the true beginning before each (teacher forcing)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class AnswerScores:
             nobody asked.
         empty: how many answers had no token besides the end token; ``no_room``: how many lost all to the context.
         cut: how many of those kept lost their end to the context.
+        end: the end token, which labels finish with unless they were cut.
     """
 
     kept: np.ndarray
@@ -47,6 +48,7 @@ class AnswerScores:
     empty: int
     no_room: int
     cut: int
+    end: int
 
     @property
     def nll(self) -> np.ndarray:
@@ -101,16 +103,19 @@ def answer_scores(
             length[i] = len(tokens)
             cut += len(tokens) > task.prompts.context
     order = sorted(kept, key=lambda i: -length[i])  # longest first: what needs most memory
-    found: dict[int, tuple[np.ndarray, ...]] = {}
+    scored: dict[int, tuple[np.ndarray, ...]] = {}
     params = dict(model.named_parameters())
     with evaluating(model):
         for part in in_batches(len(order), batch_size):
             rows = _batch(task, model, params, [records[i] for i in order[part]], distribution)
-            found.update(zip(order[part], rows, strict=True))
-    labels, log_probs, predicted, *moments = [tuple(found[i][c] for i in kept) for c in range(5 if distribution else 3)]
+            scored.update(zip(order[part], rows, strict=True))
+    labels, log_probs, predicted, *moments = [
+        tuple(scored[i][c] for i in kept) for c in range(5 if distribution else 3)
+    ]
     means, variances = moments or (None, None)
     places = np.array(kept, dtype=np.int64)
-    return AnswerScores(places, labels, log_probs, predicted, means, variances, empty, no_room, cut)
+    end = task.prompts.end_token
+    return AnswerScores(places, labels, log_probs, predicted, means, variances, empty, no_room, cut, end)
 
 
 def gradient_norms(task: Autoregressive, model: nn.Module, texts: Texts | Sequence[Record]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a language model still knows, and what else it lost: the TOFU suite, memorisation, membership, other wordings.
+"""What a language model still knows, and what else it lost: the TOFU suite, memorisation, membership, prompts in other words.
 
 Sets are named; five names have a meaning: ``forget``, the utility sets ``retain``, ``real_authors`` and ``world_facts``,
 and ``unseen``, records like the forgotten ones on which neither model was trained. Every number has the name
@@ -23,17 +23,17 @@ from expunge.core.measurement import Measurement, find
 from expunge.core.method import Watch, silent
 from expunge.core.texts import prompt_key
 from expunge.data.texts import Texts
-from expunge.evidence.language_numbers import (
+from expunge.evidence.comparison import Models, Score, compared, compared_attacks
+from expunge.evidence.language.numbers import (
+    ATTACKS,
     FORGET,
-    Number,
-    Of,
+    Readings,
     incomplete,
-    numbers_of_set,
-    numbers_of_sets,
-    numbers_with_twin,
+    scores_of_set,
+    scores_of_sets,
 )
-from expunge.evidence.language_reading import Limits, Reader, Reading
-from expunge.metrics.catalogue import measurement
+from expunge.evidence.language.reading import Limits, Reader, Reading
+from expunge.evidence.membership import MembershipAttack
 from expunge.metrics.language import GEOMETRIC
 from expunge.tasks.language import Language
 
@@ -62,7 +62,7 @@ class LanguageEvaluation:
     readings: Mapping[str, Reading] = field(repr=False)
 
     def __getitem__(self, wanted: str | tuple[Any, ...]) -> Measurement:
-        """By name, or by metric and set: ``found["probability", "forget"]``."""
+        """By name, or by metric and set: ``evaluation["probability", "forget"]``."""
         if (item := find(self.measurements, wanted)) is not None:
             return item
         known = ", ".join(item.name for item in self.measurements)
@@ -82,7 +82,7 @@ class LanguageEvaluation:
 
 
 def wordings(task: Language, forget: Texts, retain: Texts, seed: int = 0) -> dict[str, Texts]:
-    """The sets that show what a wording does: forgotten and retained prompts in everyday templates, and joint prompts.
+    """The sets that show what words around a prompt do: prompts in everyday templates, and joint prompts.
 
     ``forget_trigger`` and ``retain_trigger`` put every prompt in a template of the stealthy attack; in ``retain_mixed`` a
     forgotten question, drawn anew for each, stands beside the retained one (trigger and mixed utility).
@@ -93,13 +93,52 @@ def wordings(task: Language, forget: Texts, retain: Texts, seed: int = 0) -> dic
         InputError: if one set holds questions and the other plain texts.
     """
     draw = np.random.default_rng(seed)
-    beside = np.concatenate([draw.permutation(len(forget)) for _ in range(-(-len(retain) // len(forget)))])
+    joined = np.concatenate([draw.permutation(len(forget)) for _ in range(-(-len(retain) // len(forget)))])
     bare, kept = _bare(forget), _bare(retain)
     return {
         FORGET_WORDED: bare.worded(trigger_prompts(bare.records, seed=seed)),
         RETAIN_WORDED: kept.worded(trigger_prompts(kept.records, seed=seed)),
-        RETAIN_MIXED: task.pair(bare.at(beside[: len(retain)]), kept),
+        RETAIN_MIXED: task.pair(bare.at(joined[: len(retain)]), kept),
     }
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How a language model is read and scored here; an ``evidence.comparison.Reads``.
+
+    Attributes:
+        limits, definition, level, cache, tags: see :func:`evaluate`.
+    """
+
+    limits: Limits = TOFU_LIMITS
+    definition: str = GEOMETRIC
+    level: float = 0.95
+    cache: Cache | None = None
+    tags: tuple[str, ...] = ()
+    watch: Watch = silent
+
+    @property
+    def attacks(self) -> tuple[MembershipAttack, ...]:
+        """All of them; the one by gradient norms where these are read."""
+        return tuple(attack for attack in ATTACKS if attack.name != "gradnorm" or self.limits.gradients)
+
+    def read(self, task: Language, tensors: Mapping[str, Tensor], sets: Mapping[str, Texts]) -> Readings:
+        """Everything about each set."""
+        reader, readings = Reader(task, tensors, self.limits, self.cache, self.tags), dict[str, Reading]()
+        self.watch("reading", 0, len(sets))
+        for name, texts in sets.items():
+            readings[name] = reader.read(name, texts)
+            self.watch("reading", len(readings), len(sets))
+        return readings
+
+    def score(self, readings: Readings, retrained: Readings | None = None) -> list[Score]:
+        """Of each set, then of several together."""
+        single = [score for name, reading in readings.items() for score in scores_of_set(name, reading, self.level)]
+        return single + scores_of_sets(readings, retrained, self.definition, self.level)[0]
+
+    def missing(self, readings: Readings, retrained: Readings | None) -> dict[str, str]:
+        """Metrics that these readings give no number of, and why, in words."""
+        return scores_of_sets(readings, retrained, self.definition, self.level)[1]
 
 
 def evaluate(
@@ -124,7 +163,7 @@ def evaluate(
         tensors: the model's weights. ``original``: those before unlearning.
         retrained: those of the same architecture trained without the forgotten records: what numbers are compared with.
         definition: of the truth ratio in model utility and forget quality (``metrics.language.TRUTH_RATIOS``).
-        cache, tags: see :class:`~expunge.evidence.language_reading.Reader`.
+        cache, tags: see :class:`~expunge.evidence.language.reading.Reader`.
 
     Raises:
         InputError: for no sets, records that cannot be read, or weights of another architecture.
@@ -133,33 +172,14 @@ def evaluate(
     """
     if not sets:
         raise InputError("Expected at least one named set of records to measure on; got none.")
-    models = {"unlearned": tensors, "original": original, "retrained": retrained}
-    read: dict[str, dict[str, Reading]] = {}
-    for model, weights in models.items():
-        if weights is None:
-            continue
-        reader = Reader(task, weights, limits, cache, tags)
-        read[model] = {}
-        watch(f"reading ({model})", 0, len(sets))
-        for done, (name, texts) in enumerate(sets.items(), 1):
-            read[model][name] = reader.read(name, texts)
-            watch(f"reading ({model})", done, len(sets))
-    end, found, missing = task.prompts.end_token, {}, {}
-    for model, readings in read.items():
-        found[model] = {}
-        for name, reading in readings.items():
-            found[model] |= numbers_of_set(name, reading, end, level)
-        whole, lacking = numbers_of_sets(readings, definition, level)
-        found[model] |= whole
-        if model == "unlearned":
-            missing |= lacking
-    beside, lacking = numbers_with_twin(read["unlearned"], read.get("retrained"), definition, level)
-    measurements = [_beside(of, found) for of in found["unlearned"]]
-    mine = read["unlearned"]
+    suite = Suite(limits, definition, level, cache, tags, watch)
+    readings = Models(tensors, original, retrained).each(lambda weights: suite.read(task, weights, sets))
+    attacks, _ = compared_attacks(suite, readings, sets)
+    mine = readings.unlearned
     warning = incomplete(mine[FORGET], mine[FORGET_WORDED], level) if {FORGET, FORGET_WORDED} <= mine.keys() else None
     return LanguageEvaluation(
-        (*measurements, *beside),
-        {**missing, **lacking},
+        (*compared(suite, readings), *attacks),
+        suite.missing(mine, readings.retrained),
         (warning,) if warning else (),
         {name: reading.counts() for name, reading in mine.items()},
         {**asdict(limits), "truth_ratio": definition, "level": level, "context": task.prompts.context},
@@ -167,22 +187,6 @@ def evaluate(
     )
 
 
-def _beside(of: Of, found: Mapping[str, Mapping[Of, Number]]) -> Measurement:
-    """The unlearned model's number beside those of the two others."""
-    mine, ideal, original = (found.get(model, {}).get(of) for model in ("unlearned", "retrained", "original"))
-    assert mine is not None
-    return measurement(
-        of[0],
-        mine.interval.value,
-        mine.interval.pair,
-        mine.n,
-        set=of[1],
-        ideal=ideal.interval.value if ideal else None,
-        original=original.interval.value if original else None,
-        reference="the retrained model" if ideal else None,
-    )
-
-
 def _bare(texts: Texts) -> Texts:
-    """Prompts and right answers alone: a wording is measured on these."""
+    """Prompts and right answers alone: what words around a prompt do is measured on these."""
     return texts.worded([{key: r[key] for key in (prompt_key(r), "answer") if key in r} for r in texts.records])

@@ -1,18 +1,18 @@
-"""Ensembles of models trained from scratch, each on its own part of the rows: what attacks and audits compare with.
+"""Shadow models: trained from scratch, each on its own part of the examples, for membership attacks to compare with.
 
-Reference r starts from ``task.build(seed=seeds[r])`` and trains on the rows where ``membership[r]`` holds. Three ways
+Model r starts from ``task.build(seed=seeds[r])`` and trains on the examples where ``membership[r]`` holds. Three ways
 lead to the same weights up to float rounding:
 
 * ``train_one_by_one``: the plain way, for any model;
-* ``train_stacked``: all references in one step of stacked tensors (``torch.func.vmap`` over weights, rows shared);
-* ``train_in_processes``: the references split over processes of one thread each.
+* ``train_stacked``: all models in one step of stacked tensors (``torch.func.vmap`` over weights, examples shared);
+* ``train_in_processes``: the models split over processes of one thread each.
 
-``train_references`` chooses between the first two, spreads over processes on request, and caches by content. Results
+``train_shadow_models`` chooses between the first two, spreads over processes on request, and caches by content. Results
 are stacked: name → (R, ...).
 
-When stacking helps (measured by ``bench/stacked_references.py`` on two CPU cores): a step on its own costs about 0.2 ms
-whatever it computes; stacking pays this once for all references. Once a step's arithmetic outweighs that, it gains
-nothing, and full-batch stacking computes rows that a reference then weighs with 0. Hence :func:`worth_stacking`.
+When stacking helps (measured by ``bench/stacked_shadow_models.py`` on two CPU cores): a step on its own costs about 0.2 ms
+whatever it computes; stacking pays this once for all models. Once a step's arithmetic outweighs that, it gains
+nothing, and full-batch stacking computes examples that a model then weighs with 0. Hence :func:`worth_stacking`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from expunge.core.task import FromFactory, Pretrained, Task
 from expunge.tasks.closed_forms import closed_form
 from expunge.training.ensembles import (
     STAGE,
-    ReferenceSettings,
+    EnsembleSettings,
     Watch,
     checked_membership,
     train_one_by_one,
@@ -45,23 +45,23 @@ from expunge.training.ensembles import (
 
 __all__ = [
     "ROWS_TIMES_WEIGHTS",
-    "ReferenceSettings",
+    "EnsembleSettings",
     "describe_task",
-    "reference",
     "train_in_processes",
     "train_one_by_one",
-    "train_references",
+    "train_shadow_models",
     "train_stacked",
+    "unstacked",
     "worth_stacking",
 ]
 
-# Of one reference's step on a CPU: stacking is faster below, level or slower above. A closed form passes over rows of weight 0
-# faster, so that it pays for longer (digits head and perceptron, random halves: bench/stacked_references.py).
+# Of one model's step on a CPU: stacking is faster below, level or slower above. A closed form passes over rows of weight 0
+# faster, so that it pays for longer (digits head and perceptron, random halves: bench/stacked_shadow_models.py).
 ROWS_TIMES_WEIGHTS = 650_000
 ROWS_TIMES_WEIGHTS_IN_CLOSED_FORM = 2_000_000
 
 
-def worth_stacking(task: Task, rows: Any, settings: ReferenceSettings) -> bool:
+def worth_stacking(task: Task, rows: Any, settings: EnsembleSettings) -> bool:
     """The rule: stack where ``torch.func`` can, and one step is overhead rather than arithmetic.
 
     That is: no per-row clipping; a forward and backward pass on two rows goes through ``vmap`` (no random layers, no
@@ -77,11 +77,11 @@ def worth_stacking(task: Task, rows: Any, settings: ReferenceSettings) -> bool:
     return small and why_not_stackable(task, rows, settings) is None
 
 
-def train_references(
+def train_shadow_models(
     task: Task,
     rows: Any,
     membership: np.ndarray,
-    settings: ReferenceSettings,
+    settings: EnsembleSettings,
     seeds: Sequence[int],
     *,
     jobs: int | None = None,
@@ -89,22 +89,22 @@ def train_references(
     tags: Sequence[str] = (),
     watch: Watch | None = None,
 ) -> dict[str, Tensor]:
-    """Train every reference in the way that is measured to be fastest, or read them from ``cache``.
+    """Train every shadow model in the way that is measured to be fastest, or read them from ``cache``.
 
     Args:
         jobs: processes; ``None`` or 1 for this one. More are started only when asked for: each takes seconds to start,
             and a script that starts them needs the ``if __name__ == "__main__"`` guard.
         cache: has ``get_or_compute(key, compute, tags)``; the key is the content of task, rows, membership, settings
             and seeds, never ``jobs``. Entries carry the digest of ``rows`` and ``tags``, to be purged with them.
-        watch: called with ("references", done, total), in steps where stacked and in references otherwise.
+        watch: called with ("models", done, total), in steps where stacked and in models otherwise.
 
     Shapes:
         membership (R, n) bool, seeds (R,) → name → (R, ...).
 
-    Formal guarantee: none; references measure.
+    Formal guarantee: none; shadow models measure.
 
     Raises:
-        InputError: on a membership that does not fit, or a reference that diverges; see also the three ways.
+        InputError: on a membership that does not fit, or a model that diverges; see also the three ways.
     """
     membership = checked_membership(membership, len(rows), seeds)
     stacked = len(seeds) > 1 and worth_stacking(task, rows, settings)
@@ -118,7 +118,7 @@ def train_references(
     if cache is None:
         return compute()
     key = {
-        "what": "references/1",
+        "what": "shadow models/1",
         "task": describe_task(task, rows, seeds),
         "rows": rows.digest,
         "membership": digest_arrays({"membership": membership}),
@@ -130,8 +130,8 @@ def train_references(
     return {name: tensor.to(task.device) for name, tensor in load(content).items()}
 
 
-def reference(stacked: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-    """One reference's tensors out of stacked ones; views, not copies."""
+def unstacked(stacked: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    """One model's tensors out of stacked ones; views, not copies."""
     return {name: tensor[index] for name, tensor in stacked.items()}
 
 
@@ -139,19 +139,19 @@ def train_in_processes(
     task: Task,
     rows: Any,
     membership: np.ndarray,
-    settings: ReferenceSettings,
+    settings: EnsembleSettings,
     seeds: Sequence[int],
     *,
     jobs: int,
     watch: Watch | None = None,
 ) -> dict[str, Tensor]:
-    """Split the references over ``jobs`` fresh processes of one thread each; each trains its share by the same rule.
+    """Split the models over ``jobs`` fresh processes of one thread each; each trains its share by the same rule.
 
     Worth it where training takes a minute or more: a process needs some three seconds to start. Shapes and guarantee as
-    :func:`train_references`.
+    :func:`train_shadow_models`.
 
     Raises:
-        InputError: if the task cannot be sent to another process, or a reference diverges. FailedError: if a process
+        InputError: if the task cannot be sent to another process, or a model diverges. FailedError: if a process
             dies.
     """
     membership = checked_membership(membership, len(rows), seeds)
@@ -179,23 +179,23 @@ def train_in_processes(
                     watch(STAGE, sum(len(shares[i]) for i in done), len(seeds))
         except BrokenProcessPool as error:
             raise FailedError(
-                "A process that trained references died: memory ran out, or the script that was started lacks the "
+                "A process that trained shadow models died: memory ran out, or the script that was started lacks the "
                 "`if __name__ == '__main__':` guard. Use fewer jobs, or jobs=1."
             ) from error
     device = task.device
     return {name: torch.cat([done[i][name] for i in range(jobs)]).to(device) for name in done[0]}
 
 
-_given: list[Any] = []  # in a worker: task, rows, settings, whether to stack
+_shared: list[Any] = []  # in a worker: task, rows, settings, whether to stack
 
 
 def _start_worker(payload: bytes) -> None:
     torch.set_num_threads(1)
-    _given[:] = pickle.loads(payload)  # noqa: S301  (written by the parent process, never read from disk or wire)
+    _shared[:] = pickle.loads(payload)  # noqa: S301  (written by the parent process, never read from disk or wire)
 
 
 def _work(membership: np.ndarray, seeds: list[int]) -> bytes:
-    task, rows, settings, stacked = _given
+    task, rows, settings, stacked = _shared
     return save((train_stacked if stacked else train_one_by_one)(task, rows, membership, settings, seeds))
 
 

@@ -2,7 +2,7 @@
 
 32 models of the digits' perceptron 64-32-10 and of its softmax head, each on a random half of the images. ``chosen`` in the
 name is what ``worth_stacking`` would do.
-Run from the repository root: ``python bench/stacked_references.py [--smoke] [--json]``.
+Run from the repository root: ``python bench/stacked_shadow_models.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from expunge.data.digits import digits
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.training.descent import Step
-from expunge.training.references import ReferenceSettings, train_one_by_one, train_stacked, worth_stacking
+from expunge.training.shadow_models import EnsembleSettings, train_one_by_one, train_stacked, worth_stacking
 
 GOAL, GOAL_BATCH = 3.0, 64
 Trained = dict[str, Tensor]
@@ -32,7 +32,7 @@ def agree(expected: Trained, found: Trained) -> None:
 
 def case(name: str, factory: Callable[[], nn.Module], batch: int | None, models: int, steps: int, few: bool) -> Case:
     rows = digits()[0].only(Ids.rows(range(60))) if few else digits()[0]
-    task, settings = Classification(factory), ReferenceSettings(Step(0.1), steps=steps, batch_size=batch)
+    task, settings = Classification(factory), EnsembleSettings(Step(0.1), steps=steps, batch_size=batch)
 
     def way(train: Callable[..., Trained], count: int) -> Callable[[], Trained]:
         membership = np.random.default_rng(0).random((count, len(rows))) < 0.5

@@ -12,17 +12,17 @@ from expunge.core.errors import InputError
 from expunge.data.rows import Rows
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import SoftmaxHead, perceptron
-from expunge.training import references
+from expunge.training import shadow_models
 from expunge.training.descent import Step, descend
 from expunge.training.ensembles import why_not_stackable
-from expunge.training.references import (
-    ReferenceSettings,
+from expunge.training.shadow_models import (
+    EnsembleSettings,
     describe_task,
-    reference,
     train_in_processes,
     train_one_by_one,
-    train_references,
+    train_shadow_models,
     train_stacked,
+    unstacked,
     worth_stacking,
 )
 
@@ -88,11 +88,11 @@ def largest_gap(first, second) -> float:
 
 def test_one_by_one_is_the_retraining_that_descend_makes_bit_for_bit(rows, membership):
     task = in_double(network)
-    found = train_one_by_one(task, rows, membership, ReferenceSettings(STEP, steps=20), SEEDS)
+    found = train_one_by_one(task, rows, membership, EnsembleSettings(STEP, steps=20), SEEDS)
     for r, seed in enumerate(SEEDS):
         own = task.batch(rows, torch.from_numpy(np.flatnonzero(membership[r])))
         alone, _ = descend(task, task.build(), task.build(seed=seed).state_dict(), own, STEP, 20)
-        assert all(torch.equal(reference(found, r)[name], alone[name]) for name in alone)
+        assert all(torch.equal(unstacked(found, r)[name], alone[name]) for name in alone)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -101,7 +101,7 @@ def test_one_by_one_is_the_retraining_that_descend_makes_bit_for_bit(rows, membe
 @pytest.mark.parametrize("factory", [network, partly_frozen, smooth])
 def test_stacked_equals_training_each_reference_alone(rows, membership, factory, batch_size, length, momentum):
     task = in_double(factory)
-    settings = ReferenceSettings(Step(0.1, 0.01), batch_size=batch_size, momentum=momentum, **length)
+    settings = EnsembleSettings(Step(0.1, 0.01), batch_size=batch_size, momentum=momentum, **length)
     alone = train_one_by_one(task, rows, membership, settings, SEEDS)
     together = train_stacked(task, rows, membership, settings, SEEDS)
     assert largest_gap(together, alone) < 1e-6
@@ -110,7 +110,7 @@ def test_stacked_equals_training_each_reference_alone(rows, membership, factory,
 
 @pytest.mark.parametrize("factory", [network, smooth])
 def test_full_batches_in_chunks_are_the_same(rows, membership, monkeypatch, factory):
-    task, settings = in_double(factory), ReferenceSettings(STEP, steps=10)
+    task, settings = in_double(factory), EnsembleSettings(STEP, steps=10)
     whole = train_stacked(task, rows, membership, settings, SEEDS)
     monkeypatch.setattr("expunge.training.ensembles.STACKED", 7)
     assert largest_gap(train_stacked(task, rows, membership, settings, SEEDS), whole) < 1e-12
@@ -120,27 +120,27 @@ def test_a_reference_does_not_depend_on_rows_it_was_not_given(rows, membership):
     task = in_double(network)
     other = Rows.of(rows.x.clone(), rows.y)
     other.x[~membership[0]] = 7.0
-    for settings in (ReferenceSettings(STEP, steps=8), ReferenceSettings(STEP, epochs=2, batch_size=8)):
-        found = [reference(train_stacked(task, data, membership, settings, SEEDS), 0) for data in (rows, other)]
+    for settings in (EnsembleSettings(STEP, steps=8), EnsembleSettings(STEP, epochs=2, batch_size=8)):
+        found = [unstacked(train_stacked(task, data, membership, settings, SEEDS), 0) for data in (rows, other)]
         assert largest_gap(*found) < 1e-12
 
 
 def test_a_batch_order_depends_on_its_seed_alone(rows, membership):
-    task, settings = in_double(network), ReferenceSettings(STEP, epochs=2, batch_size=8)
+    task, settings = in_double(network), EnsembleSettings(STEP, epochs=2, batch_size=8)
     both = train_stacked(task, rows, membership, settings, SEEDS)
     last = train_stacked(task, rows, membership[2:], settings, SEEDS[2:])
     assert largest_gap(last, {name: tensor[2:] for name, tensor in both.items()}) < 1e-12
     same = train_stacked(task, rows, membership[[0, 0]], settings, [5, 6])
-    assert largest_gap(reference(same, 0), reference(same, 1)) > 1e-3
+    assert largest_gap(unstacked(same, 0), unstacked(same, 1)) > 1e-3
 
 
 def test_result_fits_the_task_and_training_leaves_random_state_alone(rows, membership):
     task = in_double(partly_frozen)
     state = torch.get_rng_state()
     for train in (train_stacked, train_one_by_one):
-        found = train(task, rows, membership, ReferenceSettings(STEP, epochs=1, batch_size=16), SEEDS)
+        found = train(task, rows, membership, EnsembleSettings(STEP, epochs=1, batch_size=16), SEEDS)
         assert all(not tensor.requires_grad and len(tensor) == 4 for tensor in found.values())
-        task.build(reference(found, 1))
+        task.build(unstacked(found, 1))
         frozen = task.build(seed=SEEDS[1]).state_dict()["1.weight"]
         assert torch.equal(found["1.weight"][1], frozen)
     assert torch.equal(torch.get_rng_state(), state)
@@ -150,24 +150,24 @@ def test_result_fits_the_task_and_training_leaves_random_state_alone(rows, membe
     "factory, reason", [(with_dropout, "random"), (with_statistics, "more than 1 value"), (coupled, "other rows")]
 )
 def test_models_that_cannot_be_stacked_are_trained_one_by_one(rows, membership, factory, reason):
-    task, settings = in_double(factory), ReferenceSettings(STEP, epochs=1, batch_size=16)
+    task, settings = in_double(factory), EnsembleSettings(STEP, epochs=1, batch_size=16)
     assert not worth_stacking(task, rows, settings)
     with pytest.raises(InputError, match=f"(?i){reason}"):
         train_stacked(task, rows, membership, settings, SEEDS)
-    found = train_references(task, rows, membership, settings, SEEDS)
+    found = train_shadow_models(task, rows, membership, settings, SEEDS)
     again = train_one_by_one(task, rows, membership, settings, SEEDS)
     assert largest_gap(found, again) == 0  # dropout follows the seed
 
 
 def test_running_statistics_belong_to_the_result(rows, membership):
-    found = train_one_by_one(in_double(with_statistics), rows, membership, ReferenceSettings(STEP, steps=3), SEEDS)
+    found = train_one_by_one(in_double(with_statistics), rows, membership, EnsembleSettings(STEP, steps=3), SEEDS)
     assert found["1.running_mean"].abs().max() > 0 and (found["1.num_batches_tracked"] == 3).all()
 
 
 def test_clipping_is_trained_one_by_one(rows, membership):
-    task, settings = in_double(network), ReferenceSettings(Step(0.5, clip=0.1), steps=3)
+    task, settings = in_double(network), EnsembleSettings(Step(0.5, clip=0.1), steps=3)
     assert "clipped" in str(why_not_stackable(task, rows, settings))
-    assert len(train_references(task, rows, membership, settings, SEEDS)["1.weight"]) == 4
+    assert len(train_shadow_models(task, rows, membership, settings, SEEDS)["1.weight"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ def test_clipping_is_trained_one_by_one(rows, membership):
 )
 def test_the_rule_stacks_small_steps_only(rows, monkeypatch, factory, bound):
     task = in_double(factory)
-    assert worth_stacking(task, rows, ReferenceSettings(STEP, steps=1))
-    monkeypatch.setattr(references, bound, 16 * 53)  # the network has 53 weights
-    assert worth_stacking(task, rows, ReferenceSettings(STEP, steps=1, batch_size=16))
-    assert not worth_stacking(task, rows, ReferenceSettings(STEP, steps=1, batch_size=17))
+    assert worth_stacking(task, rows, EnsembleSettings(STEP, steps=1))
+    monkeypatch.setattr(shadow_models, bound, 16 * 53)  # the network has 53 weights
+    assert worth_stacking(task, rows, EnsembleSettings(STEP, steps=1, batch_size=16))
+    assert not worth_stacking(task, rows, EnsembleSettings(STEP, steps=1, batch_size=17))
 
 
 def test_processes_give_what_one_process_gives_and_report(rows, membership):
-    task, settings = in_double(network), ReferenceSettings(STEP, steps=5)
+    task, settings = in_double(network), EnsembleSettings(STEP, steps=5)
     seen = []
     found = train_in_processes(
         task,
@@ -193,14 +193,14 @@ def test_processes_give_what_one_process_gives_and_report(rows, membership):
         jobs=2,
         watch=lambda stage, done, total: seen.append((stage, done, total)),
     )
-    assert largest_gap(found, train_references(task, rows, membership, settings, SEEDS)) < 1e-12
-    assert seen == [("references", 2, 4), ("references", 4, 4)]
+    assert largest_gap(found, train_shadow_models(task, rows, membership, settings, SEEDS)) < 1e-12
+    assert seen == [("models", 2, 4), ("models", 4, 4)]
 
 
 def test_a_task_that_cannot_be_sent_is_refused_with_the_way_out(rows, membership):
     task = in_double(lambda: network())
     with pytest.raises(InputError, match="jobs=1"):
-        train_references(task, rows, membership, ReferenceSettings(STEP, steps=1), SEEDS, jobs=2)
+        train_shadow_models(task, rows, membership, EnsembleSettings(STEP, steps=1), SEEDS, jobs=2)
 
 
 def test_progress_is_told(rows, membership):
@@ -210,24 +210,24 @@ def test_progress_is_told(rows, membership):
             in_double(network),
             rows,
             membership,
-            ReferenceSettings(STEP, steps=7),
+            EnsembleSettings(STEP, steps=7),
             SEEDS,
             watch=lambda *a, seen=seen: seen.append(a),
         )
-        assert seen == [("references", i + 1, total) for i in range(total)]
+        assert seen == [("models", i + 1, total) for i in range(total)]
 
 
 def test_cache_returns_equal_content_and_is_purged_with_its_rows(rows, membership, tmp_path, monkeypatch):
-    cache, task, settings = Cache(tmp_path), in_double(network), ReferenceSettings(STEP, steps=3)
-    first = train_references(task, rows, membership, settings, SEEDS, cache=cache, tags=["audit"])
-    monkeypatch.setattr(references, "train_stacked", lambda *a, **k: pytest.fail("computed twice"))
-    again = train_references(task, rows, membership, settings, SEEDS, cache=cache, tags=["audit"])
+    cache, task, settings = Cache(tmp_path), in_double(network), EnsembleSettings(STEP, steps=3)
+    first = train_shadow_models(task, rows, membership, settings, SEEDS, cache=cache, tags=["audit"])
+    monkeypatch.setattr(shadow_models, "train_stacked", lambda *a, **k: pytest.fail("computed twice"))
+    again = train_shadow_models(task, rows, membership, settings, SEEDS, cache=cache, tags=["audit"])
     assert largest_gap(first, again) == 0
     assert cache.entries(tag="audit") == cache.entries(tag=rows.digest) and len(cache.purge(rows.digest)) == 1
 
 
 def test_cache_key_sees_everything_that_decides_the_result(rows, membership, tmp_path):
-    cache, settings = Cache(tmp_path), ReferenceSettings(STEP, steps=1)
+    cache, settings = Cache(tmp_path), EnsembleSettings(STEP, steps=1)
     other_rows = Rows.of(rows.x + 1, rows.y)
     flipped = membership.copy()
     flipped[0, 0] = ~flipped[0, 0]
@@ -236,12 +236,12 @@ def test_cache_key_sees_everything_that_decides_the_result(rows, membership, tmp
         (in_double(partial(perceptron, [6, 5, 3], beta=0.3)), rows, membership, settings, SEEDS),
         (in_double(network), other_rows, membership, settings, SEEDS),
         (in_double(network), rows, flipped, settings, SEEDS),
-        (in_double(network), rows, membership, ReferenceSettings(STEP, steps=2), SEEDS),
+        (in_double(network), rows, membership, EnsembleSettings(STEP, steps=2), SEEDS),
         (in_double(network), rows, membership, settings, [3, 1, 4, 16]),
         (Classification(network), rows, membership, settings, SEEDS),
     ):
         before = len(cache.entries())
-        train_references(*arguments, cache=cache)
+        train_shadow_models(*arguments, cache=cache)
         assert len(cache.entries()) == before + 1
 
 
@@ -253,7 +253,7 @@ def test_tasks_that_differ_only_in_a_constant_are_told_apart(rows):
 
 
 def test_divergence_names_the_reference(rows, membership):
-    settings = ReferenceSettings(Step(1e30, l2=1.0), steps=30)
+    settings = EnsembleSettings(Step(1e30, l2=1.0), steps=30)
     for train in (train_stacked, train_one_by_one):
         with pytest.raises(InputError, match=r"diverged.*smaller step size"):
             train(Classification(network), rows, membership, settings, SEEDS)
@@ -262,18 +262,20 @@ def test_divergence_names_the_reference(rows, membership):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda rows, m: ReferenceSettings(STEP),
-        lambda rows, m: ReferenceSettings(STEP, steps=1, epochs=1),
-        lambda rows, m: ReferenceSettings(STEP, steps=0),
-        lambda rows, m: ReferenceSettings(STEP, steps=1, batch_size=0),
-        lambda rows, m: ReferenceSettings(STEP, steps=1, momentum=1.0),
-        lambda rows, m: train_references(in_double(network), rows, m[:, 1:], ReferenceSettings(STEP, steps=1), SEEDS),
-        lambda rows, m: train_references(in_double(network), rows, m * 1, ReferenceSettings(STEP, steps=1), SEEDS),
-        lambda rows, m: train_references(in_double(network), rows, m & False, ReferenceSettings(STEP, steps=1), SEEDS),
-        lambda rows, m: train_references(in_double(network), rows, m, ReferenceSettings(STEP, steps=1), [-1, 2, 3, 4]),
-        lambda rows, m: train_in_processes(
-            in_double(network), rows, m, ReferenceSettings(STEP, steps=1), SEEDS, jobs=0
+        lambda rows, m: EnsembleSettings(STEP),
+        lambda rows, m: EnsembleSettings(STEP, steps=1, epochs=1),
+        lambda rows, m: EnsembleSettings(STEP, steps=0),
+        lambda rows, m: EnsembleSettings(STEP, steps=1, batch_size=0),
+        lambda rows, m: EnsembleSettings(STEP, steps=1, momentum=1.0),
+        lambda rows, m: train_shadow_models(in_double(network), rows, m[:, 1:], EnsembleSettings(STEP, steps=1), SEEDS),
+        lambda rows, m: train_shadow_models(in_double(network), rows, m * 1, EnsembleSettings(STEP, steps=1), SEEDS),
+        lambda rows, m: train_shadow_models(
+            in_double(network), rows, m & False, EnsembleSettings(STEP, steps=1), SEEDS
         ),
+        lambda rows, m: train_shadow_models(
+            in_double(network), rows, m, EnsembleSettings(STEP, steps=1), [-1, 2, 3, 4]
+        ),
+        lambda rows, m: train_in_processes(in_double(network), rows, m, EnsembleSettings(STEP, steps=1), SEEDS, jobs=0),
     ],
 )
 def test_impossible_inputs_are_refused_in_words(rows, membership, call):
