@@ -8,41 +8,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.metrics.catalogue import METRICS
+from expunge import modalities
+from expunge.jobs.schema import DEFAULT
+from expunge.metrics.catalogue import column
 from expunge.metrics.metric_spec import NULL, RETRAINED
+from expunge.metrics.outcomes import Word
+from expunge.modalities.layout import Layout
 from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
 
-LEAD = ("FA", "RA", "TA", "mia_entropy_member", "mia_svc_nonmember", "gap_per_seed", "gap", "tow", "seconds")
-LANGUAGE_LEAD = (
-    "forget",
-    "forget_worded",
-    "clean",
-    "trigger",
-    "then",
-    "mixed",
-    "real",
-    "forget_quality",
-    "model_utility",
-    "seconds",
-)
 GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
-    ("Forgets", ("forgets",)),
-    ("Forgets too little, too much, or cannot be told", ("under-forgets", "over-forgets", "undecidable")),
-    ("Destroys the model", ("destroys",)),
+    ("Forgets", (Word.FORGETS,)),
+    ("Forgets too little, too much, or cannot be decided", (Word.UNDER_FORGETS, Word.OVER_FORGETS, Word.UNDECIDABLE)),
+    ("Loses its utility", (Word.UTILITY_COLLAPSE,)),
     ("Refused, failed or not run", ("refused", "failed", "not run")),
 )
-SYMBOLS = {  # beside the word, never instead of it
-    "forgets": "✓",
-    "under-forgets": "◐",
-    "over-forgets": "◑",
-    "undecidable": "?",
-    "destroys": "✗",
-    "breaks on trigger words": "△",
-    "refused": "–",
-    "failed": "!",
-    "not run": "–",
+SAID: Mapping[str, tuple[str, str, str]] = {  # a sign that stands beside the word; what one and what several rows do
+    Word.FORGETS: ("✓", "forgets", "forget"),
+    Word.UNDER_FORGETS: ("◐", "forgets too little", "forget too little"),
+    Word.OVER_FORGETS: ("◑", "forgets too much", "forget too much"),
+    Word.UNDECIDABLE: ("?", "cannot be decided", "cannot be decided"),
+    Word.UTILITY_COLLAPSE: ("✗", "loses its utility", "lose their utility"),
+    "refused": ("–", "was refused", "were refused"),
+    "failed": ("!", "failed", "failed"),
+    "not run": ("–", "was not run", "were not run"),
 }
 _EXACT = ("challenge", "tuning_trials", "optimizer_bytes")  # one number each: an interval of width 0 says nothing
 _DIGITS = {"percent": 1, "points": 2, "nats": 2}
@@ -98,22 +88,20 @@ def word_of(row: Record) -> str:
     return str(row["verdict"]).partition(" (")[0]
 
 
-def of_language(record: Record) -> bool:
-    """Whether the rows are of language models: other numbers, and no gap to retraining to sort by."""
-    return record.get("task") == "language"
+def layout(record: Record) -> Layout:
+    """How tables of the record's kind of model are shown; records of earlier versions name none where it is a classifier."""
+    return modalities.load(record.get("task", DEFAULT)).benchmark.layout
 
 
 def lead(record: Record) -> tuple[str, ...]:
     """The columns of the first table."""
-    if not of_language(record):
-        return LEAD
-    rows = [*record["rows"], record.get("source") or {}]
-    return tuple(name for name in LANGUAGE_LEAD if any(name in (row.get("metrics") or {}) for row in rows))
+    rows = [*record["rows"], record.get("reference") or {}, record.get("source") or {}]
+    return tuple(name for name in layout(record).lead if any(name in (row.get("metrics") or {}) for row in rows))
 
 
 def groups(record: Record) -> list[str]:
-    """What rows are grouped by: their verdicts; or their method, so that a request's wordings stand side by side."""
-    if of_language(record):
+    """What rows are grouped by: their outcomes; or their method, so that a request's wordings stand side by side."""
+    if layout(record).sorted_by is None:
         return list(dict.fromkeys(map(_base, record["rows"])))
     return [title for title, _ in GROUPS]
 
@@ -123,21 +111,22 @@ def _base(row: Record) -> str:
 
 
 def ordered(record: Record) -> list[Line]:
-    """Rows that forget first, each group by its gap per seed; what was destroyed, refused or failed comes last.
+    """Rows that forget first, each group by the layout's metric; what lost its utility, was refused or failed comes last.
 
-    Rows of language models keep the order of their recipe within a method.
+    Where the layout has no such metric, rows keep the order of their recipe within a method.
     """
-    if of_language(record):
-        names = groups(record)
-        rows = sorted(record["rows"], key=lambda row: names.index(_base(row)))
-        return [Line(i, word_of(row), names.index(_base(row)), row) for i, row in enumerate(rows, 1)]
+    by, names = layout(record).sorted_by, groups(record)
+
+    def group(row: Record) -> int:
+        return names.index(_base(row)) if by is None else _group(word_of(row))
 
     def place(row: Record) -> tuple[int, float, str]:
-        item = known(row, "gap_per_seed")
-        return _group(word_of(row)), math.inf if item is None else item["mean"], row["method"]
+        if by is None:
+            return group(row), 0.0, ""
+        item = known(row, by)
+        return group(row), math.inf if item is None else item["mean"], row["method"]
 
-    rows = sorted(record["rows"], key=place)
-    return [Line(i, word_of(row), _group(word_of(row)), row) for i, row in enumerate(rows, 1)]
+    return [Line(i, word_of(row), group(row), row) for i, row in enumerate(sorted(record["rows"], key=place), 1)]
 
 
 def _group(word: str) -> int:
@@ -146,7 +135,8 @@ def _group(word: str) -> int:
 
 def heading(name: str) -> str:
     """What a column is called."""
-    return METRICS[name].label if name in METRICS else name
+    metric = column(name)
+    return metric.label if metric else name
 
 
 def written(name: str, value: float | None) -> str:
@@ -157,7 +147,8 @@ def written(name: str, value: float | None) -> str:
     """
     if value is None:
         return say.NOTHING
-    unit = METRICS[name].unit if name in METRICS else ""
+    metric = column(name)
+    unit = metric.unit if metric else ""
     if unit in _DIGITS:
         return f"{value:.{_DIGITS[unit]}f}"
     if unit == "bytes":
@@ -181,12 +172,13 @@ def bounds(name: str, item: Record) -> tuple[float, float] | None:
 
 def limits(name: str) -> tuple[float, float]:
     """Between which values a number of this name can be."""
-    unit = METRICS[name].unit if name in METRICS else ""
+    metric = column(name)
+    unit = metric.unit if metric else ""
     if unit == "percent":
         return 0.0, 100.0
     if unit in ("1", "share") and name not in ("distance", "challenge"):
         return 0.0, 1.0
-    return (0.0, math.inf) if name in METRICS else (-math.inf, math.inf)
+    return (0.0, math.inf) if metric else (-math.inf, math.inf)
 
 
 def interval(name: str, item: Record) -> str:
@@ -201,11 +193,11 @@ def target(name: str, item: Record) -> str:
 
 
 def _target(name: str, item: Record) -> str:
-    if name not in METRICS:
+    if (metric := column(name)) is None:
         return "not in the catalogue"
-    ideal, null, of = item["ideal"], item["null"], METRICS[name].ideal
+    ideal, null, of = item["ideal"], item["null"], metric.ideal
     if of is None:
-        return "more is better" if str(METRICS[name].direction) == "higher" else "less is better"
+        return "more is better" if str(metric.direction) == "higher" else "less is better"
     if of == NULL:
         return "what chance gives is unknown" if null is None else f"by chance {written(name, null)}"
     if of == RETRAINED:
@@ -219,10 +211,10 @@ def _target(name: str, item: Record) -> str:
 def weakness(line: Line, name: str) -> str:
     """Why a number of this row is none for a headline; empty where nothing speaks against it."""
     reason = (line.row.get("not_for_headlines") or {}).get(name)
-    if reason or name not in METRICS:
+    if reason or (metric := column(name)) is None:
         return reason or ""
-    needed, item = METRICS[name].headline.models, line.metric(name)
+    needed, item = metric.headline.models, line.metric(name)
     there = (item or {}).get("models", line.row["seeds"])
     if there >= needed:
         return ""
-    return f"too few for a headline: {needed} needed ({METRICS[name].headline.source}), {there} here"
+    return f"too few for a headline: {needed} needed ({metric.headline.source}), {there} here"

@@ -6,24 +6,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from expunge.bench import page_language as language
 from expunge.bench import page_plots as plots
 from expunge.bench.page_rows import (
-    SYMBOLS,
+    SAID,
     Line,
     bounds,
     groups,
     heading,
     interval,
     known,
+    layout,
     lead,
-    of_language,
     ordered,
     target,
     weakness,
     written,
 )  # fmt: skip
-from expunge.metrics.catalogue import CATALOGUE, METRICS
+from expunge.metrics.catalogue import METRICS, column
 from expunge.metrics.metric_spec import NULL, RETRAINED
 from expunge.report import numbers as say
 
@@ -31,23 +30,6 @@ Record = Mapping[str, Any]
 Row = dict[str, Any]
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_SAID = {  # verdict → what so many rows do, for one and for several
-    "forgets": ("forgets", "forget"),
-    "under-forgets": (
-        "forgets less than half of what retraining does",
-        "forget less than half of what retraining does",
-    ),
-    "over-forgets": ("forgets too much", "forget too much"),
-    "undecidable": ("cannot be told", "cannot be told"),
-    "destroys": ("destroys the model", "destroy the model"),
-    "refused": ("was refused", "were refused"),
-    "failed": ("failed", "failed"),
-    "not run": ("was not run", "were not run"),
-}
-_MEANING = (
-    "“Forgets” says that accuracy on the forgotten rows came near that of retraining, and nothing about what else the model "
-    "still knows."
-)
 _IDEALS: Mapping[Any, str] = {RETRAINED: "the retrained model's value", NULL: "what chance gives", None: "none"}
 _DIRECTIONS = {"match": "as close as possible to the ideal", "higher": "higher", "lower": "lower"}
 
@@ -57,17 +39,21 @@ def sheet(record: Record, figures: bool = True) -> dict[str, Any]:
     lines = ordered(record)
     first = lead(record)
     others = tuple(name for name in _names(record) if name not in first)
-    plot = (language.answers,) if of_language(record) else (plots.gaps, plots.forgetting, plots.privacy, plots.cost)
-    drawn = [figure for draw in plot if (figure := draw(record))] if figures else []
+    shown = layout(record)
+    drawn = [made for figure in shown.figures if (made := plots.draw(record, figure))] if figures else []
+    order, reasons = "By method, in the order of the recipe", lines
+    if shown.sorted_by is not None:
+        order = f"Sorted by verdict, then by {heading(shown.sorted_by).lower()}"
+        reasons = sorted(lines, key=lambda line: (-line.group, line.number))
     return {
         "title": record["title"],
         "recipe": record["recipe"],
         "summary": summary(record, lines),
         "note": record.get("note") or "",
-        "order": language.ORDER if of_language(record) else "Sorted by verdict, then by gap per seed",
+        "order": order,
         "leaderboard": board(record, lines, first),
         "others": board(record, lines, others) if others else None,
-        "reasons": _reasons(lines if of_language(record) else sorted(lines, key=lambda n: (-n.group, n.number))),
+        "reasons": _reasons(reasons),
         "figures": [{"number": i, **vars(item)} for i, item in enumerate(drawn, 1)],
         "published": _published(record, lines),
         "cost": _cost(record, lines),
@@ -80,7 +66,7 @@ def _names(record: Record) -> list[str]:
     """Names of all numbers in the record, in the order of the catalogue; what it does not know last."""
     rows = [*record["rows"], record.get("reference") or {}, record.get("source") or {}]
     found = {name for row in rows for name in row.get("metrics") or {}}
-    listed = [metric.name for metric in CATALOGUE if metric.name in found]
+    listed = [name for name in METRICS if name in found]
     return listed + sorted(found - set(listed))
 
 
@@ -109,8 +95,8 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
     )
     counts = Counter(line.word for line in lines)
     told = [
-        f"{count_word(counts.pop(word))} {said[number > 1]}"
-        for word, said in (language.SAID if of_language(record) else _SAID).items()
+        f"{count_word(counts.pop(word))} {several if number > 1 else one}"
+        for word, (_, one, several) in SAID.items()
         if (number := counts.get(word, 0))
     ]
     told += [f"{count_word(number)}: {word}" for word, number in sorted(counts.items()) if number]
@@ -118,7 +104,7 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
         forgotten(record),
         f"Every number is {each} on {over}, {beside}.",
         f"Of {say.plural(len(lines), 'row')}, {say.joined(told)}." if lines else "The table has no rows.",
-        language.MEANING if of_language(record) else _MEANING,
+        layout(record).meaning,
     ]
     if record.get("defaults"):
         sentences.append("Every method has its published settings, not those of the recipe.")
@@ -136,14 +122,7 @@ def forgotten(record: Record) -> str:
     if counts:
         least, most = min(counts), max(counts)
         rows = f" ({say.plural(most, 'row')})" if least == most else f" ({least:,} to {most:,} rows)"
-    if forget["kind"] == "samples":
-        return f"Forgotten is a random {say.percent(forget['share'])} of the training rows{rows}."
-    if forget["kind"] == "subjects":
-        return f"Forgotten is everything about {say.plural(forget['count'], 'subject')}{rows}."
-    if forget["kind"] == "user":
-        return f"Forgotten are all training rows of one user, by column {forget['column']}{rows}."
-    labels = [str(label) for label in forget["labels"]]
-    return f"Forgotten is a whole class, of {say.joined(labels, 'or')}{rows}; test rows of it are left out."
+    return layout(record).forgotten(forget, rows)
 
 
 def _reasons(lines: Sequence[Line]) -> list[Row]:
@@ -156,7 +135,7 @@ def _reasons(lines: Sequence[Line]) -> list[Row]:
 
 
 def _symbol(line: Line) -> str:
-    return SYMBOLS.get(line.word, "?")
+    return SAID[line.word][0] if line.word in SAID else "?"
 
 
 def _settings(row: Record) -> tuple[str, str]:
@@ -237,7 +216,8 @@ def _differing(name: str) -> str:
 
 def _constant(name: str) -> float | None:
     """What a number should be where that is the same everywhere."""
-    ideal = METRICS[name].ideal if name in METRICS else None
+    metric = column(name)
+    ideal = metric.ideal if metric else None
     return float(ideal) if isinstance(ideal, int | float) else None
 
 
@@ -296,15 +276,15 @@ def _published(record: Record, lines: Sequence[Line]) -> dict[str, Any] | None:
         rows.append({"name": item["row"], "source": item["source"], "published": printed, "ours": mine})
     differs = list(dict.fromkeys(item["differs"] for item in items if item.get("differs")))
     differs = differs or ["The recipe does not say in what the papers' settings differ from ours."]
-    heads = [heading(name) if name in METRICS else f"{name} (as the paper counts it)" for name in names]
+    heads = [heading(name) if column(name) else f"{name} (as the paper counts it)" for name in names]
     return {"names": heads, "rows": rows, "differs": differs}
 
 
 def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
-    reference = record.get("reference") or {}
+    reference, source = _models(record)
     rows = []
-    if reference.get("seconds_of_source") is not None:
-        rows.append(["Training the source", say.seconds(reference["seconds_of_source"])])
+    if (took := source.get("seconds_of_source", reference.get("seconds_of_source"))) is not None:
+        rows.append(["Training the source", say.seconds(took)])
     if reference.get("seconds_of_all") is not None:
         models = say.plural(reference["seeds"], "retrained model")
         rows.append([f"Training {models}", say.seconds(reference["seconds_of_all"])])
@@ -333,11 +313,10 @@ def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
 def _definitions(record: Record) -> list[Row]:
     found = []
     for name in _names(record):
-        if name not in METRICS:
+        if (metric := column(name)) is None:
             found.append({"name": name, "title": "not in the catalogue", "unit": "", "direction": "", "ideal": "",
                           "null": "", "headline": ""})  # fmt: skip
             continue
-        metric = METRICS[name]
         constant = _constant(name)
         ideal = _IDEALS[metric.ideal] if constant is None else f"{constant:g}"
         found.append({

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from expunge.core.data import Deletion
 from expunge.core.request import Kind
 from expunge.data.rows import Rows
@@ -9,6 +11,10 @@ from expunge.modalities.classification.config import ClassifierJob
 from expunge.modalities.modality import Asked, Opened
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
+    from expunge.modalities.classification.recipes import ClassifierRecipe
 
 SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
 
@@ -21,7 +27,14 @@ class ClassificationModality:
     job = ClassifierJob
     in_processes = False
 
-    def open(self, job: ClassifierJob) -> Opened[Classification, Rows]:
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.classification.benchmark`."""
+        from expunge.modalities.classification.benchmark import BENCHMARK
+
+        return BENCHMARK
+
+    def open(self, job: ClassifierJob | ClassifierRecipe) -> Opened[Classification, Rows]:
         """Model factory, rows and recipe; a checkpoint's weights are read."""
         from expunge.modalities.classification.config import CheckpointTraining, called
         from expunge.modalities.classification.opening import data_of, recipe_of, task_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from expunge.core.data import Deletion, selected
 from expunge.core.request import Kind
 from expunge.data.texts import Texts
@@ -9,6 +11,9 @@ from expunge.modalities.language.config import LanguageJob, TofuData
 from expunge.modalities.modality import Asked, Opened
 from expunge.screening.result import ScreeningResult
 from expunge.tasks.language import Language
+
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
 
 
 class LanguageModality:
@@ -18,6 +23,13 @@ class LanguageModality:
     kinds = (Kind.SAMPLES, Kind.USER)
     job = LanguageJob
     in_processes = True
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.language.benchmark`."""
+        from expunge.modalities.language.benchmark import BENCHMARK
+
+        return BENCHMARK
 
     def open(self, job: LanguageJob) -> Opened[Language, Texts]:
         """Records, sets and the model in its folder."""
