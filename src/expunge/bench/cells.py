@@ -64,16 +64,11 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
         InputError: if another process works on this cell.
     """
     recipe = world.recipe
-    line: dict[str, Any] = {
-        "key": cell.key(recipe),
-        "recipe": recipe.name,
-        "row": cell.row,
-        "forget_set": cell.forget_set,
-        "seed": cell.seed,
-        "trial": cell.trial,
-    }
     models = world.models([cell.forget_set])
-    line["n_forget"] = world.deletion(cell.forget_set).size
+    line: dict[str, Any] = {
+        "key": cell.key(recipe), "recipe": recipe.name, "row": cell.row, "forget_set": cell.forget_set, "seed": cell.seed,
+        "trial": cell.trial, "n_forget": world.deletion(cell.forget_set).size,
+    }  # fmt: skip
     if cell.row in (SOURCE, RETRAIN):
         number = (cell.forget_set, cell.seed) if cell.row == RETRAIN else (0, 0)
         model = models[cell.row, *number]

@@ -123,15 +123,8 @@ def markdown(record: Record) -> str:
     ]
     parts += ["## What each number means"]
     names = ("name", "title", "unit", "direction", "ideal", "null", "headline")
-    heads = [
-        "Name",
-        "What it is",
-        "Unit",
-        "Better",
-        "Ideal",
-        "What chance does to perfect unlearning",
-        "Models for a headline",
-    ]
+    chance = "What chance does to perfect unlearning"
+    heads = ["Name", "What it is", "Unit", "Better", "Ideal", chance, "Models for a headline"]
     parts += [_table(heads, [[item[name] for name in names] for item in shown["definitions"]])]
     return "\n\n".join(part for part in parts if part) + "\n"
 

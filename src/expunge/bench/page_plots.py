@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.bench.page_rows import Line, bounds, heading, interval, known, limits, ordered, written
-from expunge.metrics.catalogue import column
+from expunge.bench.page_rows import Line, bounds, heading, interval, known, limits, ordered, shown_as, written
 from expunge.metrics.metric_spec import RETRAINED
 from expunge.metrics.outcomes import Word
 from expunge.modalities.layout import Dots, Panel
@@ -99,12 +98,12 @@ def _model(record: Record, name: str) -> Record | None:
 
 def _band(record: Record, name: str) -> tuple[float, float] | None:
     """What chance does to retraining: around the retrained value, or from an ideal that is the same everywhere."""
-    metric, item = column(name), known(record.get("reference"), name)
-    if metric is None or item is None or item["null"] is None:
+    ideal, item = shown_as(name).ideal, known(record.get("reference"), name)
+    if item is None or item["null"] is None:
         return None
-    if metric.ideal == RETRAINED:
+    if ideal == RETRAINED:
         return item["mean"] - item["null"], item["mean"] + item["null"]
-    return (float(metric.ideal), metric.ideal + item["null"]) if isinstance(metric.ideal, int | float) else None
+    return (float(ideal), ideal + item["null"]) if isinstance(ideal, int | float) else None
 
 
 def _span(record: Record, panel: Panel, lines: Sequence[Line]) -> _Span:
@@ -113,16 +112,17 @@ def _span(record: Record, panel: Panel, lines: Sequence[Line]) -> _Span:
     Intervals count as far as the points themselves spread.
     """
     name = panel.metrics[0]
-    metric, (low, high) = column(name), limits(name)
+    ideal, (low, high) = shown_as(name).ideal, limits(name)
     if len(panel.metrics) > 1 and math.isfinite(high):
         return _Span(low, high)
     there = [(line.word, item) for line in lines if (item := line.metric(name))]
-    if metric is not None and metric.unit == "seconds":
-        seen = [item["mean"] for _, item in there if item["mean"] > 0] or [1.0]
+    if shown_as(name).unit == "seconds":
+        again = known(record.get("reference"), name)
+        seen = [item["mean"] for item in [*(item for _, item in there), again] if item and item["mean"] > 0] or [1.0]
         return _Span(min(seen) / 1.6, max(seen) * 1.6, True)
     near = [*(_band(record, name) or ())]
-    if metric is not None and isinstance(metric.ideal, int | float):
-        near.append(float(metric.ideal))
+    if isinstance(ideal, int | float):
+        near.append(float(ideal))
     else:
         near += [item["mean"] for model in _MODELS if (item := known(_model(record, model), name))]
     far = (Word.UTILITY_COLLAPSE, Word.OVER_FORGETS)
@@ -148,10 +148,10 @@ def _background(axes: Any, record: Record, panel: Panel, span: _Span, names: Seq
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: say.number(value)))
     if len(panel.metrics) == 1:
-        metric, ideal = column(panel.metrics[0]), known(record.get("reference"), panel.metrics[0])
-        if band := _band(record, panel.metrics[0]):
+        name, ideal = panel.metrics[0], known(record.get("reference"), panel.metrics[0])
+        if band := _band(record, name):
             axes.axvspan(*band, color=LIGHT, alpha=0.6, linewidth=0, zorder=0)
-        if metric is not None and metric.ideal == RETRAINED and ideal:
+        if shown_as(name).ideal == RETRAINED and ideal:
             axes.axvline(ideal["mean"], color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     for at in range(len(names)):
         axes.axhline(at, color=PALE, linewidth=1, zorder=0)

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from expunge import modalities
+from expunge.core.measurement import Direction
 from expunge.jobs.schema import DEFAULT
 from expunge.metrics.catalogue import column
-from expunge.metrics.metric_spec import NULL, RETRAINED
+from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec
 from expunge.metrics.outcomes import Word
 from expunge.modalities.layout import Layout
 from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
 
-GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
-    ("Forgets", (Word.FORGETS,)),
-    ("Forgets too little, too much, or cannot be decided", (Word.UNDER_FORGETS, Word.OVER_FORGETS, Word.UNDECIDABLE)),
-    ("Loses its utility", (Word.UTILITY_COLLAPSE,)),
-    ("Refused, failed or not run", ("refused", "failed", "not run")),
-)
-SAID: Mapping[str, tuple[str, str, str]] = {  # a sign that stands beside the word; what one and what several rows do
+UNKNOWN = "not in the catalogue"
+
+SAID: Mapping[str, tuple[str, str, str]] = {  # in the order of groups: a sign; what one row does, and several
     Word.FORGETS: ("✓", "forgets", "forget"),
     Word.UNDER_FORGETS: ("◐", "forgets too little", "forget too little"),
     Word.OVER_FORGETS: ("◑", "forgets too much", "forget too much"),
@@ -103,7 +100,7 @@ def groups(record: Record) -> list[str]:
     """What rows are grouped by: their outcomes; or their method, so that a request's wordings stand side by side."""
     if layout(record).sorted_by is None:
         return list(dict.fromkeys(map(_base, record["rows"])))
-    return [title for title, _ in GROUPS]
+    return [say.initial(str(word)) for word in SAID]
 
 
 def _base(row: Record) -> str:
@@ -115,28 +112,27 @@ def ordered(record: Record) -> list[Line]:
 
     Where the layout has no such metric, rows keep the order of their recipe within a method.
     """
-    by, names = layout(record).sorted_by, groups(record)
-
-    def group(row: Record) -> int:
-        return names.index(_base(row)) if by is None else _group(word_of(row))
+    by, titles, words = layout(record).sorted_by, groups(record), [*SAID]
 
     def place(row: Record) -> tuple[int, float, str]:
         if by is None:
-            return group(row), 0.0, ""
-        item = known(row, by)
-        return group(row), math.inf if item is None else item["mean"], row["method"]
+            return titles.index(_base(row)), 0.0, ""
+        word, item = word_of(row), known(row, by)
+        group = words.index(word if word in SAID else Word.UNDECIDABLE)
+        return group, math.inf if item is None else item["mean"], row["method"]
 
-    return [Line(i, word_of(row), group(row), row) for i, row in enumerate(sorted(record["rows"], key=place), 1)]
+    rows = sorted(record["rows"], key=place)
+    return [Line(i, word_of(row), place(row)[0], row) for i, row in enumerate(rows, 1)]
 
 
-def _group(word: str) -> int:
-    return next((i for i, (_, words) in enumerate(GROUPS) if word in words), 1)
+def shown_as(name: str) -> MetricSpec:
+    """The record of a column; a blank one for a name that the catalogue does not know."""
+    return column(name) or MetricSpec(name, name, UNKNOWN, "", Direction.MATCH, UNKNOWN, "", ())
 
 
 def heading(name: str) -> str:
     """What a column is called."""
-    metric = column(name)
-    return metric.label if metric else name
+    return shown_as(name).label
 
 
 def written(name: str, value: float | None) -> str:
@@ -147,8 +143,7 @@ def written(name: str, value: float | None) -> str:
     """
     if value is None:
         return say.NOTHING
-    metric = column(name)
-    unit = metric.unit if metric else ""
+    unit = shown_as(name).unit
     if unit in _DIGITS:
         return f"{value:.{_DIGITS[unit]}f}"
     if unit == "bytes":
@@ -172,13 +167,12 @@ def bounds(name: str, item: Record) -> tuple[float, float] | None:
 
 def limits(name: str) -> tuple[float, float]:
     """Between which values a number of this name can be."""
-    metric = column(name)
-    unit = metric.unit if metric else ""
+    unit = shown_as(name).unit
     if unit == "percent":
         return 0.0, 100.0
     if unit in ("1", "share") and name not in ("distance", "challenge"):
         return 0.0, 1.0
-    return (0.0, math.inf) if metric else (-math.inf, math.inf)
+    return (0.0 if unit else -math.inf), math.inf
 
 
 def interval(name: str, item: Record) -> str:
@@ -193,9 +187,10 @@ def target(name: str, item: Record) -> str:
 
 
 def _target(name: str, item: Record) -> str:
-    if (metric := column(name)) is None:
-        return "not in the catalogue"
+    metric = shown_as(name)
     ideal, null, of = item["ideal"], item["null"], metric.ideal
+    if of == UNKNOWN:
+        return UNKNOWN
     if of is None:
         return "more is better" if str(metric.direction) == "higher" else "less is better"
     if of == NULL:
@@ -211,10 +206,8 @@ def _target(name: str, item: Record) -> str:
 def weakness(line: Line, name: str) -> str:
     """Why a number of this row is none for a headline; empty where nothing speaks against it."""
     reason = (line.row.get("not_for_headlines") or {}).get(name)
-    if reason or (metric := column(name)) is None:
-        return reason or ""
-    needed, item = metric.headline.models, line.metric(name)
+    needed, item = shown_as(name).headline, line.metric(name)
     there = (item or {}).get("models", line.row["seeds"])
-    if there >= needed:
-        return ""
-    return f"too few for a headline: {needed} needed ({metric.headline.source}), {there} here"
+    if reason or there >= needed.models:
+        return reason or ""
+    return f"too few for a headline: {needed.models} needed ({needed.source}), {there} here"

@@ -9,8 +9,8 @@ from typing import Any
 from expunge.bench import page_plots as plots
 from expunge.bench.page_rows import (
     SAID,
+    UNKNOWN,
     Line,
-    bounds,
     groups,
     heading,
     interval,
@@ -18,6 +18,7 @@ from expunge.bench.page_rows import (
     layout,
     lead,
     ordered,
+    shown_as,
     target,
     weakness,
     written,
@@ -30,7 +31,12 @@ Record = Mapping[str, Any]
 Row = dict[str, Any]
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_IDEALS: Mapping[Any, str] = {RETRAINED: "the retrained model's value", NULL: "what chance gives", None: "none"}
+_IDEALS: Mapping[Any, str] = {
+    RETRAINED: "the retrained model's value",
+    NULL: "what chance gives",
+    None: "none",
+    UNKNOWN: "",
+}
 _DIRECTIONS = {"match": "as close as possible to the ideal", "higher": "higher", "lower": "lower"}
 
 
@@ -175,30 +181,22 @@ def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[s
     def cells(row: Record, line: Line | None) -> list[Row]:
         return [_cell(row, name, line, shared[name], marked[name], notes) for name in names]
 
+    def shown(row: Record, line: Line | None, name: str, number: Any, verdict: str, symbol: str) -> Row:
+        return {"number": number, "name": name, "cells": cells(row, line), "verdict": verdict, "symbol": symbol}
+
+    words = (("retrained", "the ideal"), ("source", "before forgetting"))
     top = [
-        {"number": "", "name": word, "cells": cells(row, None), "verdict": meaning, "symbol": ""}
-        for row, word, meaning in zip(
-            _models(record), ("retrained", "source"), ("the ideal", "before forgetting"), strict=True
-        )
-        if row
+        shown(row, None, *said[:1], "", said[1], "") for row, said in zip(_models(record), words, strict=True) if row
     ]
     grouped = [
-        {
-            "name": title,
-            "rows": [
-                {"number": line.number, "name": line.name, "cells": cells(line.row, line),
-                 "verdict": line.row["verdict"], "symbol": _symbol(line)}
-                for line in lines
-                if line.group == i
-            ],
-        }
-        for i, title in enumerate(groups(record))
-    ]  # fmt: skip
+        [shown(n.row, n, n.name, n.number, n.row["verdict"], _symbol(n)) for n in lines if n.group == i]
+        for i, _ in enumerate(groups(record))
+    ]
     single = any(item["low"] is None for line in numbered for name in names if (item := line.metric(name)))
     return {
         "columns": columns,
         "top": top,
-        "groups": [group for group in grouped if group["rows"]],
+        "groups": [{"name": name, "rows": rows} for name, rows in zip(groups(record), grouped, strict=True) if rows],
         "notes": [[_raised(i), text] for i, text in enumerate(notes, 1)],
         "single": single,
     }
@@ -216,8 +214,7 @@ def _differing(name: str) -> str:
 
 def _constant(name: str) -> float | None:
     """What a number should be where that is the same everywhere."""
-    metric = column(name)
-    ideal = metric.ideal if metric else None
+    ideal = shown_as(name).ideal
     return float(ideal) if isinstance(ideal, int | float) else None
 
 
@@ -260,19 +257,15 @@ def _published(record: Record, lines: Sequence[Line]) -> dict[str, Any] | None:
     ours |= {"retrain": record.get("reference") or {}, "source": record.get("source") or {}}
     rows = []
     for item in items:
-        std = item.get("std") or {}
-        printed = [
-            written(name, item["metrics"].get(name)) + (f" ± {written(name, std[name])}" if name in std else "")
-            for name in names
-        ]
-        mine = []
+        printed, mine = [], []
         for name in names:
-            found = known(ours.get(item["row"]), name)
-            pair = bounds(name, found) if found else None
-            mine.append(
-                written(name, found["mean"] if found else None)
-                + (f" ({interval(name, found)})" if found and pair else "")
+            std = (item.get("std") or {}).get(name)
+            printed.append(
+                written(name, item["metrics"].get(name)) + ("" if std is None else f" ± {written(name, std)}")
             )
+            found = known(ours.get(item["row"]), name)
+            between = interval(name, found) if found else ""
+            mine.append(written(name, found["mean"] if found else None) + (f" ({between})" if between else ""))
         rows.append({"name": item["row"], "source": item["source"], "published": printed, "ours": mine})
     differs = list(dict.fromkeys(item["differs"] for item in items if item.get("differs")))
     differs = differs or ["The recipe does not say in what the papers' settings differ from ours."]
@@ -293,39 +286,29 @@ def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
     ]
     rows.append(["Unlearning, all rows and seeds shown", say.seconds(sum(spent)) if spent else say.NOTHING])
     tuned = [line.row["tuning"] for line in lines if line.row.get("tuning")]
+    trials, took = (sum(item[name] for item in tuned) for name in ("trials", "seconds"))
     if tuned:
-        trials = say.plural(sum(item["trials"] for item in tuned), "trial")
-        rows.append([f"Tuning, {trials}", say.seconds(sum(item["seconds"] for item in tuned))])
+        rows.append([f"Tuning, {say.plural(trials, 'trial')}", say.seconds(took)])
     else:
         rows.append(["Tuning", "none: settings are those of the recipe"])
     rows.append(["This run, from start to table", say.seconds(record["seconds"])])
-    jobs = record["jobs"]
-    rows.append([
-        "Beside each other",
-        "cells ran one at a time" if jobs == 1
-        else f"cells ran {jobs} at a time: seconds are longer than alone",
-    ])  # fmt: skip
+    many = f"{record['jobs']} at a time: seconds are longer than alone"
+    rows.append(["Beside each other", f"cells ran {many if record['jobs'] > 1 else 'one at a time'}"])
     if record.get("from_cache"):
         rows.append(["Source and retrained models", "taken from the cache: their seconds are those of their training"])
     return rows
 
 
 def _definitions(record: Record) -> list[Row]:
+    names = ("name", "title", "unit", "direction", "ideal", "null", "headline")
     found = []
     for name in _names(record):
-        if (metric := column(name)) is None:
-            found.append({"name": name, "title": "not in the catalogue", "unit": "", "direction": "", "ideal": "",
-                          "null": "", "headline": ""})  # fmt: skip
-            continue
-        constant = _constant(name)
-        ideal = _IDEALS[metric.ideal] if constant is None else f"{constant:g}"
-        found.append({
-            "name": name,
-            "title": metric.title,
-            "unit": "" if metric.unit == "1" else metric.unit,
-            "direction": _DIRECTIONS[str(metric.direction)],
-            "ideal": ideal,
-            "null": metric.null,
-            "headline": f"{metric.headline.models} ({metric.headline.source})" if metric.headline.models > 1 else "one",
-        })  # fmt: skip
-    return found
+        metric = shown_as(name)
+        constant, needed = _constant(name), metric.headline
+        better = "" if metric.ideal == UNKNOWN else _DIRECTIONS[str(metric.direction)]
+        found.append((
+            name, metric.title, "" if metric.unit == "1" else metric.unit, better,
+            _IDEALS[metric.ideal] if constant is None else f"{constant:g}", metric.null,
+            f"{needed.models} ({needed.source})" if needed.models > 1 else "one",
+        ))  # fmt: skip
+    return [dict(zip(names, values, strict=True)) for values in found]

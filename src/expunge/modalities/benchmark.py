@@ -105,8 +105,7 @@ class Workload(ABC):
     def score(self, deletion: Deletion, tensors: Tensors, retrained: Tensors | None) -> Scores:
         """What is measured on one model; ``retrained`` is the first model trained without what is forgotten.
 
-        Raises:
-            FailedError: if outputs are not finite.
+        Raises FailedError if outputs are not finite.
         """
 
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge | None:
@@ -183,11 +182,7 @@ class Benchmark(Protocol):
         ...
 
     def workload(self, recipe: Any, cache: Cache) -> Workload:
-        """Read what the recipe names; nothing is trained.
-
-        Raises:
-            InputError: for data or models that are missing or do not fit.
-        """
+        """Read what the recipe names; nothing is trained. Raises InputError for what is missing or does not fit."""
         ...
 
     def compare(self, finished: Finished) -> Mapping[str, Number]:

@@ -45,7 +45,8 @@ LAYOUT = Layout(
             "gaps", "Gap per seed and seconds",
             "The average gap to retraining of one seed, in points of percent, and what it costs; bars are 95 % intervals. A "
             "small gap does not show that anything was forgotten: the mark does.",
-            (Panel(("gap_per_seed",), "Gap per seed"), Panel(("seconds",), "Seconds of unlearning (log scale)")),
+            (Panel(("gap_per_seed",), "Gap per seed"), Panel(("seconds",), "Seconds (log scale)")),
+            ("retrained",),
         ),
         Dots(
             "forgetting", "FA and RA",
