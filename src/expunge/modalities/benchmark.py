@@ -98,7 +98,10 @@ class Workload(ABC):
         return ""
 
     def presented(self, row: str, deletion: Deletion, seed: int) -> Presented:
-        """How the request of ``row`` presents what ``deletion`` takes; ``seed`` is that of the cell."""
+        """How the request of ``row`` presents what ``deletion`` takes; ``seed`` is that of the cell.
+
+        Whatever else it depends on must be in the recipe's ``digest`` or ``identity``: cells are known by these.
+        """
         return Presented()
 
     @abstractmethod
@@ -157,7 +160,7 @@ class Finished:
     others: Mapping[str, Cells] = field(default_factory=dict)
     margins: Callable[[str], Margins] = field(default=lambda key: {}, repr=False)
 
-    def beside(self, models: Cells) -> Cells:
+    def same_sets(self, models: Cells) -> Cells:
         """Those of ``models`` that stand on a forget set of this row."""
         sets = {cell["forget_set"] for cell in self.cells}
         return [model for model in models if model["forget_set"] in sets]

@@ -95,7 +95,8 @@ class ClassifierBenchmark:
 
     def judge(self, finished: Finished, recipe: ClassifierRecipe) -> tuple[Judgement, Mapping[str, Any]]:
         """By accuracies, on means over seeds; the rows of all forget sets count."""
-        done, here, beside = finished.cells, finished.beside(finished.sources), finished.beside(finished.retrained)
+        done = finished.cells
+        here, beside = finished.same_sets(finished.sources), finished.same_sets(finished.retrained)
         rows = sum({cell["forget_set"]: cell["n_forget"] for cell in done}.values())
         judgement = outcomes.of_accuracies(
             fa_source=mean(here, "FA"), fa=mean(done, "FA"), fa_retrained=mean(beside, "FA") if beside else None,

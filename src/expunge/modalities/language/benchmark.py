@@ -62,7 +62,7 @@ class LanguageBenchmark:
 
     def judge(self, finished: Finished, recipe: LanguageRecipe) -> tuple[Judgement, Mapping[str, Any]]:
         """By what is still answered, on means over seeds; and what the attack and the scope term did."""
-        done, sources = finished.cells, finished.beside(finished.sources)
+        done, sources = finished.cells, finished.same_sets(finished.sources)
         asked = [name for name in ASKED if all(name in cell["metrics"] for cell in done)]
         now, before = ({name: mean(cells, name) for name in asked} for cells in (done, sources))
         judgement = outcomes.of_answers(now, before)
