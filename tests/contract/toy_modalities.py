@@ -110,9 +110,7 @@ class ToyBenchmark:
         lead=("loss/forget", "loss/retain", "distance", "seconds"),
         terminal={"forget": "loss/forget", "retain": "loss/retain"},
         meaning="“Forgets” says that the weights are those of the retrained model.",
-        figures=(
-            Dots("losses", "Losses", "Less is nothing better.", (Panel(("loss/forget",), "Loss"),), ("retrained",)),
-        ),
+        figures=(Dots("losses", "Losses", "Less is nothing better.", (Panel(("loss/forget",), "Loss"),)),),
     )
 
     def workload(self, recipe: ToyRecipe, cache: Any) -> ToyWorkload:

@@ -56,7 +56,8 @@ def draw(record: Record, shown: Dots) -> Figure | None:
     if shown.panels[0] not in panels:
         return None
     lines = _lines(record, panels)
-    models = [(name, row) for name in shown.models if (row := _model(record, name))]
+    first = panels[0].metrics
+    models = [(name, row) for name in _MODELS if (row := _model(record, name)) and all(known(row, m) for m in first)]
     rows = [*models, *((line.name, line.row) for line in lines)]
     several = max(len(panel.metrics) for panel in panels) > 1
     figure = canvas(WIDTH, 1.0 + (_SEVERAL if several else _SOLE) * len(rows))
@@ -80,8 +81,7 @@ def draw(record: Record, shown: Dots) -> Figure | None:
         named = [*dict.fromkeys((_word(line.word), _mark(line.word)) for line in lines), *named]
     _legend(figure, named)
     names = [name for panel in panels for name in panel.metrics]
-    every = [*rows, *((name, row) for name in _MODELS if name not in shown.models and (row := _model(record, name)))]
-    listed = "; ".join(f"{who}: {values}" for who, row in every if (values := _listed(row, names)))
+    listed = "; ".join(f"{who}: {values}" for who, row in rows if (values := _listed(row, names)))
     bands = _BANDS if any(_band(record, name) for name in names) else ""
     caption = f"{shown.caption}{bands}{_beyond(lines, spans)}"
     return finished(figure, f"bench {shown.name}", f"{shown.title}. {listed}.", caption, False)

@@ -52,17 +52,9 @@ class Judgement:
 
 
 def of_accuracies(
-    *,
-    fa_source: float,
-    fa: float,
-    fa_retrained: float | None,
-    ra_source: float,
-    ra: float,
-    n_forget: int,
-    ta_source: float | None = None,
-    ta: float | None = None,
-    level: float = 0.95,
-) -> Judgement:
+    *, fa_source: float, fa: float, fa_retrained: float | None, ra_source: float, ra: float, n_forget: int,
+    ta_source: float | None = None, ta: float | None = None, level: float = 0.95,
+) -> Judgement:  # fmt: skip
     """The outcome of a classifier on its forget sets; accuracies in percent, each a mean over seeds if there are several.
 
     In this order:

@@ -18,17 +18,17 @@ class Panel:
 class Dots:
     """A figure with a line for each row of the table, and on it a point with its interval in each panel.
 
+    Retrained models and the source have lines of their own where they have the numbers of the first panel.
+
     Attributes:
         name: no other figure of the page has it.
         title, caption: what it shows, and how to read it.
-        models: which of ``retrained`` and ``source`` have lines of their own, above the others.
     """
 
     name: str
     title: str
     caption: str
     panels: tuple[Panel, ...]
-    models: tuple[str, ...] = ()
 
 
 def _named(forget: Mapping[str, object], count: str) -> str:

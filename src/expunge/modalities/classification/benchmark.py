@@ -16,8 +16,6 @@ from expunge.modalities.layout import Dots, Layout, Panel
 from expunge.modalities.recipes import RETRAIN
 from expunge.report import numbers as say
 
-BOTH = ("retrained", "source")
-
 
 def forgotten(forget: Mapping[str, Any], count: str) -> str:
     """What was to be forgotten, as a sentence."""
@@ -46,7 +44,6 @@ LAYOUT = Layout(
             "The average gap to retraining of one seed, in points of percent, and what it costs; bars are 95 % intervals. A "
             "small gap does not show that anything was forgotten: the mark does.",
             (Panel(("gap_per_seed",), "Gap per seed"), Panel(("seconds",), "Seconds (log scale)")),
-            ("retrained",),
         ),
         Dots(
             "forgetting", "FA and RA",
@@ -55,7 +52,6 @@ LAYOUT = Layout(
                 Panel(("FA",), "Accuracy on the forgotten rows (FA, %)"),
                 Panel(("RA",), "Accuracy on the retained rows (RA, %)"),
             ),
-            BOTH,
         ),
         Dots(
             "privacy", "Membership attacks",
@@ -65,7 +61,6 @@ LAYOUT = Layout(
                 Panel(("mia_entropy_member",), "Forgotten rows called members (%)\nmia_entropy_member"),
                 Panel(("mia_svc_nonmember",), "Forgotten rows called non-members (%)\nmia_svc_nonmember"),
             ),
-            BOTH,
         ),
     ),
     sorted_by="gap_per_seed",

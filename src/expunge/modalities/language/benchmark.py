@@ -36,7 +36,6 @@ LAYOUT = Layout(
             "Crosses should be far left and both circles far right; where the filled circle has left the open one, everyday "
             "words have become part of what the model unlearnt. Bars are 95 % intervals over seeds, cut at 0 and 1.",
             (Panel(("forget", "clean", "trigger"), "Questions answered right (share, or ROUGE-L recall)"),),
-            ("source",),
         ),
     ),
     forgotten=forgotten,
