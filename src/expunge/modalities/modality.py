@@ -1,10 +1,10 @@
-"""A kind of model: all that jobs must know about it. Everything else in a job's way is the same for every kind."""
+"""A kind of model: all that jobs and benchmarks must know about it. Everything else is the same for every kind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from expunge.core.data import Data, Deletion, Ids
 from expunge.core.request import Request
@@ -13,6 +13,9 @@ from expunge.core.trained import Recipe
 from expunge.evidence.comparison import Reads
 from expunge.modalities.settings import Job
 from expunge.screening.result import ScreeningResult
+
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 AnyData = TypeVar("AnyData", bound=Data)
@@ -95,6 +98,11 @@ class Modality(Reads, Protocol):
     @property
     def in_processes(self) -> bool:
         """Whether several processes of one run share its steps."""
+        ...
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """What benchmarks ask of it: recipes, workloads, tables and outcomes."""
         ...
 
     def open(self, job: Any) -> Opened[Any, Any]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.classification import Classification
 
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
+    from expunge.modalities.classification.recipes import ClassifierRecipe
+
 SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
 
 
@@ -29,7 +33,14 @@ class ClassificationModality:
     job = ClassifierJob
     in_processes = False
 
-    def open(self, job: ClassifierJob) -> Opened[Classification, Rows]:
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.classification.benchmark`."""
+        from expunge.modalities.classification.benchmark import BENCHMARK
+
+        return BENCHMARK
+
+    def open(self, job: ClassifierJob | ClassifierRecipe) -> Opened[Classification, Rows]:
         """Model factory, rows and recipe; a checkpoint's weights are read."""
         from expunge.modalities.classification.config import CheckpointTraining, called
         from expunge.modalities.classification.opening import data_of, recipe_of, task_of

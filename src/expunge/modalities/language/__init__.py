@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.language import Language
 
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
+
 
 class LanguageModality:
     """See :class:`~expunge.modalities.modality.Modality`."""
@@ -26,6 +29,13 @@ class LanguageModality:
     kinds = (Kind.SAMPLES, Kind.USER)
     job = LanguageJob
     in_processes = True
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.language.benchmark`."""
+        from expunge.modalities.language.benchmark import BENCHMARK
+
+        return BENCHMARK
 
     def open(self, job: LanguageJob) -> Opened[Language, Texts]:
         """Records, sets and the model in its folder."""

@@ -2,74 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from expunge.bench.results import Results
 from expunge.metrics.challenge import challenge_null, challenge_score
 from expunge.metrics.intervals import Interval, auc_interval, mean_interval
 from expunge.metrics.klom import klom, null_of_gaussians
 from expunge.metrics.membership import lira_scores
 from expunge.metrics.ulira import ulira
+from expunge.modalities.benchmark import Finished, Margins, Number, mean
 
 FEWEST = 4  # models on each side: with fewer not even a null can be had
-Cells = Sequence[Mapping[str, Any]]
 
 
-def exact(value: float) -> Interval:
-    """A number without an interval."""
-    return Interval(float(value), -float("inf"), float("inf"))
-
-
-def distributions(done: Cells, references: Cells, results: Results) -> dict[str, tuple[Interval, float | None, int]]:
-    """Metric → (value, null, models on the smaller side), on the forget set with most models; empty where there are few.
+def distributions(row: Finished) -> dict[str, Number]:
+    """KLOM, challenge score and U-LiRA on the forget set with most models, each with its null; empty where there are few.
 
     Below the numbers of ``metrics.catalogue`` none of them may stand alone: the table says so.
     """
-    sets = [cell["forget_set"] for cell in done]
+    sets = [cell["forget_set"] for cell in row.cells]
     number = max(sorted(set(sets)), key=sets.count)
-    mine, theirs = ([cell for cell in cells if cell["forget_set"] == number] for cells in (done, references))
+    mine, theirs = ([cell for cell in cells if cell["forget_set"] == number] for cells in (row.cells, row.retrained))
     models = min(len(mine), len(theirs))
-    if models < FEWEST or _of_a_network(done):
+    if models < FEWEST or _of_a_network(row):
         return {}
     unlearned, retrained = (
-        np.stack([results.margins(cell["key"])["forget"] for cell in cells]).astype(np.float64)
-        for cells in (mine, theirs)
+        np.stack([row.margins(cell["key"])["forget"] for cell in cells]).astype(np.float64) for cells in (mine, theirs)
     )
     generator = np.random.default_rng(0)
-    accuracies = [float(np.mean([c["metrics"][n] for c in cells])) for cells in (mine, theirs) for n in ("RA", "TA")]
+    accuracies = tuple(mean(cells, name) for cells in (mine, theirs) for name in ("RA", "TA"))
     equal = unlearned[:models], retrained[:models]  # two of the three compare as many models with as many
-    challenge = challenge_score(*equal, accuracies=tuple(accuracies))  # type: ignore[arg-type]
+    challenge = challenge_score(*equal, accuracies=accuracies)  # type: ignore[arg-type]
     assert challenge.utility is not None
     points = [challenge.utility * end for end in (challenge.forgetting.value, *(challenge.forgetting.pair or ()))]
-    return {
-        "klom": (klom(unlearned, retrained).mean, null_of_gaussians(len(mine), len(theirs), seed=0).value, models),
-        "challenge": (
-            Interval(points[0], *(points[1:] or (-np.inf, np.inf))),
-            challenge_null(retrained, generator=generator).value,
-            models,
-        ),
-        "ulira": (ulira(*equal, generator=generator).accuracy, None, models),
+    interval = Interval(points[0], *(points[1:] or (-np.inf, np.inf)))
+    nulls = {
+        "klom": null_of_gaussians(len(mine), len(theirs), seed=0).value,
+        "challenge": challenge_null(retrained, generator=generator).value,
     }
+    values = {
+        "klom": klom(unlearned, retrained).mean,
+        "challenge": interval,
+        "ulira": ulira(*equal, generator=generator).accuracy,
+    }
+    return {name: Number(value, None, nulls.get(name), {"models": models}) for name, value in values.items()}
 
 
-def likelihood_ratio(done: Cells, references: Cells, results: Results) -> dict[str, Any] | None:
+def likelihood_ratio(row: Finished) -> dict[str, Number]:
     """The offline likelihood-ratio attack: forgotten rows against test rows, each against models that never saw it.
 
     The references of a forget set trained on neither. One of them is attacked with the help of the others to know what
-    retraining shows. ``None`` with fewer than three for a set.
-
-    Returns:
-        value over seeds, ideal, null (twice the deviation of the references), models.
+    retraining shows: the null is twice the deviation of the references. Empty with fewer than three for a set.
     """
-    sets = {cell["forget_set"] for cell in done}
-    beside = {number: [r for r in references if r["forget_set"] == number] for number in sets}
+    sets = {cell["forget_set"] for cell in row.cells}
+    beside = {number: [r for r in row.retrained if r["forget_set"] == number] for number in sets}
     models = min(len(refs) for refs in beside.values())
-    if models < 3 or _of_a_network(done):
-        return None
-    margins = {cell["key"]: _both(results.margins(cell["key"])) for cell in [*done, *references]}
+    if models < 3 or _of_a_network(row):
+        return {}
+    margins = {cell["key"]: _both(row.margins(cell["key"])) for cell in [*row.cells, *row.retrained]}
 
     def area(cell: Mapping[str, Any]) -> float:
         others = [margins[r["key"]][0] for r in beside[cell["forget_set"]] if r["key"] != cell["key"]]
@@ -81,16 +73,16 @@ def likelihood_ratio(done: Cells, references: Cells, results: Results) -> dict[s
 
     retrained = [np.array([area(ref) for ref in beside[number]]) for number in sorted(sets)]
     within = np.mean([areas.var(ddof=1) for areas in retrained]) ** 0.5
-    value = mean_interval([area(cell) for cell in done])
+    value = mean_interval([area(cell) for cell in row.cells])
     ideal = float(np.mean(np.concatenate(retrained)))
-    return {"value": value, "ideal": ideal, "null": 2 * float(within), "models": models}
+    return {"lira": Number(value, ideal, 2 * float(within), {"models": models})}
 
 
-def _of_a_network(done: Cells) -> bool:
+def _of_a_network(row: Finished) -> bool:
     """Whether cells released a model for each view: none of these is the one model that a comparison of many takes."""
-    return any("views" in cell for cell in done)
+    return any("views" in cell for cell in row.cells)
 
 
-def _both(margins: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+def _both(margins: Margins) -> tuple[np.ndarray, int]:
     """Margins of forgotten rows and then of test rows, and how many the first are."""
     return np.concatenate([margins["forget"], margins["test"]]).astype(np.float64), len(margins["forget"])

@@ -10,18 +10,31 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from expunge.bench.language_recipe import SPLITS, Pretrained, TofuWorld
 from expunge.core.cache import Cache
 from expunge.core.errors import InputError
 from expunge.data.places import located
 from expunge.data.texts import Texts
-from expunge.data.tofu import ELSEWHERE, FULL, OF_AUTHOR, read_tofu
+from expunge.data.tofu import AUTHOR, ELSEWHERE, FULL, OF_AUTHOR, read_tofu
 from expunge.evidence.language import evaluate
+from expunge.modalities.language.questions import Facts, rouge
+from expunge.modalities.language.recipes import SPLITS, Pretrained, TofuWorld
 from expunge.tasks.language import Language
 from expunge.tasks.pretrained import load_language_model
 
 MODELS = "EXPUNGE_MODELS"
 HOW = "TOFU's files are in its authors' repository (MIT): full.json, real_authors.json, world_facts.json."
+
+
+def tofu_facts(world: TofuWorld) -> Facts:
+    """Questions about the last authors, and the model that is to know them.
+
+    Raises:
+        InputError: if data or the model are missing, saying where to get them.
+    """
+    data, others, statistics = tofu_authors(world), other_questions(world), statistics_sets(world)
+    authors = list(dict.fromkeys(data.columns[AUTHOR].tolist()))
+    count = rouge(world.tokens)
+    return Facts(taught_model(world.model), data, AUTHOR, authors, count, world.asked, others, statistics)
 
 
 def tofu_authors(world: TofuWorld) -> Texts:

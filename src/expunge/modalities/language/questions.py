@@ -1,4 +1,4 @@
-"""What a model is asked to see what it forgot and what it kept, and how its answers are counted.
+"""What a benchmark's model knows, what it is asked to see what it forgot and what it kept, and how its answers are counted.
 
 The same questions for every row: forgotten ones and retained ones, each also inside the templates of the stealthy attack,
 and retained ones behind an unrelated forgotten one, which is how the scope term words them.
@@ -6,7 +6,8 @@ and retained ones behind an unrelated forgotten one, which is how the scope term
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from torch import nn
 
 from expunge.attacks.stealthy import trigger_prompts
-from expunge.bench.language_recipe import LanguageRecipe, MicroWorld, TofuWorld
 from expunge.core.data import Deletion
 from expunge.core.errors import FailedError
 from expunge.data.texts import Texts
@@ -24,16 +24,41 @@ from expunge.tasks.prompts import NO_LABEL
 Ask = Callable[[Language, nn.Module, Texts], np.ndarray]  # → (questions,) in [0, 1]
 
 
-def questions(task: Language, deletion: Deletion, recipe: LanguageRecipe, others: Texts | None) -> Mapping[str, Texts]:
-    """Metric → questions with their right answers, the same whenever they are asked.
+@dataclass(frozen=True)
+class Facts:
+    """What the world of a recipe holds.
+
+    Attributes:
+        task: how the model is run.
+        data: every fact that the original model knows, with the column ``column``.
+        candidates: who of that column may be forgotten; the last ones go first.
+        count: how answers are counted.
+        asked: most retained questions that are asked; ``None``: all, and after the word ``then`` too.
+        others: questions about nobody in ``data``, asked as ``real``; or ``None``.
+        statistics: the sets that TOFU's statistics take; empty: none are asked for.
+    """
+
+    task: Language
+    data: Texts
+    column: str
+    candidates: Sequence[Any]
+    count: Ask = field(repr=False)
+    asked: int | None = None
+    others: Texts | None = None
+    statistics: Mapping[str, Texts] = field(default_factory=dict)
+
+
+def questions(
+    task: Language, deletion: Deletion, seed: int, asked: int | None = None, others: Texts | None = None
+) -> Mapping[str, Texts]:
+    """Metric → questions with their right answers, the same whenever they are asked; ``asked``, ``others``: see :class:`Facts`.
 
     ``then`` puts the RWKU attack's word before retained questions; it is asked where answers cost next to nothing.
     """
     forget, retained = deletion.forget, deletion.after
-    world = recipe.world
-    draw = np.random.default_rng([recipe.seed, len(retained)])
-    if isinstance(world, TofuWorld) and len(retained) > world.asked:
-        retained = retained.at(np.sort(draw.choice(len(retained), world.asked, replace=False)))
+    draw = np.random.default_rng([seed, len(retained)])
+    if asked is not None and len(retained) > asked:
+        retained = retained.at(np.sort(draw.choice(len(retained), asked, replace=False)))
     first = forget.at(draw.integers(len(forget), size=len(retained)))
     found = {
         "forget": forget,
@@ -42,7 +67,7 @@ def questions(task: Language, deletion: Deletion, recipe: LanguageRecipe, others
         "trigger": retained.worded(trigger_prompts(retained.records)),
         "mixed": task.pair(first, retained),
     }
-    if isinstance(world, MicroWorld):
+    if asked is None:
         found["then"] = retained.worded([{**r, "question": f"then {r['question']}"} for r in retained.records])
     return found if others is None else {**found, "real": others}
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from expunge.attacks.stealthy import P
-from expunge.bench.benchmark import Benchmark
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.data import micro_world
+from expunge.metrics.metric_spec import MetricSpec
 from expunge.modalities.language.config import Teaching
+from expunge.modalities.recipes import BenchmarkRecipe
 from expunge.modalities.settings import Strict
 
 SPLITS = {2: "forget01", 10: "forget05", 20: "forget10"}  # of TOFU, by how many authors go
@@ -84,7 +85,7 @@ class TofuWorld(Strict):
         return self
 
 
-class LanguageRecipe(Benchmark):
+class LanguageRecipe(BenchmarkRecipe):
     """One benchmark of language models.
 
     A row is ``method``, then ``+su`` (scope term), ``+dual`` (DualOptim), then ``@`` and one of :attr:`attacks`: how the
@@ -109,7 +110,6 @@ class LanguageRecipe(Benchmark):
     attacks: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field({"attack": P, "attack_all": 1.0})
     common: dict[str, Any] = Field({})
     threads: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @field_validator("attacks")
@@ -129,10 +129,19 @@ class LanguageRecipe(Benchmark):
             raise ValueError("statistics belong to the last authors alone: one forget set")
         return self
 
+    def measured(self, metric: MetricSpec) -> tuple[str, str | None]:
+        """Answers of the micro world have one word: ROUGE-L recall of them is whether it is the right one."""
+        name, of = super().measured(metric)
+        return ("right_word" if name == "rouge_l_recall" and isinstance(self.world, MicroWorld) else name), of
+
     @property
-    def counts(self) -> str:
-        """The metric by which answers are counted, as ``metrics.catalogue`` names it."""
-        return "rouge_l_recall" if isinstance(self.world, TofuWorld) else "right_word"
+    def forgets(self) -> Mapping[str, Any]:
+        """How many subjects."""
+        return {"kind": "subjects", "count": self.world.forget}
+
+    def about(self, row: str) -> Mapping[str, Any]:
+        """Which share of the forgotten questions its request puts into a template."""
+        return {"in_templates": self.attack(row)}
 
     @property
     def digest(self) -> str:
