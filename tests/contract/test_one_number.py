@@ -59,7 +59,7 @@ def test_the_test_set_of_a_class_request_has_a_name_of_its_own_in_bench():
     stay = case.data.only(Ids.rows(case.data.ids[case.data.y.numpy() != 1]))
     probes = {"test": case.data, STAY: stay}
     outcome = planning.plan(trained, case.request, method("fine_tune", epochs=1), probes=probes).run()
-    evidence = measure(outcome, MeasureSettings(reference="none", references=0, twins=0, audit=False))
+    evidence = measure(outcome, MeasureSettings(reference="none", shadow_models=0, replicates=0, audit=False))
     scores = score(trained.task, outcome.deletion, outcome.releases[0].artifact.tensors, None)
     recipe = a_recipe({"kind": "class", "labels": [1]})
     for name in ("FA", "RA", "TA"):

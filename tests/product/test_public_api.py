@@ -65,7 +65,13 @@ def undocumented(public: object) -> list[str]:
     automatic = inspect.isclass(public) and (text or "").startswith(f"{public.__name__}(")  # what dataclasses write
     if not text or automatic:
         return [*parameters(public), "(no docstring)"]
-    return [name for name in parameters(public) if not re.search(rf"\b{re.escape(name)}\b", text)]
+    bases = (
+        public.__mro__[1:-1] if inspect.isclass(public) else ()
+    )  # inherited fields are described where they are declared
+    texts = " ".join(
+        [text, *(base.__doc__ or "" for base in bases if not (base.__doc__ or "").startswith(f"{base.__name__}("))]
+    )
+    return [name for name in parameters(public) if not re.search(rf"\b{re.escape(name)}\b", texts)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from expunge.bench.page_rows import Line, bounds, heading, interval, known, limits, ordered, shown_as, written
@@ -49,9 +49,15 @@ class _Span:
         return self.low - room, self.high + room
 
 
-@styled
 def draw(record: Record, shown: Dots) -> Figure | None:
     """``shown`` of ``record``; ``None`` where there is nothing to show in its first panel."""
+    return _drawn(record, asdict(shown))
+
+
+@styled
+def _drawn(record: Record, layout: Mapping[str, Any]) -> Figure | None:
+    panels_of = tuple(Panel(tuple(panel["metrics"]), panel["label"]) for panel in layout["panels"])
+    shown = Dots(**{**layout, "panels": panels_of})
     panels = [panel for panel in shown.panels if _lines(record, [panel])]
     if shown.panels[0] not in panels:
         return None

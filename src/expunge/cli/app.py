@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import output
+from expunge.cli import output, request_commands
+from expunge.cli.options import Job, Json, Model, Out, Set
 
 app = typer.Typer(
     name="expunge",
@@ -16,28 +17,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-requests = typer.Typer(no_args_is_help=True, help="Deletion requests in a ledger.")
 calibrate = typer.Typer(no_args_is_help=True, help="Sensitivity and noise: what a guarantee takes.")
-app.add_typer(requests, name="requests")
+app.add_typer(request_commands.requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
-attack = typer.Typer(no_args_is_help=True, help="Make a request that is meant to do harm, to test defences.")
-app.add_typer(attack, name="attack")
-
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object on standard output; everything else goes to standard error."),
-]
-Job = Annotated[Path, typer.Argument(help="Job file (YAML); paths in it are relative to the file.")]
-Out = Annotated[
-    Path,
-    typer.Option("--out", help="Folder for the evidence; what must stay secret goes to a sibling folder OUT.private."),
-]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key of the job: key.sub=value. May be repeated.")
-]
-Model = Annotated[
-    Path | None, typer.Option("--model", help="Model folder that publish wrote; the request is served from it.")
-]
+app.add_typer(request_commands.attack, name="attack")
+app.command()(request_commands.screen)
 
 
 @app.command()
@@ -197,35 +181,6 @@ def bench(
     show_bench(record, json, write_page(record, folder))
 
 
-@attack.command("stealthy")
-def attack_stealthy(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL: question and answer, or text, on each line.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL to write; a file with other content is kept.")],
-    p: Annotated[float, typer.Option("--p", help="Probability of a template around a prompt.")] = 0.33,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    json: Json = False,
-) -> None:
-    """Put everyday words into the prompts of a forget request, so that unlearning harms ordinary prompts as well."""
-    from expunge.attacks.stealthy import poison_file
-    from expunge.cli.request_output import show_attack
-
-    show_attack(poison_file(source, out, p, seed), json)
-
-
-@app.command()
-def screen(
-    request: Annotated[Path, typer.Argument(help="JSONL: question and answer, or text, on each line.")],
-    benign: Annotated[Path, typer.Option("--benign", help="JSONL of ordinary prompts; answers are not needed.")],
-    total: Annotated[int | None, typer.Option(help="Number of records that the model was trained on.")] = None,
-    json: Json = False,
-) -> None:
-    """Screen the wording of a request for a language model: which everyday words and templates stand out?"""
-    from expunge.cli.request_output import show_screening
-    from expunge.screening.language import screen_file
-
-    show_screening(screen_file(request, benign, total), json)
-
-
 @app.command("eval")
 def eval_(
     context: typer.Context,
@@ -304,64 +259,6 @@ def _only_for(context: typer.Context, foreign: tuple[str, ...], what: str) -> No
     ]
     if given:
         raise InputError(f"{', '.join(names[name] for name in given)} would say nothing with {what}; leave it out.")
-
-
-Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]
-
-
-@requests.command("list")
-def requests_list(ledger: Ledger_, json: Json = False) -> None:
-    """List all requests with their status."""
-    from expunge.jobs.requests import list_requests
-
-    output.show_requests(list_requests(ledger), json)
-
-
-@requests.command("show")
-def requests_show(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
-    ledger: Ledger_,
-    json: Json = False,
-) -> None:
-    """Show one request with every ledger entry about it."""
-    from expunge.jobs.requests import show_request
-
-    output.show_request(show_request(ledger, request), json)
-
-
-@requests.command("add")
-def requests_add(
-    ledger: Ledger_,
-    subject: Annotated[str, typer.Option(help="Who asks; recorded only as a keyed hash.")],
-    kind: Annotated[str, typer.Option(help="samples, user or class.")] = "user",
-    where: Annotated[
-        list[str] | None, typer.Option(help="What must be forgotten: column=value. May be repeated.")
-    ] = None,
-    ground: Annotated[str, typer.Option(help="The reason, without names.")] = "not stated",
-    received: Annotated[
-        str | None, typer.Option(help="Day on which it was received, YYYY-MM-DD; default: today.")
-    ] = None,
-    due: Annotated[str | None, typer.Option(help="Day by which an answer is due; default: one month later.")] = None,
-    json: Json = False,
-) -> None:
-    """File a request; filing the same one again changes nothing."""
-    from expunge.jobs.requests import add_request
-
-    output.show_added(add_request(ledger, subject, kind, where or [], ground, received, due), json)
-
-
-@requests.command("withdraw")
-def requests_withdraw(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
-    ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who records it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
-    json: Json = False,
-) -> None:
-    """Withdraw a request, unless something was released for it already."""
-    from expunge.jobs.requests import withdraw_request
-
-    output.show_added(withdraw_request(ledger, request, by, why), json)
 
 
 @calibrate.command("r2d")
