@@ -42,6 +42,7 @@ from expunge.ledger import Ledger
 from expunge.measuring import measure
 from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
 from expunge.report.record import build, plain, slug
+from expunge.report.shown import name_of, shown
 from expunge.requests_book import RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
@@ -147,9 +148,9 @@ def carry_out(
         items = [released(case, o, runs[case.name]) for case, o in zip(cases, outcomes, strict=True)]
         with book.ledger.transaction():
             must_be_latest(cases, outcomes, identity, status)
-            book.release(identity, {"releases": items})
-        shown = [identity, *(case.folder.book.model for case in cases if case.folder)]
-        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(shown))
+            book.release(identity, {"releases": items, "record": name_of(shown(evidence, setting.private_below))})
+        keys = [identity, *(case.folder.book.model for case in cases if case.folder)]
+        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(keys))
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
         written = write_evidence(
             out, evidence, ran, config(setting), private=secrets, pdf=setting.pdf, private_below=setting.private_below

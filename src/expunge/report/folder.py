@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_arrays, digest_file
 from expunge.core.errors import HeldBackError, InputError
-from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
+from expunge.core.files import leftovers, private_folder, read_json, write_atomic
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome
 from expunge.core.trained import Artifact, Spent, Tensors
@@ -36,7 +36,7 @@ CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledge
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
 REVIEW, REVIEWED = "review.html", "review.json"  # in the private folder
-LIVE = ("ledger.sqlite", "ledger.sqlite-journal", "ledger.sqlite-wal", "ledger.sqlite-shm")  # grow after signing
+LIVE = ("ledger.sqlite",)  # grows after signing
 _OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
 _METADATA = {"format": "pt"}  # transformers 4 refuses weights without it
 
@@ -72,12 +72,12 @@ def write_evidence(
     same call repairs it.
     """
     folder, whole = Path(folder), record
-    record = shown(whole, private_below)
+    record = {**shown(whole, private_below), "live_ledger": _place_of_ledger(folder, whole)}
     content = _contents(record, outcomes, config, pdf)
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
-        make_folder(paths[name].parent)
+        _open_folder(paths[name].parent)
         write_atomic(paths[name], data)
     write_review(folder, whole, private or {})
     envelope = signing.sign(_statement(record, paths), signing_key or signing.signing_key())
@@ -288,12 +288,27 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
     ours = {EVIDENCE, STATEMENT, REPORT, PDF, CONFIG, ENVIRONMENT, EXCERPT, *parts}
     if foreign := {name for name in here - ours if not _is_model(name)}:
         raise InputError(f"{folder} holds files that are not evidence: {', '.join(sorted(foreign))}; move them away.")
-    make_folder(folder)
+    _open_folder(folder)
     for name in [
         STATEMENT,
         *sorted(here - content.keys()),
     ]:  # the statement first: from now on the folder is unfinished
         (folder / name).unlink(missing_ok=True)
+
+
+def _open_folder(folder: Path) -> None:
+    """The folder, made where it is missing; everybody may read what may be shown."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+
+
+def _place_of_ledger(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """Where a reader finds the ledger: a folder that lost its ledger must not look like one that never had it."""
+    if (folder / LIVE[0]).is_file():
+        return "in the folder"
+    return None if record.get("ledger") is None else "elsewhere"
 
 
 def _is_model(name: str) -> bool:
