@@ -1,7 +1,8 @@
 """The command line: parse, call one library function, print.
 
 Exit codes: 0 done (or verified), 1 failed or tampered with, 2 input that cannot be used or a request that is refused,
-3 held back for a person, 5 verified but for the signer, 6 verified but for a check that was skipped, 130 interrupted. Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
+3 held back for a person, 5 verified but for the signer, 6 verified but for a check that was skipped, 130 interrupted. Nothing
+heavy is imported before a command runs, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ def left_out(certificate: Certificate, checks: Sequence[Check]) -> list[str]:
 
 
 def refuting(check: Check, certificate: Certificate) -> bool:
-    """Whether the numbers of a check refute the certificate, whatever it says of having passed; a check without numbers does not.
+    """Whether the numbers of a check refute the certificate, whatever it says of having passed; without numbers it does not.
 
     Rounding is granted generously: this finds what was rewritten, the check itself was exact.
     """

@@ -74,9 +74,9 @@ def made_again(written: Record, facts: Facts, budget: Budget | None, checks: Seq
     around = Circumstances(
         budget=budget if given["within"] == "budget" else None,
         spent=tuple(Spent("", s["removed"], mu, s["theorem"]) for s, mu in zip(given["spent"], spent, strict=True)),
-        removed=given["removed"], retained=binds["retained"], changed=given["changed"], binds=binds,
-        seen=_facts(given["seen"]), published_first=given["published_first"], ledger=given["ledger"], own=given["own"],
-        published=budget if given["within"] else None, together=given["together"],
+        removed=given["removed"], retained=binds["retained"], changed=given["changed"] is True, binds=binds,
+        seen=_facts(given["seen"]), published_first=given["published_first"] is True, ledger=given["ledger"] is True,
+        own=given["own"] is True, published=budget if given["within"] else None, together=given["together"],
     )  # fmt: skip
     return settled(certify(claim, facts, around), checks, view)
 
@@ -102,6 +102,7 @@ def differences(written: Record, again: Record, *, old: bool = False, first: boo
         again["assumptions"] = [item for item in again["assumptions"] if item not in missing]
         again["verdict"] = verdict_of(tuple(_assumption(item) for item in again["assumptions"])).value
     for each in (written, again):
+        each["order"] = [item["name"] for item in each["assumptions"]]
         each["assumptions"] = {item["name"]: item for item in each["assumptions"]}
         each["bounds"] = {item["name"]: item for item in each["bounds"]}
     return [*_apart("", written, again)]
