@@ -44,11 +44,16 @@ def rows(count: int, seed: int) -> Rows:
 
 
 def build(place: Path, *, pdf: bool = False, published: bool = True) -> Path:
-    """Serve a request: ``place/evidence``, signed with the installation's key.
+    """An evidence folder; see :func:`serve`."""
+    return serve(place, pdf=pdf, published=published)()
+
+
+def serve(place: Path, *, pdf: bool = False, published: bool = True) -> Callable[[], Path]:
+    """What serves a request, each time it is called: ``place/evidence``, signed with the installation's key.
 
     Args:
-        published: the model was published first, its ledger lies beside it (``place/model/ledger.sqlite``); otherwise it is trained
-            and served in one breath, and the ledger lies in the evidence folder.
+        published: the model was published first, its ledger lies beside it (``place/model/ledger.sqlite``); otherwise it is
+            trained and served in one breath, and the ledger lies in the evidence folder.
     """
     out, task = place / "evidence", Classification(lambda: SoftmaxHead(2, 2), dtype=torch.float64)
     data, method = rows(60, 0), registry.make("r2d", {"rewind": 0.5})
@@ -66,8 +71,12 @@ def build(place: Path, *, pdf: bool = False, published: bool = True) -> Path:
         case = Case("model", lambda _: folder.load(task, data), None, method, QUICK, folder=folder)
     else:
         case = Case("model", lambda _: trained, budget, method, QUICK)
-    carry_out(request, [case], setting, out)
-    return out
+
+    def run() -> Path:
+        carry_out(request, [case], setting, out)
+        return out
+
+    return run
 
 
 def copy(source: Path, place: Path) -> Path:

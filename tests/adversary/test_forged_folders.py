@@ -16,18 +16,19 @@ import pytest
 from safetensors.torch import load_file, save
 
 from expunge.core.digest import digest_json, finite
+from expunge.core.errors import InputError, TamperedError
 from expunge.core.trained import Artifact
 from expunge.ledger import Ledger
 from expunge.ledger.schema import SCHEMA
 from expunge.privacy import gaussian
 from expunge.privacy.composition import compose_gaussian
 from expunge.privacy.theorems import theorem
-from expunge.report import html, pdf, signing
+from expunge.report import html, signing
 from expunge.report.checkpoint import checkpoint
 from expunge.report.folder import as_json
 from expunge.report.verify import Verification, verify_folder
 
-from .folders import FORGER, Record, build, certificate, copy, record_of, rewrite, sign
+from .folders import FORGER, Record, build, certificate, copy, record_of, rewrite, serve, sign
 
 
 class Base(NamedTuple):
@@ -176,7 +177,8 @@ FORGED = {
     "f32 other words": (other_words, "certificate"),
     "f33 stronger convexity than the fact": (parameters(strong_convexity=0.45), "certificate"),
     "f34 five rows of data": (lambda r: r["data"].update(rows=5, retained=10**6, forgotten=0), "certificate"),
-    "f35 another trail and model before": (lambda r: certificate(r)["binds"].update(trail="0" * 64, before="0" * 64), "excerpt"),
+    "f35 another trail and model before": (
+        lambda r: certificate(r)["binds"].update(trail="0" * 64, before="0" * 64), "excerpt"),
 }  # fmt: skip
 
 
@@ -311,7 +313,8 @@ FILES = {
     "f23 a key twice": (a_key_twice, False, "evidence record"),
     "f24 the models are a link": (linked("models"), False, "every file"),
     "f25 the statement is a link": (linked("statement.json"), False, "signature"),
-    "f26 a file whose name looks the same": (lambda f: shutil.copy(f / "report.html", f / "report\u200b.html"), False, "every file"),
+    "f26 a file whose name looks the same": (
+        lambda f: shutil.copy(f / "report.html", f / "report\u200b.html"), False, "every file"),
     "f28 two signatures": (two_signatures, False, "signature"),
     "f29 another model": (lambda f: zeros(f, digests=False), False, "released model"),
     "f30 a model of zeros with new digests": (lambda f: zeros(f, digests=True), False, "excerpt"),
@@ -444,3 +447,17 @@ def test_one_more_forgery_is_found(published, tmp_path, name):
     change, where = MORE[name]
     problems = found(rewrite(copy(published.folder, tmp_path), change), published)
     assert any(where in place for place in problems), problems
+
+
+def test_a_run_that_was_fulfilled_does_not_call_a_damaged_folder_its_evidence(tmp_path):
+    again = serve(tmp_path, published=False)
+    out = again()
+    assert again() == out, "nothing is done a second time"
+    page = (out / "report.html").read_text()
+    (out / "report.html").write_text("<p>Everything was erased.</p>")
+    with pytest.raises(TamperedError, match=r"report\.html was changed"):
+        again()
+    (out / "report.html").write_text(page)
+    (out / "ledger.sqlite").rename(tmp_path / "kept")
+    with pytest.raises(InputError, match="holds something already"):
+        again()

@@ -265,7 +265,7 @@ def rewrite(path: Path) -> None:
         head = link(previous, seal_of(entry.sequence, entry.kind, entry.key, entry.time, entry.salt, text.encode()))
         values = (text, previous, head, entry.sequence)
         edit(path, "UPDATE entries SET payload = ?, previous = ?, hash = ? WHERE sequence = ?", values)
-        for level, at, digest in merkle.completed(entry.sequence - 1, leaf_of(head), lambda *at: nodes[at]):
+        for level, at, digest in merkle.completed(entry.sequence - 1, leaf_of(head), lambda *place: nodes[place]):
             nodes[level, at] = digest
             edit(path, "UPDATE nodes SET hash = ? WHERE level = ? AND position = ?", (digest, level, at))
         previous = head
@@ -399,9 +399,8 @@ def test_a_ledger_that_is_only_read_is_not_touched(path):
     for name in ("-wal", "-shm"):
         assert not path.with_name(path.name + name).exists()
     path.chmod(0o400)
-    with Ledger(path, read_only=True) as ledger:
-        with pytest.raises((InputError, TamperedError)):
-            ledger.append("note", "a", {})
+    with Ledger(path, read_only=True) as ledger, pytest.raises((InputError, TamperedError)):
+        ledger.append("note", "a", {})
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 

@@ -86,11 +86,11 @@ def portable_page(record: Record, content: bytes, evidence: bytes) -> str:
     Raises:
         TamperedError: if pages or attachment do not say what the record says.
     """
+    if portable.attached(content, len(evidence)) != evidence:
+        raise TamperedError("the record attached to report.pdf is not evidence.json")
     expected = portable.render(record, evidence)
     if content == expected:
         return ""
-    if portable.attached(content, len(evidence)) != evidence:
-        raise TamperedError("the record attached to report.pdf is not evidence.json")
     if same_machine(record, "typst"):
         raise TamperedError("the pages of report.pdf do not say what the record says")
     if pdf_words(content) != pdf_words(expected):
