@@ -92,6 +92,13 @@ class ModelLedger:
         with Ledger(self.path) as ledger:
             return RequestBook(ledger).granted(but)
 
+    def shown(self, request: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The excerpt that evidence of ``request`` shows, and the last decision about it, without what was matched."""
+        with Ledger(self.path) as ledger:
+            decisions = [entry.payload for entry in ledger.entries("decision", f"{request}/")]
+            last = {name: value for name, value in decisions[-1].items() if name != "matched"} if decisions else None
+            return ledger.excerpt([request, self.model]), last
+
     def void(self, request: str) -> None:
         """Measuring refuted what was released for ``request``: from now on that release has spent everything."""
         with Ledger(self.path) as ledger:

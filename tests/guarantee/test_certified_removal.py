@@ -14,8 +14,8 @@ from expunge.data.digits import digits
 from expunge.methods.certified_removal import CertifiedRemoval
 from expunge.methods.retrain import Retrain
 from expunge.privacy.again import differences, made_again
-from expunge.report.record import plain
 from expunge.privacy.noise import SeededNoise
+from expunge.report.record import plain
 from expunge.tasks.networks import SoftmaxHead
 from expunge.training.flat import flatten
 from expunge.training.perturbed import PERTURBATION, PerturbedMinimiser, perturbed_loss

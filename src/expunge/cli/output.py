@@ -149,7 +149,7 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 "published first: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
-    print(f"Check it again: expunge verify {result['evidence']} --key KEY.pem (the key: expunge key)")
+    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem")
 
 
 def _say(sentence: str) -> None:

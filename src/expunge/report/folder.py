@@ -26,6 +26,7 @@ from expunge.core.files import leftovers, private_folder, read_json, write_atomi
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome
 from expunge.core.trained import Artifact, Spent, Tensors
+from expunge.model_folder import ModelLedger
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.record import FORMAT, build, plain, released, slug
@@ -107,7 +108,8 @@ def write_report(
         evidence: what `measure` returned; its outcome is reported as it stands after the checks.
         name, title, dataset, note: headings of the report, and what a reader should know of the data.
         config: YAML text; the method's settings where not given.
-        ledger: an excerpt that shows the request's entries, if a ledger is kept.
+        ledger: an excerpt that shows the request's entries, if a ledger is kept; of a model that lies beside its ledger it is
+            taken from there.
         private_below: see `write_evidence`.
         accepted: ``{"by": …, "reason": …}``: who shows a model whose certificate is void all the same, and why.
 
@@ -116,9 +118,12 @@ def write_report(
         HeldBackError: for a void certificate that nobody accepted; the review is written to the private folder.
     """
     outcome = evidence.outcome
+    decision: Mapping[str, Any] | None = None
+    if ledger is None and isinstance(book := outcome.after.book, ModelLedger):
+        ledger, decision = book.shown(outcome.request["id"])
     record = build(
-        [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger,
-        accepted=accepted,
+        [(name, outcome, evidence)], request={**outcome.request, "decision": decision}, title=title, dataset=dataset,
+        note=note, ledger=ledger, accepted=accepted,
     )  # fmt: skip
     if outcome.verdict == Verdict.VOID and not accepted:
         write_review(Path(folder), record, {name: evidence.private})

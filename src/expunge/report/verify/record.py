@@ -120,30 +120,33 @@ def record_problems(record: Record) -> list[str]:
 
 
 def config_problems(config: Any, record: Record) -> list[str]:
-    """Whether the settings that lie beside the record are those of its runs, as far as both speak of the same."""
-    problems = []
-    named = {run["method"]["name"] for run in record["runs"]}
-    facts = [{name: fact["value"] for name, fact in run["facts"].items()} for run in record["runs"]]
+    """Whether the settings that lie beside the record are those of its runs, as far as both give numbers for the same."""
     if not isinstance(config, Mapping):
         return ["config.yaml holds no settings"]
-    method = config.get("method")
-    name = method.get("name") if isinstance(method, Mapping) else method
-    if name is not None and name not in named:
-        problems.append(f"config.yaml names the method {name!r}, the record {', '.join(sorted(named))}")
-    settings = method.get("settings", method) if isinstance(method, Mapping) else {}
-    for run in record["runs"]:
-        own = run["method"].get("settings") or {}
-        if run["method"]["name"] == name and isinstance(settings, Mapping):
+    method, training = (_named(config.get(part)) for part in ("method", "training"))
+    problems, runs = [], record["runs"]
+    names = {run["method"]["name"] for run in runs}
+    if "name" in method and method["name"] not in names:
+        problems.append(f"config.yaml names the method {method['name']!r}, the record {', '.join(sorted(names))}")
+    for run in runs:
+        facts = {name: fact["value"] for name, fact in run["facts"].items()}
+        own = _named(run["method"].get("settings")) if run["method"]["name"] == method.get("name") else {}
+        for section, made in ((method, own), (training, facts)):
             problems += [
-                f"config.yaml sets {key} = {settings[key]!r}, the run was made with {own[key]!r}"
-                for key in settings.keys() & own.keys() if plain(settings[key]) != own[key]
-            ]  # fmt: skip
-    training = config.get("training")
-    for key in ("steps", "l2"):
-        wanted = training.get(key) if isinstance(training, Mapping) else None
-        if isinstance(wanted, int | float) and any(key in known and known[key] != wanted for known in facts):
-            problems.append(f"config.yaml sets {key} = {wanted!r} for training, the facts say otherwise")
+                f"config.yaml sets {key} = {section[key]!r}, the run {run['name']} was made with {made[key]!r}"
+                for key in section.keys() & made.keys()
+                if _is_number(section[key]) and _is_number(made[key]) and section[key] != made[key]
+            ]
     return problems
+
+
+def _named(part: Any) -> Record:
+    """Settings of a part of a configuration; a name alone is one of them."""
+    return part if isinstance(part, Mapping) else {} if part is None else {"name": part}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _bound_to(record: Record, certificate: Record, model: Record) -> list[str]:
