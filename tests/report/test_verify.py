@@ -218,3 +218,18 @@ def test_a_folder_of_the_first_format_verifies_and_says_what_its_version_did_not
     path = folder / "evidence.json"
     path.write_text(path.read_text().replace('"epsilon": 1.0', '"epsilon": 0.5', 1))
     assert not verify_folder(folder).consistent
+
+
+@pytest.mark.parametrize("version", ["17cc780", "98bee24", "dc9f561"])
+def test_folders_and_ledgers_of_earlier_versions_verify(version, tmp_path):
+    """One of each form that a record had: first and last of the first two formats. Their pages are left out: they are large."""
+    source = Path(__file__).parents[1] / "inputs" / "evidence_of_earlier_versions" / version
+    folder = Path(shutil.copytree(source, tmp_path / "old"))
+    result = verify_folder(folder)
+    assert (result.exit_code, result.skipped) == (6, ("report.html",)), [c for c in result.checks if not c.ok]
+    assert result.note and result.note in result.message
+    with Ledger(folder / "ledger.sqlite") as ledger:  # carried over
+        ledger.append("request", "req-later", {"id": "req-later"})
+    assert not problems(folder)
+    rewrite(folder, lambda record: certificate(record)["parameters"].update(forget=1))
+    assert any("certificate" in name for name in problems(folder))

@@ -255,7 +255,7 @@ def refuting(check: Check, certificate: Certificate) -> bool:
     if not said:
         return False
     bounds = {
-        "retrain check": lambda: said["distance"] <= certificate.sensitivity * 1.01 + ROUNDING["float32"],
+        "retrain check": lambda: said.get("distance", 0) <= certificate.sensitivity * 1.01 + ROUNDING["float32"],
         "replay": lambda: _is_noise(said, certificate.sigma),
         "stored iterates": lambda: said["relative_distance"] <= ROUNDING["float32"],
         "replayed steps": lambda: said["relative_distance"] <= ROUNDING["float32"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from expunge.core import merkle
@@ -36,6 +37,12 @@ _TREE = {
 }
 SCHEMA = _ENTRIES | _TREE
 OF_VERSION = {1: _ENTRIES, VERSION: SCHEMA}
+
+
+def row(name: str, sql: str) -> list[str]:
+    """Type, table and statement, as SQLite's own table of structures holds them for what ``sql`` creates."""
+    kind, table = sql.split()[1].lower(), re.search(r" ON (\w+)", sql)
+    return [kind, table[1] if table and kind != "table" else name, sql]
 
 
 def create(database: sqlite3.Connection) -> None:

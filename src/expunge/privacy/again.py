@@ -8,7 +8,7 @@ because it is written there.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from expunge.core.errors import TamperedError
 from expunge.core.measurement import Check
 from expunge.core.trained import Budget, Fact, Facts, Origin, Spent
 from expunge.privacy.certify import RUN_FACTS, Circumstances, certify
-from expunge.privacy.theorems import ADDED_SINCE_FORMAT_1, OWN_NOISE, theorem
+from expunge.privacy.theorems import DROPPED_RULES, OWN_NOISE, theorem
 
 Record = Mapping[str, Any]
 _NO_PARAMETERS = ("theorem", "spent", "together")  # what certify adds to those of the theorem
@@ -81,25 +81,25 @@ def made_again(written: Record, facts: Facts, budget: Budget | None, checks: Seq
     return settled(certify(claim, facts, around), checks, view)
 
 
-def differences(written: Record, again: Record, *, old: bool = False, first: bool = False) -> list[str]:
+def differences(written: Record, again: Record, *, unknown: Collection[str] | None = None) -> list[str]:
     """What a written certificate says otherwise than the one that was made again, in words.
 
     Args:
-        old: written by an earlier version, whose words may have been others. first: by one of the first format, which knew
-            fewer rules.
+        unknown: of a certificate that an earlier version wrote, the rules that it may not have known. Words may have differed
+            then, and are not compared.
     """
     written, again = dict(written), dict(again)
-    if old:
-        for name in (*_WORDS, "given"):
-            written.pop(name, None), again.pop(name, None)
+    if unknown is not None:
         for each in (written, again):
+            each |= dict.fromkeys((*_WORDS, "given"))
             each["bounds"] = [{**bound, "source": "", "reason": ""} for bound in each["bounds"]]
             each["assumptions"] = [{**item, "statement": ""} for item in each["assumptions"]]
             each["parameters"] = {name: value for name, value in each["parameters"].items() if name != "together"}
-    if first:
-        known = {item["name"] for item in written["assumptions"]}
-        missing = [a for a in again["assumptions"] if a["name"] in ADDED_SINCE_FORMAT_1 and a["name"] not in known]
-        again["assumptions"] = [item for item in again["assumptions"] if item not in missing]
+        then, now = ({item["name"] for item in each["assumptions"]} for each in (written, again))
+        written["assumptions"] = [
+            a for a in written["assumptions"] if a["name"] in now or a["name"] not in DROPPED_RULES
+        ]
+        again["assumptions"] = [a for a in again["assumptions"] if a["name"] in then or a["name"] not in unknown]
         again["verdict"] = verdict_of(tuple(_assumption(item) for item in again["assumptions"])).value
     for each in (written, again):
         each["order"] = [item["name"] for item in each["assumptions"]]

@@ -50,7 +50,7 @@ class Circumstances:
     retained: str
     changed: bool
     binds: Mapping[str, str] = field(default_factory=dict)
-    seen: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    seen: Mapping[str, Fact | tuple[Any, str]] = field(default_factory=dict)
     published_first: bool = False
     ledger: bool = False
     own: bool = False

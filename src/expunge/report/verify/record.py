@@ -22,8 +22,10 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
     """Every certificate of a run against the one that is made again from the record, and the run's own verdict."""
     from expunge.evidence.refutation import left_out, refuting
     from expunge.privacy.again import differences, made_again
+    from expunge.privacy.theorems import ADDED_SINCE_FORMAT_1, ADDED_SINCE_FORMAT_2
 
     old, problems, verdicts = record["format"] != FORMAT, [], []
+    unknown = {FORMAT_1: ADDED_SINCE_FORMAT_1, FORMAT_2: ADDED_SINCE_FORMAT_2}.get(record["format"])
     facts = {name: Fact(fact["value"], Origin(fact["origin"]), fact["note"]) for name, fact in run["facts"].items()}
     budget = run["budget"] and Budget(**{name: value for name, value in run["budget"].items() if name != "used"})
     checks = [Check(**check) for check in run["evidence"]["checks"]]
@@ -34,7 +36,7 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
         if (certificate := each["certificate"]) is None:
             continue
         again = made_again(certificate, facts, budget, checks, view)
-        problems += differences(certificate, plain(again.to_json()), old=old, first=record["format"] == FORMAT_1)
+        problems += differences(certificate, plain(again.to_json()), unknown=unknown)
         problems += _bound_to(record, certificate, each["model"])
         own = [check for check in checks if check.view in (None, view)]
         if not old and not any(check.passed is False for check in checks):
