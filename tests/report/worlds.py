@@ -99,7 +99,7 @@ def evidence(found: Outcome, reference: str | None = "retrained") -> Evidence:
 def record_of(
     found: Outcome, reference: str | None = "retrained", name: str = "toy head", **options: Any
 ) -> dict[str, Any]:
-    decision = {"decision": "grant", "reason": "nothing unusual", "by": "officer"}
+    decision = options.pop("decision", {"decision": "grant", "reason": "nothing unusual", "by": "officer"})
     settings = {"title": "A toy deletion", "dataset": "toy rows", "note": "synthetic", **options}
     return build(
         [(name, found, evidence(found, reference))], request={**found.request, "decision": decision}, **settings
