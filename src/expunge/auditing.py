@@ -8,6 +8,8 @@ import numpy as np
 
 from expunge import planning
 from expunge.core.data import Ids
+from expunge.core.digest import keyed_hash
+from expunge.core.keys import audit_key
 from expunge.core.measurement import Check
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request, Target
@@ -16,7 +18,12 @@ from expunge.evidence.outputs import example_losses
 from expunge.methods import registry
 
 
-def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> list[Check]:
+def chosen_by_key(request: str) -> int:
+    """The seed of everything an audit of ``request`` chooses: HMAC of its id under the audit key, so that nobody steers it."""
+    return int(keyed_hash(audit_key(), ["audit", request])[:16], 16)
+
+
+def one_run_audit(outcome: Outcome, *, watch: Watch = silent) -> list[Check]:
     """Toss a coin for each of a few canaries, train with those that win, forget them, and guess which they were.
 
     Canaries that lose are never trained on: then every outcome of the coins should look like a model retrained without
@@ -37,7 +44,7 @@ def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> 
         return []
     if not {outcome.method["name"], budget.method["name"]} <= registry.targets().keys():
         return []
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(chosen_by_key(str(outcome.request["id"])))
     canaries = np.sort(generator.choice(examples.ids, min(budget.capacity, len(examples) - 1), replace=False))
     inserted = generator.random(len(canaries)) < 0.5
     if len(canaries) < 2 or not inserted.any():

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from expunge.core.certificate import Assumption, Certificate, Status
+from expunge.core.certificate import Certificate
 from expunge.core.digest import finite
 from expunge.core.errors import InputError
 from expunge.core.measurement import Check
 from expunge.core.method import Context, InMemory, Outcome, Release, Replayable, Watch
-from expunge.core.trained import Origin, Trained
+from expunge.core.trained import Trained
 from expunge.evidence import refutation
 from expunge.evidence.distance import trainable_distance
 from expunge.methods import registry
+from expunge.privacy.again import settled
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.replay import realised_epsilon
 from expunge.training.descent import descend
@@ -195,26 +196,6 @@ def _counterpart(outcome: Outcome, certificate: Certificate, retrained: Tensors)
 
 
 def settle(release: Release, checks: Sequence[Check]) -> Release:
-    """The release with its certificate as it stands after the checks of its run.
-
-    What refutes one release refutes all: they come from one run. What does not refute another one says nothing about this.
-    """
+    """The release with its certificate as it stands after the checks of its run; see ``privacy.again``."""
     certificate = release.certificate
-    own = [check for check in checks if check.view in (None, release.view)]
-    failed = [check for check in checks if check.passed is False]
-    if certificate is None or not (own or failed):
-        return release
-    statement = "no check refuted it: " + ", ".join(check.name for check in own)
-    if failed:
-        statement = "refuted by " + ", ".join(
-            check.name if check in own else f"{check.name} of {check.view}" for check in failed
-        )
-    item = Assumption("not_refuted", statement, Origin.ENFORCED, Status.VIOLATED if failed else Status.HOLDS)
-    made = {check.name for check in own if check.passed}
-    kept = tuple(
-        replace(known, origin=Origin.ENFORCED, status=Status.HOLDS)
-        if known.name == "own_implementation" and {"replay", "replayed steps"} <= made
-        else known  # a plug-in whose steps our own code did again, and whose release is that plus the stated noise
-        for known in certificate.assumptions
-    )
-    return replace(release, certificate=replace(certificate, assumptions=(*kept, item)))
+    return release if certificate is None else replace(release, certificate=settled(certificate, checks, release.view))

@@ -116,7 +116,7 @@ def measure(
     checks, secrets = checks_of(outcome, retrained, names, sigma, settings.trials, watch)
     private |= secrets
     if settings.audit and retrained is not None:
-        checks += one_run_audit(outcome, seed=settings.seed)
+        checks += one_run_audit(outcome)
     cost = {
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {

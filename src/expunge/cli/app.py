@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 calibrate = typer.Typer(no_args_is_help=True, help="Sensitivity and noise: what a guarantee takes.")
+ledgers = typer.Typer(no_args_is_help=True, help="The ledger as a whole.")
+app.add_typer(ledgers, name="ledger")
 app.add_typer(request_commands.requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
@@ -107,16 +109,24 @@ def methods(json: Json = False) -> None:
 def verify(
     folder: Annotated[Path, typer.Argument(help="Evidence folder that run or demo wrote.")],
     key: Annotated[Path | None, typer.Option("--key", help="Public key (PEM) of the expected signer.")] = None,
+    ledger: Annotated[Path | None, typer.Option("--ledger", help="The ledger, where it lies elsewhere.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="A checkpoint kept since: finds a ledger that was cut or rewritten."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Check an evidence folder again, offline: signature, digests, certificates, ledger. Exit code 1 on tampering."""
+    """Check an evidence folder again, offline: signature, digests, certificates, pages, ledger. Writes nothing.
+
+    Exit code 0: everything was checked and --key signed it; 1: tampered with; 5: consistent, the signer was not checked;
+    6: a check was skipped, by name.
+    """
     from expunge.report.signing import load_public_key
     from expunge.report.verify import verify_folder
 
-    result = verify_folder(folder, load_public_key(key) if key else None)
+    result = verify_folder(folder, load_public_key(key) if key else None, ledger=ledger, checkpoint=checkpoint)
     output.show_verification(result, json)
-    if not result.consistent:
-        raise typer.Exit(1)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -284,6 +294,23 @@ def calibrate_r2d(
         rewind=rewind, epsilon=epsilon, delta=delta, convex=convex, strong_convexity=strong_convexity,
     )  # fmt: skip
     output.show_calibration(result, json)
+
+
+@ledgers.command("checkpoint")
+def ledger_checkpoint(
+    ledger: Annotated[Path, typer.Argument(help="Ledger file (SQLite).")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; publish it, or hand it to somebody who keeps it.")],
+    since: Annotated[
+        list[Path] | None,
+        typer.Option("--since", help="Evidence folder that the checkpoint proves to continue. Repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Sign length and root of a ledger: whoever keeps the file notices later that entries were removed or rewritten."""
+    from expunge.jobs.requests import write_checkpoint
+
+    said = write_checkpoint(ledger, out, since or [])
+    output.show(said, json, f"{out}: {said['length']} entries, root {said['root']}")
 
 
 @calibrate.command("search")

@@ -149,7 +149,7 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
-    print(f"Check it again: expunge verify {result['evidence']}")
+    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem")
 
 
 def _say(sentence: str) -> None:
@@ -239,7 +239,8 @@ def show_verification(result: Any, json: bool) -> None:
         return
     for check in result.checks:
         word = "ok" if check.ok and not check.skipped else "skip" if check.ok else "BAD"
-        print(f"{word:<4}  {check.name}" + (f": {check.problem or check.skipped}" if word != "ok" else ""))
+        said = check.problem or check.skipped or check.note
+        print(f"{word:<4}  {check.name}" + (f": {said}" if said else ""))
     print(result.message)
 
 

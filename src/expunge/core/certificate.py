@@ -129,6 +129,8 @@ class Certificate:
         assumptions: with origin and status; they decide the verdict.
         binds: digests of request, data, trail and release.
         curve: (epsilon, delta) pairs along the whole trade-off.
+        given: what it was made from besides the facts of training, the budget and the checks that are recorded with the run:
+            a reader makes it again (``privacy.again``).
     """
 
     theorem: str
@@ -150,6 +152,7 @@ class Certificate:
     assumptions: tuple[Assumption, ...]
     binds: Mapping[str, str]
     curve: tuple[tuple[float, float], ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import stat
@@ -136,8 +137,8 @@ def parse_json(content: bytes | str, name: str) -> Any:
     """The JSON value that ``content`` says; ``name`` is how messages call it.
 
     Raises:
-        InputError: if it is not JSON in UTF-8, says NaN or Infinity, or names a key twice (two readers could then
-            understand two different things).
+        InputError: if it is not JSON in UTF-8, says NaN or Infinity or a number beyond every finite one (1e999), or names a
+            key twice (two readers could then understand two different things).
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
@@ -201,6 +202,13 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not a JSON number")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_constant
-)  # json.loads makes one for each text
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is beyond every finite number")
+    return value
+
+
+_DECODER = json.JSONDecoder(  # json.loads makes one for each text
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+)

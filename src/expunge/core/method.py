@@ -16,7 +16,7 @@ from expunge.core.capabilities import SmallScale as SmallScale
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Certificate, Claim, weakest
 from expunge.core.data import Deletion
 from expunge.core.task import Task
-from expunge.core.trained import Artifact, Budget, Tensors, Trail, Trained
+from expunge.core.trained import Artifact, Budget, Facts, Tensors, Trail, Trained
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,7 @@ class Outcome:
         own: whether expunge's own implementation ran, by its exact type; otherwise a plug-in.
         noisy: content of the journal's last stage in which noise was drawn: what later steps of the release began with.
         seed: of the run's pseudo-random choices; never of certified noise.
+        facts: of training, as certificates were made from them: what is called proved was proved again of the model as it is.
     """
 
     status: str
@@ -227,6 +228,7 @@ class Outcome:
     own: bool = True
     noisy: bytes | None = field(default=None, repr=False)
     seed: int = 0
+    facts: Facts = field(default_factory=dict)
 
     @property
     def certificate(self) -> Certificate | None:

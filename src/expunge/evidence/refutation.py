@@ -7,6 +7,7 @@ holds them and is private.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -230,3 +231,43 @@ def one_run_audit(
             "ceiling": ceiling,
         },
     )
+
+
+# Checks that measuring makes of every release under a theorem; where one is missing, somebody left it out.
+_ALWAYS = {name: ("replay", "replayed steps") for name in ("rewind-to-delete", "descent-to-delete", "newton")}
+
+
+def left_out(certificate: Certificate, checks: Sequence[Check]) -> list[str]:
+    """Checks of this release that are missing, in words; a run that was refuted is not checked any further."""
+    made = {check.name for check in checks}
+    wanted = _ALWAYS.get(str(certificate.parameters["theorem"]), ())
+    return [
+        f"the check {name!r}, which is made of every such release, is missing" for name in wanted if name not in made
+    ]
+
+
+def refuting(check: Check, certificate: Certificate) -> bool:
+    """Whether the numbers of a check refute the certificate, whatever it says of having passed; without numbers it does not.
+
+    Rounding is granted generously: this finds what was rewritten, the check itself was exact.
+    """
+    said = check.detail
+    if not said:
+        return False
+    bounds = {
+        "retrain check": lambda: said.get("distance", 0) <= certificate.sensitivity * 1.01 + ROUNDING["float32"],
+        "replay": lambda: _is_noise(said, certificate.sigma),
+        "stored iterates": lambda: said["relative_distance"] <= ROUNDING["float32"],
+        "replayed steps": lambda: said["relative_distance"] <= ROUNDING["float32"],
+        "fresh noise": lambda: said["p_value"] > ALPHA,
+        "two-world test": lambda: said["epsilon_lower"] <= certificate.epsilon * (1 + 1e-9),
+        "one-run audit": lambda: said["epsilon_lower"] <= certificate.epsilon * (1 + 1e-9),
+    }
+    return check.name in bounds and not bounds[check.name]()
+
+
+def _is_noise(said: Mapping[str, Any], sigma: float) -> bool:
+    """Whether the size of a residual is that of the stated noise, and the p-value the one that follows from it."""
+    squared = said["coordinates"] * said["standard_deviation"] ** 2
+    again = replay.replay_check(squared_norm=squared, sigma=sigma, dimension=said["coordinates"])
+    return not again.refutes(ALPHA) and abs(again.p_value - said["p_value"]) <= 1e-6

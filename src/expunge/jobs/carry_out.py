@@ -18,7 +18,7 @@ from typing import Any
 from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_file, digest_json, keyed_hash
-from expunge.core.errors import InputError, RefusedError
+from expunge.core.errors import InputError, RefusedError, TamperedError
 from expunge.core.files import private_folder, read_json
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
@@ -43,6 +43,9 @@ from expunge.ledger import Ledger
 from expunge.measuring import measure
 from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
 from expunge.report.record import build, plain, slug
+from expunge.report.shown import name_of, shown
+from expunge.report.signing import signing_key
+from expunge.report.verify import verify_folder
 from expunge.requests_book import RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
@@ -81,7 +84,7 @@ def carry_out(
     identity = request.id(key)
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
-        return _again(identity, evidence, out, private)
+        return _again(identity, evidence, out, private, ledger_path)
     places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
     _must_have_its_journal(places, identity, status)
     deletion = setting.deletion
@@ -148,9 +151,9 @@ def carry_out(
         items = [released(case, o, runs[case.name]) for case, o in zip(cases, outcomes, strict=True)]
         with book.ledger.transaction():
             must_be_latest(cases, outcomes, identity, status)
-            book.release(identity, {"releases": items})
-        shown = [identity, *(case.folder.book.model for case in cases if case.folder)]
-        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(shown))
+            book.release(identity, {"releases": items, "record": name_of(shown(evidence, setting.private_below))})
+        keys = [identity, *(case.folder.book.model for case in cases if case.folder)]
+        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(keys))
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
         written = write_evidence(
             out, evidence, ran, config(setting), private=secrets, pdf=setting.pdf, private_below=setting.private_below
@@ -250,17 +253,25 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
         return request, RequestBook(ledger).status_of(identity), entries.get("fulfilment", {}).get("evidence")
 
 
-def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dict[str, Any]:
+def _again(identity: str, evidence: str | None, out: Path, private: Path, ledger: Path) -> dict[str, Any]:
     """The summary of a request that was fulfilled before; nothing is done a second time.
 
     Raises:
         InputError: if its evidence is not in ``out``.
+        TamperedError: if what lies there does not verify any more.
     """
     path, full = out / EVIDENCE, private / REVIEWED
     if not path.is_file() or evidence not in (digest_file(path), digest_json(read_json(path))):
         raise InputError(
             f"Request {identity} was fulfilled already for this model, and its evidence is not in {out}. Name the folder that "
             "holds it."
+        )
+    result = verify_folder(out, signing_key().public_key(), ledger=ledger)
+    if not result.consistent:
+        problems = "; ".join(f"{check.name}: {check.problem}" for check in result.checks if not check.ok)
+        raise TamperedError(
+            f"Request {identity} was fulfilled already, and its evidence in {out} does not verify: {problems[:1000]}. "
+            "Restore the folder from a backup: its release is not made a second time."
         )
     for folder in private.glob("journal-*"):  # where a crash came between the last entry and the clearing
         with Journal(folder) as journal:

@@ -23,7 +23,7 @@ from expunge.planning.publishing import coordinates, is_recorded
 from expunge.planning.stages import Scoped
 from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
 from expunge.privacy.noisy_fine_tuning import steps_bounded
-from expunge.privacy.theorems import theorem
+from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import Step, trainable
 from expunge.training.facts import model_code, proved_constants
@@ -189,6 +189,7 @@ class Plan:
             own=registry.is_own(self.method),
             noisy=stages.last_noisy,
             seed=context.generator_seed,
+            facts=self._facts(),
         )
 
     def _as_the_method_sees_it(self, witness: Witness, stages: WitnessedJournal) -> Context:
@@ -239,7 +240,7 @@ class Plan:
         before, deletion = self.context.trained, self.deletion
         on_ledger = type(before.book) is ModelLedger and before.book.promised(before.budget)
         around = Circumstances(
-            budget=None if claim.theorem in _OWN_NOISE else before.budget,
+            budget=None if claim.theorem in OWN_NOISE else before.budget,
             spent=() if self._starts_afresh else before.spent,
             removed=len(before.removed | deletion.ids),
             retained=deletion.after.digest,
@@ -352,8 +353,6 @@ class Plan:
 _SOMEBODYS_RECIPE = Fact(
     True, Origin.DECLARED, "a recipe or a kind of data that is not expunge's own: its author's word"
 )
-# Theorems whose noise follows from the method's own settings, not from the published budget.
-_OWN_NOISE = ("noisy-fine-tuning", "langevin")
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def _ledger(excerpt: Record | None) -> Row | None:
     shown = [entry for entry in excerpt["entries"] if "kind" in entry]
     return {
         "rows": [[str(e["sequence"]), e["kind"], e["key"], e["time"][:19].replace("T", " "), e["hash"]] for e in shown],
-        "hidden": len(excerpt["entries"]) - len(shown),
+        "hidden": excerpt["length"] - len(shown),
         "length": excerpt["length"],
         "head": excerpt["head"],
     }
