@@ -168,13 +168,11 @@ class Prompts:
         if self.template is None:  # a chat template writes the special tokens itself
             return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         tokens = self.tokenizer(list(texts))["input_ids"]
-        closing = self._closing()
+        longest = max(range(len(texts)), key=lambda i: len(texts[i]))
+        plain = self.tokenizer([texts[longest]], add_special_tokens=False)["input_ids"][0]
+        # an end token belongs after answers only, whatever special tokens the tokenizer puts after a text by itself
+        closing = len(_after_last(tokens[longest], plain))
         return [ids[: len(ids) - closing] for ids in tokens]
-
-    def _closing(self) -> int:
-        """How many special tokens the tokenizer puts after a text by itself: an end token belongs after answers only."""
-        plain = self.tokenizer("a", add_special_tokens=False)["input_ids"]
-        return len(_after_last(self.tokenizer("a")["input_ids"], plain))
 
 
 def _after_last(whole: Sequence[int], part: Sequence[int]) -> Sequence[int]:
