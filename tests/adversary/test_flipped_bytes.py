@@ -19,7 +19,7 @@ from expunge.report.verify.reading import UntrustedFolder
 from .folders import build, copy
 
 LARGE = 8_000  # bytes; of larger files 2,000 random ones are flipped
-FAST = 12  # flips of each file in the fast test
+FAST = 6  # flips of each file in the fast test
 
 
 @pytest.fixture(scope="module")

@@ -322,11 +322,8 @@ class Ledger:
             self._db.execute("ROLLBACK")
 
     def _verify_structure(self) -> None:
-        rows = self._db.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
-        found = {name: row for name, *row in rows}
-        expected = {
-            name: schema.row(name, sql) for name, sql in schema.OF_VERSION[self._pragma("user_version")].items()
-        }
+        found = {name: row for name, *row in self._db.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema")}
+        expected = schema.rows(self._pragma("user_version"))
         for name in sorted(expected.keys() | found.keys()):
             if found.get(name) != expected.get(name):
                 raise TamperedError(f"the ledger {self.path}: {name!r}, part of its structure, was changed or removed")

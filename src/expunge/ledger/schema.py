@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
+from contextlib import closing
+from functools import cache
 
 from expunge.core import merkle
 from expunge.core.chain import GENESIS
@@ -39,10 +40,14 @@ SCHEMA = _ENTRIES | _TREE
 OF_VERSION = {1: _ENTRIES, VERSION: SCHEMA}
 
 
-def row(name: str, sql: str) -> list[str]:
-    """Type, table and statement, as SQLite's own table of structures holds them for what ``sql`` creates."""
-    kind, table = sql.split()[1].lower(), re.search(r" ON (\w+)", sql)
-    return [kind, table[1] if table and kind != "table" else name, sql]
+@cache
+def rows(version: int) -> dict[str, list[str | None]]:
+    """Name → type, table and statement, as SQLite holds them for a ledger of this version: what it makes of our statements."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        for statement in OF_VERSION[version].values():
+            database.execute(statement)
+        found = database.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema").fetchall()
+    return {name: list(row) for name, *row in found}
 
 
 def create(database: sqlite3.Connection) -> None:
