@@ -207,6 +207,7 @@ def test_what_is_shown_says_so_and_verifies():
     assert "PRIVATE" in review and "salt" not in record
     whole = json.loads((place.parent / "evidence.private" / "review.json").read_text())
     again = json.loads(json.dumps(shown(whole)))
+    assert record.pop("live_ledger") == "elsewhere"  # which the folder says of itself
     assert again == record  # the private record and its salt give the public one again
 
 

@@ -343,7 +343,7 @@ def test_recipes_are_listed(capsys):
     show_recipes(rows, True)
     assert json.loads(capsys.readouterr().out) == rows
     show_recipes([], False)
-    assert "No recipe" in capsys.readouterr().out
+    assert "contains no recipe" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
         wanted = [None if column == "class" else _texts(target, column.removeprefix("user ")) for column in columns]
         combinations = {
             combination
-            for i in at.tolist()
+            for i in map(int, at)
             for combination in itertools.product(
                 *(_meant(named[column][i], texts) for column, texts in zip(columns, wanted, strict=True))
             )

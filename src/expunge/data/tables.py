@@ -96,6 +96,7 @@ def read_csv(
         if left_out:
             facts = replace(facts, note=f"{facts.note}; column 1, which has no name and counts the rows, was left out")
         if known is None:
+            assert numbers is not None  # they were read above, where no class is known
             _complete(numbers, label, table.name, "Fill or drop them; if it is the name of a class, declare classes")
             labels, called = numbers.to_numpy().astype(np.float64), ()
         else:

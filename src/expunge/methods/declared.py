@@ -25,8 +25,9 @@ def declared(target: str, attribute: str) -> Any:
     source = _source(module)
     statement = _statement(source, name)
     for line in statement.body:
-        names = isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.target.id == attribute
-        if names and line.value is not None:
+        if not isinstance(line, ast.AnnAssign) or line.value is None:
+            continue
+        if isinstance(line.target, ast.Name) and line.target.id == attribute:
             return _value(line.value)
     for base in statement.bases:
         if isinstance(base, ast.Name):

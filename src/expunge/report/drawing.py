@@ -83,7 +83,8 @@ def styled(plot: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
 def _settings(**more: Any) -> Any:
     import matplotlib
 
-    return matplotlib.rc_context({**_SETTINGS, **more})
+    settings: Any = {**_SETTINGS, **more}
+    return matplotlib.rc_context(settings)
 
 
 def canvas(width: float, height: float) -> Any:
