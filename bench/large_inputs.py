@@ -1,39 +1,29 @@
 """Large inputs: reading a table and matching a request of many people, against plain pandas, and how both grow.
 
 ``pandas``: ``read_csv`` of the same file, then ``isin`` and ``flatnonzero`` for the people of the request: the common way,
-which checks nothing. ``ours``: ``open_csv`` and ``read_csv`` with all their checks (fields in each row, missing values, texts
-as they are written), then ``Deletion.of`` with one target a person. Goal: under 2 x at 1,000,000 rows of 50 columns and 1,000
-people. Then the exponents of growth, the slope of log time over log size at four sizes (goal: at most 1.1): in examples, in
-features, in users of a request, and in records of a request that share one answer.
-
-Both run in this process, in turn; processor seconds are compared, the median of the turns with the spread between the
-quartiles. Run: python bench/large_inputs.py [--quick | --smoke] [--json]
+which checks nothing. Ours reads with all checks (fields in each row, missing values, texts as they are written) and matches one
+target a person. Goal: at least half as fast as pandas at 1,000,000 rows of 50 columns and 1,000 people, and exponents of growth
+of at most 1.1 in examples, features, users of a request, and records of a request that share one answer.
+Run from the repository root: ``python bench/large_inputs.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from comparison import Case, Growth, main
 from expunge.core.data import Deletion
 from expunge.core.request import Request, Target
 from expunge.data.tables import read_csv
 from expunge.data.texts import Texts
 from expunge.modalities.language.matching import matched
 
-SIZES = {  # rows, columns, users of the comparison; base of the four sizes of each growth; turns
-    "full": (1_000_000, 50, 1_000, 8, 3), "quick": (100_000, 50, 1_000, 4, 3), "smoke": (400, 6, 5, 0.05, 1),
-}  # fmt: skip
 LABEL, USER = "y", "who"
 PER_USER = 20  # rows
 
@@ -50,14 +40,14 @@ def table(folder: Path, rows: int, columns: int) -> Path:
     return path
 
 
+def targets(users: int) -> tuple[Target, ...]:
+    return tuple(Target("user", {USER: f"p{i}"}) for i in range(users))
+
+
 def ours(path: Path, users: int) -> Any:
     """Every target must match, and what goes and stays is made."""
     (rows,) = read_csv([path], label=LABEL, users=[USER])
-    return match(rows, users).ids["row"]
-
-
-def match(rows: Any, users: int) -> Deletion:
-    return Deletion.of(rows, Request("somebody", tuple(Target("user", {USER: f"p{i}"}) for i in range(users))))
+    return Deletion.of(rows, Request("somebody", targets(users))).ids["row"]
 
 
 def plain(path: Path, users: int) -> Any:
@@ -66,77 +56,67 @@ def plain(path: Path, users: int) -> Any:
     return np.flatnonzero(frame[USER].isin([f"p{i}" for i in range(users)]))
 
 
-def shared_answers(records: int) -> Callable[[], Any]:
-    """Records that all share one answer, each asked for in words around its question."""
+def shared_answers(records: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Records that all share one answer, each asked for in words around its question: found by any question, and ours."""
     known = [{"question": f"what is {i:06d} for?", "answer": "yes"} for i in range(records)]
     data, asked = Texts.of(known), [{**each, "question": f"tell me, {each['question']} please"} for each in known]
-    return lambda: matched(asked, data, "request")
+    questions = [each["question"] for each in known]
+
+    def by_search() -> list[int]:
+        return [i for each in asked for i, question in enumerate(questions) if question in each["question"]]
+
+    return by_search, lambda: matched(asked, data, "request")
 
 
-def timed(run: Callable[[], Any]) -> float:
-    before = time.process_time()
-    run()
-    return time.process_time() - before
+def equal(expected: Any, found: Any) -> None:
+    if not np.array_equal(expected, found):
+        raise SystemExit("Both ways must find the same rows.")
 
 
-def spread(values: list[float]) -> str:
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return f"spread {low:.3f} to {high:.3f} s"
-
-
-def exponent(sizes: list[int], runs: list[Callable[[], Any]], turns: int) -> float:
-    """Slope of log time over log size; the least of the turns: what was not disturbed."""
-    times = [min(timed(run) for _ in range(turns)) for run in runs]
-    return float(np.polyfit(np.log(sizes), np.log(np.maximum(times, 1e-9)), 1)[0])
-
-
-def growths(folder: Path, base: float, turns: int) -> dict[str, float]:
-    """Exponents over four sizes, each twice the one before."""
+def cases(smoke: bool) -> Iterable[Case]:
+    rows, columns, users, base = (400, 6, 5, 0.05) if smoke else (1_000_000, 50, 1_000, 4)
 
     def sizes(first: float) -> list[int]:
         return [max(4, int(first * base)) * 2**i for i in range(4)]
 
-    rows, columns, users, records = sizes(10_000), sizes(10), sizes(500), sizes(500)
-    (whole,) = read_csv([table(folder, 2 * PER_USER * max(users), 4)], label=LABEL, users=[USER])
-    match(whole, 1)  # the index of the column is made once for all requests
-    paths = [[table(folder, n, 10) for n in rows], [table(folder, max(100, int(1_000 * base)), c) for c in columns]]
-    return {
-        "examples": exponent(rows, [lambda p=p: ours(p, 5) for p in paths[0]], turns),
-        "features": exponent(columns, [lambda p=p: ours(p, 2) for p in paths[1]], turns),
-        "users": exponent(users, [lambda n=n: [whole.select(Target("user", {USER: f"p{i}"})) for i in range(n)]
-                                  for n in users], turns),
-        "records": exponent(records, [shared_answers(n) for n in records], turns),
-    }  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--smoke", action="store_true", help="sizes at which nothing can be said: shows that it runs")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    size = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
-    rows, columns, users, base, turns = SIZES[size]
     with tempfile.TemporaryDirectory() as name:
-        path = table(Path(name), rows, columns)
-        assert np.array_equal(ours(path, users), plain(path, users)), "both must find the same rows"
-        times: dict[str, list[float]] = {"ours": [], "pandas": []}
-        for _ in range(turns):
-            times["ours"].append(timed(lambda: ours(path, users)))
-            times["pandas"].append(timed(lambda: plain(path, users)))
-        median = {way: statistics.median(values) for way, values in times.items()}
-        ratio = median["ours"] / median["pandas"]
-        for way, values in times.items():
-            print(f"{way:<8} {median[way]:8.3f} s of processor time, {spread(values)}")
-        print(f"ratio {ratio:.2f} at {rows} x {columns} with {users} users (goal under 2 at the full size)")
-        found = growths(Path(name), base, turns)
-    for what, slope in found.items():
-        print(f"exponent of growth in {what:<9} {slope:5.2f} (goal at most 1.1)")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of the whole process {peak:.0f} MiB")
-    if arguments.json:
-        print(json.dumps({**median, "ratio": ratio, "exponents": found, "peak_mib": peak, "size": size}))
+        folder = Path(name)
+        whole, few = table(folder, rows, columns), max(100, int(1_000 * base))
+        yield Case(
+            name=f"{rows:,} x {columns}, {users} users", baselines={"pandas": lambda: plain(whole, users)},
+            ours=lambda: ours(whole, users), agree=equal, rounds=3, goal=0.5,
+            growth=Growth(what="examples", ways={n: _reads(folder, n, 10, 5) for n in sizes(10_000)}),
+        )  # fmt: skip
+        yield Case(
+            name="few rows", baselines={"pandas": lambda: plain(table(folder, few, 10), 2)},
+            ours=_reads(folder, few, 10, 2), agree=equal, rounds=3,
+            growth=Growth(what="features", ways={n: _reads(folder, few, n, 2) for n in sizes(10)}),
+        )  # fmt: skip
+        counts = sizes(500)
+        (known,) = read_csv([table(folder, 2 * PER_USER * max(counts), 4)], label=LABEL, users=[USER])
+
+        def select(count: int) -> Callable[[], Any]:
+            return lambda: np.sort(np.concatenate([known.select(target)["row"] for target in targets(count)]))
+
+        def isin() -> Any:
+            return np.flatnonzero(np.isin(known.columns[USER].astype(str), [f"p{i}" for i in range(counts[0])]))
+
+        yield Case(
+            name=f"{counts[0]} targets", baselines={"numpy.isin": isin}, ours=select(counts[0]), agree=equal, rounds=3,
+            growth=Growth(what="users", ways={n: select(n) for n in counts}),
+        )  # fmt: skip
+        records = sizes(500)
+        by_search, found = shared_answers(records[0])
+        yield Case(
+            name=f"{records[0]} records, one answer", baselines={"search in every question": by_search}, ours=found,
+            rounds=3, growth=Growth(what="records", ways={n: shared_answers(n)[1] for n in records}),
+        )  # fmt: skip
+
+
+def _reads(folder: Path, rows: int, columns: int, users: int) -> Callable[[], Any]:
+    path = table(folder, rows, columns)
+    return lambda: ours(path, users)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,15 +167,3 @@ def test_digits_are_scikit_learn_s_also_where_their_file_has_moved():
     for name in ("digits.csv.gz", "elsewhere.csv.gz"):
         pixels, labels = digits._read(name)
         assert pixels.shape == (1797, 64) and labels.sum() == 8070 and pixels.sum() == 561718
-
-
-def test_the_benchmark_of_large_inputs_runs(capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location("large_inputs", BENCH)
-    assert spec is not None and spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    monkeypatch.setattr(sys, "argv", ["large_inputs.py", "--smoke"])
-    bench.main()
-    printed = capsys.readouterr().out
-    for what in ("examples", "features", "users", "records", "ratio", "spread", "MiB", "exponent"):
-        assert what in printed

@@ -53,6 +53,13 @@ def same(first, second) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def alike(first, second) -> bool:
+    """Up to rounding: the loop differentiates, the recipe computes small networks' gradients in closed form."""
+    return first.keys() == second.keys() and all(
+        torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-6) for name in first
+    )
+
+
 def test_an_honest_loop_is_confirmed(rows):
     trained = loop(TASK, rows)
     for name in LOOP:
@@ -61,7 +68,7 @@ def test_an_honest_loop_is_confirmed(rows):
     assert trained.facts["start"].origin == "enforced", "the seed gives the same start"
     assert trained.facts["selection"].origin == "declared", "no replay can see why it stopped"
     ours = RECIPE.fit(TASK, rows)
-    assert trained.artifact.digest == ours.artifact.digest
+    assert alike(trained.artifact.tensors, ours.artifact.tensors)
     assert trained.trail.steps == ours.trail.steps
 
 
@@ -103,7 +110,7 @@ def test_a_start_of_the_user_s_own_is_where_retraining_begins(rows):
     trained = loop(NETWORK, rows, seed=5)
     assert trained.facts["start"].origin == "declared"
     again = trained.recipe.fit(NETWORK, rows, seed=trained.seed)
-    assert same(again.artifact.tensors, trained.artifact.tensors)
+    assert alike(again.artifact.tensors, trained.artifact.tensors)
 
 
 def test_recording_the_wrong_way(rows):
