@@ -347,7 +347,7 @@ def test_scrub_rewinds_to_the_epoch_whose_forget_error_is_closest_to_the_held_ou
 def test_settings_of_a_run_that_make_no_sense_are_refused():
     for broken in (
         lambda: Descend(Ascent(), Passes(1), Shared(SGD), anneal="steps"),
-        lambda: Descend(Ascent(), Passes(1), Shared(SGD), warmup=1.0),
+        lambda: Descend(Ascent(), Passes(1), Shared(SGD), warmup=1.1),
         lambda: Joint(),
         lambda: Joint(1, steps=3),
         lambda: Alone(steps=0),

@@ -68,7 +68,8 @@ class Descend:
         guard: keeps the best state; ``None``: the last one counts.
         clip: role → largest gradient norm.
         anneal: ``constant``; ``cosine``: learning rates times (1 + cos(pi progress)) / 2; ``linear``: times 1 - progress.
-        warmup: share of the steps in which learning rates rise linearly from zero; annealing has the rest.
+        warmup: share of the steps in which learning rates rise linearly from zero, at which the first step is made, as
+            ``transformers`` counts; annealing has the rest.
         training_mode: whether BatchNorm uses the batch and dropout drops, as in training.
 
     Formal guarantee: none.
@@ -87,8 +88,8 @@ class Descend:
     def __post_init__(self):
         if self.anneal not in ("constant", "cosine", "linear"):
             raise InputError(f"Expected annealing constant, cosine or linear; got {self.anneal!r}.")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"Expected warmup as a share of the steps from 0 to below 1; got {self.warmup}.")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"Expected warmup as a share of the steps from 0 to 1; got {self.warmup}.")
         if bad := {role: limit for role, limit in self.clip.items() if not limit > 0}:
             raise InputError(f"Expected gradient norms above 0 to clip to; got {bad}.")
         self.optimizer.check(self.schedule.roles)
@@ -303,7 +304,7 @@ class _Run:
     def _factor(self, turn: Turn) -> float:
         warm = math.ceil(self.method.warmup * turn.steps)
         if turn.step < warm:
-            return (turn.step + 1) / warm
+            return turn.step / warm
         progress = (turn.step - warm) / (turn.steps - warm)
         match self.method.anneal:
             case "cosine":

@@ -149,11 +149,11 @@ def evaluate(
         found[model] = {}
         for name, reading in readings.items():
             found[model] |= numbers_of_set(name, reading, end, level)
-        whole, lacking = numbers_of_sets(readings, definition, level)
+        whole, lacking = numbers_of_sets(readings, definition, end, level)
         found[model] |= whole
         if model == "unlearned":
             missing |= lacking
-    beside, lacking = numbers_with_twin(read["unlearned"], read.get("retrained"), definition, level)
+    beside, lacking = numbers_with_twin(read["unlearned"], read.get("retrained"), definition, end, level)
     measurements = [_beside(of, found) for of in found["unlearned"]]
     mine = read["unlearned"]
     warning = incomplete(mine[FORGET], mine[FORGET_WORDED], level) if {FORGET, FORGET_WORDED} <= mine.keys() else None

@@ -64,7 +64,7 @@ def numbers_of_set(name: str, reading: Reading, end: int, level: float) -> dict[
 
 
 def numbers_of_sets(
-    readings: Mapping[str, Reading], definition: str, level: float
+    readings: Mapping[str, Reading], definition: str, end: int, level: float
 ) -> tuple[dict[Of, Number], dict[str, str]]:
     """Model utility and attacks: what takes several sets; and why a number is missing, in words."""
     found: dict[Of, Number] = {}
@@ -87,28 +87,35 @@ def numbers_of_sets(
         )
         return found, missing
     forget, unseen = readings[FORGET], readings[UNSEEN]
-    others = attack_scores(unseen)
-    for attack, scores in attack_scores(forget).items():
+    others = attack_scores(unseen, end)
+    for attack, scores in attack_scores(forget, end).items():
         auc = language_memory.membership_auc(scores, others[attack], level)
         found[f"membership_{attack}", None] = Number(auc, len(forget) + len(unseen))
     return found, missing
 
 
-def attack_scores(reading: Reading) -> dict[str, np.ndarray]:
-    """Scores of each attack, low for members, (n,) each. Attacks with a reference model: none."""
+def attack_scores(reading: Reading, end: int) -> dict[str, np.ndarray]:
+    """Scores of each attack, low for members, (n,) each. Attacks with a reference model: none.
+
+    N counts the end token; the attacks that look at single tokens leave it out, and so does the norm of the gradient.
+    """
     scores = reading.scores
     assert scores.means is not None and scores.variances is not None  # a reading has them
+    log_probs, means, variances = (
+        language_memory.before_end(rows, scores.labels, end)
+        for rows in (scores.log_probs, scores.means, scores.variances)
+    )
     found = {
         "loss": scores.nll,
         "zlib": language_memory.zlib_ratio(scores.nll, reading.answers),
-        "min_k": language_memory.min_k(scores.log_probs).values,
-        "min_k_plus_plus": language_memory.min_k_plus_plus(scores.log_probs, scores.means, scores.variances).values,
+        "min_k": language_memory.min_k(log_probs).values,
+        "min_k_plus_plus": language_memory.min_k_plus_plus(log_probs, means, variances).values,
     }
     return found if reading.gradients is None else {**found, "gradnorm": reading.gradients}
 
 
 def numbers_with_twin(
-    readings: Mapping[str, Reading], twin: Mapping[str, Reading] | None, definition: str, level: float
+    readings: Mapping[str, Reading], twin: Mapping[str, Reading] | None, definition: str, end: int, level: float
 ) -> tuple[list[Measurement], dict[str, str]]:
     """Forget quality and PrivLeak, which mean something beside a retrained model only; and why one is missing."""
     if twin is None:
@@ -132,7 +139,7 @@ def numbers_with_twin(
     if not {FORGET, UNSEEN} <= readings.keys():
         missing["privleak"] = f"it attacks with the sets {FORGET} and {UNSEEN}"
     else:
-        leak = _privleak(readings, twin, level)
+        leak = _privleak(readings, twin, end, level)
         if leak is None:
             missing["privleak"] = "it divides by 0: the attack on the retrained model is right on every record"
         else:
@@ -140,10 +147,12 @@ def numbers_with_twin(
     return found, missing
 
 
-def _privleak(readings: Mapping[str, Reading], twin: Mapping[str, Reading], level: float) -> Measurement | None:
+def _privleak(
+    readings: Mapping[str, Reading], twin: Mapping[str, Reading], end: int, level: float
+) -> Measurement | None:
     """From Min-40 % attacks; the interval holds both models and the retrained one's AUC fixed."""
     mine, theirs = (
-        language_memory.membership_auc(attack_scores(of[FORGET])["min_k"], attack_scores(of[UNSEEN])["min_k"], level)
+        language_memory.membership_auc(*(attack_scores(of[name], end)["min_k"] for name in (FORGET, UNSEEN)), level)
         for of in (readings, twin)
     )
     if theirs.value == 1:

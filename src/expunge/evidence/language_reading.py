@@ -29,7 +29,7 @@ from expunge.tasks.prompts import BEFORE, Prompts
 
 PARAPHRASE, WRONG = "paraphrased_answer", "perturbed_answer"  # keys of TOFU's perturbed splits
 MAX_NEW_TOKENS = 200  # TOFU, arXiv 2401.06121
-_FORMAT = "expunge/language-reading/1"
+_FORMAT = "expunge/language-reading/2"
 _WORD = re.compile("[a-z0-9]")  # what ROUGE-L counts
 
 

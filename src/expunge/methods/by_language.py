@@ -45,12 +45,13 @@ class LanguageMethod(GradientMethod):
 
     Defaults are the common setting for TOFU (OpenUnlearning, arXiv 2506.12618): AdamW, effective batch 32, 10 epochs over the
     forget set, learning rate 1e-5, decay 0.01, one epoch of warm-up, then linear; gradient norm 1 is the default of the
-    Trainer in transformers, which the papers' code keeps.
+    Trainer in transformers, which the papers' code keeps, and so is no decay of biases and norms.
 
     Attributes:
         epochs: passes over the forget set; ``steps``: instead of epochs.
         lr: of AdamW.
         batch_size: rows of a step, of each stream.
+        warmup: share of the steps in which the rate rises from 0; ``None``: one epoch of ``epochs``.
         lora: settings of PEFT's ``LoraConfig`` (``{}``: PEFT's own); ``None``: all weights move.
         look_every: steps between looks at what is still answered (``details["trajectory"]``); ``None``: none. They choose
             nothing: the run is the same.
@@ -65,7 +66,7 @@ class LanguageMethod(GradientMethod):
     lr: float = 1e-5
     batch_size: int = 32
     weight_decay: float = 0.01
-    warmup: float = 0.1
+    warmup: float | None = None
     anneal: str = "linear"
     clip: float | None = 1.0
     lora: Mapping[str, Any] | None = None
@@ -93,7 +94,7 @@ class LanguageMethod(GradientMethod):
         return Shared(self._adamw(self.lr))
 
     def _adamw(self, lr: float) -> Member:
-        return Member("adamw", lr, weight_decay=self.weight_decay)
+        return Member("adamw", lr, weight_decay=self.weight_decay, decays="matrices")
 
     def parameters(self) -> Parameters:
         """All weights, or an adapter."""
@@ -108,7 +109,7 @@ class LanguageMethod(GradientMethod):
             self.parameters(),
             clip={} if self.clip is None else dict.fromkeys((JOINT, FORGET, RETAIN), self.clip),
             anneal=self.anneal,
-            warmup=self.warmup,
+            warmup=1 / self.epochs if self.warmup is None else self.warmup,
         )
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -135,6 +136,10 @@ class LanguageMethod(GradientMethod):
         taken = {role: min(batches[role], sizes[role]) * (1 + beside.get(role, 0)) for role in (FORGET, RETAIN)}
         taken[JOINT] = sum(taken.values())
         rows, steps = max(taken[role] for role in schedule.roles), schedule.length(sizes, batches)
+        if steps == 1 and made.warmup:
+            raise InputError(
+                "Expected more than one step, or no warm-up, whose first step has a rate of 0. Set warmup: 0."
+            )
         return Estimate(steps * rows, cost=self.cost(context, steps, rows))
 
     def sizes(self, context: Context) -> dict[str, int]:
