@@ -77,3 +77,31 @@ def test_a_single_step_with_warm_up_would_do_nothing_and_is_refused():
     with pytest.raises(InputError, match="more than one step"):
         planning.plan(trained, case.request, method("npo", steps=1))
     assert planning.plan(trained, case.request, method("npo", steps=1, warmup=0.0)).estimate is not None
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_alternate_takes_turns_under_one_optimizer(seed):
+    """One forget step, then two retain steps, over and over, all on one AdamW: a plain loop beside it."""
+    settings = {"steps": 2, "retain_steps": 2, "lr": RATE, "forget_lr": 3 * RATE, "warmup": 0.0, "anneal": "constant"}
+    made = method("me+alternate", clip=None, weight_decay=0.0, **settings).composition(None)
+    ours, theirs = work(seed=seed), work(seed=seed)
+    done = made.run(ours, InMemory())
+    assert done.steps == {"forget": 2, "retain": 4}
+    ready = made.objective.prepare(theirs)
+    sizes = {name: len(stream) for name, stream in ready.streams.items()}
+    turns = list(made.schedule.turns(sizes, theirs.batch_size, theirs.seed))
+    assert [turn.role for turn in turns] == ["forget", "retain", "retain"] * 2
+    optimizer = torch.optim.AdamW(theirs.model.parameters(), weight_decay=0.0)
+    for turn in turns:
+        optimizer.param_groups[0]["lr"] = 3 * RATE if turn.role == "forget" else RATE
+        optimizer.zero_grad()
+        ready.loss(turn.role, ready.streams[turn.role].take(turn.index[turn.role]), turn).backward()
+        optimizer.step()
+    for mine, right in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        assert torch.allclose(mine, right, atol=1e-10)
+    apart = method("me+dual", clip=None, weight_decay=0.0, **settings).composition(None)
+    two = work(seed=seed)
+    apart.run(two, InMemory())
+    assert not all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(two.model.parameters(), ours.model.parameters(), strict=True)
+    )

@@ -15,6 +15,7 @@ from expunge.core.errors import InputError
 from expunge.data import micro_world
 from expunge.modalities.language.config import Teaching
 from expunge.modalities.settings import Strict
+from expunge.tasks.prompts import DATE_STRING
 
 SPLITS = {2: "forget01", 10: "forget05", 20: "forget10"}  # of TOFU, by how many authors go
 
@@ -39,6 +40,7 @@ class Pretrained(Strict):
     """A model on disk; a relative folder lies beside the recipe file, or in the folder that ``EXPUNGE_MODELS`` names.
 
     Attributes:
+        template, date_string, system: how a question is put (``tasks.prompts.Prompts``).
         gguf: name of the GGUF file in it; ``None``: the only one, where there are no safetensors.
         get: one sentence on how to get it.
     """
@@ -46,6 +48,8 @@ class Pretrained(Strict):
     folder: Path
     gguf: str | None = None
     template: str | None = None
+    date_string: str = DATE_STRING
+    system: str | None = None
     context: int = Field(512, ge=16)
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"

@@ -92,9 +92,9 @@ class LanguageWorld:
 
     @property
     def digest(self) -> str:
-        """Of the recipe's settings, all facts, and the weights that training starts from."""
+        """Of the recipe's settings, all facts, how a question is put, and the weights that training starts from."""
         start = None if self.task.start is None else digest_arrays(self.task.start)
-        return digest_json([self.recipe.digest, self.data.digest, start])
+        return digest_json([self.recipe.digest, self.data.digest, start, self.task.prompts.rendered])
 
     @property
     def threads(self) -> int:

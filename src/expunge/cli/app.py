@@ -213,6 +213,10 @@ def eval_(
     template: Annotated[
         str | None, typer.Option(help="Prompt with {question} and {answer}; the chat template if not given.")
     ] = None,
+    date_string: Annotated[
+        str, typer.Option(help="The day that a chat template is told; templates of Llama 3.1 and 3.2 write one.")
+    ] = "10 Apr 2025",
+    system: Annotated[str | None, typer.Option(help="System prompt before each question; none if not given.")] = None,
     limit: Annotated[int | None, typer.Option(help="Most records of a set; all if not given.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer; TOFU's 200.")] = 200,
     in_templates: Annotated[
@@ -228,9 +232,9 @@ def eval_(
 
     with output.progress() as watch:
         result = evaluate_folder(
-            model, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template, limit=limit,
-            max_new_tokens=max_new_tokens, retrained=retrained, unseen=unseen, in_templates=in_templates,
-            batch_size=batch_size, device=device, watch=watch,
+            model, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template,
+            date_string=date_string, system=system, limit=limit, max_new_tokens=max_new_tokens, retrained=retrained,
+            unseen=unseen, in_templates=in_templates, batch_size=batch_size, device=device, watch=watch,
         )  # fmt: skip
     show_evaluation(result, json)
 

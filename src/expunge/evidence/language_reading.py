@@ -239,6 +239,7 @@ def prompts_identity(prompts: Prompts) -> dict[str, Any]:
         }
     return {
         "template": tokenizer.chat_template if prompts.template is None else prompts.template,
+        "rendered": prompts.rendered,  # with the system prompt and the date that a chat template writes
         "chat": prompts.template is None, "context": prompts.context, "end": prompts.end_token,
         "tokenizer": digest_json(words),
     }  # fmt: skip

@@ -16,6 +16,7 @@ from expunge.evidence.language_reading import MAX_NEW_TOKENS, Limits, prompts_id
 from expunge.tasks.language import Language
 from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
+from expunge.tasks.prompts import DATE_STRING
 
 SUITES = ("tofu",)
 PERTURBED = "_perturbed"  # ending of splits that carry wrong answers
@@ -30,6 +31,8 @@ def evaluate_folder(
     adapter: Path | None = None,
     gguf: str | None = None,
     template: str | None = None,
+    date_string: str = DATE_STRING,
+    system: str | None = None,
     limit: int | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     retrained: Path | None = None,
@@ -44,7 +47,7 @@ def evaluate_folder(
 
     Args:
         folder: of the model, as :func:`~expunge.tasks.pretrained.load_language_model` reads it, and so ``adapter``,
-            ``gguf``, ``template`` and ``device``.
+            ``gguf``, ``template``, ``date_string``, ``system`` and ``device``.
         data: folder of TOFU; ``None``: ``tofu`` in the folder that ``EXPUNGE_DATA`` names.
         split: which split was forgotten, for example forget10.
         limit: most records of a set, from its front; TOFU's own tables take 300.
@@ -64,7 +67,9 @@ def evaluate_folder(
     sets = _tofu(_data_folder(data), split, limit)
     if unseen is not None:
         sets["unseen"] = _first(read_jsonl(unseen), limit)
-    options: dict[str, Any] = {"template": template, "device": device}
+    options: dict[str, Any] = {
+        "template": template, "date_string": date_string, "system": system, "device": device
+    }  # fmt: skip
     task, tensors = load_language_model(folder, adapter=adapter, gguf=gguf, **options)
     twin = None
     if retrained is not None:

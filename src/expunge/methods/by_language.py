@@ -205,12 +205,14 @@ class Balanced(LanguageMethod, Answers):
         retain: ``nll``, or ``kl`` to the model before the run.
         su: eta of the scope term (SU); 0: none. ``method+su`` sets 5.
         dual: DualOptim: two AdamW states, one forget step, then ``retain_steps`` retain steps (arXiv 2504.15827).
-        forget_lr: learning rate of forget steps under ``dual``, beside ``lr`` for retain steps; ``None``: the same.
+        alternate: the same steps under one AdamW with one state: the third mode of that paper's Table 15.
+        forget_lr: learning rate of forget steps where steps alternate, beside ``lr`` for retain steps; ``None``: the same.
     """
 
     small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
     su: float = 0.0
     dual: bool = False
+    alternate: bool = False
     forget_lr: float | None = None
     retain_steps: int = RETAIN_STEPS
 
@@ -225,18 +227,20 @@ class Balanced(LanguageMethod, Answers):
         return SU(self, self.su) if self.su else self
 
     def schedule(self) -> Schedule:
-        """Both losses in one step; one after the other under DualOptim; the forget loss alone where nothing is retained.
+        """Both losses in one step, or one after the other; the forget loss alone where nothing is retained.
 
         Raises:
-            InputError: for DualOptim without a retain loss.
+            InputError: for steps that alternate without a retain loss.
         """
+        alternate = self.dual or self.alternate
         if not self.alpha and not self.su:
-            if self.dual:
+            if alternate:
                 raise InputError(
-                    "DualOptim needs two objectives; alpha = 0 leaves one. Take alpha above 0, or no dual."
+                    f"{'DualOptim' if self.dual else 'alternate'} needs two objectives; alpha = 0 leaves one. Take alpha above "
+                    "0, or neither dual nor alternate."
                 )
             return super().schedule()
-        if not self.dual:
+        if not alternate:
             return Joint(self._epochs, FORGET, self.steps)
         steps = None if self.steps is None else self.steps * self.retain_steps
         return Interleave(1, self.retain_steps, steps, self._epochs)
@@ -249,8 +253,12 @@ class Balanced(LanguageMethod, Answers):
         """
         if self.dual:
             return Dual(self._adamw(given(self.forget_lr, self.lr)), self._adamw(self.lr))
+        if self.alternate:
+            return Shared(self._adamw(self.lr), self.forget_lr)
         if self.forget_lr is not None:
-            raise InputError("forget_lr needs forget steps of their own: it counts under dual. Set lr, or dual.")
+            raise InputError(
+                "forget_lr needs forget steps of their own: it counts under dual and alternate. Set lr, or one of these."
+            )
         return super().optimizer()
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -261,9 +269,9 @@ class Balanced(LanguageMethod, Answers):
         return super().check(context)
 
 
-def without_questions(context: Context) -> Refusal | None:
-    """A refusal where forgotten records ask nothing: a refusal needs a question."""
-    if all("question" in record for record in context.deletion.forget.records):
+def without_questions(data: Any) -> Refusal | None:
+    """A refusal where records of ``data`` ask nothing: a refusal needs a question."""
+    if data is None or all("question" in record for record in data.records):
         return None
     return Refusal("Refusals answer questions, and a plain text asks none.", "Take npo or grad_diff.")
 

@@ -54,4 +54,4 @@ class DPO(Balanced):
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses plain texts."""
-        return without_questions(context) or super().check(context)
+        return without_questions(context.deletion.forget) or super().check(context)

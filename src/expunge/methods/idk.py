@@ -62,4 +62,4 @@ class IDK(Balanced):
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses plain texts."""
-        return without_questions(context) or super().check(context)
+        return without_questions(context.deletion.forget) or super().check(context)

@@ -236,16 +236,17 @@ class Negatives(Answers):
         return token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
 
 
-def refused(work: Work, refusals: tuple[str, ...]) -> Any:
-    """The forgotten records with one of ``refusals`` each, drawn by the run's seed.
+def refused(work: Work, refusals: tuple[str, ...], data: Any = None) -> Any:
+    """The forgotten records, or those of ``data``, with one of ``refusals`` each, drawn by the run's seed.
 
     Raises:
         InputError: without refusals, or for plain texts, which ask nothing that could be refused.
     """
-    records = work.deletion.forget.records
+    data = work.deletion.forget if data is None else data
+    records = data.records
     if not refusals:
         raise InputError("Expected at least one refusal; got none.")
     if any("question" not in record for record in records):
         raise InputError("Refusals answer questions; plain texts ask none. Take npo or grad_diff.")
     draw = torch.randint(len(refusals), (len(records),), generator=work.draw("refusals", 0)).tolist()
-    return work.deletion.forget.worded([{**r, "answer": refusals[i]} for r, i in zip(records, draw, strict=True)])
+    return data.worded([{**r, "answer": refusals[i]} for r, i in zip(records, draw, strict=True)])

@@ -17,6 +17,7 @@ from expunge.modalities.settings import (
     TargetSettings,
 )  # fmt: skip
 from expunge.tasks.pretrained import CONTEXT
+from expunge.tasks.prompts import DATE_STRING
 from expunge.training.language import LanguageTraining
 
 Action = Literal["report", "strip", "augment", "su", "reject"]  # screening.actions.ACTIONS
@@ -29,6 +30,8 @@ class FolderModel(Strict):
     gguf: str | None = None
     adapter: Path | None = None
     template: str | None = None
+    date_string: str = DATE_STRING
+    system: str | None = None
     context: Count = CONTEXT
     checkpointing: bool = False
 
