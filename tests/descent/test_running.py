@@ -83,9 +83,6 @@ RUNS: dict[str, tuple[Descend, Callable[[], Work]]] = {
         Descend(Manifold(k=3, curve=replace(CURVE, start="fresh", loss="ce")), Passes(3, retain=0),
                 Shared(Member("adam", 5e-3)), Encoder()), RESTLESS,
     ),
-    "manifold as released": (
-        Descend(Manifold(k=3, margin="code_compat"), Passes(3, retain=0), Shared(Member("adam", 5e-3)), Encoder()), RESTLESS,
-    ),
 }  # fmt: skip
 
 
