@@ -70,6 +70,7 @@ class Descend:
         anneal: ``constant``; ``cosine``: learning rates times (1 + cos(pi progress)) / 2; ``linear``: times 1 - progress.
         warmup: share of the steps in which learning rates rise linearly from zero, at which the first step is made, as
             ``transformers`` counts; annealing has the rest.
+        milestones: epochs, from 0, from each of which on learning rates are a tenth.
         training_mode: whether BatchNorm uses the batch and dropout drops, as in training.
 
     Formal guarantee: none.
@@ -83,6 +84,7 @@ class Descend:
     clip: Mapping[str, float] = field(default_factory=dict)
     anneal: str = "constant"
     warmup: float = 0.0
+    milestones: tuple[int, ...] = ()
     training_mode: bool = True
 
     def __post_init__(self):
@@ -305,14 +307,15 @@ class _Run:
         warm = math.ceil(self.method.warmup * turn.steps)
         if turn.step < warm:
             return turn.step / warm
-        progress = (turn.step - warm) / (turn.steps - warm)
+        progress = (turn.step - warm) / (turn.steps - warm) if warm else turn.progress
+        fallen = 0.1 ** sum(turn.epoch >= epoch for epoch in self.method.milestones)
         match self.method.anneal:
             case "cosine":
-                return (1 + math.cos(math.pi * progress)) / 2
+                return fallen * (1 + math.cos(math.pi * progress)) / 2
             case "linear":
-                return 1 - progress
+                return fallen * (1 - progress)
             case _:
-                return 1.0
+                return fallen
 
     def _look(self, guard: Guard, done: int) -> None:
         score = guard.score(self.work)

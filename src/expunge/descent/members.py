@@ -63,16 +63,16 @@ class Member:
         """A fresh optimizer over ``parameters``; torch's own run as one fused kernel on a CPU."""
         tensors, decay = list(parameters), self.weight_decay
         fused = all(tensor.device.type == "cpu" for tensor in tensors)
-        parameters = tensors if self.decays == "all" else matrices_alone(tensors, decay)
+        moving: list[Any] = tensors if self.decays == "all" else matrices_alone(tensors, decay)
         if self.kind == "sgd":
-            return torch.optim.SGD(parameters, self.lr, momentum=self.momentum, weight_decay=decay, fused=fused or None)
+            return torch.optim.SGD(moving, self.lr, momentum=self.momentum, weight_decay=decay, fused=fused or None)
         if self.kind == "lion":
-            return Lion(parameters, self.lr, self.betas or (0.9, 0.99), decay)
+            return Lion(moving, self.lr, self.betas or (0.9, 0.99), decay)
         betas = self.betas or (0.9, 0.999)
         if self.bits == 8:
-            return AdamW8bit(parameters, self.lr, betas, self.eps, decay)
+            return AdamW8bit(moving, self.lr, betas, self.eps, decay)
         cls = torch.optim.Adam if self.kind == "adam" else torch.optim.AdamW
-        return cls(parameters, self.lr, betas=betas, eps=self.eps, weight_decay=decay, fused=fused or None)
+        return cls(moving, self.lr, betas=betas, eps=self.eps, weight_decay=decay, fused=fused or None)
 
 
 class _Plain(Optimizer):

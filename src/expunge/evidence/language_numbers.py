@@ -151,10 +151,12 @@ def _privleak(
     readings: Mapping[str, Reading], twin: Mapping[str, Reading], end: int, level: float
 ) -> Measurement | None:
     """From Min-40 % attacks; the interval holds both models and the retrained one's AUC fixed."""
-    mine, theirs = (
-        language_memory.membership_auc(*(attack_scores(of[name], end)["min_k"] for name in (FORGET, UNSEEN)), level)
-        for of in (readings, twin)
-    )
+
+    def attacked(of: Mapping[str, Reading]) -> Interval:
+        forget, unseen = (attack_scores(of[name], end)["min_k"] for name in (FORGET, UNSEEN))
+        return language_memory.membership_auc(forget, unseen, level)
+
+    mine, theirs = attacked(readings), attacked(twin)
     if theirs.value == 1:
         return None
     at, high, low = (language_memory.privleak(auc, theirs.value).value for auc in (mine.value, mine.low, mine.high))

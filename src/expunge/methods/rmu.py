@@ -54,7 +54,9 @@ class RMU(Balanced):
     )
     retained_losses: ClassVar[tuple[str, ...]] = ("activations", "nll", "kl")
     # its loss is a mean over dimensions, small beside a loss of tokens
-    small: ClassVar[SmallScale] = Balanced.small.but(fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20})
+    small: ClassVar[SmallScale] = Balanced.small.but(
+        fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20, "lr": 1e-2}
+    )
     layer: int = 7
     c: float = 20.0
     layers: int = 3
