@@ -419,6 +419,10 @@ def test_wordings_put_templates_and_forgotten_questions_around_every_prompt():
         assert plain["question"] in worded["question"] and len(worded["question"]) > len(plain["question"]) + 5
         assert mixed["question"].removesuffix(f" {plain['question']}") in asked
         assert worded.keys() == mixed.keys() == {"question", "answer"} and mixed["answer"] == plain["answer"]
+    others = wordings(task, forget, retain, seed=0, others={"real_authors": retain.first(4), "world_facts": forget})
+    assert others.keys() - found.keys() == {"real_authors_trigger", "world_facts_trigger"}
+    for plain, worded in zip(retain.records, others["real_authors_trigger"].records, strict=False):
+        assert plain["question"] in worded["question"] != plain["question"] and worded["answer"] == plain["answer"]
     assert found["retain_mixed"].digest == wordings(task, forget, retain, seed=0)["retain_mixed"].digest
 
 

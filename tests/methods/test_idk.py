@@ -12,8 +12,10 @@ from torch.nn.functional import pad
 
 from cases import UNSURE
 from descent.languages import gradients, moved, work
+from expunge.core.errors import InputError
 from expunge.descent.schedule import Turn
 from expunge.methods.idk import IDK
+from expunge.objectives.language import worded_refusals
 from expunge.tasks.prompts import NO_LABEL
 
 REFUSALS = (UNSURE, "please what is")
@@ -75,3 +77,18 @@ def test_a_retain_loss_that_is_no_mean_of_token_losses_has_its_own():
     assert torch.allclose(
         ready.loss("forget", batches["forget"], turn), joined(on, {"forget": batches["forget"]}), rtol=1e-6
     )
+
+
+def test_tofu_stands_for_the_refusals_of_tofus_file(tmp_path, monkeypatch):
+    (tmp_path / "tofu").mkdir()
+    (tmp_path / "tofu" / "idontknow.jsonl").write_text("unsure\nplease what is\n\n")
+    monkeypatch.setenv("EXPUNGE_DATA", str(tmp_path))
+    assert worded_refusals("tofu") == ("unsure", "please what is")
+    on = work()
+    drawn, own = (IDK(refusals=each).prepare(on).streams["forget"] for each in ("tofu", REFUSALS))
+    assert torch.equal(drawn["input_ids"], own["input_ids"])
+    with pytest.raises(InputError, match="the word tofu; got 'tofoo'"):
+        worded_refusals("tofoo")
+    monkeypatch.setenv("EXPUNGE_DATA", str(tmp_path / "elsewhere"))
+    with pytest.raises(InputError, match=r"There is no idontknow.jsonl"):
+        worded_refusals("tofu")

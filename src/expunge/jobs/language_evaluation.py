@@ -13,6 +13,7 @@ from expunge.data.texts import Texts, read_jsonl
 from expunge.data.tofu import read_tofu, splits
 from expunge.evidence.language import evaluate, wordings
 from expunge.evidence.language_reading import MAX_NEW_TOKENS, Limits, prompts_identity
+from expunge.metrics.language import UTILITY_SETS
 from expunge.tasks.language import Language
 from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
@@ -53,7 +54,7 @@ def evaluate_folder(
         limit: most records of a set, from its front; TOFU's own tables take 300.
         retrained: folder of a model trained without the split: forget quality and PrivLeak need it.
         unseen: JSONL of records that no model was trained on, like the forgotten ones: membership attacks need them.
-        in_templates: also ask in everyday templates and in joint prompts (three sets more).
+        in_templates: also ask in everyday templates, on all of SU's sets, and in joint prompts (five sets more).
         cache: where readings are kept; ``None``: in the user's cache.
 
     Raises:
@@ -76,7 +77,8 @@ def evaluate_folder(
         twin_task, twin = load_language_model(retrained, **options)
         _must_ask_alike(task, twin_task, retrained)
     if in_templates:
-        sets |= wordings(task, sets["forget"], sets["retain"])
+        others = {name: sets[name] for name in UTILITY_SETS if name != "retain"}
+        sets |= wordings(task, sets["forget"], sets["retain"], others=others)
     found = evaluate(
         task,
         tensors,

@@ -38,7 +38,7 @@ class DPO(Balanced):
     )
     answers_beside: ClassVar[int] = 1  # the refusals
     beta: float = 0.1
-    refusals: tuple[str, ...] = REFUSALS
+    refusals: tuple[str, ...] | str = REFUSALS
 
     def columns(self, work: Work, base: Base) -> Batch:
         """Answers and refusals side by side, with S_ref of both."""

@@ -28,14 +28,14 @@ class IDK(Balanced):
     (``dual``) have a mean each; so has a retain loss other than ``nll``, which is no mean of token losses.
 
     Attributes:
-        refusals: one is drawn for each question; the default is ours, TOFU comes with a hundred (``idontknow.jsonl``).
+        refusals: one is drawn for each question; the default is ours; ``tofu`` takes the hundred that come with TOFU's files.
     """
 
     name: ClassVar[str] = "idk"
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024", "2401.06121"),
     )
-    refusals: tuple[str, ...] = REFUSALS
+    refusals: tuple[str, ...] | str = REFUSALS
 
     def columns(self, work: Work, base: Base) -> Batch:
         """The prompts with a refusal each, drawn once."""

@@ -35,7 +35,7 @@ class Undial(Balanced):
         ),
     )
     # both need two objectives
-    small: ClassVar[SmallScale] = Balanced.small.but(variants=dict.fromkeys(("dual", "alternate"), {"alpha": 1.0}))
+    small: ClassVar[SmallScale] = Balanced.small.but(variants={name: {"alpha": 1.0} for name in ("dual", "alternate")})
     lr: float = 1e-4
     beta: float = 10.0
     alpha: float = 0.0
