@@ -53,7 +53,7 @@ def weighed(name: str) -> bool:
 
 
 def made(name: str, **settings: Any) -> Any:
-    alternating = {"steps": 4, "forget_lr": 2e-2, "retain_steps": 2} if "+dual" in name else {}
+    alternating = {"steps": 20, "lr": 2e-3, "forget_lr": 2e-2, "retain_steps": 2} if "+dual" in name else {}
     return registry.make(name, {**known(name), **registry.small_settings(name, "visible"), **alternating, **settings})
 
 

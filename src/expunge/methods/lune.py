@@ -101,8 +101,8 @@ class LUNE(LanguageMethod):
         """What is learnt; false answers come from retained records, or where these are unknown, from each other."""
         return negative_answers(
             deletion.forget, deletion.forget if deletion.after is None else deletion.after, kind=self.negatives,
-            per_prompt=self.per_prompt, refusals=losses.worded_refusals(self.refusals), subject=self.subject, cap=self.per_subject,
-            seed=mixed_seed(seed, "negatives", 0) % 2**63,
+            per_prompt=self.per_prompt, refusals=losses.worded_refusals(self.refusals), subject=self.subject,
+            cap=self.per_subject, seed=mixed_seed(seed, "negatives", 0) % 2**63,
         )  # fmt: skip
 
     def objective(self, context: Context) -> Objective:

@@ -174,6 +174,15 @@ def _confidences(values: Any, name: str) -> np.ndarray:
     return np.minimum(array, 1.0)
 
 
+def _losses(values: Any, name: str) -> np.ndarray:
+    array = checked_scores(values, name)
+    if array.min() < -1e-5 or not np.isfinite(array).all():
+        raise InputError(
+            f"Expected {name} finite and not negative; they reach from {array.min():.3g} to {array.max():.3g}."
+        )
+    return array
+
+
 def _distributions(probabilities: Any) -> np.ndarray:
     p = np.asarray(probabilities, np.float64)
     if p.ndim != 2 or not p.size or not ((p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-3)):
