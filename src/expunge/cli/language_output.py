@@ -21,7 +21,7 @@ def show_attack(result: Mapping[str, Any], json: bool) -> None:
     )  # fmt: skip
 
 
-SETS_ABREAST = 4  # columns of a table: TOFU has four sets
+CELL, ABREAST = 16, 72  # characters of a share with its interval; of all columns of a table: TOFU has four sets
 _NUMBERS = ("z", "exact p", "request", "benign")
 
 
@@ -57,11 +57,10 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
     print(f"{result['model']}, {result['suite']}, {result['split']} forgotten; 95 % intervals over records")
     numbers = result["measurements"]
     names = list(result["sets"])
-    for some in (names[:SETS_ABREAST], names[SETS_ABREAST:]):
-        if some:
-            heads = [f"{_words(name)} ({result['sets'][name]['n']})" for name in some]
-            rows = _metric_rows(numbers, some, result["retrained"] is not None)
-            table_("", ("", *heads), rows, numbers=heads, tight=True)
+    for heads in _abreast({name: f"{_words(name)} ({result['sets'][name]['n']})" for name in names}):
+        some, heads = list(heads), list(heads.values())
+        rows = _metric_rows(numbers, some, result["retrained"] is not None)
+        table_("", ("", *heads), rows, numbers=heads, tight=True)
     whole = [item for item in numbers if item["set"] is None]
     if whole:
         rows = [[_label(item["metric"]), number(item["value"]), *_ends(item), number(item["ideal"]), str(item["n"])]
@@ -78,6 +77,17 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
         _wrapped(f"{_label(name)}: none; {why}.")
     for warning in result["warnings"]:
         _wrapped(warning)
+
+
+def _abreast(heads: Mapping[str, str]) -> list[dict[str, str]]:
+    """Set → head of its column, for one table after another that is no wider than the page."""
+    tables: list[dict[str, str]] = []
+    for name, head in heads.items():
+        columns = [*tables[-1].values(), head] if tables else []
+        if not columns or sum(max(len(each), CELL) + 2 for each in columns) > ABREAST:
+            tables.append({})
+        tables[-1][name] = head
+    return tables
 
 
 def _wrapped(text: str) -> None:
