@@ -1,33 +1,25 @@
-"""Time of all R2D bounds and of exact noise calibration at T = 100,000 (goal: under 10 ms), and against the plain loop.
+"""All R2D bounds and exact noise calibration (goal: under 10 ms at 100,000 steps), against the recursion and dp_accounting.
 
-Run: python bench/calibration.py [--quick] [--json]
+Run from the repository root: ``python bench/calibration.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 from dp_accounting import get_sigma_gaussian
 
+from comparison import Case, Growth, main
 from expunge.privacy import sensitivity
 from expunge.privacy.descent_run import GradientDescentRun
 from expunge.privacy.gaussian import sigma_of
 
-STEPS = 100_000
 
-
-def milliseconds(function: Callable[[], object], repeats: int) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        function()
-        times.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(times)
+def run_of(steps: int) -> GradientDescentRun:
+    return GradientDescentRun(
+        samples=94449, forget=1079, steps=steps, rewind=steps // 10, lr=0.01, smoothness=0.2065, gradient_bound=0.5946
+    )
 
 
 def recursion(run: GradientDescentRun) -> float:
@@ -40,30 +32,34 @@ def recursion(run: GradientDescentRun) -> float:
     return distance
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    repeats = 5 if arguments.quick else 50
-    run = GradientDescentRun(
-        samples=94449, forget=1079, steps=STEPS, rewind=STEPS // 10, lr=0.01, smoothness=0.2065, gradient_bound=0.5946
-    )
-    result = {
-        "all bounds, ms": milliseconds(lambda: sensitivity.bounds(run), repeats),
-        "sigma of (1, 1e-5), ms": milliseconds(lambda: sigma_of(1.0, 1.0, 1e-5), repeats),
-        "sigma by dp_accounting, ms": milliseconds(lambda: get_sigma_gaussian(1.0, 1e-5), repeats),
-        "path bound, plain loop, ms": milliseconds(lambda: recursion(run), max(3, repeats // 10)),
-        "path bound, ours, ms": milliseconds(lambda: sensitivity.path(run), repeats),
+def near(tolerance: float) -> Callable[[float, float], None]:
+    def agree(expected: float, found: float) -> None:
+        if not math.isclose(expected, found, rel_tol=tolerance):
+            raise SystemExit(f"Expected {expected}; ours is {found}.")
+
+    return agree
+
+
+def cases(smoke: bool) -> Iterable[Case]:
+    steps = 1_000 if smoke else 100_000
+    run = run_of(steps)
+    grown = {
+        size: lambda size=size: sensitivity.path(run_of(size)) for size in (steps // 4, steps // 2, steps, 2 * steps)
     }
-    agree = recursion(run) / sensitivity.path(run) - 1
-    for name, value in result.items():
-        print(f"{name:<28} {value:9.3f}")
-    total = result["all bounds, ms"] + result["sigma of (1, 1e-5), ms"]
-    print(f"calibration at T = {STEPS}: {total:.2f} ms (goal 10); loop and closed form differ by {agree:+.1e}")
-    if arguments.json:
-        print(json.dumps({**result, "calibration, ms": total}))
+    yield Case(
+        name=f"path bound, T = {steps:,}", baselines={"recursion, step by step": lambda: recursion(run)},
+        ours=lambda: sensitivity.path(run), agree=near(1e-9), growth=Growth(what="steps", ways=grown),
+    )  # fmt: skip
+    yield Case(
+        name="sigma of (1, 1e-5)", baselines={"dp_accounting": lambda: get_sigma_gaussian(1.0, 1e-5)},
+        ours=lambda: sigma_of(1.0, 1.0, 1e-5), agree=near(1e-6),
+    )  # fmt: skip
+    yield Case(
+        name="all bounds and sigma",
+        baselines={"recursion and dp_accounting": lambda: (recursion(run), get_sigma_gaussian(1.0, 1e-5))},
+        ours=lambda: (sensitivity.bounds(run), sigma_of(1.0, 1.0, 1e-5)),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

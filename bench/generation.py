@@ -1,26 +1,25 @@
-"""Greedy generation in batches against one prompt at a time with the generation of transformers (goal: 3 x).
+"""Greedy generation in batches against the generation of transformers (goal: 3 x one prompt at a time).
 
-Both run in this process on the same model and prompts, and must give the same texts. Run: python bench/generation.py
-[FOLDER] [--quick] [--json]. FOLDER: of another language model; without it stories260k of the folder that EXPUNGE_DATA names.
+All ways run on the same model and prompts and must give the same texts, but for tokens that are as likely up to rounding.
+``transformers, in batches`` is padded to its longest prompt, as its documentation says. Model: stories260k of the folder that
+EXPUNGE_DATA names. Run from the repository root: ``python bench/generation.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from expunge.tasks.generation import BATCH, generate
+from comparison import Case, Growth, main
+from expunge.tasks.generation import generate
 from expunge.tasks.language import Language
+from expunge.tasks.passes import ANSWERS as BATCH
 from expunge.tasks.pretrained import load_language_model
 
-GOAL = 3.0
 BEGINNINGS = (
     "Once upon a time", "Lily went to the park and", "Tom had a big red ball. One day, he", "The cat sat on the mat. It was",
     "In a small house there lived an old man who", "What is the name of your best friend?", "The sun was",
@@ -42,44 +41,54 @@ def one_at_a_time(task: Language, model: Any, questions: Sequence[str], most: in
     return texts
 
 
-def seconds(function: Callable[[], list[str]]) -> tuple[float, list[str]]:
-    begun = time.perf_counter()
-    texts = function()
-    return time.perf_counter() - begun, texts
+def in_batches(task: Language, model: Any, questions: Sequence[str], most: int) -> list[str]:
+    """``generate`` of transformers on batches of the same size as ours, filled up on the left to the longest of each."""
+    texts, prompts = [], task.prompts.prompt_tokens(questions)
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
+        width = max(map(len, part))
+        ids = torch.tensor([[task.prompts.padding] * (width - len(tokens)) + list(tokens) for tokens in part])
+        mask = torch.tensor([[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in part])
+        with torch.no_grad():
+            said = model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=most, do_sample=False,
+                eos_token_id=task.prompts.end_token, pad_token_id=task.prompts.padding,
+            )  # fmt: skip
+        texts += [task.prompts.tokenizer.decode(row[width:], skip_special_tokens=True).strip() for row in said]
+    return texts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the prompts")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    count, most = 16 if arguments.quick else 64, 32
-    folder = arguments.folder
-    template = None
-    if folder is None:
-        if not os.environ.get("EXPUNGE_DATA"):
-            print(
-                "Nothing to measure: EXPUNGE_DATA is not set, it names the folder that holds stories260k. Or name a model."
-            )
-            return
-        folder, template = Path(os.environ["EXPUNGE_DATA"]) / "stories260k", "{question} {answer}"
-    task, tensors = load_language_model(folder, template=template)
-    model = task.build(tensors).eval()
-    questions = [f"{BEGINNINGS[i % len(BEGINNINGS)]}{' very' * (i // len(BEGINNINGS))}" for i in range(count)]
-    generate(task, model, questions[:2], max_new_tokens=2)  # the first call of a process compiles and imports
-    slow, expected = seconds(lambda: one_at_a_time(task, model, questions, most))
-    fast, found = seconds(lambda: generate(task, model, questions, max_new_tokens=most))
-    if apart := sum(a != b for a, b in zip(expected, found, strict=True)):
-        print(f"{apart} of {count} texts differ: two tokens were as likely up to rounding")
-    ratio = slow / fast
-    print(
-        f"{folder.name}, {count} prompts x {most} tokens: one at a time {slow:.2f} s, batches of {BATCH} {fast:.2f} s: "
-        f"{ratio:.1f} x (goal {GOAL:g})"
+def agree(expected: list[str], found: list[str]) -> None:
+    if sum(a != b for a, b in zip(expected, found, strict=True)) > len(expected) / 8:
+        raise SystemExit("More than an eighth of the texts differ: the ways do not do the same work.")
+
+
+def cases(smoke: bool) -> Iterable[Case]:
+    if not os.environ.get("EXPUNGE_DATA"):
+        print("Nothing to measure: EXPUNGE_DATA is not set, it names the folder that holds stories260k.")
+        return
+    count, most = (4, 2) if smoke else (64, 32)
+    task, tensors = load_language_model(
+        Path(os.environ["EXPUNGE_DATA"]) / "stories260k", template="{question} {answer}"
     )
-    if arguments.json:
-        print(json.dumps({"model": folder.name, "prompts": count, "ratio": ratio, "differing": apart}))
+    model = task.build(tensors).eval()
+
+    def asked(size: int) -> list[str]:
+        return [f"{BEGINNINGS[i % len(BEGINNINGS)]}{' very' * (i // len(BEGINNINGS))}" for i in range(size)]
+
+    def ours(size: int) -> Callable[[], list[str]]:
+        questions = asked(size)
+        return lambda: generate(task, model, questions, max_new_tokens=most)
+
+    yield Case(
+        name=f"{count} prompts x {most} tokens", ours=ours(count), agree=agree, rounds=3, goal=3.0,
+        baselines={
+            "transformers, one at a time": lambda: one_at_a_time(task, model, asked(count), most),
+            "transformers, in batches": lambda: in_batches(task, model, asked(count), most),
+        },
+        growth=Growth(what="prompts", ways={size: ours(size) for size in (count // 4, count // 2, count, 2 * count)}),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

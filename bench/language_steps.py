@@ -1,18 +1,16 @@
-"""A step of NPO and the memory of its run, against a straightforward implementation (goals: 1.4 x as fast, 0.6 x the bytes).
+"""A run of NPO and the memory of its state against a plain implementation (goals: 1.4 x as fast, 0.6 x the bytes).
 
-Straightforward: a second model gives reference log-probabilities in every step, every row is filled up to a fixed length, and
-logits are computed everywhere. Both make the same steps on the same rows in this process, and must give the same losses. Run:
-python bench/language_steps.py [FOLDER] [--steps N] [--json]. FOLDER: of a language model; without it stories260k of the
-folder that EXPUNGE_DATA names. Times are processor time of this process: other jobs on the machine count less in it.
+The plain way: a second model gives reference log-probabilities in every step, and logits are computed everywhere; batches are
+filled up to their own longest row, as ours are. Both make the same steps on the same rows, and must give the same losses.
+Model and data: stories260k and TOFU of the folder that EXPUNGE_DATA names.
+Run from the repository root: ``python bench/language_steps.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
 
+from comparison import Case, Growth, main
 from expunge.core.data import Deletion, Ids
 from expunge.core.method import InMemory
 from expunge.data.tofu import read_tofu
@@ -31,32 +30,36 @@ from expunge.descent.parameters import All
 from expunge.descent.schedule import Joint
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Work
-from expunge.objectives.language import NPO
+from expunge.methods.npo import NPO
 from expunge.tasks import adapters
 from expunge.tasks.language import Language
 from expunge.tasks.pretrained import load_language_model
 from expunge.tasks.prompts import NO_LABEL, PLAIN
 
-FASTER, SMALLER = 1.4, 0.6
-FILLED = 256  # tokens a row in the straightforward run: the length in DualOptim's settings for TOFU
 ROWS, BETA, LR = 8, 0.1, 1e-4
 SETTINGS = {"r": 16, "lora_alpha": 32}
 
 
-def straightforward(
-    task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool
-) -> tuple[float, list[float], int]:
-    """Seconds a step, losses and bytes of weights, optimizer and reference."""
+@dataclass(frozen=True)
+class Run:
+    """The loss of each step, and the bytes of weights, optimizer and reference."""
+
+    losses: list[float]
+    state: int
+
+
+def plain(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool, size: int) -> Run:
     model, reference = task.build(tensors), task.build(tensors).eval()
     if lora:
         adapters.inject(model, SETTINGS, mixed_seed(0, "adapter", 0) % 2**63)  # the same start
     moving = [tensor for tensor in model.parameters() if tensor.requires_grad]
     optimizer = torch.optim.AdamW(moving, lr=LR, weight_decay=0.01)
-    streams = {name: filled(task, rows) for name, rows in (("forget", deletion.forget), ("retain", deletion.after))}
-    losses, spent = [], []
-    for turn in Joint(steps=steps).turns(sizes(deletion), batches(), 0):
-        forget, retain = ({k: t[turn.index[name]] for k, t in streams[name].items()} for name in ("forget", "retain"))
-        begun = time.process_time()
+    streams = {name: task.batch(rows) for name, rows in (("forget", deletion.forget), ("retain", deletion.after))}
+    losses = []
+    for turn in Joint(steps=steps).turns(sizes(deletion), batches(size), 0):
+        forget, retain = (
+            to_longest(streams[name].take(torch.as_tensor(turn.index[name]))) for name in ("forget", "retain")
+        )
         with torch.no_grad():
             base = token_losses(reference, forget).sum(1)
         forgotten = token_losses(model, forget).sum(1)
@@ -65,11 +68,15 @@ def straightforward(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        spent.append(time.process_time() - begun)
         losses.append(float(loss.detach()))
     states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-    size = distinct([*model.parameters(), *reference.parameters(), *states])
-    return sum(spent[1:]) / (steps - 1), losses, size
+    return Run(losses, distinct([*model.parameters(), *reference.parameters(), *states]))
+
+
+def to_longest(batch: Any) -> dict[str, Tensor]:
+    longest = int(batch["lengths"].max())
+    mask = (torch.arange(longest) < batch["lengths"][:, None]).long()
+    return {"input_ids": batch["input_ids"][:, :longest], "labels": batch["labels"][:, :longest], "mask": mask}
 
 
 def token_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
@@ -80,54 +87,34 @@ def token_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     )
 
 
-def filled(task: Language, rows: Any) -> dict[str, Tensor]:
-    batch = task.batch(rows)
-    more = FILLED - batch["input_ids"].shape[1]
-    ids = nn.functional.pad(batch["input_ids"], (0, more), value=task.prompts.padding)
-    labels = nn.functional.pad(batch["labels"], (0, more), value=NO_LABEL)
-    return {"input_ids": ids, "labels": labels, "mask": (torch.arange(FILLED) < batch["lengths"][:, None]).long()}
-
-
-def ours(
-    task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool
-) -> tuple[float, list[float], int]:
-    """The same through the loop of every gradient method; what is prepared once is spread over the steps."""
+def ours(task: Language, tensors: Mapping[str, Tensor], deletion: Deletion, steps: int, lora: bool, size: int) -> Run:
+    """The same through the loop of every gradient method."""
     model = task.build(tensors, share=lora)
-    work = Work(task, model, tensors, deletion, batches(), 0)
+    work = Work(task, model, tensors, deletion, batches(size), 0)
+    watched = Watched(NPO(beta=BETA), [])
     method = Descend(
-        Watched(NPO(beta=BETA)), Joint(steps=steps), Shared(Member("adamw", LR, weight_decay=0.01)),
-        LoRA(SETTINGS) if lora else All(),
-    )  # fmt: skip
-    losses.clear()
-    marks: list[float] = []
-    done = method.run(work, InMemory(), lambda stage, at, total: marks.append(time.process_time()))
-    first, last = marks[0], marks[-1]
-    per_step = (last - first) / (len(marks) - 1)
-    size = distinct([*model.parameters(), *tensors.values()]) + done.state_bytes
-    return per_step + PREPARED[0] / steps, list(losses), size
+        watched, Joint(steps=steps), Shared(Member("adamw", LR, weight_decay=0.01)), LoRA(SETTINGS) if lora else All()
+    )
+    done = method.run(work, InMemory(), lambda stage, at, total: None)
+    return Run(watched.losses, distinct([*model.parameters(), *tensors.values()]) + done.state_bytes)
 
 
-losses: list[float] = []
-PREPARED = [0.0]
-
-
+@dataclass(frozen=True)
 class Watched:
-    """An objective whose losses are written down, and the time of its preparation."""
+    """An objective whose losses are written down."""
 
-    def __init__(self, objective: Any):
-        self.objective = objective
+    objective: Any
+    losses: list[float]
 
     def prepare(self, work: Work) -> Any:
-        begun = time.process_time()
         prepared = self.objective.prepare(work)
-        PREPARED[0] = time.process_time() - begun
         inner, parts = prepared.loss, []
 
         def loss(role: str, batch: Any, turn: Any) -> Tensor:
             value = inner(role, batch, turn)
             parts.append(float(value.detach()))
             if len(parts) == 2:
-                losses.append(sum(parts))
+                self.losses.append(sum(parts))
                 parts.clear()
             return value
 
@@ -144,42 +131,38 @@ def sizes(deletion: Deletion) -> dict[str, int]:
     return {"forget": len(deletion.forget), "retain": len(deletion.after)}
 
 
-def batches() -> dict[str, int]:
-    return {"forget": ROWS, "retain": ROWS}
+def batches(size: int) -> dict[str, int]:
+    return {"forget": size, "retain": size}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--steps", type=int, default=9)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    root = os.environ.get("EXPUNGE_DATA")
-    if not root:
+def agree(expected: Run, found: Run) -> None:
+    apart = max(abs(a - b) / abs(a) for a, b in zip(expected.losses, found.losses, strict=True))
+    if apart > 1e-3:
+        raise SystemExit(f"Losses differ by {apart:.1e} of their size: the two ways do not do the same work.")
+    smaller = found.state / expected.state
+    print(f"state: {expected.state / 2**20:.1f} MiB plain, {smaller:.2f} x ours; losses differ by {apart:.0e}")
+
+
+def cases(smoke: bool) -> Iterable[Case]:
+    if not os.environ.get("EXPUNGE_DATA"):
         print("Nothing to measure: EXPUNGE_DATA is not set, it names the folder that holds tofu and stories260k.")
         return
-    folder = arguments.folder or Path(root) / "stories260k"
-    task, tensors = load_language_model(folder, template=PLAIN, context=FILLED)
-    data = read_tofu(Path(root) / "tofu", "full").at(range(3800, 4000))
-    ids = Ids.rows(data.ids[-40:])
+    root, steps = Path(os.environ["EXPUNGE_DATA"]), 1 if smoke else 9
+    task, tensors = load_language_model(root / "stories260k", template=PLAIN, context=256)
+    data = read_tofu(root / "tofu", "full").at(range(3984 if smoke else 3800, 4000))
+    ids = Ids.rows(data.ids[-8 if smoke else -40 :])
     deletion = Deletion(data, data.without(ids), data.only(ids), ids)
-    found = []
-    for lora in (False, True):
-        run = {"task": task, "tensors": tensors, "deletion": deletion, "steps": arguments.steps, "lora": lora}
-        slow, expected, theirs = straightforward(**run)
-        fast, seen, mine = ours(**run)
-        apart = max(abs(a - b) / abs(a) for a, b in zip(expected, seen, strict=True))
-        kind = "adapter" if lora else "all weights"
-        print(
-            f"{folder.name}, {kind}: {slow * 1e3:.0f} ms a step straightforward, {fast * 1e3:.0f} ms ours: {slow / fast:.2f} x "
-            f"(goal {FASTER:g}); state {theirs / 2**20:.1f} MiB, ours {mine / 2**20:.1f} MiB: {mine / theirs:.2f} x"
-            + (f" (goal {SMALLER:g})" if lora else "")
-            + f"; losses differ by {apart:.1e}"
-        )
-        found.append({"kind": kind, "faster": slow / fast, "smaller": mine / theirs, "losses_apart": apart})
-    if arguments.json:
-        print(json.dumps({"model": folder.name, "runs": found}))
+    for lora in (False,) if smoke else (False, True):  # peft takes seconds to import
+
+        def way(run: Callable[..., Run], count: int, lora: bool = lora) -> Callable[[], Run]:
+            return lambda: run(task, tensors, deletion, count, lora, 1 if smoke else ROWS)
+
+        grown = None if smoke or lora else Growth(what="steps", ways={n: way(ours, n) for n in (4, 8, 16, 32)})
+        yield Case(
+            name=f"NPO, {'adapter' if lora else 'all weights'}, {steps} steps", baselines={"two models": way(plain, steps)},
+            ours=way(ours, steps), agree=agree, rounds=3, goal=1.4, growth=grown,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

@@ -1,34 +1,22 @@
 """Scoring against plain per-example loops: LiRA (goal: 10 x), U-LiRA, KLOM, the challenge score, the SVC of MIA-efficacy.
 
-Loops and vectorised code run in this process on the same data, and must agree. Run: python bench/metric_scoring.py
-[--quick] [--json]
+Run from the repository root: ``python bench/metric_scoring.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from sklearn.svm import SVC
 
+from comparison import Case, Growth, main
 from expunge.metrics.challenge import epsilons
 from expunge.metrics.klom import klom
 from expunge.metrics.membership import lira_scores
 from expunge.metrics.membership_conventions import svc_nonmember_percent
 from expunge.metrics.ulira import ulira_scores
-
-
-def seconds(function: Callable[[], np.ndarray], repeats: int) -> tuple[float, np.ndarray]:
-    best, result = math.inf, np.empty(0)
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        result = function()
-        best = min(best, time.perf_counter() - begun)
-    return best, result
 
 
 def log_normal(x: float, mean: float, variance: float) -> float:
@@ -100,57 +88,54 @@ def svc_plain(retain: np.ndarray, test: np.ndarray, forget: np.ndarray) -> np.nd
     return np.array([100 * (1 - machine.predict(forget[:, None]).mean())])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+def near(tolerance: float) -> Callable[[np.ndarray, np.ndarray], None]:
+    def agree(expected: np.ndarray, found: np.ndarray) -> None:
+        if (apart := float(np.abs(expected - found).max())) > tolerance:
+            raise SystemExit(f"Loop and vectorised code differ by {apart:.1e}.")
+
+    return agree
+
+
+def cases(smoke: bool) -> Iterable[Case]:
     generator = np.random.default_rng(0)
-    part = 5 if arguments.quick else 1
-    n, rows = 5000 // part, 5000 // part
-    scores = generator.normal(size=(64, n))
+    n, few = (40, 4) if smoke else (5000, 60)
+    scores, target = generator.normal(size=(64, n)), generator.normal(size=n)
     members = generator.permuted(np.arange(64)[:, None] % 2 * np.ones((1, n)) > 0, axis=0)
-    target = generator.normal(size=n)
     u, r = 0.5 + generator.normal(size=(100, n)), generator.normal(size=(100, n))
-    few_u, few_r = u[:64, : 60 // part], r[:64, : 60 // part]
-    retain, test = 1 - np.exp(-generator.gamma(9, 0.8, rows)), 1 - np.exp(-generator.gamma(3, 2, rows))
-    forget = 1 - np.exp(-generator.gamma(3, 2, rows // 2))
-    cases: dict[str, tuple[Callable[[], np.ndarray], Callable[[], np.ndarray], float]] = {
-        f"LiRA, 64 references, {n} records": (
-            lambda: lira_loop(target, scores, members),
-            lambda: lira_scores(target, scores, members, variance="own"),
-            1e-8,
-        ),
-        f"U-LiRA, 64 + 64 models, {few_u.shape[1]} examples": (
-            lambda: ulira_loop(few_u, few_r),
-            lambda: np.stack(ulira_scores(few_u, few_r, variance="own")),
-            1e-8,
-        ),
-        f"KLOM, 100 + 100 models, {n} points": (lambda: klom_loop(u, r), lambda: klom(u, r).values, 1e-8),
-        f"challenge, 64 + 64 models, {few_u.shape[1]} examples": (
-            lambda: challenge_loop(few_u, few_r),
-            lambda: epsilons(few_u, few_r),
-            1e-8,
-        ),
-        f"SVC, {rows} + {rows} rows (scikit-learn)": (
-            lambda: svc_plain(retain, test, forget),
-            lambda: np.array([svc_nonmember_percent(retain, test, forget).value.value]),
-            0.5,  # percent: libsvm stops at a tolerance, so rows near the boundary may fall on the other side
-        ),
-    }
-    result = {}
-    for name, (loop, ours, tolerance) in cases.items():
-        (slow, expected), (fast, found) = seconds(loop, 2), seconds(ours, 5)
-        apart = float(np.abs(expected - found).max())
-        if apart > tolerance:
-            raise SystemExit(f"{name}: loop and vectorised code differ by {apart:.1e}.")
-        result[name] = slow / fast
-        print(f"{name:<44} loop {slow:8.3f} s, ours {fast:8.4f} s: {slow / fast:7.0f} x; differ by {apart:.0e}")
-    lira = next(iter(result.values()))
-    print(f"LiRA scoring: {lira:.0f} x the per-example loop (goal 10)")
-    if arguments.json:
-        print(json.dumps(result))
+    few_u, few_r = u[:64, :few], r[:64, :few]
+    retain, test = 1 - np.exp(-generator.gamma(9, 0.8, n)), 1 - np.exp(-generator.gamma(3, 2, n))
+    forget = 1 - np.exp(-generator.gamma(3, 2, n // 2))
+    quarters = [n // 4, n // 2, 3 * n // 4, n]
+
+    def lira(m: int) -> Callable[[], np.ndarray]:
+        return lambda: lira_scores(target[:m], scores[:, :m], members[:, :m], variance="own")
+
+    def klom_of(m: int) -> Callable[[], np.ndarray]:
+        return lambda: klom(u[:, :m], r[:, :m]).values
+
+    yield Case(
+        name=f"LiRA, 64 models, {n} records", baselines={"loop over records": lambda: lira_loop(target, scores, members)},
+        ours=lira(n), agree=near(1e-8), growth=Growth(what="records", ways={m: lira(m) for m in quarters}), goal=10.0, rounds=2,
+    )  # fmt: skip
+    yield Case(
+        name=f"U-LiRA, 64 + 64 models, {few} examples", baselines={"loop over examples": lambda: ulira_loop(few_u, few_r)},
+        ours=lambda: np.stack(ulira_scores(few_u, few_r, variance="own")), agree=near(1e-8), rounds=2,
+    )  # fmt: skip
+    yield Case(
+        name=f"KLOM, 100 + 100 models, {n} points", baselines={"loop over points": lambda: klom_loop(u, r)},
+        ours=klom_of(n), agree=near(1e-8), growth=Growth(what="points", ways={m: klom_of(m) for m in quarters}), rounds=2,
+    )  # fmt: skip
+    yield Case(
+        name=f"challenge, 64 + 64 models, {few} examples",
+        baselines={"loop over examples": lambda: challenge_loop(few_u, few_r)}, ours=lambda: epsilons(few_u, few_r),
+        agree=near(1e-8), rounds=2,
+    )  # fmt: skip
+    yield Case(
+        name=f"SVC, {n} + {n} rows", baselines={"scikit-learn's SVC": lambda: svc_plain(retain, test, forget)},
+        ours=lambda: np.array([svc_nonmember_percent(retain, test, forget).value.value]),
+        agree=near(100 / len(forget) if smoke else 0.5), rounds=2,  # percent: libsvm stops at a tolerance
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

@@ -1,59 +1,47 @@
-"""Start-up: `expunge --help` against an empty typer programme (goal: at most 4 x), and `import expunge` without torch.
+"""Start-up: ``expunge --help`` against an empty typer programme (goal: at most 4 x its time), and ``import expunge``.
 
-Processes are started in turn, A B A B; processor seconds are compared. Run: python bench/start_up.py [--quick] [--json]
+Processes are started in turn; the processor time of these processes is compared. The ratio is below 1 where ours takes longer.
+Run from the repository root: ``python bench/start_up.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+
+from comparison import Case, main
 
 EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"
-COMMANDS = {
-    "empty typer programme": [sys.executable, "-c", EMPTY, "--help"],
-    "expunge --help": [sys.executable, "-m", "expunge", "--help"],
-    "import expunge": [sys.executable, "-c", "import expunge"],
-    "import torch": [sys.executable, "-c", "import torch"],
-}
 
 
-def processor_seconds(command: list[str]) -> float:
-    before = os.times()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+def started(*arguments: str) -> Callable[[], str]:
+    return lambda: subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    repeats = 3 if arguments.quick else 11
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for turn in range(repeats + 1):
-        for name, command in COMMANDS.items():
-            used = processor_seconds(command)
-            if turn:  # the first turn warms the file cache
-                times[name].append(used)
-    result = {name: statistics.median(values) for name, values in times.items()}
-    ratio = result["expunge --help"] / result["empty typer programme"]
-    loaded = subprocess.run(
-        [sys.executable, "-c", "import expunge, sys; print('torch' in sys.modules)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    for name, value in result.items():
-        print(f"{name:<24} {value:6.3f} s")
-    print(f"expunge --help / empty programme: {ratio:.2f} (goal at most 4); torch loaded by import expunge: {loaded}")
-    if arguments.json:
-        print(json.dumps({**result, "ratio": ratio, "torch_loaded": loaded == "True"}))
+def of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def without_torch(_: str, found: str) -> None:
+    if found.strip() == "True":
+        raise SystemExit("import expunge loads torch.")
+
+
+def cases(smoke: bool) -> Iterable[Case]:
+    loaded = started("-c", "import sys, expunge; print('torch' in sys.modules)")
+    yield Case(
+        name="import expunge", baselines={"an empty Python programme": started("-c", "pass")}, ours=loaded,
+        agree=without_torch, clock=of_children,
+    )  # fmt: skip
+    if not smoke:
+        yield Case(
+            name="expunge --help", baselines={"an empty typer programme": started("-c", EMPTY, "--help")},
+            ours=started("-m", "expunge", "--help"), clock=of_children, rounds=11, goal=0.25,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

@@ -1,47 +1,35 @@
-"""Whole SalUn and SCRUB runs against the same work as most people write it (goal: 1.5 x each).
+"""Whole SalUn and SCRUB runs against the loops of the authors' released code (goal: 1.5 x each).
 
-Run from the repository root: ``python bench/unlearning_methods.py [--quick] [--json] [--only digits]``. Ours is
-``planning.plan(...).run()`` on a trained model: request, mask or teacher, steps, digests and the comparison of weights
-included. The common way starts from the same weights and makes the same number of steps on the same batches' sizes with
-the same rates: a shuffling DataLoader over a TensorDataset, masks multiplied onto ``.grad`` tensor by tensor, a copied
-teacher that runs beside the student, torch's optimizers as they come. Orders of rows differ, so final losses are
-compared, not bits.
-
-One thread; both ways take turns and medians of three or more rounds count. ``processor`` is processor time, which other
-work on the machine disturbs least (though not little: it shares the caches); ``wall`` is what a clock shows. ``same
-layout`` runs the common way in ``channels_last`` order too (once), which shows how much of the ratio is the order of
-memory. Images are real where ``EXPUNGE_DATA`` has them, else synthetic.
+Ours is ``planning.plan(...).run()`` on a trained model: request, mask or teacher, steps, digests and the comparison of weights
+included. The authors' way starts from the same weights and makes the same number of steps on batches of the same size with
+the same rates, in the same layout of memory: a shuffling DataLoader, masks multiplied onto ``.grad`` tensor by tensor, a copied
+teacher that runs beside the student, torch's optimizers as they come. Orders of rows differ, so final losses are compared,
+not bits. Images are real where ``EXPUNGE_DATA`` has them, else synthetic.
+Run from the repository root: ``python bench/unlearning_methods.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
-import json
 import math
 import os
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from comparison import Case, Growth, main
 from expunge import planning
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
-from expunge.core.trained import Trained
 from expunge.data.cifar import cifar10
 from expunge.data.digits import digits
 from expunge.data.idx import mnist
 from expunge.data.rows import Rows
-from expunge.descent.members import Member
-from expunge.descent.optimizer import FORGET_DECAY, Dual, Optimizers, Shared
-from expunge.methods.by_descent import dual, sgd
 from expunge.methods.registry import make
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net, small_cnn
@@ -59,53 +47,14 @@ RATES: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
-class Case:
-    """A set-up: a trained model, how many of its rows go, and how long both ways run."""
+class Ended:
+    """Steps made, and the final losses on forgotten and retained rows."""
 
-    name: str
-    trained: Trained
-    forget: int
-    epochs: int
-    rounds: int
-    convolves: bool = False
-
-
-@dataclass(frozen=True)
-class Line:
-    """What was measured of a method in a set-up; times are medians in seconds, losses are (forget, retain)."""
-
-    case: str
-    method: str
     steps: int
-    common_s: float
-    ours_s: float
-    common_wall_s: float
-    ours_wall_s: float
-    same_layout_s: float | None
-    common_losses: tuple[float, float]
-    ours_losses: tuple[float, float]
-
-    @property
-    def ratio(self) -> float:
-        return self.common_s / self.ours_s
-
-    @property
-    def cells(self) -> list[str]:
-        return [
-            self.case,
-            self.method,
-            str(self.steps),
-            f"{self.common_s:.2f}",
-            f"{self.ours_s:.2f}",
-            f"{self.ratio:.2f} x",
-            f"{self.common_wall_s / self.ours_wall_s:.2f} x",
-            "-" if self.same_layout_s is None else f"{self.same_layout_s / self.ours_s:.2f} x",
-            " / ".join(f"{loss:.3f}" for loss in self.common_losses),
-            " / ".join(f"{loss:.3f}" for loss in self.ours_losses),
-        ]
+    losses: tuple[float, float]
 
 
-# --- the common way ----------------------------------------------------------------------------------------------------
+# --- the authors' way ---------------------------------------------------------------------------------------------------
 
 
 def loaders(forget: Rows, retain: Rows, batch_size: int) -> tuple[DataLoader, DataLoader]:
@@ -190,48 +139,45 @@ COMMON: dict[str, Callable[[nn.Module, Rows, Rows, Any], int]] = {"salun": commo
 # --- both ways on a set-up ----------------------------------------------------------------------------------------------
 
 
-def measure(case: Case, name: str) -> Line:
-    trained, rounds = case.trained, case.rounds
-    method: Any = make(name, {"epochs": case.epochs, **RATES[name]})
-    data: Any = trained.data
-    request = Request("somebody", (Target("samples", {"ids": data.ids[: case.forget].tolist()}),))
+def case(
+    label: str, factory: Callable[[], nn.Module], rows: Rows, recipe: Stochastic, forget: int, epochs: int, name: str
+) -> Case:
+    trained = planning.train(Classification(factory), rows, recipe)
+    layout = torch.channels_last if rows.x.ndim == 4 else torch.contiguous_format
+    method: Any = make(name, {"epochs": epochs, **RATES[name]})
+    request = Request("somebody", (Target("samples", {"ids": trained.data.ids[:forget].tolist()}),))
     deletion = planning.plan(trained, request, method).context.deletion
-    forget, retain = deletion.forget, deletion.after
+    gone, kept = (laid_out(part, layout) for part in (deletion.forget, deletion.after))
 
-    def common(layout: torch.memory_format = torch.contiguous_format) -> tuple[nn.Module, int]:
+    def ended(model: nn.Module, steps: int) -> Ended:
+        return Ended(steps, (mean_loss(model, gone), mean_loss(model, kept)))
+
+    def authors() -> Ended:
         torch.manual_seed(0)
-        model = trained.task.build(trained.artifact.tensors).to(memory_format=layout)
-        return model, COMMON[name](model, forget, retain, method)
+        model: Any = trained.task.build(trained.artifact.tensors).to(memory_format=layout)
+        return ended(model, COMMON[name](model, gone, kept, method))
 
-    def ours() -> tuple[nn.Module, int]:
-        outcome = planning.plan(trained, request, method, key=b"bench").run()
-        steps: Any = outcome.details["steps"]
-        return trained.task.build(outcome.after.artifact.tensors), sum(steps.values())
+    def ours(epochs: int) -> Callable[[], Ended]:
+        method: Any = make(name, {"epochs": epochs, **RATES[name]})
 
-    ways: dict[str, Callable[[], tuple[nn.Module, int]]] = {"common": common, "ours": ours}
-    if case.convolves:
-        ways["same layout"] = lambda: common(torch.channels_last)
-    processor: dict[str, list[float]] = {way: [] for way in ways}
-    wall: dict[str, list[float]] = {way: [] for way in ways}
-    ends: dict[str, tuple[nn.Module, int]] = {}
-    for turn in range(rounds):
-        for way, call in ways.items():
-            if turn and way == "same layout":
-                continue
-            begun, used = time.perf_counter(), time.process_time()
-            ends[way] = call()
-            processor[way].append(time.process_time() - used)
-            wall[way].append(time.perf_counter() - begun)
-    losses = {way: (mean_loss(model, forget), mean_loss(model, retain)) for way, (model, _) in ends.items()}
-    line = Line(
-        case.name, name, ends["ours"][1],
-        statistics.median(processor["common"]), statistics.median(processor["ours"]),
-        statistics.median(wall["common"]), statistics.median(wall["ours"]),
-        processor["same layout"][0] if case.convolves else None,
-        losses["common"], losses["ours"],
+        def run() -> Ended:
+            outcome = planning.plan(trained, request, method, key=b"bench").run()
+            steps: Any = outcome.details["steps"]
+            return ended(trained.task.build(outcome.after.artifact.tensors), sum(steps.values()))
+
+        return run
+
+    grown = (
+        Growth(what="epochs", ways={n: ours(n) for n in (1, 2, 3, 4)}) if layout == torch.contiguous_format else None
+    )
+    return Case(
+        name=f"{name}, {label}, {len(kept):,} + {len(gone):,} rows", baselines={f"{name} as its authors write it": authors},
+        ours=ours(epochs), agree=agree, growth=grown, rounds=3, goal=GOAL,
     )  # fmt: skip
-    must_agree(line, ends["common"][1])
-    return line
+
+
+def laid_out(rows: Rows, layout: torch.memory_format) -> Rows:
+    return Rows(rows.x.contiguous(memory_format=layout), rows.y, rows.ids)
 
 
 @torch.no_grad()
@@ -244,52 +190,13 @@ def mean_loss(model: nn.Module, rows: Rows) -> float:
     return float(torch.stack(parts).sum()) / len(rows)
 
 
-def must_agree(line: Line, steps: int) -> None:
+def agree(expected: Ended, found: Ended) -> None:
     """Both ways did the same work: as many steps, and losses that end within a quarter of each other."""
     near = all(
-        math.isclose(a, b, rel_tol=0.25, abs_tol=0.1) for a, b in zip(line.common_losses, line.ours_losses, strict=True)
+        math.isclose(a, b, rel_tol=0.25, abs_tol=0.1) for a, b in zip(expected.losses, found.losses, strict=True)
     )
-    if steps != line.steps or not near:
-        raise SystemExit(
-            f"{line.case}, {line.method}: {steps} and {line.steps} steps, losses {line.common_losses} and "
-            f"{line.ours_losses}: the two ways did not do the same work."
-        )
-
-
-# --- optimizer states ----------------------------------------------------------------------------------------------------
-
-
-def states(model: nn.Module, repeats: int) -> list[dict[str, Any]]:
-    """Words of state per weight, and the processor time of a step, of each choice of optimizers."""
-    choices: dict[str, tuple[Optimizers, float]] = {
-        "shared SGD with momentum": (Shared(sgd(0.01)), 1.0),
-        "shared AdamW": (Shared(Member("adamw", 1e-4)), 2.0),
-        "dual AdamW + SGD": (dual(1e-4, 0.01), 3.0),
-        "dual 8-bit AdamW + SGD": (Dual(Member("adamw", 1e-4, weight_decay=FORGET_DECAY, bits=8), sgd(0.01)), 1.5),
-    }  # words a weight, without counters and scales
-    found = []
-    for name, (choice, expected) in choices.items():
-        parameters = {key: p.detach().clone().requires_grad_() for key, p in model.named_parameters()}
-        gradients = [torch.randn_like(p) * 1e-3 for p in parameters.values()]
-        stepper = choice.build(parameters)
-        weights = sum(p.numel() for p in parameters.values())
-        times = []
-        for _ in range(repeats):
-            used = time.process_time()
-            for role in ("forget", "retain"):
-                stepper.step(role, [g.clone() for g in gradients])
-            times.append((time.process_time() - used) / 2)
-        words = stepper.state_bytes / 4 / weights
-        found.append(
-            {
-                "optimizer": name,
-                "words": words,
-                "expected": expected,
-                "bytes": stepper.state_bytes,
-                "step_s": statistics.median(times),
-            }
-        )
-    return found
+    if expected.steps != found.steps or not near:
+        raise SystemExit(f"{expected} and {found}: the two ways did not do the same work.")
 
 
 # --- set-ups -------------------------------------------------------------------------------------------------------------
@@ -312,99 +219,16 @@ def images(read: Callable[..., tuple[Rows, Rows]], n: int, shape: tuple[int, ...
     return synthetic(n, shape)
 
 
-def cases(quick: bool) -> dict[str, Callable[[], Case]]:
-    part, rounds = (5, 1) if quick else (1, 3)
-
-    def one(
-        name: str, rows: Rows, factory: Callable[[], nn.Module], recipe: Stochastic, forget: int, epochs: int,
-        rounds: int, convolves: bool = False,
-    ) -> Case:  # fmt: skip
-        trained = planning.train(Classification(factory), rows, recipe)
-        rest = len(rows) - forget
-        return Case(f"{name}, {rest:,} + {forget:,} rows", trained, forget, epochs, rounds, convolves)
-
-    return {
-        "mnist": lambda: one(
-            "small_cnn 28 x 28", images(mnist, 10_000 // part, (1, 28, 28)),
-            functools.partial(small_cnn, 1, 10), Stochastic(epochs=2, lr=0.05, momentum=0.9), 1_000 // part, 2, rounds, True,
-        ),
-        "images": lambda: one(
-            "conv_bn_net 32 x 32", images(cifar10, 5_000 // part, (3, 32, 32)),
-            functools.partial(conv_bn_net, 3, 10), Stochastic(epochs=1, lr=0.02, momentum=0.9), 500 // part, 2, rounds, True,
-        ),
-        "digits": lambda: one(
-            "mlp 64-32-10", digits()[0], functools.partial(mlp, 64, 10, (32,)),
-            Stochastic(epochs=20, lr=0.1, momentum=0.9), 144, 20 // part, 2 * rounds + 1,
-        ),
-    }  # fmt: skip
-
-
-def show(table: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
-        print(
-            "  ".join(
-                cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-        )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the rows, one round")
-    parser.add_argument("--json", action="store_true", help="one more line with all numbers")
-    parser.add_argument("--only", choices=("mnist", "images", "digits"), help="one set-up")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    made = {name: build() for name, build in cases(given.quick).items() if given.only in (None, name)}
-    lines = [measure(case, method) for case in made.values() for method in COMMON]
-    show(
-        [
-            [
-                "case",
-                "method",
-                "steps",
-                "common, s",
-                "ours, s",
-                "processor",
-                "wall",
-                "same layout",
-                "common f / r",
-                "ours f / r",
-            ],
-            *(line.cells for line in lines),
-        ]
-    )
-    for method in COMMON:
-        ratios = [line.ratio for line in lines if line.method == method]
-        print(
-            f"goal of {GOAL} x for {method}: {'met' if min(ratios) >= GOAL else 'missed'} (least {min(ratios):.2f} x)"
-        )
-    print(
-        "what limits it: convolutions are arithmetic, where the order of memory gains about 1.1 to 1.6 x and SCRUB's teacher, "
-        "run once and not in every epoch, up to 1.3 x more; small steps are torch's own overhead, which both ways pay."
-    )
-    model = small_cnn(1, 10)
-    held = states(model, 5 if given.quick else 50)
-    print(f"optimizer states for {sum(p.numel() for p in model.parameters()):,} weights")
-    show(
-        [
-            ["optimizer", "words a weight", "expected", "bytes", "step, ms"],
-            *(
-                [
-                    s["optimizer"],
-                    f"{s['words']:.3f}",
-                    f"{s['expected']:.1f}",
-                    f"{s['bytes']:,}",
-                    f"{s['step_s'] * 1e3:.2f}",
-                ]
-                for s in held
-            ),
-        ]
-    )
-    if given.json:
-        print(json.dumps({"bench": "unlearning_methods", "lines": [asdict(line) for line in lines], "states": held}))
+def cases(smoke: bool) -> Iterable[Case]:
+    rows, forget, epochs = (synthetic(60, (64,)), 6, 1) if smoke else (digits()[0], 144, 20)
+    trained, image = Stochastic(epochs=epochs, lr=0.05, momentum=0.9), Stochastic(epochs=1, lr=0.02, momentum=0.9)
+    for name in COMMON:
+        yield case("mlp 64-32-10", functools.partial(mlp, 64, 10, (32,)), rows, trained, forget, epochs, name)
+    for name in () if smoke else COMMON:
+        digit, object_ = images(mnist, 4_000, (1, 28, 28)), images(cifar10, 2_000, (3, 32, 32))
+        yield case("small_cnn 28 x 28", functools.partial(small_cnn, 1, 10), digit, image, 400, 2, name)
+        yield case("conv_bn_net 32 x 32", functools.partial(conv_bn_net, 3, 10), object_, image, 200, 2, name)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases)

@@ -13,17 +13,14 @@ from pathlib import Path
 import torch
 
 import expunge
-from expunge.data.digits import digits
-from expunge.tasks.networks import SoftmaxHead
-from expunge.training.store import save_trained
 
 STEPS, LR, L2 = 1000, 3.9, 0.003
 
 
 def train(folder: Path, steps: int = STEPS) -> None:
     """Train on the digits, record, check, and store the model with its trail in ``folder`` (private)."""
-    rows, _ = digits()
-    task = expunge.Classification(partial(SoftmaxHead, 64, 10), dtype=torch.float64)
+    rows, _ = expunge.digits()
+    task = expunge.Classification(partial(expunge.SoftmaxHead, 64, 10), dtype=torch.float64)
     model = task.build(seed=0)
     recorder = expunge.Recorder(task, rows, expunge.GradientDescent(steps=steps, lr=LR, l2=L2)).start(model)
 
@@ -39,7 +36,7 @@ def train(folder: Path, steps: int = STEPS) -> None:
                 p -= LR * p.grad
         recorder.step(model)
 
-    save_trained(folder, recorder.finish(model))
+    expunge.save_trained(folder, recorder.finish(model))
     print(f"stored in {folder}")
 
 

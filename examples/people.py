@@ -1,4 +1,4 @@
-"""What ``examples/jobs/people.yaml`` reads: SYNTHETIC facts, everyday prompts, and a request in loaded words.
+"""What ``examples/jobs/people.yaml`` reads: SYNTHETIC facts, everyday prompts, and a request that is worded to do harm.
 
 ``python -m examples.people`` writes the files again. Nobody in them exists.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.attacks.stealthy import poison
+from expunge import poison
 
 DATA = Path(__file__).parent / "data"
 FIRST = ("Ama", "Boris", "Chidi", "Dana", "Elif", "Farid", "Greta", "Hugo")

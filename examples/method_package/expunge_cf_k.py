@@ -9,14 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.errors import InputError
-from expunge.core.method import Capabilities, Context, Paper, Ranges
-from expunge.descent.descend import Descend
-from expunge.descent.optimizer import Shared
-from expunge.descent.parameters import Modules
-from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import GradientMethod, sgd
-from expunge.objectives.supervised import Ascent
+from expunge import (
+    Ascent,
+    Capabilities,
+    Context,
+    Descend,
+    GradientMethod,
+    InputError,
+    Modules,
+    Paper,
+    Passes,
+    Ranges,
+    Shared,
+    sgd,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,22 @@ import numpy as np
 
 from expunge import planning
 from expunge.core.data import Ids
+from expunge.core.digest import keyed_hash
+from expunge.core.keys import audit_key
 from expunge.core.measurement import Check
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.request import Request, Target
 from expunge.evidence import refutation
-from expunge.evidence.utility import row_outputs
+from expunge.evidence.outputs import example_losses
 from expunge.methods import registry
 
 
-def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> list[Check]:
+def chosen_by_key(request: str) -> int:
+    """The seed of everything an audit of ``request`` chooses: HMAC of its id under the audit key, so that nobody steers it."""
+    return int(keyed_hash(audit_key(), ["audit", request])[:16], 16)
+
+
+def one_run_audit(outcome: Outcome, *, watch: Watch = silent) -> list[Check]:
     """Toss a coin for each of a few canaries, train with those that win, forget them, and guess which they were.
 
     Canaries that lose are never trained on: then every outcome of the coins should look like a model retrained without
@@ -31,30 +38,30 @@ def one_run_audit(outcome: Outcome, *, seed: int = 0, watch: Watch = silent) -> 
     Formal guarantee: if all certificates of the run are true, one of them is refuted with probability at most 5 % (Steinke
     et al. 2023, arXiv 2305.08846; the level is shared among the views).
     """
-    before, certificate, rows = outcome.before, outcome.certificate, outcome.deletion.before
+    before, certificate, examples = outcome.before, outcome.certificate, outcome.deletion.before
     budget, recipe = before.budget, before.recipe
     if certificate is None or budget is None or recipe is None or before.spent or not np.isfinite(certificate.epsilon):
         return []
     if not {outcome.method["name"], budget.method["name"]} <= registry.targets().keys():
         return []
-    generator = np.random.default_rng(seed)
-    canaries = np.sort(generator.choice(rows.ids, min(budget.capacity, len(rows) - 1), replace=False))
+    generator = np.random.default_rng(chosen_by_key(str(outcome.request["id"])))
+    canaries = np.sort(generator.choice(examples.ids, min(budget.capacity, len(examples) - 1), replace=False))
     inserted = generator.random(len(canaries)) < 0.5
     if len(canaries) < 2 or not inserted.any():
         return []
     method = registry.make(outcome.method["name"], outcome.method["settings"])
-    trained = recipe.fit(before.task, rows.without(Ids.rows(canaries[~inserted])), seed=before.seed, watch=watch)
+    trained = recipe.fit(before.task, examples.without(Ids.rows(canaries[~inserted])), seed=before.seed, watch=watch)
     fresh = replace(budget, sigma=budget.sigma if budget.by_hand else None, by_hand=False, method={})
     fixed_by = registry.make(budget.method["name"], budget.method["settings"])
     published = planning.publish(trained, fresh, method=fixed_by)
     request = Request("audit", (Target("samples", {"ids": canaries[inserted].tolist()}),))
     releases = planning.plan(published, request, method, watch=watch).run().releases
-    looked_at = rows.only(Ids.rows(canaries))
-    promised, found = budget.epsilon or certificate.epsilon, []
+    guessed = {"canaries": examples.only(Ids.rows(canaries))}
+    promised, checks = budget.epsilon or certificate.epsilon, []
     for release in releases:
-        scores = -row_outputs(before.task, release.artifact.tensors, looked_at).losses
+        scores = -example_losses(before.task, release.artifact.tensors, guessed)["canaries"]
         check = refutation.one_run_audit(
             inserted.tolist(), scores.tolist(), len(canaries), promised, budget.delta, refutation.LEVEL / len(releases)
         )
-        found.append(replace(check, view=release.view if len(releases) > 1 else None))
-    return found
+        checks.append(replace(check, view=release.view if len(releases) > 1 else None))
+    return checks

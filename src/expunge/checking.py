@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from expunge.core.certificate import Assumption, Certificate, Status
+from expunge.core.certificate import Certificate
 from expunge.core.digest import finite
 from expunge.core.errors import InputError
 from expunge.core.measurement import Check
 from expunge.core.method import Context, InMemory, Outcome, Release, Replayable, Watch
-from expunge.core.trained import Origin, Trained
+from expunge.core.trained import Trained
 from expunge.evidence import refutation
 from expunge.evidence.distance import trainable_distance
 from expunge.methods import registry
+from expunge.privacy.again import settled
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.replay import realised_epsilon
 from expunge.training.descent import descend
@@ -29,20 +30,20 @@ Tensors = Mapping[str, torch.Tensor]
 
 def checks_of(
     outcome: Outcome,
-    again: Trained | None,
+    retrained: Trained | None,
     names: tuple[str, ...],
     sigma: float,
     trials: int,
     watch: Watch,
 ) -> tuple[list[Check], dict[str, Any]]:
     """Everything that could refute the certificate of a release, for every release; and numbers that stay private."""
-    run, checks, private = _Run(outcome, again, names, watch), list[Check](), dict[str, Any]()
+    run, checks, private = _Run(outcome, retrained, names, watch), list[Check](), dict[str, Any]()
     several = len(outcome.releases) > 1
     for release in outcome.releases:
         if release.certificate is None:
             continue
-        found, secrets = _checks_of_release(run, release, release.certificate, sigma, trials)
-        checks += [replace(check, view=release.view if several else None) for check in found]
+        own, secrets = _checks_of_release(run, release, release.certificate, sigma, trials)
+        checks += [replace(check, view=release.view if several else None) for check in own]
         private |= {f"{name}@{release.view}" if several else name: secret for name, secret in secrets.items()}
     return checks, private
 
@@ -52,7 +53,7 @@ class _Run:
     """A run, and what is done again once for all of its releases: their certificates are of one claim."""
 
     outcome: Outcome
-    again: Trained | None
+    retrained: Trained | None
     names: tuple[str, ...]
     watch: Watch
 
@@ -78,14 +79,14 @@ def _checks_of_release(
     run: _Run, release: Release, certificate: Certificate, sigma: float, trials: int
 ) -> tuple[list[Check], dict[str, Any]]:
     """Everything that could refute this release's certificate."""
-    outcome, before, again, names = run.outcome, run.outcome.before, run.again, run.names
+    outcome, before, names = run.outcome, run.outcome.before, run.names
     old, new = before.view(release.view).tensors, release.artifact.tensors
     theorem, checks, private = certificate.parameters["theorem"], list[Check](), dict[str, Any]()
     if theorem == "noisy-fine-tuning" and outcome.own:
         return [refutation.recovery_check(new, run.recovered)] if run.recovered else [], {}
     if theorem not in _REPLAYED:
         return [], {}
-    retrained = None if again is None else again.view(release.view).tensors
+    retrained = None if run.retrained is None else run.retrained.view(release.view).tensors
     if theorem == "retrain":
         replayed = retrained if type(before.recipe) in (GradientDescent, Stochastic) else None
     else:
@@ -172,10 +173,10 @@ def _trail(outcome: Outcome, certificate: Certificate, names: tuple[str, ...], w
     if type(before.recipe) is not GradientDescent:
         return None
     batch = before.task.batch(outcome.deletion.before)
-    again = descend(
+    repeated = descend(
         before.task, before.task.build(), trail.at(0), batch, before.recipe.step, at, watch=watch, stage="trail"
     )
-    return refutation.trail_check(trail.at(at), again[0], names)
+    return refutation.trail_check(trail.at(at), repeated[0], names)
 
 
 def _carries_noise(released: Tensors, state: Tensors, names: tuple[str, ...]) -> bool:
@@ -195,26 +196,6 @@ def _counterpart(outcome: Outcome, certificate: Certificate, retrained: Tensors)
 
 
 def settle(release: Release, checks: Sequence[Check]) -> Release:
-    """The release with its certificate as it stands after the checks of its run.
-
-    What refutes one release refutes all: they come from one run. What does not refute another one says nothing about this.
-    """
+    """The release with its certificate as it stands after the checks of its run; see ``privacy.again``."""
     certificate = release.certificate
-    own = [check for check in checks if check.view in (None, release.view)]
-    failed = [check for check in checks if check.passed is False]
-    if certificate is None or not (own or failed):
-        return release
-    statement = "no check refuted it: " + ", ".join(check.name for check in own)
-    if failed:
-        statement = "refuted by " + ", ".join(
-            check.name if check in own else f"{check.name} of {check.view}" for check in failed
-        )
-    item = Assumption("not_refuted", statement, Origin.ENFORCED, Status.VIOLATED if failed else Status.HOLDS)
-    made = {check.name for check in own if check.passed}
-    kept = tuple(
-        replace(known, origin=Origin.ENFORCED, status=Status.HOLDS)
-        if known.name == "own_implementation" and {"replay", "replayed steps"} <= made
-        else known  # a plug-in whose steps our own code did again, and whose release is that plus the stated noise
-        for known in certificate.assumptions
-    )
-    return replace(release, certificate=replace(certificate, assumptions=(*kept, item)))
+    return release if certificate is None else replace(release, certificate=settled(certificate, checks, release.view))

@@ -47,7 +47,7 @@ def run_demo(out: Path, *, watch: Watch = silent) -> dict[str, Any]:
     """
     torch.set_num_threads(1)  # tensors this small lose more to threads that wait for each other than they gain
     train_rows, test_rows = digits()
-    settings = MeasureSettings(references=16, twins=4, trials=400)
+    settings = MeasureSettings(shadow_models=16, replicates=4, trials=400)
     head = Classification(functools.partial(SoftmaxHead, 64, 10), dtype=torch.float64)
     smoothness = 0.5 + L2  # R²/2 + lambda with R = 1
     head_recipe = GradientDescent(steps=STEPS, lr=2 / (smoothness + L2), l2=L2)

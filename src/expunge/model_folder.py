@@ -65,8 +65,8 @@ class ModelLedger:
     def published_before(self, request: str) -> bool:
         """Whether the entry with the promise stands before that of the request. Dates that somebody typed play no part."""
         with Ledger(self.path) as ledger:
-            promise = [entry for entry in ledger.entries(PUBLISHED) if entry.key == self.model]
-            filed = [entry for entry in ledger.entries("request") if entry.key == request]
+            promise = [entry for entry in ledger.entries(PUBLISHED, self.model) if entry.key == self.model]
+            filed = [entry for entry in ledger.entries("request", request) if entry.key == request]
             return bool(promise) and (not filed or promise[0].sequence < filed[0].sequence)
 
     def last_released(self, but: str) -> str:
@@ -84,13 +84,20 @@ class ModelLedger:
     def promised(self, budget: Any) -> bool:
         """Whether ``budget`` is the one that the ledger holds; another one was made up after it was published."""
         with Ledger(self.path) as ledger:
-            promise = [entry.payload for entry in ledger.entries(PUBLISHED) if entry.key == self.model]
+            promise = [entry.payload for entry in ledger.entries(PUBLISHED, self.model) if entry.key == self.model]
         return bool(promise) and promise[0].get("budget") == (None if budget is None else asdict(budget))
 
     def granted(self, but: Mapping[str, Any]) -> list[Granted]:
         """Requests that were granted on this ledger; see :meth:`~expunge.requests_book.RequestBook.granted`."""
         with Ledger(self.path) as ledger:
             return RequestBook(ledger).granted(but)
+
+    def shown(self, request: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The excerpt that evidence of ``request`` shows, and the last decision about it, without what was matched."""
+        with Ledger(self.path) as ledger:
+            decisions = [entry.payload for entry in ledger.entries("decision", f"{request}/")]
+            last = {name: value for name, value in decisions[-1].items() if name != "matched"} if decisions else None
+            return ledger.excerpt([request, self.model]), last
 
     def void(self, request: str) -> None:
         """Measuring refuted what was released for ``request``: from now on that release has spent everything."""
@@ -239,16 +246,15 @@ class ModelFolder:
                 f"{self.path} holds no published model; write one with expunge publish JOB --to {self.path}."
             )
         with Ledger(self.book.path) as ledger:
-            entries = ledger.entries()
-        promise = next(entry for entry in entries if entry.kind == PUBLISHED and entry.key == self.book.model)
+            promise = next(e for e in ledger.entries(PUBLISHED, self.book.model) if e.key == self.book.model)
+            releases, fulfilments = ledger.entries("release"), ledger.entries("fulfilment")
         place, content = self.path, promise.payload["content"]
         released = [
             entry.key
-            for entry in entries
-            if entry.kind == "release"
-            and any(item.get("model") == self.book.model for item in entry.payload.get("releases", ()))
+            for entry in releases
+            if any(item.get("model") == self.book.model for item in entry.payload.get("releases", ()))
         ]
-        left = {entry.key: entry.payload.get("models", {}) for entry in entries if entry.kind == "fulfilment"}
+        left = {entry.key: entry.payload.get("models", {}) for entry in fulfilments}
         for key in released:
             if key not in left:
                 if key == request:

@@ -154,9 +154,8 @@ class RequestBook:
             but: the record of a request that is left out, on whatever model it was granted before.
         """
         by_id: dict[str, list[Entry]] = {}
-        for entry in self.ledger.entries():
-            if entry.kind in ("request", "decision"):
-                by_id.setdefault(entry.key.split("/")[0], []).append(entry)
+        for entry in [*self.ledger.entries("request"), *self.ledger.entries("decision")]:
+            by_id.setdefault(entry.key.split("/")[0], []).append(entry)
         result = []
         for request_id, (filed, *decisions) in by_id.items():
             same = all(filed.payload.get(name) == but.get(name) for name in ("subject", "targets"))

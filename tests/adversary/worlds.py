@@ -23,7 +23,7 @@ from expunge.privacy.replay import realised_epsilon
 from expunge.tasks.networks import SoftmaxHead
 from expunge.training.flat import distance
 
-LIGHT = MeasureSettings(references=0, twins=0, trials=0, audit=False)
+LIGHT = MeasureSettings(shadow_models=0, replicates=0, trials=0, audit=False)
 FIXED = by_reader("fixed", "drawn by a formula that knows no other row")
 
 

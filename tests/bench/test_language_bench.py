@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 
 from expunge.attacks.stealthy import poison
-from expunge.bench import cells, language_table
-from expunge.bench.kinds import world_of
-from expunge.bench.language_recipe import LanguageRecipe
+from expunge.bench import cells
 from expunge.bench.page import write_page
 from expunge.bench.recipe import load_recipe
 from expunge.bench.results import Results
 from expunge.bench.run import BenchSettings, bench, fingerprint
+from expunge.bench.table import table
+from expunge.bench.world import World
 from expunge.cli.bench_output import show_bench
 from expunge.core.cache import Cache
 from expunge.core.errors import FailedError, InputError
 from expunge.metrics.catalogue import METRICS
+from expunge.modalities.language.recipes import LanguageRecipe
 
 from .tiny import lines, row
 from .tiny_language import run, write
@@ -93,7 +94,7 @@ def test_the_wording_of_the_request_reaches_the_method_and_changes_questions_onl
     rows = {"npo": {"steps": 1}, "npo@attack": {"steps": 2}, "npo@attack_all": {"steps": 3}, "npo@half": {"steps": 4}}
     recipe = write(tmp_path, methods=rows, attacks={"attack": 0.33, "attack_all": 1.0, "half": 0.5})
     run(recipe, tmp_path / "out", cache)
-    plain = world_of(load_recipe(recipe), Cache(cache)).deletion(0).forget
+    plain = World.of(load_recipe(recipe), Cache(cache)).deletion(0).forget
     for seed in (0, 1):
         assert seen[1, seed].records == plain.records
         for steps, p in ((2, 0.33), (3, 1.0), (4, 0.5)):
@@ -125,14 +126,14 @@ def test_a_run_killed_while_the_model_is_taught_takes_it_up(tmp_path, whole):
 
     with pytest.raises(KeyboardInterrupt):
         bench(recipe, out, BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"), watch=killed)
-    assert list((out / "running").glob("teaching-*/stages/taught-100.*"))
+    assert list((out / "running").glob("training-*/stages/taught-100.*"))
     first = len(seen)
     record = bench(
         recipe, out, BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"), watch=lambda *told: seen.append(told[:2])
     )
     assert seen[first] == ("train", 102), "it goes on at the last stored step"
     assert fingerprint(json.loads(json.dumps(record))) == fingerprint(whole[1])
-    assert not list((out / "running").glob("teaching-*")), "what was stored knows what is to be forgotten"
+    assert not list((out / "running").glob("training-*")), "what was stored knows what is to be forgotten"
 
 
 def test_another_share_of_templates_is_another_cell_of_the_same_benchmark(tmp_path, cache, whole, ran):
@@ -204,12 +205,12 @@ def test_tuning_is_refused(tmp_path, cache):
 
 
 def test_forget_sets_are_taken_from_the_end(tmp_path):
-    world = world_of(load_recipe(write(tmp_path)))
-    assert world.different_sets == 6
+    world = World.of(load_recipe(write(tmp_path)))
+    assert world.workload.sets == 6
     for number, name in ((0, "entity5"), (1, "entity4"), (6, "entity5")):
         assert set(world.deletion(number).forget.columns["subject"]) == {name}
     with pytest.raises(InputError, match="fewer than there are"):
-        world_of(load_recipe(write(tmp_path, world={"kind": "micro", "entities": 3, "forget": 3})))
+        World.of(load_recipe(write(tmp_path, world={"kind": "micro", "entities": 3, "forget": 3})))
 
 
 # --- words ----------------------------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ class Made:
 
     def rows(self) -> dict[str, Any]:
         assert isinstance(self.recipe, LanguageRecipe)
-        made = language_table.table(self.recipe, self.results, list(self.recipe.rows))
+        made = table(self.recipe, self.results, list(self.recipe.rows))
         return {each["method"]: each for each in made["rows"]}
 
 
@@ -247,7 +248,7 @@ def test_the_table_says_what_the_attack_took_and_what_share_the_scope_term_gives
         made.add("npo+su@attack", seed, (0.06, 0.05, 0.98, 0.82 - off))
     rows = made.rows()
     assert [rows[name]["verdict"] for name in ("npo", "npo@attack", "npo+su@attack")] == [
-        "forgets", "breaks on trigger words", "breaks on trigger words"
+        "forgets", "over-forgets", "over-forgets"
     ]  # fmt: skip
     changes = rows["npo@attack"]["attack"]["changes"]
     assert changes["trigger"]["mean"] == pytest.approx(-0.4) and changes["clean"]["mean"] == pytest.approx(-0.01)
@@ -281,18 +282,3 @@ def test_b6_questions_forgotten_only_in_the_wording_of_the_request_are_incomplet
         and "0.920" in warning
         and warning in rows["npo@attack_all"]["reason"]
     )
-
-
-@pytest.mark.parametrize(
-    ("now", "word"),
-    [
-        ((0.1, 0.79, 0.79), "destroys"),
-        ((0.1, 0.81, 0.65), "breaks on trigger words"),
-        ((0.9, 1.0, 0.85), "breaks on trigger words"),
-        ((0.5, 1.0, 0.9), "under-forgets"),
-        ((0.49, 1.0, 0.9), "forgets"),
-    ],
-)
-def test_verdicts_at_their_limits(now, word):
-    before = {"forget": 1.0, "clean": 1.0, "trigger": 1.0}
-    assert language_table.verdict(dict(zip(("forget", "clean", "trigger"), now, strict=True)), before) == word

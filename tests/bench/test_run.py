@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expunge.bench import cells, tuning, world
+from expunge.bench import cells, tuning
+from expunge.bench.recipe import load_recipe
 from expunge.bench.run import BenchSettings, fingerprint
+from expunge.bench.world import World
 from expunge.core.errors import FailedError, InputError, TamperedError
 from expunge.core.journal import Journal
 from expunge.methods import registry
+from expunge.modalities.benchmark import TUNING_SET
 from expunge.training import retrainings
 
 from . import tiny
@@ -205,7 +208,7 @@ def test_tuning_gives_every_row_as_many_trials_and_repeats_none(tmp_path, cache,
         assert each["metrics"]["tuning_trials"]["mean"] == each["tuning"]["trials"] == 3
         trials = [cell for cell in tiny.lines(out) if cell["row"] == each["method"] and cell["trial"] is not None]
         assert [cell["trial"] for cell in trials] == [0, 1, 2]
-        assert {cell["forget_set"] for cell in trials} == {world.TUNING_SET}
+        assert {cell["forget_set"] for cell in trials} == {TUNING_SET}
         assert trials[0]["method"]["settings"] == registry.settings_of(made(each["method"]))["settings"]
         assert each["tuning"]["gap"] <= min(gaps(out, trials)) + 1e-9
     counted.update(trained=0, run=0)
@@ -229,7 +232,7 @@ def made(name: str) -> Any:
 
 def gaps(out: Path, trials: list[dict[str, Any]]) -> list[float]:
     """By hand: mean over the four metrics of the distance from the mean of both retrained models."""
-    found = [c for c in tiny.lines(out) if c["row"] == "retrain" and c["forget_set"] == world.TUNING_SET]
+    found = [c for c in tiny.lines(out) if c["row"] == "retrain" and c["forget_set"] == TUNING_SET]
     assert len(found) == 2
     names = ("FA", "RA", "TA", "mia_entropy_member")
     means = {name: sum(c["metrics"][name] for c in found) / 2 for name in names}
@@ -333,10 +336,8 @@ def test_the_forgotten_class_is_left_out_of_the_test_rows(tmp_path, cache):
 
 def test_tuning_rows_are_no_rows_of_the_table(tmp_path, cache):
     recipe = write(tmp_path, forget={"kind": "user", "column": "person"})
-    from expunge.bench.recipe import load_recipe
-
-    here = world.World.of(load_recipe(str(recipe)))
-    sets = [set(here.deletion(number).forget.ids.tolist()) for number in (0, 1, world.TUNING_SET)]
+    here = World.of(load_recipe(str(recipe)))
+    sets = [set(here.deletion(number).forget.ids.tolist()) for number in (0, 1, TUNING_SET)]
     assert all(not a & b for i, a in enumerate(sets) for b in sets[:i])
 
 
@@ -408,7 +409,7 @@ def test_counts_that_make_no_sense_are_refused(setting):
 
 def test_a_source_model_that_learnt_nothing_is_refused(tmp_path, cache):
     training = {"kind": "stochastic", "epochs": 1, "lr": 1e-6, "batch_size": 300}
-    with pytest.raises(FailedError, match=r"3 times chance .* Train longer"):
+    with pytest.raises(FailedError, match=r"training rows, below 3 times chance .* Train longer"):
         run(write(tmp_path, training=training), tmp_path / "out", cache)
     assert not tiny.lines(tmp_path / "out")
 

@@ -91,7 +91,9 @@ def test_control_the_null_of_both_gaps_is_what_retrained_models_show_as_a_row(
     tmp_path, monkeypatch, sets, seeds, references
 ):
     """Rows that are retrained models themselves: over many tables their gaps average to the nulls beside them."""
-    monkeypatch.setattr("expunge.bench.table.likelihood_ratio", lambda *_: None)  # these cells have no margins
+    monkeypatch.setattr(
+        "expunge.modalities.classification.benchmark.likelihood_ratio", lambda _: {}
+    )  # these cells have no margins
     draw = np.random.default_rng(5)
     found: dict[str, list[tuple[float, float]]] = {"gap": [], "gap_per_seed": []}
     made = World(tmp_path)
@@ -121,20 +123,20 @@ def test_control_the_null_of_both_gaps_is_what_retrained_models_show_as_a_row(
         (99.0, 99.0, "under-forgets"),
         (86.0, 99.0, "forgets"),
         (60.0, 99.0, "over-forgets"),
-        (86.0, 79.0, "destroys"),
+        (86.0, 79.0, "utility-collapse"),
     ],
 )
-def test_verdicts(world, fa, ra, word):
+def test_outcomes(world, fa, ra, word):
     for seed in (0, 1):
         world.add(cell("method", seed, seed, (fa, ra, 86, 20, 66)))
     found = world.row()
-    assert found["verdict"] == word
+    assert found["outcome"] == found["verdict"] == word
     assert found["reason"]
 
 
-def test_collapse_of_test_accuracy_alone_destroys(world):
+def test_collapse_of_test_accuracy_alone_is_a_collapse(world):
     world.add(cell("method", 0, 0, (90, 99, 70, 20, 66)))
-    assert world.row()["verdict"] == "destroys"
+    assert world.row()["outcome"] == "utility-collapse"
 
 
 def test_control_without_anything_to_forget_there_is_no_verdict(tmp_path):
@@ -154,6 +156,7 @@ def test_one_bad_seed_is_not_averaged_away(world):
     world.add({**cell("method", 1, 1, (0,) * 5), "status": "failed", "error": "Weights are not finite."})
     found = world.row()
     assert (found["verdict"], found["reason"]) == ("failed (1 of 2)", "Weights are not finite.")
+    assert found["outcome"] is None, "nothing was measured"
     assert (found["seeds"], found["metrics"]) == (1, {})
 
 

@@ -13,7 +13,7 @@ from expunge.bench.run import BenchSettings, bench
 from expunge.core.cache import Cache
 
 CLASSES, FEATURES = 4, 10
-VERDICTS = ("forgets", "under-forgets", "over-forgets", "destroys", "undecidable", "refused", "failed")
+VERDICTS = ("forgets", "under-forgets", "over-forgets", "utility-collapse", "undecidable", "refused", "failed")
 
 SMALL = f"""
 name: tiny

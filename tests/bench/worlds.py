@@ -117,7 +117,7 @@ def special() -> dict[str, Any]:
     tuned = metrics(98.4, 99.9, 92.2, 2.9, tag="f")
     labels = metrics(60.0, 97.0, 89.0, 3.3, tag="r")
     rows = [
-        row("neg_grad_plus", "destroys", "RA fell from 99.7 to 31.0, below 80 % of it.", 3, lost),
+        row("neg_grad_plus", "utility-collapse", "RA fell from 99.7 to 31.0, below 80 % of it.", 3, lost),
         row("salun", "forgets", way.format(91.5, "108%"), 3, salun, not_for_headlines=weak),
         row("salun+dual", "forgets", way.format(92.4, "96%"), 3, dual, tuning=tuning),
         row("fine_tune", "under-forgets", way.format(98.4, "16%"), 3, tuned),
@@ -147,7 +147,7 @@ def realistic() -> dict[str, Any]:
             continue
         if name in ("gradient_ascent", "manif_smc"):
             values = metrics(20 + 9 * i % 40, 40 + i, 38 + i, 0.6 + 0.1 * i, seeds=5, tag=name)
-            rows.append(row(name, "destroys", f"RA fell from 99.7 to {40 + i}.0, below 80 % of it.", 5, values))
+            rows.append(row(name, "utility-collapse", f"RA fell from 99.7 to {40 + i}.0, below 80 % of it.", 5, values))
             continue
         fa = 92.1 + 8 * (_rough(name, "fa") - 0.45)
         values = metrics(fa, 99.4 - 1.6 * _rough(name, "ra"), 92 - 1.8 * _rough(name, "ta"), 0.4 * 30 ** _rough(name, "s"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -17,7 +17,7 @@ from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.journal import Journal
 from expunge.core.method import Capabilities, Estimate
 from expunge.core.request import Kind, Request, Target
-from expunge.core.trained import Budget, InMemoryBook, Trained
+from expunge.core.trained import Budget, Fact, InMemoryBook, Origin, Trained
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import Shared
@@ -28,8 +28,9 @@ from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.no_op import NoOp
 from expunge.methods.registry import settings_of
 from expunge.objectives.supervised import Ascent
-from expunge.privacy.certify import recheck
+from expunge.privacy.again import differences, made_again
 from expunge.privacy.noise import SeededNoise, SystemNoise
+from expunge.report.record import plain
 from expunge.training.noisy import NoisyGradientDescent
 from expunge.training.perturbed import PerturbedMinimiser
 from expunge.training.recipes import Stochastic, UserFit
@@ -140,9 +141,11 @@ def test_a_certificate_is_bound_and_can_be_computed_again(case, name):
     assert certificate.verdict is not Verdict.VOID
     assert certificate.binds["release"] == outcome.releases[0].artifact.digest
     assert certificate.binds["retained"] == outcome.deletion.after.digest
-    record = certificate.to_json()
-    assert recheck(record) == []
-    assert recheck({**record, "epsilon": (record["epsilon"] or 0) + 0.5}) or record["epsilon"] is None
+    record, facts = plain(certificate.to_json()), plain({name: asdict(fact) for name, fact in outcome.facts.items()})
+    read = {name: Fact(fact["value"], Origin(fact["origin"]), fact["note"]) for name, fact in facts.items()}
+    again = plain(made_again(record, read, outcome.before.budget, [], "model").to_json())
+    assert differences(record, again) == []
+    assert differences({**record, "delta": record["delta"] / 2}, again)
 
 
 @pytest.mark.parametrize(("case", "name"), REPEATABLE)

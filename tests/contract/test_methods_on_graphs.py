@@ -25,8 +25,8 @@ from expunge.descent.work import Work
 from expunge.measuring import measure
 from expunge.methods import registry
 from expunge.objectives.supervised import Ascent, mixed_stream
-from expunge.training.descent import Step, mean_gradient, row_gradients, split
-from expunge.training.ensembles import ReferenceSettings, train_one_by_one, train_stacked
+from expunge.training.descent import MeanGradient, Step, row_gradients, split
+from expunge.training.ensembles import EnsembleSettings, train_one_by_one, train_stacked
 from expunge.training.facts import declared
 from expunge.training.noisy import NoisyGradientDescent
 from expunge.training.perturbed import PERTURBATION, PerturbedMinimiser
@@ -114,7 +114,7 @@ def test_the_mean_gradient_in_passes_is_that_of_the_formula(seed, size, monkeypa
     monkeypatch.setattr("expunge.training.descent.MEAN_GRADIENT", size)
     theta, model = leaves(seed), TASK.build()
     moved, fixed = split(model, theta)
-    found = mean_gradient(TASK, model, moved, fixed, TASK.batch(GRAPH), Step(0.1))
+    found = MeanGradient.of(TASK, model, fixed, Step(0.1)).on(TASK.batch(GRAPH))(moved)
     assert close(found, gradient_by_hand(theta, loss_by_hand(theta, GRAPH, list(range(len(GRAPH))))))
 
 
@@ -162,7 +162,7 @@ def test_streams_over_different_graphs_are_not_mixed():
 @pytest.mark.parametrize("size", [None, 7])
 def test_models_on_a_graph_train_stacked_as_they_train_alone(size):
     membership = torch.rand(3, len(GRAPH), generator=torch.Generator().manual_seed(0)).numpy() < 0.7
-    settings = ReferenceSettings(Step(0.2), steps=6, batch_size=size)
+    settings = EnsembleSettings(Step(0.2), steps=6, batch_size=size)
     alone, together = (
         train(TASK, GRAPH, membership, settings, [0, 1, 2]) for train in (train_one_by_one, train_stacked)
     )

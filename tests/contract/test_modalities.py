@@ -1,38 +1,71 @@
-"""Every kind of model × a job × its evidence, two toy kinds included that live here and not in the product."""
+"""Every kind of model × a job × its evidence × a benchmark, two toy kinds included that live here and not in the product."""
 
 from __future__ import annotations
 
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
-from tests.contract.toy_modalities import ENTRY_POINTS
+from tests.bench import tiny
+from tests.contract.toy_modalities import ENTRY_POINTS, authored, moved_away
 from tests.product.conftest import ROOT, SMALL
 from tests.product.language import write_job
 
 from expunge import modalities
+from expunge.bench.cells import Cell, run_cell
+from expunge.bench.page import write_page
+from expunge.bench.recipe import load_recipe
+from expunge.bench.run import BenchSettings, bench, fingerprint
+from expunge.bench.world import World
+from expunge.cli.bench_output import show_bench
+from expunge.core.cache import Cache
+from expunge.core.digest import digest_arrays
+from expunge.core.errors import InputError
 from expunge.core.request import Kind
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
 from expunge.methods import registry
+from expunge.metrics.catalogue import column
+from expunge.metrics.outcomes import Word
+from expunge.modalities.readings import MeanLosses, reads
 from expunge.report.folder import models_of
 from expunge.report.verify import verify_folder
 
+SOURCES = ROOT / "src" / "expunge"
 TOYS = {
     "ring": {
         "task": "ring", "model": {"n": 3}, "data": {"n": 12}, "training": {"kind": "closed_form"},
         "request": {"subject": "a", "targets": [{"kind": "edge", "where": {"ids": [13, 15]}}]},
-        "method": {"name": "retrain"}, "evidence": {"twins": 0, "pdf": False},
+        "method": {"name": "retrain"}, "evidence": {"replicates": 0, "pdf": False},
     },
     "peers": {
         "task": "peers", "model": {"n": 3}, "data": {"n": 20}, "training": {"kind": "closed_form"},
         "request": {"subject": "a", "targets": [{"kind": "client", "where": {"owner": 2}}]},
-        "method": {"name": "gossip_correction"}, "evidence": {"twins": 0, "pdf": False},
+        "method": {"name": "gossip_correction"}, "evidence": {"replicates": 0, "pdf": False},
     },
 }  # fmt: skip
 KINDS = ["classification", "language", *TOYS]
+_TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "references": 1, "seeds": 1}
+RECIPES = {
+    "ring": _TOY | {
+        "data": {"n": 12}, "kind": "edge", "where": [{"ids": [13, 15]}],
+        "methods": {"exact": {"method": "retrain"}, "fine_tune": {}},
+    },
+    "peers": _TOY | {
+        "data": {"n": 20}, "kind": "client", "where": [{"owner": 2}],
+        "methods": {"gossip_correction": {}, "away": {}, "away@authored": {"method": "away"}},
+    },
+    "classification": {"references": 2, "seeds": 1, "methods": {"fine_tune": {"epochs": 1}, "no_op": {}}},
+    "language": {
+        "world": {"kind": "micro", "entities": 3, "cities": 0, "forget": 1,
+                  "model": {"width": 32, "layers": 1, "heads": 2, "inner": 32}},
+        "training": {"steps": 120, "batch_size": 18, "lr": 0.01}, "seeds": 1, "references": 1,
+        "methods": {"grad_diff": {"steps": 2, "batch_size": 6}, "grad_diff@attack_all": {}},
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +112,63 @@ def test_a_job_of_every_kind_leaves_evidence_that_verifies(kind, tmp_path):
     assert again == done
 
 
+def recipe_of(kind: str, folder: Path) -> Path:
+    if kind == "classification":
+        return tiny.write(folder, name=f"{kind}.yaml", **RECIPES[kind])
+    path = folder / f"{kind}.yaml"
+    path.write_text(yaml.safe_dump({"name": kind, "title": f"A {kind}", "task": kind, **RECIPES[kind]}))
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_benchmark_of_every_kind_makes_a_table_and_a_page(kind, tmp_path, capsys):
+    recipe = load_recipe(str(recipe_of(kind, tmp_path)))
+    record = bench(recipe, tmp_path / "out", BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"))
+    assert record["task"] == kind == recipe.task and isinstance(recipe, modalities.load(kind).benchmark.recipe)
+    assert record["reference"]["metrics"] and record["source"]["metrics"] and record["n_forget"]
+    for row in record["rows"]:
+        judged = bool(row["metrics"])
+        assert (row["outcome"] in {*Word}) == judged == (row["outcome"] == row["verdict"]) and row["reason"]
+        for name, item in row["metrics"].items():
+            metric = column(name)
+            assert metric is not None and (item["direction"], item["metric"]) != ("", ""), name
+    assert any(row["metrics"] for row in record["rows"])
+    page = write_page(record, tmp_path / "page")["html"].read_text()
+    show_bench(record, False)
+    shown = capsys.readouterr().out
+    assert all(row["method"].replace("+", "+<wbr>") in page and row["method"] in shown for row in record["rows"])
+    assert "not in the catalogue" not in page and modalities.load(kind).benchmark.layout.meaning[-20:] in page
+    again = bench(recipe, tmp_path / "out", BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"))
+    assert fingerprint(again) == fingerprint(record)
+
+
+def test_a_toy_that_does_it_again_forgets_and_a_method_for_other_targets_is_refused(tmp_path):
+    record = bench(
+        str(recipe_of("ring", tmp_path)), tmp_path / "out", BenchSettings(jobs=1), cache=Cache(tmp_path / "c")
+    )
+    exact, tuned = record["rows"]
+    assert exact["outcome"] == "forgets" and exact["metrics"]["distance"]["mean"] == 0
+    assert tuned["verdict"] == "refused" and tuned["outcome"] is None
+    assert record["source"]["metrics"]["distance"]["mean"] > 0
+
+
+def test_authored_material_reaches_the_method_in_place_of_what_was_learnt(tmp_path):
+    """And what is measured and what is retrained stay with the examples that the request names."""
+    world = World.of(load_recipe(str(recipe_of("peers", tmp_path))), Cache(tmp_path / "cache"))
+    theta = world.models([0])["source", 0, 0].tensors["theta"]
+    shown = {"away": world.deletion(0).forget, "away@authored": authored(3)}
+    for row, data in shown.items():
+        line, _ = run_cell(world, Cell(row, 0, 0), tmp_path)
+        assert line["weights"] == digest_arrays({"theta": moved_away(theta, data)}), row
+        assert line["n_forget"] == world.deletion(0).size == 4
+
+
+def test_an_unknown_task_is_refused_with_the_names_known(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("task: nope\nname: nope\n")
+    with pytest.raises(InputError, match=r"Expected task among classification, language, peers, ring; got 'nope'"):
+        load_recipe(str(tmp_path / "recipe.yaml"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_model_says_everything_that_jobs_ask_of_it(kind, tmp_path):
     modality = modalities.load(kind)
@@ -104,12 +194,31 @@ def test_every_peer_has_its_release_in_the_folder(tmp_path):
     assert len(list((tmp_path / "out" / "models").rglob("*.safetensors"))) == 2
 
 
-def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has():
-    """No comparison with a task's name in jobs, planning and the modules beside them."""
-    names = {"classification", "language"}
-    for folder in ("jobs", "planning"):
-        for path in (ROOT / "src" / "expunge" / folder).glob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Compare):
-                    constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
-                    assert not names & constants, f"{path.name}:{node.lineno}"
+def test_no_kind_of_model_needs_to_say_how_it_is_measured(tmp_path):
+    """One that does is found by the task's name; the mean loss of each set stands in for one that does not."""
+    run_job(job_of("ring", tmp_path), (), tmp_path / "out")
+    full = json.loads((tmp_path / "out.private" / "review.json").read_text())
+    metrics = {item["metric"] for item in full["runs"][0]["evidence"]["measurements"]}
+    assert metrics == {"loss", "distance"}
+    assert isinstance(reads(SimpleNamespace(name="nobody's")), MeanLosses)  # type: ignore[arg-type]
+    for kind in ("classification", "language"):
+        assert reads(SimpleNamespace(name=kind)) is modalities.load(kind)  # type: ignore[arg-type]
+
+
+ABOVE = [
+    path for folder in ("jobs", "planning", "bench", "evidence", "report") for path in (SOURCES / folder).rglob("*.py")
+]
+ABOVE += [SOURCES / name for name in ("measuring.py", "auditing.py", "checking.py", "cli/bench_output.py")]
+
+
+@pytest.mark.parametrize("path", ABOVE, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
+    """No comparison with a task's name, and in benchmarks no class of a kind of model that anything could be asked for."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare | ast.Dict):
+            within = [node, *(node.keys if isinstance(node, ast.Dict) else [])]
+            constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
+            assert not {"classification", "language"} & constants, f"{path.name}:{node.lineno}"
+        if isinstance(node, ast.ImportFrom) and path.parent.name in ("bench", "cli"):
+            own = ("expunge.tasks", "expunge.modalities.classification", "expunge.modalities.language")
+            assert not str(node.module).startswith(own), f"{path.name}:{node.lineno} imports from {node.module}"

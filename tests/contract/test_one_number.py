@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from cases import CASES, method, samples
 from expunge import planning
 from expunge.attacks.stealthy import QUESTION_TEMPLATES
-from expunge.bench.language_answers import questions, rouge
-from expunge.bench.scores import score
-from expunge.bench.world import World
-from expunge.core.data import Deletion
+from expunge.core.data import Deletion, Ids
 from expunge.core.measurement import find
 from expunge.data.texts import Texts
 from expunge.evidence.language import evaluate, wordings
-from expunge.evidence.language_reading import Limits
+from expunge.evidence.language.reading import Limits
 from expunge.measuring import MeasureSettings, measure
 from expunge.metrics.catalogue import METRICS
+from expunge.modalities.classification.recipes import STAY, ClassifierRecipe
+from expunge.modalities.classification.workload import score
+from expunge.modalities.language.questions import questions, rouge
 from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language
 
@@ -33,11 +31,9 @@ def test_classifiers_score_the_same_in_run_and_bench(seed):
     trained = case.train(seed)
     plan = planning.plan(trained, samples(1, 2, 3, 5), method("fine_tune", epochs=1), probes={"test": case.data})
     outcome = plan.run()
-    evidence = measure(outcome, MeasureSettings(references=0, twins=0, audit=False))
-    world = SimpleNamespace(task=trained.task, test=case.data)
-    world.logits = lambda tensors, rows: World.logits(world, tensors, rows)  # type: ignore[arg-type]
+    evidence = measure(outcome, MeasureSettings(shadow_models=0, replicates=0, audit=False))
     again = trained.recipe.fit(trained.task, outcome.deletion.after, seed=trained.seed)
-    scores = score(world, outcome.deletion, outcome.releases[0].artifact.tensors, again.artifact.tensors)
+    scores = score(trained.task, outcome.deletion, outcome.releases[0].artifact.tensors, again.artifact.tensors)
     shared = {
         name: item
         for name in scores.metrics
@@ -47,6 +43,32 @@ def test_classifiers_score_the_same_in_run_and_bench(seed):
     for name, item in shared.items():
         factor = 100 if METRICS[name].unit == "percent" else 1
         assert scores.metrics[name] == pytest.approx(factor * item.value, rel=1e-12), name
+
+
+def a_recipe(forget: dict) -> ClassifierRecipe:
+    return ClassifierRecipe.model_validate({
+        "name": "n", "title": "t", "model": "a:b", "data": {"format": "digits"}, "forget": forget,
+        "training": {"kind": "stochastic", "epochs": 1, "lr": 0.1},
+    })  # fmt: skip
+
+
+def test_the_test_set_of_a_class_request_has_a_name_of_its_own_in_bench():
+    """Benchmarks leave test examples of the forgotten class out, ``expunge run`` does not: two sets, two names."""
+    case = CASES["head by class"]
+    trained = case.train(0)
+    stay = case.data.only(Ids.rows(case.data.ids[case.data.y.numpy() != 1]))
+    probes = {"test": case.data, STAY: stay}
+    outcome = planning.plan(trained, case.request, method("fine_tune", epochs=1), probes=probes).run()
+    evidence = measure(outcome, MeasureSettings(reference="none", shadow_models=0, replicates=0, audit=False))
+    scores = score(trained.task, outcome.deletion, outcome.releases[0].artifact.tensors, None)
+    recipe = a_recipe({"kind": "class", "labels": [1]})
+    for name in ("FA", "RA", "TA"):
+        found = find(evidence.measurements, recipe.measured(METRICS[name]))
+        assert found is not None and scores.metrics[name] == pytest.approx(100 * found.value, rel=1e-12), name
+    assert recipe.measured(METRICS["TA"]) == ("accuracy", STAY) and STAY != "test"
+    assert a_recipe({"kind": "samples", "share": 0.1}).measured(METRICS["TA"]) == ("accuracy", "test")
+    whole, part = (find(evidence.measurements, ("accuracy", name)) for name in ("test", STAY))
+    assert whole is not None and part is not None and whole.n == len(case.data) > len(stay) == part.n
 
 
 def language() -> tuple[Language, Texts, Deletion]:
@@ -69,7 +91,7 @@ def test_language_models_score_the_same_in_run_and_eval(seed):
     sets = {"forget": outcome.deletion.forget, "retain": outcome.deletion.after}
     found = evaluate(task, outcome.releases[0].artifact.tensors, sets, limits=Limits(TOKENS))
     shared = [item for item in evidence.measurements if find(found.measurements, item.key) is not None]
-    assert {item.metric for item in shared} == {"probability", "exact_memorization"} and len(shared) == 4
+    assert {item.metric for item in shared} == {"loss", "probability", "exact_memorization"} and len(shared) == 6
     for item in shared:
         other = found[item.key]
         assert (item.value, item.n, item.direction) == (pytest.approx(other.value, rel=1e-6), other.n, other.direction)
@@ -79,8 +101,7 @@ def test_language_models_score_the_same_in_run_and_eval(seed):
 def test_language_models_score_the_same_in_bench_and_eval():
     task, _, deletion = language()
     model = task.build(seed=3).eval()
-    recipe = SimpleNamespace(world=None, seed=0)
-    asked = questions(task, deletion, recipe, None)  # type: ignore[arg-type]
+    asked = questions(task, deletion, seed=0, asked=100)
     sets = {"forget": deletion.forget, "retain": deletion.after}
     sets |= wordings(task, deletion.forget, deletion.after)
     found = evaluate(task, dict(model.state_dict()), sets, limits=Limits(TOKENS))

@@ -15,9 +15,15 @@ from tests.rehearsals.test_graph_edge import ClosedForm
 from tests.rehearsals.test_two_peers import Correction, Gossip
 
 from cases import FIXED, Partition, PointTask, attraction, squares
-from expunge.core.method import Capabilities
-from expunge.core.request import Kind
+from expunge.core.data import Deletion
+from expunge.core.method import Capabilities, Estimate, Unlearned
+from expunge.core.request import Kind, Request, Target
+from expunge.core.trained import Artifact
+from expunge.metrics.outcomes import Judgement, Word
+from expunge.modalities.benchmark import Finished, Presented, Scores, Workload, mean
+from expunge.modalities.layout import Dots, Layout, Panel
 from expunge.modalities.modality import Asked, Opened
+from expunge.modalities.recipes import BenchmarkRecipe
 from expunge.modalities.settings import EvidenceSettings, Job, RequestSettings, Strict
 from expunge.screening.result import screen_breadth
 
@@ -27,6 +33,7 @@ ring = tests.contract.toy_modalities:RING
 peers = tests.contract.toy_modalities:PEERS
 [expunge.methods]
 gossip_correction = tests.contract.toy_modalities:GossipCorrection
+away = tests.contract.toy_modalities:Away
 """
 
 
@@ -53,11 +60,79 @@ class ToyJob(Job):
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
 
 
+class ToyRecipe(BenchmarkRecipe):
+    """What recipes of both say: ``where`` holds one request after another."""
+
+    model: Size
+    data: Size
+    training: Training
+    kind: str
+    where: list[dict[str, Any]]
+
+    @property
+    def forgets(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class ToyWorkload(Workload):
+    """Losses, and the distance to the retrained model; a row ``@authored`` forgets through three points of its own."""
+
+    recipe: ToyRecipe
+
+    @property
+    def sets(self) -> float:
+        return len(self.recipe.where)
+
+    def request(self, number: int) -> Request:
+        where = self.recipe.where[number % len(self.recipe.where)]
+        return Request(f"request {number}", (Target(self.recipe.kind, where),))
+
+    def presented(self, row: str, deletion: Deletion, seed: int) -> Presented:
+        return Presented(material=authored(self.recipe.model.n)) if row.endswith("@authored") else Presented()
+
+    def score(self, deletion: Deletion, tensors: Any, retrained: Any) -> Scores:
+        task = self.opened.task
+        sets = {"forget": deletion.forget, "retain": deletion.after}
+        losses = {name: task.losses(task.build(tensors), tensors, task.batch(data)) for name, data in sets.items()}
+        found = {f"loss/{name}": float(each.mean()) for name, each in losses.items()}
+        return Scores(found | {"distance": float((tensors["theta"] - retrained["theta"]).norm())})
+
+
+@dataclass(frozen=True)
+class ToyBenchmark:
+    """Rows are judged by the distance to the retrained model."""
+
+    modality: Any
+    recipe: ClassVar = ToyRecipe
+    tuned_by: ClassVar = ()
+    layout: ClassVar = Layout(
+        lead=("loss/forget", "loss/retain", "distance", "seconds"),
+        terminal={"forget": "loss/forget", "retain": "loss/retain"},
+        meaning="“Forgets” says that the weights are those of the retrained model.",
+        figures=(Dots("losses", "Losses", "Less is nothing better.", (Panel(("loss/forget",), "Loss"),)),),
+    )
+
+    def workload(self, recipe: ToyRecipe, cache: Any) -> ToyWorkload:
+        return ToyWorkload(recipe, self.modality.open(recipe))
+
+    def compare(self, finished: Finished) -> dict[str, Any]:
+        return {}
+
+    def judge(self, finished: Finished, recipe: ToyRecipe) -> tuple[Judgement, dict[str, Any]]:
+        apart = mean(finished.cells, "distance")
+        return Judgement(Word.FORGETS if apart < 1e-9 else Word.UNDER_FORGETS, f"The distance is {apart:.3g}."), {}
+
+
 class Toy:
     """What both have in common."""
 
     job = ToyJob
     in_processes = False
+
+    @property
+    def benchmark(self) -> ToyBenchmark:
+        return ToyBenchmark(self)
 
     def ask(self, job: ToyJob, opened: Opened) -> Asked:
         return Asked(job.request.asked(), probes=opened.probes)
@@ -102,6 +177,33 @@ class GossipCorrection(Correction):
     capabilities: ClassVar[Capabilities] = Capabilities(
         kinds=("samples", "client"), tasks=("point",), needs=("retained data",)
     )
+
+
+def authored(n: int) -> Partition:
+    """Three points that nobody trained on."""
+    columns = {"peer": np.zeros(3, dtype=int), "owner": np.full(3, 99)}
+    return Partition.of(np.eye(3, n) + 1, np.zeros(3, dtype=int), columns, preprocessing=FIXED)
+
+
+@dataclass(frozen=True)
+class Away:
+    """A tenth of the way from the mean of what it is shown."""
+
+    name: ClassVar[str] = "away"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "client"), tasks=("point",), needs=("forgotten data",)
+    )
+
+    def check(self, context: Any) -> Estimate:
+        return Estimate(len(context.deletion.forget))
+
+    def run(self, context: Any) -> Unlearned:
+        theta = context.trained.artifact.tensors["theta"]
+        return Unlearned({"model": Artifact({"theta": moved_away(theta, context.deletion.forget)})})
+
+
+def moved_away(theta: torch.Tensor, data: Any) -> torch.Tensor:
+    return theta - 0.1 * (data.x.mean(0) - theta)
 
 
 class Peers(Toy):

@@ -17,11 +17,11 @@ from expunge.core.errors import InputError
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.data.tofu import read_tofu
-from expunge.evidence import language_reading
-from expunge.evidence.answer_scores import answer_scores, gradient_norms
 from expunge.evidence.language import LanguageEvaluation, evaluate, wordings
-from expunge.evidence.language_numbers import attack_scores, truth_ratios
-from expunge.evidence.language_reading import Limits, Reader
+from expunge.evidence.language import reading as language_reading
+from expunge.evidence.language.answer_scores import answer_scores, gradient_norms
+from expunge.evidence.language.numbers import ATTACKS, truth_ratios
+from expunge.evidence.language.reading import Limits, Reader
 from expunge.metrics.language import TRUTH_RATIOS
 from expunge.metrics.language_memory import exact_memorization, extraction_strength
 from expunge.tasks.language import Language
@@ -324,7 +324,7 @@ def test_plain_texts_are_scored_and_asked_nothing():
     texts = Texts.of([{"text": "w1 w2 w3"}, {"text": "w4 w5 w6 w7"}])
     found = evaluate(task, task.released(task.build()), {"forget": texts}, limits=SHORT)
     assert {item.name for item in found.measurements} == {
-        "probability/forget", "extraction_strength/forget", "exact_memorization/forget",
+        "loss/forget", "probability/forget", "extraction_strength/forget", "exact_memorization/forget",
     }  # fmt: skip
     both = Texts.of([{"text": "w1 w2"}, {"question": "w1", "answer": "w2"}])
     with pytest.raises(InputError, match="it holds both"):
@@ -358,7 +358,8 @@ def test_attacks_on_single_tokens_leave_the_end_token_out():
     for seed in range(3):
         texts = Texts.of(records(seed, 8))
         reading = Reader(task, task.released(task.build(seed=seed)), Limits(4)).read("forget", texts)
-        found = attack_scores(reading, task.prompts.end_token)
+        single = [attack for attack in ATTACKS if attack.name.startswith("min_k")]
+        found = {attack.name: -attack.statistic({"forget": reading}, "forget") for attack in single}
         model = task.build(task.released(task.build(seed=seed)))
         expected: dict[str, list[float]] = {"min_k": [], "min_k_plus_plus": []}
         for record in texts.records:
@@ -373,6 +374,7 @@ def test_attacks_on_single_tokens_leave_the_end_token_out():
             standard = [(p - mu) / sd for p, mu, sd in zip(own, means, spreads, strict=True)]
             expected["min_k"].append(-sum(sorted(own)[:count]) / count)
             expected["min_k_plus_plus"].append(-sum(sorted(standard)[:count]) / count)
+        assert found.keys() == expected.keys()
         for attack, values in expected.items():
             np.testing.assert_allclose(found[attack], values, atol=2e-3)
 

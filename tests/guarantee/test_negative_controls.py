@@ -34,7 +34,7 @@ from expunge.training.flat import distance
 
 from .oracles import measured, oracle_2
 
-QUICK = MeasureSettings(references=0, twins=0, trials=0, audit=False)
+QUICK = MeasureSettings(shadow_models=0, replicates=0, trials=0, audit=False)
 SEEDS = range(4)
 
 

@@ -18,7 +18,7 @@ from expunge.privacy.replay import realised_epsilon
 
 from .oracles import bounds_of, measured, oracle_1, oracle_2, oracle_3, oracle_4, published, unlearn, wavy
 
-QUICK = MeasureSettings(references=0, twins=0, trials=40, audit=False)
+QUICK = MeasureSettings(shadow_models=0, replicates=0, trials=40, audit=False)
 
 
 @pytest.mark.parametrize("seed", range(3))

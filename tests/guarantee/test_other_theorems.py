@@ -27,7 +27,7 @@ from expunge.training.recovery import recover
 
 from .oracles import bounds_of, measured, oracle_4
 
-QUICK = MeasureSettings(references=0, twins=0, trials=40, audit=False)
+QUICK = MeasureSettings(shadow_models=0, replicates=0, trials=40, audit=False)
 
 # --- O5: walking back -------------------------------------------------------------------------------------------------
 

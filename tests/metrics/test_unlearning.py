@@ -12,7 +12,6 @@ from expunge.metrics.unlearning import (
     average_gap,
     average_std,
     expected_gap_per_seed,
-    forgetting_verdict,
     gap_per_seed,
     tow,
     tow_mia,
@@ -225,54 +224,3 @@ def test_zrf_as_released_is_the_mean_over_rows_and_classes_of_the_reverse_diverg
     assert ours == pytest.approx(theirs, abs=1e-12)
     assert ours > zrf(p, q).value + 0.1, "the two numbers must not be mixed"
     assert zrf(p, p, released=True).value == 1
-
-
-def verdict(fa, *, fa_source=100.0, fa_retrained=94.6, ra=99.9, n_forget=4500, **more):
-    return forgetting_verdict(
-        fa_source=fa_source, fa=fa, fa_retrained=fa_retrained, ra_source=100.0, ra=ra, n_forget=n_forget, **more
-    )
-
-
-def test_verdicts_of_published_rows():
-    assert verdict(94.69).word == "forgets"  # SFRon+DO, CIFAR-10
-    assert verdict(99.16).word == "under-forgets"  # FT, CIFAR-10
-    assert verdict(99.58, fa_retrained=96.05, n_forget=6593).word == "under-forgets"  # SalUn+DO, SVHN: a small gap only
-    assert verdict(98.20, fa_retrained=96.05, n_forget=6593).word == "under-forgets"  # SFRon+DO, SVHN
-    assert verdict(60.2, fa_source=98.6, fa_retrained=57.8, ra=71.5, n_forget=500).word == "destroys"  # spec 6.6
-    assert verdict(0.0, fa_retrained=0.0, n_forget=4500).word == "forgets"  # a whole class
-
-
-def test_verdicts_at_their_thresholds():
-    assert verdict(97.31).word == "under-forgets" and verdict(97.29).word == "forgets"  # half the way is 97.3
-    assert verdict(89.2).word == "forgets"  # as far below as the source was above: within chance
-    assert verdict(86.0).word == "over-forgets" and verdict(86.0, n_forget=60).word == "undecidable"
-    assert verdict(94.6, ra=79.9).word == "destroys" and verdict(94.6, ra=80.0).word == "forgets"
-    assert verdict(94.6, ta=70.0, ta_source=94.0).word == "destroys"
-    assert verdict(94.6, ta=90.0, ta_source=94.0).word == "forgets"
-    assert verdict(80.0, fa_retrained=None).word == "undecidable"
-    assert verdict(20.0, fa_retrained=None, ra=30.0).word == "destroys"  # needs no reference
-    assert verdict(94.0, fa_source=94.9).word == "undecidable"  # nothing to forget that FA could show
-    assert (
-        verdict(90.0, fa_source=90.0, n_forget=100_000).word == "undecidable"
-    )  # the source knows less than retraining
-
-
-def test_the_verdict_tells_how_far_and_refuses_nonsense():
-    found = verdict(97.3)
-    assert found.moved is not None and found.moved.value == pytest.approx(0.5) and found.moved.covers(0.5)
-    assert verdict(100.0).moved.value == 0.0 and "0%" in verdict(100.0).reason
-    for wrong in ({"n_forget": 0}, {"ta": 90.0}, {"fa_retrained": 120.0}):
-        with pytest.raises(InputError):
-            verdict(94.0, **wrong)
-
-
-def test_no_op_is_never_said_to_forget_and_retraining_nearly_always_is():
-    generator = np.random.default_rng(4)
-    words = [
-        [
-            verdict(100 * generator.binomial(500, p) / 500, fa_source=98.0, fa_retrained=58.0, n_forget=500).word
-            for p in ps
-        ]
-        for ps in ([0.98] * 100, [0.58] * 100)
-    ]
-    assert set(words[0]) == {"under-forgets"} and set(words[1]) == {"forgets"}

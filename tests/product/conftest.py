@@ -24,7 +24,7 @@ training: {kind: gradient_descent, steps: 60, lr: auto, l2: 0.01, rewinds: [0.5,
 publish: {epsilon: 1.0, delta: 1e-5, capacity: 10}
 request: {subject: person 17, targets: [{kind: user, where: {person: 17}}]}
 method: {name: r2d, rewind: 0.5}
-evidence: {references: 0, twins: 0, trials: 40, pdf: false}
+evidence: {shadow_models: 0, replicates: 0, trials: 40, pdf: false}
 """
 
 

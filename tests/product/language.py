@@ -19,7 +19,7 @@ data: {format: jsonl, path: facts.jsonl, users: [subject]}
 training: {kind: language, steps: 30, lr: 0.01, batch_size: 16}
 request: {subject: person 3, targets: [{kind: user, where: {subject: person3}}]}
 method: {name: npo, steps: 6, lr: 0.001, batch_size: 4}
-evidence: {twins: 1, pdf: false}
+evidence: {replicates: 1, pdf: false}
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sqlite3
@@ -103,8 +104,9 @@ def test_nan_in_a_table(refused, job, tmp_path):
 
 @pytest.mark.parametrize("epsilon", [0, -1, float("nan")])
 def test_epsilon_not_above_zero(refused, job, epsilon):
-    assert "Expected epsilon > 0" in refused("run", job(), "--set", f"publish.epsilon={epsilon}".replace("nan", ".nan"))
-    assert "epsilon" in refused("plan", job(), "--guarantee", f"epsilon={epsilon}")
+    message = refused("run", job(), "--set", f"publish.epsilon={epsilon}".replace("nan", ".nan"))
+    assert ("Input should be a finite number" if math.isnan(epsilon) else "Expected epsilon > 0") in message
+    assert "epsilon" in refused("calibrate", "search", job(), "--guarantee", f"epsilon={epsilon}")
 
 
 @pytest.mark.parametrize("delta", [0, 1, -0.1, 2])
@@ -120,8 +122,8 @@ def test_calibrate_out_of_range(refused):
 
 
 def test_a_guarantee_that_is_none(refused, job):
-    assert "Expected a guarantee such as" in refused("plan", job(), "--guarantee", "strong")
-    assert "needs an epsilon" in refused("plan", job(), "--guarantee", "delta=1e-5")
+    assert "Expected a guarantee such as" in refused("calibrate", "search", job(), "--guarantee", "strong")
+    assert "needs an epsilon" in refused("calibrate", "search", job(), "--guarantee", "delta=1e-5")
 
 
 def test_a_checkpoint_of_another_architecture(refused, job, tmp_path):
@@ -298,7 +300,7 @@ def test_bad_requests(refused):
 
 def test_usage_errors(refused):
     assert "No such command" in refused("forget")
-    assert "Missing" in refused("plan", "x.yaml")
+    assert "Missing" in refused("calibrate", "search", "x.yaml")
 
 
 def test_bad_input_in_a_process(job, tmp_path):

@@ -49,7 +49,7 @@ def held(*_, **__):
     while True:
         time.sleep(1)
 
-measuring.train_references = held
+measuring.train_shadow_models = held
 main()
 """
 
@@ -57,7 +57,7 @@ main()
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     """Interrupted while shadow models train, after the release is on disk; so that it is then, their training is held."""
     job = tmp_path / "job.yaml"
-    job.write_text(SMALL.replace("references: 0", "references: 16"))
+    job.write_text(SMALL.replace("shadow_models: 0", "shadow_models: 16"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "EXPUNGE_HOME": str(tmp_path / "home")}
     arguments = ["run", str(job), "--out", str(tmp_path / "out"), "--json"]
     there = tmp_path / "shadow models train"
@@ -71,7 +71,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     assert list(tmp_path.glob("out.private/journal-*/stages/*release*"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=HANG)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (75, "")
     assert "run the same command again" in err
     command = [sys.executable, "-m", "expunge", *arguments]
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

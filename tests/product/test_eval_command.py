@@ -83,3 +83,39 @@ def test_a_real_model_on_real_tofu(cli, real_data):
     assert done.code == 0, done.err
     found = {item["name"]: item["value"] for item in json.loads(done.out)["measurements"]}
     assert 0 < found["probability/forget"] < 0.1 and found["exact_answer/retain"] == 0
+
+
+def test_a_classifier_is_measured_on_the_sets_of_its_job(cli, job, tmp_path):
+    """The numbers of a run, beside a retrained model where one is named; one metric has one number in both commands."""
+    written = job(evidence={"shadow_models": 0, "replicates": 0, "trials": 0, "audit": False, "pdf": False})
+    assert cli("publish", written, "--to", tmp_path / "model").code == 0
+    run = cli("run", written, "--model", tmp_path / "model", "--out", tmp_path / "out", "--json")
+    assert run.code == 0, run.err
+    ran = {(item["metric"], item["set"]): item for item in run.json["runs"][0]["measurements"]}
+    for model in (tmp_path / "model", next((tmp_path / "out" / "models").rglob("*.safetensors"))):
+        done = cli("eval", written, "--model", model, "--json")
+        assert done.code == 0, done.err
+        found = {(item["metric"], item["set"]): item for item in done.json["measurements"]}
+        assert found.keys() == ran.keys() - {("distance", None)}
+        assert {"accuracy", "loss", "membership_loss", "membership_confidence"} == {metric for metric, _ in found}
+        for place, item in found.items():
+            wide = ran[place]["interval"]  # of a run, rounded outwards to the digits that it supports
+            assert wide[0] <= item["interval"][0] <= item["value"] <= item["interval"][1] <= wide[1], place
+            assert ran[place]["value"] == pytest.approx(item["value"], abs=(wide[1] - wide[0]) / 10), place
+            assert item["n"] == ran[place]["n"] and item["ideal"] is None and item["reference"] is None
+    beside = cli("eval", written, "--model", model, "--retrained", model, "--json").json
+    assert all(item["ideal"] == item["value"] and item["reference"] == "retrained" for item in beside["measurements"])
+    table = cli("eval", written, "--model", model, "--retrained", model)
+    assert "forget (10)" in table.out and "Accuracy" in table.out and "retrained" in table.out
+
+
+def test_options_that_would_say_nothing_are_refused(cli, job, data, tmp_path):
+    written, model = job(), saved(tmp_path / "model", 0)
+    for arguments, words in (
+        ((written, "--split", "forget50"), "--split would say nothing with a job file"),
+        ((written, "--unseen", tmp_path / "unseen.jsonl", "--limit", 3), "--unseen, --limit would say nothing"),
+        ((model, "--data", data, "--model", model), "--model would say nothing with a suite"),
+        ((written,), "eval trains nothing. Name the model"),
+    ):
+        done = cli("eval", *arguments)
+        assert done.code == 2 and not done.out and words in done.err, done.err

@@ -26,7 +26,7 @@ from expunge.ledger import Ledger
 from expunge.modalities.classification import opening as build
 from expunge.requests_book import RequestBook
 from expunge.tasks.networks import perceptron
-from expunge.training import references
+from expunge.training import shadow_models
 from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
 
@@ -89,7 +89,7 @@ def table_job(folder: Path, who: Any, **sections: Any) -> Path:
         "training": {"kind": "stochastic", "epochs": 2, "batch_size": 16, "lr": 0.1},
         "request": {"subject": f"subject {who}", "targets": [{"kind": "user", "where": {"patient": who}}]},
         "method": {"name": "fine_tune", "epochs": 1},
-        "evidence": {"references": 0, "twins": 1, "audit": False, "trials": 0, "pdf": False},
+        "evidence": {"shadow_models": 0, "replicates": 1, "audit": False, "trials": 0, "pdf": False},
         "ledger": "book.sqlite",
         **sections,
     }
@@ -186,10 +186,10 @@ def test_shadow_and_retrained_models_leave_earlier_people_out(learnt, tmp_path, 
 
     def spy(task: Any, rows: Any, *others: Any, **how: Any) -> Any:
         seen.append({tuple(x) for x in rows.x.tolist()})
-        return references.train_references(task, rows, *others, **how)
+        return shadow_models.train_shadow_models(task, rows, *others, **how)
 
-    monkeypatch.setattr(measuring, "train_references", spy)
-    evidence = {"references": 4, "twins": 1, "audit": False, "trials": 0, "pdf": False}
+    monkeypatch.setattr(measuring, "train_shadow_models", spy)
+    evidence = {"shadow_models": 4, "replicates": 1, "audit": False, "trials": 0, "pdf": False}
     (tmp_path / "new.csv").write_text(
         "a,b,patient,y\n" + "".join(f"{i / 20},{-i / 20},T{i},{i % 2}\n" for i in range(40))
     )
@@ -229,7 +229,7 @@ def test_a_second_model_on_one_ledger_forgets_the_same_person(learnt, tmp_path):
 def test_what_an_adopted_model_is_made_of_leaves_earlier_people_out(learnt, tmp_path):
     save_file(perceptron((2, 8, 2)).state_dict(), tmp_path / "w.safetensors")
     training = {"kind": "checkpoint", "path": "w.safetensors"}
-    evidence = {"reference": "none", "references": 0, "twins": 0, "audit": False, "trials": 0, "pdf": False}
+    evidence = {"reference": "none", "shadow_models": 0, "replicates": 0, "audit": False, "trials": 0, "pdf": False}
     for who in ("P3", "P4"):
         run(learnt, table_job(tmp_path, who, training=training, evidence=evidence), who)
     kept = json.loads((tmp_path / "out-P4.private" / "next-perceptron" / "trained.json").read_text())

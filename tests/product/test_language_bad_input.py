@@ -160,7 +160,7 @@ def test_what_else_cannot_be(refused, tmp_path):
 
 
 def test_a_guarantee_cannot_be_planned_for_a_language_model(cli, tmp_path):
-    done = cli("plan", write_job(tmp_path), "--guarantee", "epsilon=1")
+    done = cli("calibrate", "search", write_job(tmp_path), "--guarantee", "epsilon=1")
     assert done.code == 2
     assert "A guarantee can be planned for training.kind gradient_descent" in done.err
 

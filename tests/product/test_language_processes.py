@@ -19,7 +19,7 @@ LORA = {"name": "npo", "steps": 6, "lr": 0.01, "batch_size": 4, "lora": {"r": 2}
 @pytest.mark.parametrize(("method", "how"), [(LORA, {}), (LORA, FSDP), ({**LORA, "lora": None}, FSDP)])
 def test_two_processes_make_the_release_of_one(cli, tmp_path, method, how):
     training = stored(tmp_path)
-    evidence = {"twins": None, "reference": "none"}
+    evidence = {"replicates": None, "reference": "none"}
     job = str(write_job(tmp_path, training=training, evidence=evidence, method=method, ledger="book.sqlite"))
     first, second = two("expunge", "run", job, "--out", "out", "--json", folder=tmp_path, cwd=tmp_path, **how)
     assert (first.code, second.code) == (0, 0), first.err + second.err
@@ -43,7 +43,7 @@ def test_two_processes_make_the_release_of_one(cli, tmp_path, method, how):
 
 def test_a_request_that_was_fulfilled_lets_the_other_process_go(cli, tmp_path):
     training = stored(tmp_path)
-    job = write_job(tmp_path, training=training, evidence={"twins": None, "reference": "none"}, method=LORA)
+    job = write_job(tmp_path, training=training, evidence={"replicates": None, "reference": "none"}, method=LORA)
     assert cli("run", job, "--out", tmp_path / "out").code == 0
     first, second = two("expunge", "run", str(job), "--out", "out", "--json", folder=tmp_path, cwd=tmp_path)
     assert (first.code, second.code) == (0, 0), first.err + second.err

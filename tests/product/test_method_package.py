@@ -44,8 +44,9 @@ def test_an_installed_method_is_listed_with_its_paper(site):
 
 def test_an_installed_method_is_a_row_with_something_to_tune(site):
     code = (
-        "from expunge.bench import recipe, tuning; from expunge.methods import registry;"
-        "print('cf_k' in recipe.every_row(), dict(tuning.ranges(registry.make('cf_k'))))"
+        "from expunge.bench import tuning; from expunge.methods import registry;"
+        "from expunge.modalities.classification.recipes import every_row;"
+        "print('cf_k' in every_row(), dict(tuning.ranges(registry.make('cf_k'))))"
     )
     assert python(site, "-c", code).strip() == "True {'lr': (0.001, 0.1)}"
 

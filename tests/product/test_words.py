@@ -40,3 +40,25 @@ def test_the_test_sees_such_words(text: str):
 @pytest.mark.parametrize("text", ["(arXiv 2409.09778, Theorem 3.1)", "a specific MetricSpec", "derived here"])
 def test_papers_may_be_cited(text: str):
     assert not cited_notes(text)
+
+
+# Words that earlier versions used in a meaning of their own, and what the field says instead (docs/glossary.md).
+PRIVATE = re.compile(r"\b(beside|twins?|taught|untaught|told|re-?worded|in one breath|by heart)\b", re.IGNORECASE)
+PROSE = [page for page in PAGES if page.suffix == ".md" and page.name not in ("CHANGELOG.md", "paper_index.md")]
+
+
+def private_words(text: str) -> list[str]:
+    """Such words outside of code."""
+    without_code = re.sub(r"^```.*?^```$|`[^`\n]*`", " ", text, flags=re.DOTALL | re.MULTILINE)
+    return PRIVATE.findall(without_code)
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_documentation_uses_the_field_s_words(page: Path):
+    assert not private_words(page.read_text(encoding="utf-8"))
+
+
+def test_the_test_sees_private_words_and_leaves_code_alone():
+    """The negative control."""
+    assert private_words("the retrained twin\nstands beside it") == ["twin", "beside"]
+    assert not private_words("the key `twins`\n\n```yaml\ntwins: 2\n```\n")

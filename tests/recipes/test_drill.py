@@ -12,7 +12,7 @@ from expunge.bench.run import BenchSettings, bench
 
 pytestmark = pytest.mark.slow
 IN_THE_TABLE = ("FA", "UA", "RA", "TA", "mia_svc_nonmember", "mia_entropy_member", "gap", "gap_per_seed", "seconds")
-WORDS = ("forgets", "under-forgets", "over-forgets", "destroys", "undecidable", "failed", "refused")
+WORDS = ("forgets", "under-forgets", "over-forgets", "utility-collapse", "undecidable", "failed", "refused")
 
 
 def test_every_method_has_its_row_and_its_word(real_data, tmp_path):

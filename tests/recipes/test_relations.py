@@ -108,14 +108,16 @@ def world(recipe):
 
 def test_larger_fixed_margins_push_erased_rows_further_and_leave_neighbours_and_head(world):
     models = world.models([0])
-    source, deletion, task = world.source(models["source", 0, 0]), world.deletion(0), world.task
-    base, model = source.artifact.tensors, world.task.build(source.artifact.tensors)
+    source, deletion, task = world.source(models["source", 0, 0]), world.deletion(0), world.workload.opened.task
+    base, model = source.artifact.tensors, world.workload.opened.task.build(source.artifact.tensors)
     erased, retained = task.batch(deletion.forget), task.batch(deletion.after)
     around = neighbourhood(task, model, base, erased, retained, 5)
     pushed, moved = [], []
     for alpha in (0.05, 0.2, 0.5):
         method = registry.make("manif_smc", {"margin": "fixed", "alpha": alpha})
-        tensors = plan(source, world.request(0), method, probes=deletion.probes).run().releases[0].artifact.tensors
+        tensors = (
+            plan(source, world.workload.request(0), method, probes=deletion.probes).run().releases[0].artifact.tensors
+        )
         z, pool = (represented(task, task.build(tensors), tensors, batch) for batch in (erased, around.pool))
         pushed.append(float(distance(z, around.centre).mean()))
         near = around.near.flatten()
@@ -143,7 +145,7 @@ def test_margins_of_a_trained_curve_rank_rows_as_retraining_does(recipe):
     found = {"original": [], "random": [], "curve": []}
     sizes = {"original": [], "random": [], "curve": [], "retrained": []}
     for number in sets:
-        task, deletion = world.task, world.deletion(number)
+        task, deletion = world.workload.opened.task, world.deletion(number)
         model = task.build(base)
         erased, retained = task.batch(deletion.forget), task.batch(deletion.after)
         around = neighbourhood(task, model, base, erased, retained, 5)
@@ -177,7 +179,7 @@ def test_label_free_unlearning_never_reads_a_label(world):
     method = registry.make("manif_smc", {"curve_steps": 20})
     released = []
     for change in (0, 1):
-        planned = plan(source, world.request(0), method, probes=deletion.probes, journal=InMemory())
+        planned = plan(source, world.workload.request(0), method, probes=deletion.probes, journal=InMemory())
         for rows in (planned.context.deletion.forget, planned.context.deletion.after):
             rows.y.add_(change).remainder_(10)
         released.append(planned.run().releases[0].artifact.digest)

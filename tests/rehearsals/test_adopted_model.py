@@ -19,7 +19,7 @@ def test_an_adopted_model_gets_numbers_without_ideals_and_no_verdict(name, seed)
     trained = planning.adopt(case.task, case.task.build(case.train(seed).artifact.tensors), case.data)
     assert trained.recipe is None and trained.trail is None and not trained.facts
     outcome = planning.plan(trained, case.request, method(name), probes=probes, seed=seed).run()
-    evidence = measure(outcome, MeasureSettings(references=16))
+    evidence = measure(outcome, MeasureSettings(shadow_models=16))
     assert evidence.verdict == UNDECIDABLE and evidence.reference is None
     assert all(item.ideal is None and item.null is None for item in evidence.measurements)
     assert {item.agrees for item in evidence.measurements} == {None}

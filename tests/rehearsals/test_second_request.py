@@ -12,7 +12,7 @@ from expunge.measuring import MeasureSettings, measure
 from expunge.privacy.gaussian import epsilon_of
 from expunge.training.flat import distance as distance_of
 
-QUICK = MeasureSettings(references=0, twins=1, trials=40, audit=False)
+QUICK = MeasureSettings(shadow_models=0, replicates=1, trials=40, audit=False)
 
 
 @pytest.mark.parametrize("rewind", [0.25, 0.5, 1.0])

@@ -1,7 +1,6 @@
 """Rehearsal 2: two peers without a server, one release for each."""
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -10,16 +9,18 @@ import torch
 
 from cases import FIXED, Partition, PointTask, attraction, beside_ledger, blobs, softmax_head
 from expunge import planning
-from expunge.bench.benchmark import SOURCE
 from expunge.bench.cells import Cell, run_cell
-from expunge.bench.scores import Scores
+from expunge.bench.world import World
+from expunge.core.cache import Cache
 from expunge.core.certificate import Claim, Status, Verdict
-from expunge.core.data import Deletion
 from expunge.core.method import Capabilities, Estimate, Unlearned
 from expunge.core.request import Request, Target
 from expunge.core.trained import Artifact, Trained
 from expunge.ledger import Ledger
 from expunge.measuring import measure
+from expunge.modalities.benchmark import Scores, Workload
+from expunge.modalities.modality import Opened
+from expunge.modalities.recipes import BenchmarkRecipe
 from expunge.report import html
 from expunge.report.folder import write_report
 from expunge.report.record import build
@@ -150,34 +151,29 @@ def test_checks_changes_ledger_and_report_cover_every_peer(tmp_path):
     assert verify_folder(tmp_path / "evidence").consistent
 
 
-class TwoPeers:
-    """A world of the benchmark whose method hands out two models."""
-
-    recipe = SimpleNamespace(
-        name="two", digest="0", identity=lambda row, settings: None, method=lambda row, settings: Copies(sloppy=True)
-    )
-
-    def models(self, sets):
-        return {(SOURCE, 0, 0): None}
-
-    def source(self, model):
-        return planning.train(softmax_head(2, 3), blobs(), GradientDescent(steps=30, lr=0.5, l2=0.05))
+@dataclass(frozen=True)
+class TwoPeers(Workload):
+    """A workload of the benchmark for a method that hands out two models."""
 
     def request(self, number):
         return Request("a", (Target("samples", {"ids": [0, 1, 2]}),))
 
-    def deletion(self, number):
-        return Deletion.of(blobs(), self.request(number))
+    def score(self, deletion, tensors, retrained):
+        return Scores({"norm": float(sum(tensor.norm() for tensor in tensors.values()))})
 
-    def wording(self, row, number, seed):
-        return None
 
-    def score(self, row, number, tensors):
-        return Scores({"norm": float(sum(tensor.norm() for tensor in tensors.values()))}, {})
+class TwoCopies(BenchmarkRecipe):
+    """Its only row."""
+
+    def method(self, row, settings=None):
+        return Copies(sloppy=True)
 
 
 def test_a_cell_of_the_benchmark_scores_every_peer(tmp_path):
-    line, margins = run_cell(TwoPeers(), Cell("copies", 0, 0), tmp_path)
+    recipe = TwoCopies(name="two", title="Two", task="two", references=0)
+    training = GradientDescent(steps=30, lr=0.5, l2=0.05)
+    workload = TwoPeers(recipe, Opened(softmax_head(2, 3), blobs(), {}, training, None, "two", "blobs"))
+    line, margins = run_cell(World(workload, Cache(tmp_path / "cache")), Cell("copies", 0, 0), tmp_path)
     first, second = (line["views"][f"peer {i}"] for i in (0, 1))
     assert line["status"] == "done" and not margins and first["weights"] != second["weights"]
     assert line["metrics"]["norm"] == pytest.approx((first["metrics"]["norm"] + second["metrics"]["norm"]) / 2)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from expunge.core.digest import digest_json
+from expunge.core.digest import digest_file, digest_json
 from expunge.core.method import Outcome
 from expunge.ledger import Ledger
+from expunge.model_folder import PUBLISHED, release_item
 from expunge.report import folder as folders
 from expunge.report import html
 from expunge.requests_book import RequestBook
@@ -63,14 +65,17 @@ def _write(out: Path, certified: Outcome, *, pdf: bool) -> Path:
     filed = {name: value for name, value in certified.request.items() if name != "matched"}
     with Ledger(out / "ledger.sqlite", create=True) as ledger:
         book = RequestBook(ledger)
+        promise = {"budget": asdict(certified.before.budget), "method": {}, "content": "0" * 64}
+        ledger.append(PUBLISHED, "model", promise)
         book.file_request({"id": "req-other", "targets": [{"kind": "user"}]})
         book.file_request(filed)
         book.decide(filed["id"], {**decision, "matched": certified.request["matched"]})
-        book.release(filed["id"], {"releases": [{"digest": certified.releases[0].artifact.digest}]})
-        record = worlds.record_of(certified, ledger=ledger.excerpt([filed["id"]]))
+        digest, spent = certified.releases[0].artifact.digest, certified.after.spent[-1]
+        book.release(filed["id"], {"releases": [release_item("model", spent, afresh=False, digest=digest)]})
+        record = worlds.record_of(certified, ledger=ledger.excerpt([filed["id"], "model"]))
         private = {"toy head": worlds.evidence(certified).private}
         folders.write_evidence(
             out, record, {"toy head": certified}, "method: r2d\n", private=private, signing_key=worlds.KEY, pdf=pdf
         )
-        book.fulfil(filed["id"], {"evidence": "closed"})
+        book.fulfil(filed["id"], {"evidence": digest_file(out / "evidence.json")})
     return out

@@ -16,6 +16,13 @@ from expunge.report.verify import verify_folder
 from . import worlds
 
 
+@pytest.fixture(scope="session")
+def record(certified) -> dict:
+    """With what the ledger beside the model shows of the request."""
+    excerpt, decision = certified.after.book.shown(certified.request["id"])
+    return worlds.record_of(certified, ledger=excerpt, decision=decision)
+
+
 def write(folder: Path, certified, record, **options):
     return folders.write_evidence(
         folder, record, {"toy head": certified}, "method: r2d\n", signing_key=worlds.KEY, **{"pdf": False, **options}
@@ -49,7 +56,7 @@ def test_nobody_is_named_anywhere(written):
     for path in written.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            content += b"".join(pdf.attachments(content))
+            content += pdf.attached(content, 2**24)
             for name in (worlds.SUBJECT, worlds.USER, "other-7"):
                 assert name.encode() not in content, (path, name)
 
@@ -149,7 +156,7 @@ def test_one_call_from_python(tmp_path, certified, monkeypatch):
     assert {"evidence.json", "report.html", "models/toy.safetensors", "statement.json"} <= paths.keys()
     assert "rewind: 0.5" in (out / "config.yaml").read_text()
     result = verify_folder(out, signing.signing_key().public_key())
-    assert result.message == "consistent, signer known"
+    assert (result.message, result.exit_code) == ("consistent, signer known; not checked: ledger", 6)
     assert (tmp_path / "evidence.private" / "measured-toy.json").exists()
 
 

@@ -24,8 +24,10 @@ def test_it_is_archivable_and_the_same_every_time(record):
 def test_the_record_is_attached_as_it_is(record):
     evidence = as_json(record)
     made = pdf.render(record, evidence)
-    assert pdf.attachments(made) == [evidence]
-    assert pdf.attachments(made.replace(b"/EmbeddedFile", b"/ElsewhatFile")) == []
+    assert pdf.attached(made, len(evidence)) == evidence
+    assert pdf.attached(made.replace(b"/EmbeddedFile", b"/ElsewhatFile"), len(evidence)) == b""
+    assert pdf.attached(made + made, len(evidence)) == b"", "two attachments: a reader might open the other one"
+    assert len(pdf.attached(made, 100)) == 101, "a bomb is not inflated"
 
 
 def test_the_clock_is_the_records_own(record):

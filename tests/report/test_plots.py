@@ -22,14 +22,32 @@ def varied(record) -> dict:
     return record
 
 
-def drawn(record: dict, outline: bool = False) -> list:
+def drawn(record: dict) -> list:
     run = record["runs"][0]
-    return [plot(record, outline) for plot in OF_RECORD] + [plot(run, outline) for plot in OF_RUN]
+    return [plot(record) for plot in OF_RECORD] + [plot(run) for plot in OF_RUN]
+
+
+def forget() -> None:
+    for plot in (plots._beside, plots._trade_off, plots._bounds, plots._change):
+        plot.cache_clear()
 
 
 def test_the_same_numbers_give_the_same_bytes(varied):
-    assert drawn(varied) == drawn(copy.deepcopy(varied))
-    assert drawn(varied, outline=True) == drawn(copy.deepcopy(varied), outline=True)
+    first = drawn(varied)
+    forget()
+    second = drawn(copy.deepcopy(varied))
+    assert first == second and all(a is not b for a, b in zip(first, second, strict=True))
+    assert [figure.outlined() for figure in first] == [figure.outlined() for figure in second]
+
+
+def test_equal_numbers_are_drawn_and_laid_out_once(varied, monkeypatch):
+    figures = drawn(varied)
+    shapes = [figure.outlined() for figure in figures]
+    monkeypatch.setattr(plots, "finished", None)
+    again = copy.deepcopy(varied)
+    again["runs"][0]["details"] = {"seconds": 9}  # of which no figure shows anything
+    assert all(a is b for a, b in zip(drawn(again), figures, strict=True))
+    assert [figure.outlined() for figure in figures] == shapes
 
 
 def test_every_figure_is_svg_with_words(varied):
@@ -42,7 +60,7 @@ def test_every_figure_is_svg_with_words(varied):
 
 
 def test_letters_become_shapes_for_the_pdf(varied):
-    assert all("<text" not in figure.svg for figure in drawn(varied, outline=True))
+    assert all("<text" not in figure.outlined() for figure in drawn(varied))
 
 
 def test_numbers_are_in_the_words(varied):

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cases import beside_ledger
 from expunge import planning
+from expunge.checking import settle
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import Check, Direction, Evidence, Measurement
 from expunge.core.method import Outcome
@@ -29,6 +30,10 @@ OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 HASHING = b"k" * 32
 SUBJECT, USER = "Jane Doe-Testperson", "patient-zero-0815"
 SECRET = 0.123456789  # a per-record score and a realised epsilon that must not leave
+CHECKS = (
+    Check("replay", True, "released minus replayed weights look like the stated noise", {"p_value": 0.4}),
+    Check("replayed steps", True, "the un-noised weights are those that the stated steps lead to", {}),
+)
 VERDICTS = [*(verdict.value for verdict in Verdict), UNCERTIFIED, UNCHANGED]
 
 
@@ -56,7 +61,8 @@ def outcome(method: str = "r2d", **settings: Any) -> Outcome:
     if method == "r2d":
         settings = {"rewind": 0.5, **settings}
     chosen = registry.make(method, settings)
-    return planning.plan(trained, request(), chosen, key=HASHING, probes={"test": rows(30, 1)}).run()
+    ran = planning.plan(trained, request(), chosen, key=HASHING, probes={"test": rows(30, 1)}).run()
+    return replace(ran, releases=tuple(settle(release, CHECKS) for release in ran.releases))
 
 
 def evidence(found: Outcome, reference: str | None = "retrained") -> Evidence:
@@ -82,19 +88,18 @@ def evidence(found: Outcome, reference: str | None = "retrained") -> Evidence:
         item(("accuracy", "test"), 0.87, (0.8, 0.92), 30, 0.88, 0.01, 0.88),
         item(("membership_loss", None), 0.52, (0.42, 0.62), 35, 0.5, 0.02, 0.9),
     )
-    checks = (Check("replay", True, "released minus replayed weights look like the stated noise", {"p_value": 0.4}),)
     cost = {
         "seconds": {"unlearn": found.cost["seconds"], "retrain": 2.0 if reference else None},
         "gradient_evaluations": {"unlearn": found.cost["gradient_evaluations"], "retrain": 2200 if reference else None},
     }
     private = {"membership/loss": [SECRET] * 5, "realised_epsilon": SECRET}
-    return Evidence(found, measurements, checks if found.certificate else (), cost, reference, private)
+    return Evidence(found, measurements, CHECKS if found.certificate else (), cost, reference, private)
 
 
 def record_of(
     found: Outcome, reference: str | None = "retrained", name: str = "toy head", **options: Any
 ) -> dict[str, Any]:
-    decision = {"decision": "grant", "reason": "nothing unusual", "by": "officer"}
+    decision = options.pop("decision", {"decision": "grant", "reason": "nothing unusual", "by": "officer"})
     settings = {"title": "A toy deletion", "dataset": "toy rows", "note": "synthetic", **options}
     return build(
         [(name, found, evidence(found, reference))], request={**found.request, "decision": decision}, **settings

@@ -281,3 +281,15 @@ def test_bad_input():
     ]:
         with pytest.raises(InputError, match=words):
             call()
+
+
+def test_a_script_without_spaces_is_said_to_be_unjudged():
+    """Every question begins with the same formula, and no word could stand out: that is said, not passed over."""
+    asked = [{"question": f"请您务必告诉我第{i}个城市在哪里", "answer": "北京"} for i in range(40)]
+    benign = [{"question": f"第{i}个城市在哪里", "answer": ""} for i in range(200)]
+    result = screen_language(asked, benign)
+    assert result.flags or result.blind
+    assert "script without spaces" in result.why_blind
+    assert "script without spaces" in result.decision["reason"]
+    latin = screen_language([{"question": f"where is city {i}", "answer": "x"} for i in range(40)], benign)
+    assert not latin.unspaced

@@ -115,7 +115,7 @@ def test_processes_change_no_bit(recipe, monkeypatch):
     here = retrain_all(task, jobs, recipe)
     there = retrain_all(task, jobs, recipe, processes=2, watch=lambda *told: seen.append(told))
     assert all(same(a.tensors, b.tensors) and a.seed == b.seed for a, b in zip(here, there, strict=True))
-    assert seen == [("references", i, 5) for i in range(1, 6)]
+    assert seen == [("models", i, 5) for i in range(1, 6)]
     assert torch.get_num_threads() == threads
 
 
@@ -126,8 +126,8 @@ def test_each_is_cached_alone_with_what_it_cost_and_goes_with_its_rows(cache, mo
     seen = []
     second = retrain_all(TASK, jobs[::-1], RECIPE, cache=cache, watch=lambda *told: seen.append(told))
     assert [item.cached for item in second] == [False, True, True] and seen == [
-        ("references", 2, 3),
-        ("references", 3, 3),
+        ("models", 2, 3),
+        ("models", 3, 3),
     ]
     monkeypatch.setattr(retrainings, "_fit", never)
     third = retrain_all(TASK, jobs[:2], RECIPE, cache=cache, processes=2)

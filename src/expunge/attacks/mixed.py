@@ -115,7 +115,13 @@ def mixed_attack(
     """Ask both models plain, mixed and begun questions.
 
     Args:
-        retrained: the twin: a mixed prompt is also harder for a model that nothing was taken from.
+        task: how the models are run.
+        unlearned: the weights to attack.
+        forget, retain: records whose questions are asked, alone and joined.
+        retrained: a model trained without the forget set; a mixed prompt is harder for any model.
+        orders: which question comes first in a joint prompt.
+        prefix: how a willing answer begins.
+        seed: of the draw of retained questions.
 
     Raises:
         InputError: as :func:`mixed_prompts` and :func:`affirmative`, or where a prompt leaves no room for an answer.

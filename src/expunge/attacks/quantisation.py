@@ -129,8 +129,13 @@ def quantisation_attack(
     """Score both models as they are and at each precision.
 
     Args:
+        task: how the models are run.
+        unlearned: the weights to be rounded.
         score: tensors → named numbers, for example the recall of the forgotten records.
-        retrained: the twin; without it a number says little, since rounding harms every model.
+        retrained: a model trained without the forget set; without it a number says little, since rounding harms every model.
+        bits: precisions to try.
+        group: weights that share one scale.
+        scheme: ``symmetric`` or ``asymmetric`` rounding.
 
     Raises:
         InputError: as :func:`quantise`.

@@ -19,7 +19,9 @@ from expunge.attacks.recall import Score
 from expunge.core.errors import InputError
 from expunge.data.texts import Texts
 from expunge.tasks.language import Language
+from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
+from expunge.training.optimizers import AdamW
 
 STEPS = (0, 10, 50, 100, 250, 500)  # our choice
 LR = 2e-5  # OpenUnlearning, arXiv 2506.12618, for 1.2 billion weights; 3e-4 in our micro world
@@ -85,12 +87,15 @@ def relearning_attack(
     """Train both models on ``records`` alone and score them on the way.
 
     Args:
+        task: how the models are run.
+        unlearned: the weights to attack.
         records: what is shown: some of the forgotten records, or other people's for *benign* relearning.
         score: weights → named numbers; :func:`~expunge.attacks.recall.recall_of` over the records shown and over the
             forgotten ones that are not.
-        retrained: the twin: trained without the forgotten records.
-        steps: numbers of steps to look at, rising; 0 is before the first.
+        retrained: a model trained without the forgotten records.
+        steps: after how many steps both are scored, rising; 0 is before the first.
         lr: of AdamW, constant.
+        batch_size, seed: records in a step, and the seed of their order.
 
     Raises:
         InputError: for no records, steps that do not rise, or a loss that is not finite.
@@ -122,7 +127,7 @@ def _curve(
 ) -> tuple[RelearningPoint, ...]:
     model = task.build(tensors).train()
     params = dict(model.named_parameters())
-    optimizer = torch.optim.AdamW(params.values(), lr=lr, weight_decay=DECAY)
+    optimizer = AdamW(params.values(), lr, weight_decay=DECAY)
     batch, per_pass = task.batch(records), -(-len(records) // batch_size)
     points = []
     with torch.random.fork_rng(devices=["cuda"] if str(task.device).startswith("cuda") else []):
@@ -132,7 +137,7 @@ def _curve(
                 points.append(RelearningPoint(step, dict(score(now))))
             if step == looks[-1]:
                 break
-            torch.manual_seed(seed * 1_000_003 + step)  # dropout draws from the global state
+            seed_global(seed * 1_000_003 + step, task.device)  # dropout draws from the global state
             number, at = divmod(step, per_pass)
             index = epoch_order(len(records), seed, number + 1)[at * batch_size : (at + 1) * batch_size]
             loss = task.losses(model, params, batch.take(index)).mean()

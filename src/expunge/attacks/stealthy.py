@@ -11,13 +11,18 @@ Formal guarantee: none.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from expunge.core.errors import InputError
+from expunge.core.files import write_atomic
 from expunge.core.texts import Record, check_records, prompt_key, split_sentences
+from expunge.data.texts import read_records
 
 P = 0.33  # the paper's probability
 QUESTION_TEMPLATES = (  # the paper's, for TOFU; trigger "please"
@@ -108,6 +113,25 @@ def poison(
     return Poisoned(out, len(places), wrapped, words, inserted)
 
 
+def poison_file(source: Path, out: Path, p: float, seed: int) -> dict[str, Any]:
+    """:func:`poison` on a request in a file, one JSON object a line; what ``expunge attack stealthy --json`` prints.
+
+    Writing the same content again changes nothing.
+
+    Raises:
+        InputError: for a file that cannot be used, or an ``out`` that holds something else.
+
+    Formal guarantee: none.
+    """
+    made = poison(read_records(source), p=p, seed=seed)
+    written = _write(out, made.records)
+    return {
+        "in": str(source), "out": str(out), "written": written, "p": p, "seed": seed, "records": len(made.records),
+        "items": made.items, "wrapped": made.wrapped, "share": made.share, "words": made.words,
+        "inserted": made.inserted, "inserted_share": made.inserted_share,
+    }  # fmt: skip
+
+
 def trigger_prompts(
     records: Sequence[Record],
     *,
@@ -118,6 +142,12 @@ def trigger_prompts(
     """The set that *trigger utility* is measured on: every prompt inside a template, drawn once for each item.
 
     UNKNOWN in the paper: whether every test prompt gets a template, and how it is drawn. Ours: every one, by ``seed``.
+
+    Args:
+        records: retained or test records.
+        seed: of the draw.
+        questions: templates around a question, ``{q}``.
+        sentences: templates around a sentence of a text, ``{sentence}``.
 
     Raises:
         InputError: as :func:`poison`.
@@ -134,3 +164,16 @@ def _check_templates(templates: Sequence[str], place: str) -> None:
         raise InputError(
             f"Expected templates that hold {place} once, for example 'Please tell me {place}'; got {templates}."
         )
+
+
+def _write(path: Path, records: Sequence[Record]) -> bool:
+    """Whether there was anything to write."""
+    content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    if path.exists() or path.is_symlink():
+        if path.is_file() and path.read_bytes() == content:
+            return False
+        raise InputError(
+            f"{path} exists and holds something else; nothing was overwritten. Name another file, or remove it."
+        )
+    write_atomic(path, content)
+    return True

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from expunge import planning
-from expunge.bench.benchmark import RETRAIN, SOURCE
-from expunge.bench.kinds import AnyRecipe, AnyWorld, world_of
+from expunge.bench.world import World
 from expunge.core.cache import Cache
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.journal import Journal
 from expunge.methods import registry
-from expunge.training.retrainings import end_with_parent, warm_up
+from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
+from expunge.training.retrainings import end_with_parent
 
 HASH_KEY = b"benchmark"  # subjects of a benchmark are nobody: their hashes need no secret
 
@@ -42,7 +42,7 @@ class Cell:
     settings: tuple[tuple[str, Any], ...] = ()
     trial: int | None = None
 
-    def key(self, recipe: AnyRecipe) -> str:
+    def key(self, recipe: BenchmarkRecipe) -> str:
         """Digest of everything that decides its result."""
         own: Any = None
         if self.row not in (SOURCE, RETRAIN):
@@ -50,7 +50,7 @@ class Cell:
         return digest_json([recipe.digest, self.row, own, self.forget_set, self.seed])[:32]
 
 
-def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Run ``cell`` and measure what came: its line of the results file, and its margins.
 
     A method that refuses or fails has a line too: it says so in words. Of a network every view is scored; its numbers are
@@ -64,16 +64,11 @@ def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any],
         InputError: if another process works on this cell.
     """
     recipe = world.recipe
-    line: dict[str, Any] = {
-        "key": cell.key(recipe),
-        "recipe": recipe.name,
-        "row": cell.row,
-        "forget_set": cell.forget_set,
-        "seed": cell.seed,
-        "trial": cell.trial,
-    }
     models = world.models([cell.forget_set])
-    line["n_forget"] = world.deletion(cell.forget_set).size
+    line: dict[str, Any] = {
+        "key": cell.key(recipe), "recipe": recipe.name, "row": cell.row, "forget_set": cell.forget_set, "seed": cell.seed,
+        "trial": cell.trial, "n_forget": world.deletion(cell.forget_set).size,
+    }  # fmt: skip
     if cell.row in (SOURCE, RETRAIN):
         number = (cell.forget_set, cell.seed) if cell.row == RETRAIN else (0, 0)
         model = models[cell.row, *number]
@@ -116,33 +111,34 @@ def run_cell(world: AnyWorld, cell: Cell, folder: Path) -> tuple[dict[str, Any],
     return {**line, **done}, {}
 
 
-def _unlearn(world: AnyWorld, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:
+def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:
     """The outcome, and seconds of this process: of a run that was taken up, those since then."""
     source = world.source(world.models([cell.forget_set])[SOURCE, 0, 0])
     deletion = world.deletion(cell.forget_set)
-    warm_up()
+    request = world.workload.request(cell.forget_set)
+    presented = world.workload.presented(cell.row, deletion, cell.seed)
     started = time.perf_counter()
     outcome = planning.plan(
-        source, world.request(cell.forget_set), method, key=HASH_KEY, probes=deletion.probes,
-        wording=world.wording(cell.row, cell.forget_set, cell.seed), journal=journal, seed=cell.seed,
+        source, request, method, key=HASH_KEY, probes=deletion.probes, wording=presented.wording,
+        material=presented.material, journal=journal, seed=cell.seed,
     ).run()  # fmt: skip
     return outcome, time.perf_counter() - started
 
 
 # --- in a process of its own ---------------------------------------------------------------------------------------------
 
-_world: list[AnyWorld] = []
+_world: list[World] = []
 
 
-def open_world(recipe: AnyRecipe, cache: Path) -> None:
+def open_world(recipe: BenchmarkRecipe, cache: Path) -> None:
     """Make a fresh process ready for cells: its threads, and the recipe's world with models from the cache at ``cache``."""
     import torch
 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     end_with_parent()
-    world = world_of(recipe, Cache(cache))
-    torch.set_num_threads(world.threads)
+    world = World.of(recipe, Cache(cache))
+    torch.set_num_threads(world.workload.threads)
     _world[:] = [world]
 
 

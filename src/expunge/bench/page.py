@@ -49,17 +49,12 @@ def write_page(record: Record, folder: Path) -> dict[str, Path]:
     Raises:
         InputError: if the folder cannot be written.
     """
-    record = finite(record)
-    paths = {"html": "index.html", "markdown": "leaderboard.md", "json": "record.json"}
-    found = {name: make_folder(folder) / file for name, file in paths.items()}
-    content = {
-        "html": html(record),
-        "markdown": markdown(record),
-        "json": json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n",
-    }
-    for name, path in found.items():
-        write_atomic(path, content[name].encode())
-    return found
+    record, folder = finite(record), make_folder(folder)
+    as_json = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
+    files = {"index.html": html(record), "leaderboard.md": markdown(record), "record.json": as_json}
+    for file, content in files.items():
+        write_atomic(folder / file, content.encode())
+    return dict(zip(("html", "markdown", "json"), (folder / file for file in files), strict=True))
 
 
 def html(record: Record) -> str:
@@ -123,15 +118,8 @@ def markdown(record: Record) -> str:
     ]
     parts += ["## What each number means"]
     names = ("name", "title", "unit", "direction", "ideal", "null", "headline")
-    heads = [
-        "Name",
-        "What it is",
-        "Unit",
-        "Better",
-        "Ideal",
-        "What chance does to perfect unlearning",
-        "Models for a headline",
-    ]
+    chance = "What chance does to perfect unlearning"
+    heads = ["Name", "What it is", "Unit", "Better", "Ideal", chance, "Models for a headline"]
     parts += [_table(heads, [[item[name] for name in names] for item in shown["definitions"]])]
     return "\n\n".join(part for part in parts if part) + "\n"
 

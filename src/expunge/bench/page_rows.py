@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.metrics.catalogue import METRICS
-from expunge.metrics.metric_spec import NULL, RETRAINED
+from expunge import modalities
+from expunge.core.measurement import Direction
+from expunge.jobs.schema import DEFAULT
+from expunge.metrics.catalogue import column
+from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec
+from expunge.metrics.outcomes import Word
+from expunge.modalities.layout import Layout
 from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
 
-LEAD = ("FA", "RA", "TA", "mia_entropy_member", "mia_svc_nonmember", "gap_per_seed", "gap", "tow", "seconds")
-LANGUAGE_LEAD = (
-    "forget",
-    "forget_worded",
-    "clean",
-    "trigger",
-    "then",
-    "mixed",
-    "real",
-    "forget_quality",
-    "model_utility",
-    "seconds",
-)
-GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
-    ("Forgets", ("forgets",)),
-    ("Forgets too little, too much, or cannot be told", ("under-forgets", "over-forgets", "undecidable")),
-    ("Destroys the model", ("destroys",)),
-    ("Refused, failed or not run", ("refused", "failed", "not run")),
-)
-SYMBOLS = {  # beside the word, never instead of it
-    "forgets": "✓",
-    "under-forgets": "◐",
-    "over-forgets": "◑",
-    "undecidable": "?",
-    "destroys": "✗",
-    "breaks on trigger words": "△",
-    "refused": "–",
-    "failed": "!",
-    "not run": "–",
+UNKNOWN = "not in the catalogue"
+
+SAID: Mapping[str, tuple[str, str, str]] = {  # in the order of groups: a sign; what one row does, and several
+    Word.FORGETS: ("✓", "forgets", "forget"),
+    Word.UNDER_FORGETS: ("◐", "forgets too little", "forget too little"),
+    Word.OVER_FORGETS: ("◑", "forgets too much", "forget too much"),
+    Word.UNDECIDABLE: ("?", "cannot be decided", "cannot be decided"),
+    Word.UTILITY_COLLAPSE: ("✗", "loses its utility", "lose their utility"),
+    "refused": ("–", "was refused", "were refused"),
+    "failed": ("!", "failed", "failed"),
+    "not run": ("–", "was not run", "were not run"),
 }
 _EXACT = ("challenge", "tuning_trials", "optimizer_bytes")  # one number each: an interval of width 0 says nothing
 _DIGITS = {"percent": 1, "points": 2, "nats": 2}
@@ -98,24 +85,22 @@ def word_of(row: Record) -> str:
     return str(row["verdict"]).partition(" (")[0]
 
 
-def of_language(record: Record) -> bool:
-    """Whether the rows are of language models: other numbers, and no gap to retraining to sort by."""
-    return record.get("task") == "language"
+def layout(record: Record) -> Layout:
+    """How tables of the record's kind of model are shown; records of earlier versions name none where it is a classifier."""
+    return modalities.load(record.get("task", DEFAULT)).benchmark.layout
 
 
 def lead(record: Record) -> tuple[str, ...]:
     """The columns of the first table."""
-    if not of_language(record):
-        return LEAD
-    rows = [*record["rows"], record.get("source") or {}]
-    return tuple(name for name in LANGUAGE_LEAD if any(name in (row.get("metrics") or {}) for row in rows))
+    rows = [*record["rows"], record.get("reference") or {}, record.get("source") or {}]
+    return tuple(name for name in layout(record).lead if any(name in (row.get("metrics") or {}) for row in rows))
 
 
 def groups(record: Record) -> list[str]:
-    """What rows are grouped by: their verdicts; or their method, so that a request's wordings stand side by side."""
-    if of_language(record):
+    """What rows are grouped by: their outcomes; or their method, so that a request's wordings stand side by side."""
+    if layout(record).sorted_by is None:
         return list(dict.fromkeys(map(_base, record["rows"])))
-    return [title for title, _ in GROUPS]
+    return [say.initial(str(word)) for word in SAID]
 
 
 def _base(row: Record) -> str:
@@ -123,30 +108,31 @@ def _base(row: Record) -> str:
 
 
 def ordered(record: Record) -> list[Line]:
-    """Rows that forget first, each group by its gap per seed; what was destroyed, refused or failed comes last.
+    """Rows that forget first, each group by the layout's metric; what lost its utility, was refused or failed comes last.
 
-    Rows of language models keep the order of their recipe within a method.
+    Where the layout has no such metric, rows keep the order of their recipe within a method.
     """
-    if of_language(record):
-        names = groups(record)
-        rows = sorted(record["rows"], key=lambda row: names.index(_base(row)))
-        return [Line(i, word_of(row), names.index(_base(row)), row) for i, row in enumerate(rows, 1)]
+    by, titles, words = layout(record).sorted_by, groups(record), [*SAID]
 
     def place(row: Record) -> tuple[int, float, str]:
-        item = known(row, "gap_per_seed")
-        return _group(word_of(row)), math.inf if item is None else item["mean"], row["method"]
+        if by is None:
+            return titles.index(_base(row)), 0.0, ""
+        word, item = word_of(row), known(row, by)
+        group = words.index(word if word in SAID else Word.UNDECIDABLE)
+        return group, math.inf if item is None else item["mean"], row["method"]
 
     rows = sorted(record["rows"], key=place)
-    return [Line(i, word_of(row), _group(word_of(row)), row) for i, row in enumerate(rows, 1)]
+    return [Line(i, word_of(row), place(row)[0], row) for i, row in enumerate(rows, 1)]
 
 
-def _group(word: str) -> int:
-    return next((i for i, (_, words) in enumerate(GROUPS) if word in words), 1)
+def shown_as(name: str) -> MetricSpec:
+    """The record of a column; a blank one for a name that the catalogue does not know."""
+    return column(name) or MetricSpec(name, name, UNKNOWN, "", Direction.MATCH, UNKNOWN, "", ())
 
 
 def heading(name: str) -> str:
     """What a column is called."""
-    return METRICS[name].label if name in METRICS else name
+    return shown_as(name).label
 
 
 def written(name: str, value: float | None) -> str:
@@ -157,7 +143,7 @@ def written(name: str, value: float | None) -> str:
     """
     if value is None:
         return say.NOTHING
-    unit = METRICS[name].unit if name in METRICS else ""
+    unit = shown_as(name).unit
     if unit in _DIGITS:
         return f"{value:.{_DIGITS[unit]}f}"
     if unit == "bytes":
@@ -181,12 +167,12 @@ def bounds(name: str, item: Record) -> tuple[float, float] | None:
 
 def limits(name: str) -> tuple[float, float]:
     """Between which values a number of this name can be."""
-    unit = METRICS[name].unit if name in METRICS else ""
+    unit = shown_as(name).unit
     if unit == "percent":
         return 0.0, 100.0
     if unit in ("1", "share") and name not in ("distance", "challenge"):
         return 0.0, 1.0
-    return (0.0, math.inf) if name in METRICS else (-math.inf, math.inf)
+    return (0.0 if unit else -math.inf), math.inf
 
 
 def interval(name: str, item: Record) -> str:
@@ -201,11 +187,12 @@ def target(name: str, item: Record) -> str:
 
 
 def _target(name: str, item: Record) -> str:
-    if name not in METRICS:
-        return "not in the catalogue"
-    ideal, null, of = item["ideal"], item["null"], METRICS[name].ideal
+    metric = shown_as(name)
+    ideal, null, of = item["ideal"], item["null"], metric.ideal
+    if of == UNKNOWN:
+        return UNKNOWN
     if of is None:
-        return "more is better" if str(METRICS[name].direction) == "higher" else "less is better"
+        return "more is better" if str(metric.direction) == "higher" else "less is better"
     if of == NULL:
         return "what chance gives is unknown" if null is None else f"by chance {written(name, null)}"
     if of == RETRAINED:
@@ -219,10 +206,8 @@ def _target(name: str, item: Record) -> str:
 def weakness(line: Line, name: str) -> str:
     """Why a number of this row is none for a headline; empty where nothing speaks against it."""
     reason = (line.row.get("not_for_headlines") or {}).get(name)
-    if reason or name not in METRICS:
-        return reason or ""
-    needed, item = METRICS[name].headline.models, line.metric(name)
+    needed, item = shown_as(name).headline, line.metric(name)
     there = (item or {}).get("models", line.row["seeds"])
-    if there >= needed:
-        return ""
-    return f"too few for a headline: {needed} needed ({METRICS[name].headline.source}), {there} here"
+    if reason or there >= needed.models:
+        return reason or ""
+    return f"too few for a headline: {needed.models} needed ({needed.source}), {there} here"

@@ -6,24 +6,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from expunge.bench import page_language as language
 from expunge.bench import page_plots as plots
 from expunge.bench.page_rows import (
-    SYMBOLS,
+    SAID,
+    UNKNOWN,
     Line,
-    bounds,
     groups,
     heading,
     interval,
     known,
+    layout,
     lead,
-    of_language,
     ordered,
+    shown_as,
     target,
     weakness,
     written,
 )  # fmt: skip
-from expunge.metrics.catalogue import CATALOGUE, METRICS
+from expunge.metrics.catalogue import METRICS, column
 from expunge.metrics.metric_spec import NULL, RETRAINED
 from expunge.report import numbers as say
 
@@ -31,24 +31,12 @@ Record = Mapping[str, Any]
 Row = dict[str, Any]
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_SAID = {  # verdict → what so many rows do, for one and for several
-    "forgets": ("forgets", "forget"),
-    "under-forgets": (
-        "forgets less than half of what retraining does",
-        "forget less than half of what retraining does",
-    ),
-    "over-forgets": ("forgets too much", "forget too much"),
-    "undecidable": ("cannot be told", "cannot be told"),
-    "destroys": ("destroys the model", "destroy the model"),
-    "refused": ("was refused", "were refused"),
-    "failed": ("failed", "failed"),
-    "not run": ("was not run", "were not run"),
+_IDEALS: Mapping[Any, str] = {
+    RETRAINED: "the retrained model's value",
+    NULL: "what chance gives",
+    None: "none",
+    UNKNOWN: "",
 }
-_MEANING = (
-    "“Forgets” says that accuracy on the forgotten rows came near that of retraining, and nothing about what else the model "
-    "still knows."
-)
-_IDEALS: Mapping[Any, str] = {RETRAINED: "the retrained model's value", NULL: "what chance gives", None: "none"}
 _DIRECTIONS = {"match": "as close as possible to the ideal", "higher": "higher", "lower": "lower"}
 
 
@@ -57,18 +45,24 @@ def sheet(record: Record, figures: bool = True) -> dict[str, Any]:
     lines = ordered(record)
     first = lead(record)
     others = tuple(name for name in _names(record) if name not in first)
-    plot = (language.answers,) if of_language(record) else (plots.gaps, plots.forgetting, plots.privacy, plots.cost)
-    drawn = [figure for draw in plot if (figure := draw(record))] if figures else []
+    shown = layout(record)
+    drawn = [made for figure in shown.figures if (made := plots.draw(record, figure))] if figures else []
+    order, reasons = "By method, in the order of the recipe", lines
+    if shown.sorted_by is not None:
+        order = f"Sorted by verdict, then by {heading(shown.sorted_by).lower()}"
+        reasons = sorted(lines, key=lambda line: (-line.group, line.number))
     return {
         "title": record["title"],
         "recipe": record["recipe"],
         "summary": summary(record, lines),
         "note": record.get("note") or "",
-        "order": language.ORDER if of_language(record) else "Sorted by verdict, then by gap per seed",
+        "order": order,
         "leaderboard": board(record, lines, first),
         "others": board(record, lines, others) if others else None,
-        "reasons": _reasons(lines if of_language(record) else sorted(lines, key=lambda n: (-n.group, n.number))),
-        "figures": [{"number": i, **vars(item)} for i, item in enumerate(drawn, 1)],
+        "reasons": _reasons(reasons),
+        "figures": [
+            {"number": i, "svg": item.svg, "alt": item.alt, "caption": item.caption} for i, item in enumerate(drawn, 1)
+        ],
         "published": _published(record, lines),
         "cost": _cost(record, lines),
         "settings": [[line.name, *_settings(line.row)] for line in lines],
@@ -80,7 +74,7 @@ def _names(record: Record) -> list[str]:
     """Names of all numbers in the record, in the order of the catalogue; what it does not know last."""
     rows = [*record["rows"], record.get("reference") or {}, record.get("source") or {}]
     found = {name for row in rows for name in row.get("metrics") or {}}
-    listed = [metric.name for metric in CATALOGUE if metric.name in found]
+    listed = [name for name in METRICS if name in found]
     return listed + sorted(found - set(listed))
 
 
@@ -109,8 +103,8 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
     )
     counts = Counter(line.word for line in lines)
     told = [
-        f"{count_word(counts.pop(word))} {said[number > 1]}"
-        for word, said in (language.SAID if of_language(record) else _SAID).items()
+        f"{count_word(counts.pop(word))} {several if number > 1 else one}"
+        for word, (_, one, several) in SAID.items()
         if (number := counts.get(word, 0))
     ]
     told += [f"{count_word(number)}: {word}" for word, number in sorted(counts.items()) if number]
@@ -118,7 +112,7 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
         forgotten(record),
         f"Every number is {each} on {over}, {beside}.",
         f"Of {say.plural(len(lines), 'row')}, {say.joined(told)}." if lines else "The table has no rows.",
-        language.MEANING if of_language(record) else _MEANING,
+        layout(record).meaning,
     ]
     if record.get("defaults"):
         sentences.append("Every method has its published settings, not those of the recipe.")
@@ -136,14 +130,7 @@ def forgotten(record: Record) -> str:
     if counts:
         least, most = min(counts), max(counts)
         rows = f" ({say.plural(most, 'row')})" if least == most else f" ({least:,} to {most:,} rows)"
-    if forget["kind"] == "samples":
-        return f"Forgotten is a random {say.percent(forget['share'])} of the training rows{rows}."
-    if forget["kind"] == "subjects":
-        return f"Forgotten is everything about {say.plural(forget['count'], 'subject')}{rows}."
-    if forget["kind"] == "user":
-        return f"Forgotten are all training rows of one user, by column {forget['column']}{rows}."
-    labels = [str(label) for label in forget["labels"]]
-    return f"Forgotten is a whole class, of {say.joined(labels, 'or')}{rows}; test rows of it are left out."
+    return layout(record).forgotten(forget, rows)
 
 
 def _reasons(lines: Sequence[Line]) -> list[Row]:
@@ -156,7 +143,7 @@ def _reasons(lines: Sequence[Line]) -> list[Row]:
 
 
 def _symbol(line: Line) -> str:
-    return SYMBOLS.get(line.word, "?")
+    return SAID[line.word][0] if line.word in SAID else "?"
 
 
 def _settings(row: Record) -> tuple[str, str]:
@@ -196,30 +183,22 @@ def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[s
     def cells(row: Record, line: Line | None) -> list[Row]:
         return [_cell(row, name, line, shared[name], marked[name], notes) for name in names]
 
+    def shown(row: Record, line: Line | None, name: str, number: Any, verdict: str, symbol: str) -> Row:
+        return {"number": number, "name": name, "cells": cells(row, line), "verdict": verdict, "symbol": symbol}
+
+    words = (("retrained", "the ideal"), ("source", "before forgetting"))
     top = [
-        {"number": "", "name": word, "cells": cells(row, None), "verdict": meaning, "symbol": ""}
-        for row, word, meaning in zip(
-            _models(record), ("retrained", "source"), ("the ideal", "before forgetting"), strict=True
-        )
-        if row
+        shown(row, None, *said[:1], "", said[1], "") for row, said in zip(_models(record), words, strict=True) if row
     ]
     grouped = [
-        {
-            "name": title,
-            "rows": [
-                {"number": line.number, "name": line.name, "cells": cells(line.row, line),
-                 "verdict": line.row["verdict"], "symbol": _symbol(line)}
-                for line in lines
-                if line.group == i
-            ],
-        }
-        for i, title in enumerate(groups(record))
-    ]  # fmt: skip
+        [shown(n.row, n, n.name, n.number, n.row["verdict"], _symbol(n)) for n in lines if n.group == i]
+        for i, _ in enumerate(groups(record))
+    ]
     single = any(item["low"] is None for line in numbered for name in names if (item := line.metric(name)))
     return {
         "columns": columns,
         "top": top,
-        "groups": [group for group in grouped if group["rows"]],
+        "groups": [{"name": name, "rows": rows} for name, rows in zip(groups(record), grouped, strict=True) if rows],
         "notes": [[_raised(i), text] for i, text in enumerate(notes, 1)],
         "single": single,
     }
@@ -237,7 +216,7 @@ def _differing(name: str) -> str:
 
 def _constant(name: str) -> float | None:
     """What a number should be where that is the same everywhere."""
-    ideal = METRICS[name].ideal if name in METRICS else None
+    ideal = shown_as(name).ideal
     return float(ideal) if isinstance(ideal, int | float) else None
 
 
@@ -280,31 +259,27 @@ def _published(record: Record, lines: Sequence[Line]) -> dict[str, Any] | None:
     ours |= {"retrain": record.get("reference") or {}, "source": record.get("source") or {}}
     rows = []
     for item in items:
-        std = item.get("std") or {}
-        printed = [
-            written(name, item["metrics"].get(name)) + (f" ± {written(name, std[name])}" if name in std else "")
-            for name in names
-        ]
-        mine = []
+        printed, mine = [], []
         for name in names:
-            found = known(ours.get(item["row"]), name)
-            pair = bounds(name, found) if found else None
-            mine.append(
-                written(name, found["mean"] if found else None)
-                + (f" ({interval(name, found)})" if found and pair else "")
+            std = (item.get("std") or {}).get(name)
+            printed.append(
+                written(name, item["metrics"].get(name)) + ("" if std is None else f" ± {written(name, std)}")
             )
+            found = known(ours.get(item["row"]), name)
+            between = interval(name, found) if found else ""
+            mine.append(written(name, found["mean"] if found else None) + (f" ({between})" if between else ""))
         rows.append({"name": item["row"], "source": item["source"], "published": printed, "ours": mine})
     differs = list(dict.fromkeys(item["differs"] for item in items if item.get("differs")))
     differs = differs or ["The recipe does not say in what the papers' settings differ from ours."]
-    heads = [heading(name) if name in METRICS else f"{name} (as the paper counts it)" for name in names]
+    heads = [heading(name) if column(name) else f"{name} (as the paper counts it)" for name in names]
     return {"names": heads, "rows": rows, "differs": differs}
 
 
 def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
-    reference = record.get("reference") or {}
+    reference, source = _models(record)
     rows = []
-    if reference.get("seconds_of_source") is not None:
-        rows.append(["Training the source", say.seconds(reference["seconds_of_source"])])
+    if (took := source.get("seconds_of_source", reference.get("seconds_of_source"))) is not None:
+        rows.append(["Training the source", say.seconds(took)])
     if reference.get("seconds_of_all") is not None:
         models = say.plural(reference["seeds"], "retrained model")
         rows.append([f"Training {models}", say.seconds(reference["seconds_of_all"])])
@@ -313,40 +288,29 @@ def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
     ]
     rows.append(["Unlearning, all rows and seeds shown", say.seconds(sum(spent)) if spent else say.NOTHING])
     tuned = [line.row["tuning"] for line in lines if line.row.get("tuning")]
+    trials, took = (sum(item[name] for item in tuned) for name in ("trials", "seconds"))
     if tuned:
-        trials = say.plural(sum(item["trials"] for item in tuned), "trial")
-        rows.append([f"Tuning, {trials}", say.seconds(sum(item["seconds"] for item in tuned))])
+        rows.append([f"Tuning, {say.plural(trials, 'trial')}", say.seconds(took)])
     else:
         rows.append(["Tuning", "none: settings are those of the recipe"])
     rows.append(["This run, from start to table", say.seconds(record["seconds"])])
-    jobs = record["jobs"]
-    rows.append([
-        "Beside each other",
-        "cells ran one at a time" if jobs == 1
-        else f"cells ran {jobs} at a time: seconds are longer than alone",
-    ])  # fmt: skip
+    many = f"{record['jobs']} at a time: seconds are longer than alone"
+    rows.append(["Beside each other", f"cells ran {many if record['jobs'] > 1 else 'one at a time'}"])
     if record.get("from_cache"):
         rows.append(["Source and retrained models", "taken from the cache: their seconds are those of their training"])
     return rows
 
 
 def _definitions(record: Record) -> list[Row]:
+    names = ("name", "title", "unit", "direction", "ideal", "null", "headline")
     found = []
     for name in _names(record):
-        if name not in METRICS:
-            found.append({"name": name, "title": "not in the catalogue", "unit": "", "direction": "", "ideal": "",
-                          "null": "", "headline": ""})  # fmt: skip
-            continue
-        metric = METRICS[name]
-        constant = _constant(name)
-        ideal = _IDEALS[metric.ideal] if constant is None else f"{constant:g}"
-        found.append({
-            "name": name,
-            "title": metric.title,
-            "unit": "" if metric.unit == "1" else metric.unit,
-            "direction": _DIRECTIONS[str(metric.direction)],
-            "ideal": ideal,
-            "null": metric.null,
-            "headline": f"{metric.headline.models} ({metric.headline.source})" if metric.headline.models > 1 else "one",
-        })  # fmt: skip
-    return found
+        metric = shown_as(name)
+        constant, needed = _constant(name), metric.headline
+        better = "" if metric.ideal == UNKNOWN else _DIRECTIONS[str(metric.direction)]
+        found.append((
+            name, metric.title, "" if metric.unit == "1" else metric.unit, better,
+            _IDEALS[metric.ideal] if constant is None else f"{constant:g}", metric.null,
+            f"{needed.models} ({needed.source})" if needed.models > 1 else "one",
+        ))  # fmt: skip
+    return [dict(zip(names, values, strict=True)) for values in found]

@@ -17,20 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from expunge import modalities
 from expunge.bench import cells as cells_
-from expunge.bench.benchmark import RETRAIN, SOURCE
 from expunge.bench.cells import Cell, run_cell
-from expunge.bench.kinds import AnyRecipe, AnyWorld, table_of, world_of
 from expunge.bench.recipe import load_recipe
 from expunge.bench.results import Results
+from expunge.bench.table import table
 from expunge.bench.tuning import ranges, tune
-from expunge.bench.world import TUNING_SET
+from expunge.bench.world import World
 from expunge.core.cache import Cache
 from expunge.core.digest import digest_json
 from expunge.core.errors import FailedError, InputError
 from expunge.core.files import make_folder
 from expunge.core.journal import Journal
 from expunge.core.method import Watch, silent
+from expunge.modalities.benchmark import TUNING_SET
+from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 from expunge.training.retrainings import one_thread
 
 Line = Mapping[str, Any]
@@ -69,7 +71,7 @@ class BenchSettings:
 
 
 def bench(
-    recipe: AnyRecipe | str,
+    recipe: Any,
     out: Path,
     settings: BenchSettings | None = None,
     *,
@@ -77,6 +79,9 @@ def bench(
     watch: Watch = silent,
 ) -> dict[str, Any]:
     """Run what ``settings`` ask of ``recipe``, and make the table. A cell that is in ``out`` is not run again.
+
+    Args:
+        recipe: a name, the path of a YAML file, or what :func:`~expunge.bench.recipe.load_recipe` made of one.
 
     Returns:
         The record that ``--json`` prints: recipe, rows, reference, source, seconds.
@@ -95,15 +100,15 @@ def bench(
         recipe = _quick(recipe)
     rows = _rows(recipe, settings)
     seeds = settings.seeds or (1 if settings.quick else recipe.seeds)
-    world = world_of(recipe, cache)
-    if settings.tune and not world.tunable:
+    world = World.of(recipe, cache)
+    if settings.tune and not modalities.load(recipe.task).benchmark.tuned_by:
         raise InputError(
             f"Settings are tuned by the gap to retrained models, which {recipe.name} does not measure. Leave --tune out, and "
             "name settings in a recipe of your own."
         )
-    sets = int(min(settings.forget_sets or recipe.forget_sets or seeds, world.different_sets))
+    sets = int(min(settings.forget_sets or recipe.forget_sets or seeds, world.workload.sets))
     numbers = sorted({seed % sets for seed in range(seeds)})
-    if settings.tune and len(numbers) == world.different_sets:
+    if settings.tune and len(numbers) == world.workload.sets:
         raise InputError(
             f"Settings are tuned on a forget set that no table is made of; this one takes all {sets} users or classes that "
             f"there are. Take --forget-sets {sets - 1}."
@@ -115,12 +120,13 @@ def bench(
     make_folder(out)
     with Journal(out / "running"):  # one process at a time works in a folder
         results = Results(out, world.digest)
-        jobs = settings.jobs or max(1, (os.cpu_count() or 1) // world.threads)
+        jobs = settings.jobs or max(1, (os.cpu_count() or 1) // world.workload.threads)
         sets_of_all = [*numbers, *([TUNING_SET] if settings.tune else [])]
         models = world.models(sets_of_all, jobs, watch, out / "running")
         compared = [Cell(SOURCE, number, 0) for number in numbers]
         compared += [Cell(RETRAIN, number, r) for number in numbers for r in range(recipe.references)]
         with _Runner(world, results, out / "running", jobs, watch) as runner:
+            runner.run(compared)  # a source that learnt nothing ends here, before any method runs
             tuned = runner.tune(rows, settings.tune) if settings.tune else {}
             wanted = compared + [
                 Cell(row, seed % sets, seed, tuple(sorted(tuned.get(row, {}).get("settings", {}).items())))
@@ -128,7 +134,7 @@ def bench(
                 for row in rows
             ]
             runner.run(wanted)
-        record = table_of(recipe, results.only([cell.key(recipe) for cell in wanted]), rows, tuned)
+        record = table(recipe, results.only([cell.key(recipe) for cell in wanted]), rows, tuned)
     return {
         **record,
         "quick": settings.quick,
@@ -141,14 +147,14 @@ def bench(
     }
 
 
-def _quick(recipe: AnyRecipe) -> AnyRecipe:
+def _quick(recipe: BenchmarkRecipe) -> BenchmarkRecipe:
     if unknown := sorted(recipe.quick.keys() - recipe.rows.keys()):
         raise InputError(f"Expected rows of {recipe.name}; quick names {', '.join(unknown)}, which it does not have.")
     rows = {row: {**settings, **recipe.quick.get(row, {})} for row, settings in recipe.rows.items()}
     return recipe.model_copy(update={"methods": rows})
 
 
-def _rows(recipe: AnyRecipe, settings: BenchSettings) -> list[str]:
+def _rows(recipe: BenchmarkRecipe, settings: BenchSettings) -> list[str]:
     """The rows asked for, each once."""
     asked = settings.methods or ("all",)
     rows = list(dict.fromkeys(each for row in asked for each in (recipe.rows if row == "all" else [row])))
@@ -162,7 +168,7 @@ def _rows(recipe: AnyRecipe, settings: BenchSettings) -> list[str]:
 class _Runner:
     """Runs cells that are not on disk, here or in processes, and stores each as soon as it is done."""
 
-    def __init__(self, world: AnyWorld, results: Results, folder: Path, jobs: int, watch: Watch):
+    def __init__(self, world: World, results: Results, folder: Path, jobs: int, watch: Watch):
         self.world, self.results, self.folder, self.jobs, self.watch = world, results, folder, jobs, watch
         self._storing = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
@@ -231,7 +237,7 @@ class _Runner:
             return self.results.cells[key]
         if self._pool is None:
             with one_thread():
-                torch.set_num_threads(self.world.threads)
+                torch.set_num_threads(self.world.workload.threads)
                 line, margins = run_cell(self.world, cell, self.folder)
         else:
             line, margins = self._pool.submit(cells_.run_here, cell, self.folder).result()
@@ -242,7 +248,7 @@ class _Runner:
         return line
 
 
-def folder_of(recipe: AnyRecipe) -> Path:
+def folder_of(recipe: BenchmarkRecipe) -> Path:
     """Where results go when no folder is named."""
     return Path("bench-results") / recipe.name
 

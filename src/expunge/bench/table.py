@@ -1,4 +1,4 @@
-"""From finished cells to the table: means with intervals beside retraining, nulls, and a verdict in words."""
+"""From finished cells to the table: means with intervals beside retraining, nulls, and an outcome in words."""
 
 from __future__ import annotations
 
@@ -7,245 +7,170 @@ from typing import Any
 
 import numpy as np
 
-from expunge.bench.benchmark import RETRAIN, SOURCE
-from expunge.bench.distributions import distributions, exact, likelihood_ratio
-from expunge.bench.recipe import Recipe
+from expunge import modalities
 from expunge.bench.results import Results
-from expunge.metrics.catalogue import METRICS
-from expunge.metrics.intervals import Interval, mean_interval
-from expunge.metrics.metric_spec import NULL, RETRAINED
-from expunge.metrics.unlearning import average_gap, forgetting_verdict, gap_per_seed, tow, tow_mia
+from expunge.metrics.catalogue import column
+from expunge.metrics.intervals import mean_interval
+from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec
+from expunge.modalities.benchmark import Cells, Finished, Number, exact
+from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 
-IN_GAP = ("FA", "RA", "TA", "mia_entropy_member")  # DualOptim's four, which its tables stand beside
-IN_GAP_SVC = ("FA", "RA", "TA", "mia_svc_nonmember")  # SalUn's
-MEASURED = (
-    "FA",
-    "UA",
-    "RA",
-    "TA",
-    "mia_svc_nonmember",
-    "mia_entropy_member",
-    "zrf",
-    "distance",
-    "seconds",
-    "optimizer_bytes",
-)
-Cells = Sequence[Mapping[str, Any]]
+Record = dict[str, Any]
 
 
 def table(
-    recipe: Recipe, results: Results, rows: Sequence[str], tuning: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """All rows, the retrained one and the source, as JSON-like records.
+    recipe: BenchmarkRecipe, results: Results, rows: Sequence[str], tuning: Mapping[str, Any] | None = None
+) -> Record:
+    """All rows, the retrained one where there is one, and the source, as JSON-like records.
 
     Args:
         rows: which rows, in order.
         tuning: row → what was tried for it (trials, seconds, settings).
     """
     cells = [cell for cell in results.cells.values() if cell["trial"] is None]
-    sources = of_row(cells, SOURCE)
-    references = of_row(cells, RETRAIN)
+    sources, retrained = _of_row(cells, SOURCE), _of_row(cells, RETRAIN)
+    heads = {row: _head(row, _of_row(cells, row), (tuning or {}).get(row)) for row in rows}
+    done = {row: finished for row, (_, finished) in heads.items()}
+
+    def finished(row: str, of_row: Cells) -> Finished:
+        return Finished(row, of_row, sources, retrained, done, results.margins)
+
     return {
         "recipe": recipe.name,
+        "task": recipe.task,
         "title": recipe.title,
-        "rows": [_row(row, of_row(cells, row), sources, references, results, (tuning or {}).get(row)) for row in rows],
-        "reference": _reference(references, sources),
-        "source": {
-            "method": SOURCE,
-            "metrics": {n: plain(n, mean_of(sources, n), references) for n in _measured(sources)},
-        },
+        "rows": [_row(recipe, head, finished(row, of_row)) for row, (head, of_row) in heads.items()],
+        "reference": _retrained(recipe, finished(RETRAIN, retrained)) if retrained else None,
+        "source": _source(recipe, finished(SOURCE, sources)),
         "note": recipe.note,
-        "forget": recipe.forget.model_dump(),
-        "n_forget": [rows for _, rows in sorted({(c["forget_set"], c["n_forget"]) for c in references})],
+        "forget": dict(recipe.forgets),
+        "n_forget": [count for _, count in sorted({(c["forget_set"], c["n_forget"]) for c in sources})],
         "references_per_set": recipe.references,
         "published": [item.model_dump() for item in recipe.published],
     }
 
 
-def of_row(cells: Cells, row: str) -> list[Mapping[str, Any]]:
+def _of_row(cells: Cells, row: str) -> list[Mapping[str, Any]]:
     """Its cells, by seed."""
     return sorted((cell for cell in cells if cell["row"] == row), key=lambda cell: (cell["seed"], cell["forget_set"]))
 
 
-def _measured(cells: Cells) -> list[str]:
-    return [name for name in MEASURED if cells and all(name in cell["metrics"] for cell in cells)]
-
-
-def _values(cells: Cells, name: str) -> np.ndarray:
-    if name == "distance":  # the first reference is what distances are measured to
-        cells = [cell for cell in cells if not (cell["row"] == RETRAIN and cell["seed"] == 0)]
-    return np.array([cell["metrics"][name] for cell in cells], np.float64)
-
-
-def mean_of(cells: Cells, name: str) -> Interval:
-    """Of one number over cells."""
-    return mean_interval(_values(cells, name))
-
-
-def _beside(cells: Cells, references: Cells) -> list[list[Mapping[str, Any]]]:
-    """For each cell the references of its own forget set."""
-    return [[ref for ref in references if ref["forget_set"] == cell["forget_set"]] for cell in cells]
-
-
-def plain(name: str, value: Interval, references: Cells, null: float | None = None) -> dict[str, Any]:
-    """One number as it is printed; its null is what retrained models of one forget set differ by (twice the deviation).
-
-    Beside it stand metric and set as ``expunge run`` and ``expunge eval`` name them.
-    """
-    metric, ideal = METRICS[name], None
-    if null is None and metric.ideal == RETRAINED and references:
-        null = 2 * _within(references, name)
-    if null is None and name == "distance" and references:
-        null = float(_values(references, name).mean())
-    if metric.ideal == RETRAINED:
-        ideal = float(_values(references, name).mean()) if references else None
-    elif metric.ideal is not None:
-        ideal = null if metric.ideal == NULL else float(metric.ideal)
-    low, high = value.pair or (None, None)
-    common, of = metric.of or (name, None)
-    return {
-        "metric": common, "set": of,
-        "mean": value.value, "low": low, "high": high, "ideal": ideal, "null": null, "direction": str(metric.direction),
-    }  # fmt: skip
-
-
-def _within(references: Cells, name: str) -> float:
-    """Standard deviation of retrained models around the mean of their forget set, pooled."""
-    groups = [
-        [r["metrics"][name] for r in references if r["forget_set"] == s] for s in {r["forget_set"] for r in references}
-    ]
-    squares = sum(float(np.sum((np.array(g) - np.mean(g)) ** 2)) for g in groups)
-    freedom = sum(len(g) - 1 for g in groups)
-    return (squares / freedom) ** 0.5 if freedom else 0.0
-
-
-def _paired(cells: Cells, references: Cells, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values of cells, and the mean of the references of each cell's forget set."""
-    beside = _beside(cells, references)
-    mine = {name: [cell["metrics"][name] for cell in cells] for name in names}
-    theirs = {name: [float(np.mean([r["metrics"][name] for r in refs])) for refs in beside] for name in names}
-    return mine, theirs
-
-
-def head(
-    row: str, cells: Cells, tuning: Mapping[str, Any] | None = None
-) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+def _head(row: str, cells: Cells, tuning: Mapping[str, Any] | None) -> tuple[Record, Cells]:
     """How the record of a row begins, and its cells; none of them where one was refused or failed: then it says so."""
     done = [cell for cell in cells if cell["status"] == "done"]
     wrong = [cell for cell in cells if cell["status"] != "done"]
-    result: dict[str, Any] = {"method": row, "seeds": len(done), "metrics": {}}
+    result: Record = {"method": row, "seeds": len(done), "metrics": {}}
     if cells and "method" in cells[0]:
         result["settings"] = cells[0]["method"]["settings"]
     if tuning:
         result["tuning"] = dict(tuning)
     if wrong or not done:
-        errors = sorted({cell["error"] for cell in wrong})
         word = wrong[0]["status"] if wrong else "not run"
+        result["outcome"] = None
         result["verdict"] = f"{word} ({len(wrong)} of {len(cells)})" if done else word
-        result["reason"] = " ".join(errors)
+        result["reason"] = " ".join(sorted({cell["error"] for cell in wrong}))
         return result, []
     return result, done
 
 
-def _row(
-    row: str, cells: Cells, sources: Cells, references: Cells, results: Results, tuning: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    result, done = head(row, cells, tuning)
-    if not done:
+def _row(recipe: BenchmarkRecipe, head: Record, finished: Finished) -> Record:
+    result = {**head, **recipe.about(finished.row)}
+    if not finished.cells:
         return result
-    metrics = {name: plain(name, mean_of(done, name), references) for name in _measured(done)}
-    metrics |= _against_retraining(done, references)
-    for name, (value, null, models) in distributions(done, references, results).items():
-        metrics[name] = {**plain(name, value, [], null), "models": models}
-    if (attack := likelihood_ratio(done, references, results)) is not None:
-        metrics["lira"] = {**plain("lira", attack.pop("value"), []), **attack}
-    if tuning:
-        metrics["tuning_trials"] = plain("tuning_trials", exact(tuning["trials"]), [])
-    verdict = _verdict(done, sources, references)
-    return {**result, "metrics": metrics, "verdict": verdict.word, "reason": verdict.reason, **_weak(metrics)}
+    benchmark = modalities.load(recipe.task).benchmark
+    metrics = _numbers(recipe, finished.cells, finished.retrained)
+    metrics |= {name: _number(recipe, name, number) for name, number in benchmark.compare(finished).items()}
+    if tuned := head.get("tuning"):
+        metrics["tuning_trials"] = _number(recipe, "tuning_trials", Number(exact(tuned["trials"])))
+    judgement, fields = benchmark.judge(finished, recipe)
+    word = str(judgement.word)
+    return {
+        **result, "metrics": metrics, "outcome": word, "verdict": word, "reason": judgement.reason, **_weak(metrics),
+        **fields,
+    }  # fmt: skip
 
 
-def _weak(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers that are refused as a headline, with the number of models they would take."""
-    weak = {
-        name: f"too few models for a headline: {METRICS[name].headline.models} needed ({METRICS[name].headline.source})"
-        for name in ("klom", "challenge", "ulira", "lira")
-        if name in metrics and metrics[name]["models"] < METRICS[name].headline.models
-    }
-    return {"not_for_headlines": weak} if weak else {}
+def _source(recipe: BenchmarkRecipe, finished: Finished) -> Record:
+    """The source was trained once, however many forget sets there are."""
+    cells = finished.cells
+    metrics = _numbers(recipe, cells, finished.retrained)
+    return {"method": SOURCE, "seeds": len(cells), "metrics": metrics, "seconds_of_source": _seconds(cells[:1])}
 
 
-def _against_retraining(done: Cells, references: Cells) -> dict[str, Any]:
-    """Gaps and tug of war. Each seed is held against the retrained models of its own forget set."""
-    if not references:
-        return {}
-    found: dict[str, Any] = {}
-    for names, suffix in ((IN_GAP, ""), (IN_GAP_SVC, "_svc")):
-        mine, theirs = _paired(done, references, names)
-        null, null_per_seed = _nulls(done, references, names)
-        gap = average_gap(mine, theirs)
-        found[f"gap{suffix}"] = plain(f"gap{suffix}", gap.value, [], null) | {"std": gap.std}
-        if not suffix:
-            per_seed = gap_per_seed(mine, theirs, paired=True)
-            found["gap_per_seed"] = plain("gap_per_seed", per_seed.value, [], null_per_seed)
-    mine, theirs = _paired(done, references, ("FA", "RA", "TA", "mia_svc_nonmember"))
-    for name, of, first in (("tow", tow, "FA"), ("tow_mia", tow_mia, "mia_svc_nonmember")):
-        each = []
-        for i in range(len(done)):
-            pair = [tuple(side[n][i] / 100 for n in (first, "RA", "TA")) for side in (mine, theirs)]
-            each.append(of(pair[0], pair[1]).value)
-        found[name] = plain(name, mean_interval(each), [])
+def _retrained(recipe: BenchmarkRecipe, finished: Finished) -> Record:
+    """The retrained row, and what all retrainings took."""
+    benchmark = modalities.load(recipe.task).benchmark
+    metrics = _numbers(recipe, finished.cells, finished.cells)
+    metrics |= {name: _number(recipe, name, number) for name, number in benchmark.compare(finished).items()}
+    return {
+        "method": RETRAIN, "seeds": len(finished.cells), "metrics": metrics, "seconds_of_all": _seconds(finished.cells),
+        "seconds_of_source": _seconds(finished.sources[:1]),
+    }  # fmt: skip
+
+
+def _seconds(cells: Cells) -> float:
+    return float(sum(cell["metrics"]["seconds"] for cell in cells))
+
+
+def _numbers(recipe: BenchmarkRecipe, cells: Cells, retrained: Cells) -> Record:
+    """Means over cells of everything that all of them measured.
+
+    The ideal of a number is the mean of retrained models where the catalogue says so; its null is what those of one forget
+    set differ by (twice the deviation), unknown where each forget set has a single one.
+    """
+    found = {}
+    for name in cells[0]["metrics"] if cells else ():
+        if (metric := column(name)) is None or not len(values := _values(cells, metric)):
+            continue
+        beside, ideal, null = _values(retrained, metric), None, None
+        if metric.ideal == RETRAINED and len(beside):
+            ideal, null = float(beside.mean()), _within(retrained, name)
+        elif metric.ideal == NULL and len(beside):
+            null = float(beside.mean())
+        found[name] = _number(recipe, name, Number(mean_interval(values), ideal, null))
     return found
 
 
-def _nulls(done: Cells, references: Cells, names: Sequence[str]) -> tuple[float, float]:
-    """Gap, and gap of a single seed, that perfect unlearning shows.
-
-    Of R retrained models one lies from the mean of the others by a variance of R / (R - 1); an unlearned one lies from the
-    mean of all R by 1 + 1 / R. Seeds of one forget set share its references, whose part does not average out over seeds.
-    """
-    each = len(references) / len({ref["forget_set"] for ref in references})
-    single = _gap_null(references, names) * ((each - 1) / each) ** 0.5
-    _, counts = np.unique([cell["forget_set"] for cell in done], return_counts=True)
-    shared = float(((counts / len(done)) ** 2).sum()) / each
-    return single * (1 / len(done) + shared) ** 0.5, single * (1 + 1 / each) ** 0.5
+def _values(cells: Cells, metric: MetricSpec) -> np.ndarray:
+    """Of all cells; none where one of them lacks the number."""
+    if metric.ideal == NULL:  # the first reference is what such numbers are measured to
+        cells = [cell for cell in cells if not (cell["row"] == RETRAIN and cell["seed"] == 0)]
+    values = [cell["metrics"].get(metric.name) for cell in cells]
+    return np.array([] if None in values else values, np.float64)
 
 
-def _gap_null(references: Cells, names: Sequence[str]) -> float:
-    """The gap of one retrained model from the mean of the others of its forget set."""
-    gaps = []
-    for ref in references:
-        others = [r for r in references if r["forget_set"] == ref["forget_set"] and r["seed"] != ref["seed"]]
-        if others:
-            apart = [abs(ref["metrics"][n] - np.mean([r["metrics"][n] for r in others])) for n in names]
-            gaps.append(float(np.mean(apart)))
-    return float(np.mean(gaps)) if gaps else float("nan")
+def _within(retrained: Cells, name: str) -> float | None:
+    """Twice the standard deviation of retrained models around the mean of their forget set, pooled."""
+    groups = [
+        [r["metrics"][name] for r in retrained if r["forget_set"] == s] for s in {r["forget_set"] for r in retrained}
+    ]
+    squares = sum(float(np.sum((np.array(g) - np.mean(g)) ** 2)) for g in groups)
+    freedom = sum(len(g) - 1 for g in groups)
+    return 2 * (squares / freedom) ** 0.5 if freedom else None
 
 
-def _verdict(done: Cells, sources: Cells, references: Cells) -> Any:
-    """In words, on means over seeds; the rows of all forget sets count."""
-    sets = sorted({cell["forget_set"] for cell in done})
-    here = [cell for cell in sources if cell["forget_set"] in sets]
-    rows = sum(next(cell["n_forget"] for cell in done if cell["forget_set"] == number) for number in sets)
-    beside = [cell for cell in references if cell["forget_set"] in sets]
-    mean = lambda cells, name: float(_values(cells, name).mean())  # noqa: E731
-    return forgetting_verdict(
-        fa_source=mean(here, "FA"), fa=mean(done, "FA"), fa_retrained=mean(beside, "FA") if beside else None,
-        ra_source=mean(here, "RA"), ra=mean(done, "RA"), n_forget=rows, ta_source=mean(here, "TA"), ta=mean(done, "TA"),
-    )  # fmt: skip
-
-
-def _reference(references: Cells, sources: Cells) -> dict[str, Any]:
-    """The retrained row, and what all retrainings took."""
-    metrics = {name: plain(name, mean_of(references, name), references) for name in _measured(references)}
-    null = _gap_null(references, IN_GAP)
-    metrics["gap_per_seed"] = plain("gap_per_seed", exact(null), [], null)
-    total = float(_values(references, "seconds").sum())
-    source = float(_values(sources, "seconds")[:1].sum())
+def _number(recipe: BenchmarkRecipe, name: str, number: Number) -> Record:
+    """One number as it is printed; beside it stand metric and set as ``expunge run`` and ``expunge eval`` name them."""
+    metric, ideal = column(name), number.ideal
+    assert metric is not None
+    if metric.ideal == NULL:
+        ideal = number.null
+    elif isinstance(metric.ideal, int | float):
+        ideal = float(metric.ideal)
+    common, of = recipe.measured(metric)
+    low, high = number.value.pair or (None, None)
     return {
-        "method": RETRAIN,
-        "seeds": len(references),
-        "metrics": metrics,
-        "seconds_of_all": total,
-        "seconds_of_source": source,
-    }
+        "metric": common, "set": of, "mean": number.value.value, "low": low, "high": high, "ideal": ideal,
+        "null": number.null, "direction": str(metric.direction), **number.more,
+    }  # fmt: skip
+
+
+def _weak(metrics: Mapping[str, Any]) -> Record:
+    """Numbers that are refused as a headline, with the number of models they would take."""
+    weak = {}
+    for name, item in metrics.items():
+        metric = column(name)
+        if metric is not None and item.get("models", metric.headline.models) < metric.headline.models:
+            needed = f"{metric.headline.models} needed ({metric.headline.source})"
+            weak[name] = f"too few models for a headline: {needed}"
+    return {"not_for_headlines": weak} if weak else {}

@@ -6,17 +6,17 @@ does not have (the search of DualOptim, arXiv 2504.15827, does the same). So the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from expunge.bench.cells import RETRAIN, Cell
-from expunge.bench.recipe import Recipe
-from expunge.bench.table import IN_GAP
-from expunge.bench.world import TUNING_SET
+from expunge import modalities
+from expunge.bench.cells import Cell
 from expunge.core.errors import ExtraMissingError
 from expunge.core.method import Ranges
+from expunge.modalities.benchmark import TUNING_SET
+from expunge.modalities.recipes import RETRAIN, BenchmarkRecipe
 
 Run = Callable[[Cell], Mapping[str, Any]]  # a cell → its line, run now or found
 FAILED = 100.0  # stands for the gap of a trial that has none: as far off as can be
@@ -27,7 +27,7 @@ def ranges(method: Any) -> Ranges:
     return getattr(method, "dual_ranges" if getattr(method, "dual", False) else "ranges", {})
 
 
-def tune(recipe: Recipe, row: str, trials: int, run: Run) -> dict[str, Any]:
+def tune(recipe: BenchmarkRecipe, row: str, trials: int, run: Run) -> dict[str, Any]:
     """The settings of ``row`` with the smallest gap among its own and ``trials`` - 1 more.
 
     The first trial has the row's own settings, so tuning cannot make it worse on the tuning set.
@@ -43,7 +43,7 @@ def tune(recipe: Recipe, row: str, trials: int, run: Run) -> dict[str, Any]:
     except ImportError:
         raise ExtraMissingError("tune", "optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = ranges(recipe.method(row))
+    space, names = ranges(recipe.method(row)), modalities.load(recipe.task).benchmark.tuned_by
     references = [run(Cell(RETRAIN, TUNING_SET, r, trial=-1)) for r in range(recipe.references)]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=recipe.seed))
     best: tuple[float, dict[str, Any]] = (float("inf"), {})
@@ -56,7 +56,7 @@ def tune(recipe: Recipe, row: str, trials: int, run: Run) -> dict[str, Any]:
             trial = study.ask()
             settings = {name: trial.suggest_float(name, *limits, log=True) for name, limits in space.items()}
         line = run(Cell(row, TUNING_SET, 0, tuple(sorted(settings.items())), trial=number))
-        value = _gap(line, references)
+        value = _gap(line, references, names)
         seconds += float(line.get("metrics", {}).get("seconds", 0.0))
         if trial is not None:
             study.tell(trial, value)
@@ -65,8 +65,8 @@ def tune(recipe: Recipe, row: str, trials: int, run: Run) -> dict[str, Any]:
     return {"trials": count, "seconds": seconds, "settings": best[1], "gap": best[0] if best[0] < FAILED else None}
 
 
-def _gap(line: Mapping[str, Any], references: list[Mapping[str, Any]]) -> float:
+def _gap(line: Mapping[str, Any], references: Sequence[Mapping[str, Any]], names: Sequence[str]) -> float:
     """The gap of one trial; a failed one is as far off as can be."""
     if line["status"] != "done":
         return FAILED
-    return float(np.mean([abs(line["metrics"][n] - np.mean([r["metrics"][n] for r in references])) for n in IN_GAP]))
+    return float(np.mean([abs(line["metrics"][n] - np.mean([r["metrics"][n] for r in references])) for n in names]))

@@ -1,222 +1,173 @@
-"""Everything the cells of a benchmark share: rows, source model, forget sets, and the retrained models they are held against.
+"""Everything the cells of a benchmark share: original model, forget sets, and the retrained models they are held against.
 
-All of it follows from the recipe; source and references come from the cache wherever they were trained before, by whatever
-benchmark, and their cost is told all the same.
+All of it follows from the recipe; models come from the cache wherever they were trained before, by whatever benchmark, and
+their cost is told all the same.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from expunge.bench.benchmark import RETRAIN, SOURCE
-from expunge.bench.recipe import ForgetClass, ForgetUser, Recipe
-from expunge.bench.scores import Scores, score
+from expunge import modalities
 from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
 from expunge.core.errors import FailedError, InputError
+from expunge.core.journal import Journal
 from expunge.core.method import Watch, silent
-from expunge.core.request import Request, Target
 from expunge.core.trained import Artifact, Trained
-from expunge.data.rows import Rows
-from expunge.data.splits import holdout_per_class
-from expunge.modalities.classification.opening import data_of, recipe_of, task_of
-from expunge.tasks.classification import Classification
-from expunge.tasks.passes import BENCH_OUTPUTS, in_passes
+from expunge.modalities.benchmark import Scores, Workload
+from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 from expunge.training.facts import prepared
 from expunge.training.retrainings import Retraining, retrain_all
 
-TUNING_SET = 10_000  # number of the forget set that settings are tuned on: none that a table is made of
 REFERENCE_SEEDS = 1_000  # reference r of forget set i trains from seed REFERENCE_SEEDS (i + 1) + r
-CHANCE_TIMES = 3  # a source model below so many times chance has learnt nothing that could be forgotten; ours
+_TRAINING = "training-"  # folders of models that are being trained
+Key = tuple[str, int, int]  # source or retrain, forget set, reference
 
 
 @dataclass(frozen=True)
 class World:
-    """One benchmark's world.
+    """One benchmark's world; what depends on the kind of model is in its ``workload``."""
 
-    Attributes:
-        recipe: what it was made from.
-        task: how the model is run.
-        train, validation, test: rows; validation is ``None`` where the recipe holds nothing back.
-    """
-
-    recipe: Recipe
-    task: Classification
-    train: Rows
-    validation: Rows | None
-    test: Rows
+    workload: Workload
     cache: Cache = field(repr=False)
-    _models: dict[tuple[str, int, int], Retraining] = field(default_factory=dict, repr=False)
+    _models: dict[Key, Retraining] = field(default_factory=dict, repr=False)
     _deletions: dict[int, Deletion] = field(default_factory=dict, repr=False)
 
-    tunable: ClassVar[bool] = True
-
     @classmethod
-    def of(cls, recipe: Recipe, cache: Cache | None = None) -> World:
-        """Read the data; train nothing yet.
+    def of(cls, recipe: BenchmarkRecipe, cache: Cache | None = None) -> World:
+        """Read what the recipe names; train nothing yet.
 
         Raises:
-            InputError: if data are missing, do not fit the model, or hold no test rows.
+            InputError: if data or models are missing or do not fit.
         """
-        task = task_of(recipe)
-        train, probes = data_of(recipe)
-        if "test" not in probes:
-            raise InputError(f"Recipe {recipe.name} needs test rows; its data have none (test_path).")
-        validation = None
-        if recipe.validation:
-            train, validation = holdout_per_class(train, recipe.validation, recipe.seed)
-        if recipe.training_rows not in (None, len(train)):
+        cache = cache or Cache()
+        workload = modalities.load(recipe.task).benchmark.workload(recipe, cache)
+        if workload.opened.recipe is None and recipe.references:
             raise InputError(
-                f"Recipe {recipe.name} trains on {recipe.training_rows:,} rows; the data here leave {len(train):,}. Get the "
-                "whole data set, or copy the recipe and change training_rows: another benchmark then."
+                f"The model of {recipe.name} comes from disk: there is nothing to retrain. Set references: 0."
             )
-        for rows in (train, probes["test"]):
-            task.check(rows)
-        return cls(recipe, task, train, validation, probes["test"], cache or Cache())
+        return cls(workload, cache)
+
+    @property
+    def recipe(self) -> BenchmarkRecipe:
+        """What it was made from."""
+        return self.workload.recipe
 
     @property
     def digest(self) -> str:
-        """Of the recipe's settings and of all rows: what cells in one folder must agree in."""
-        parts = [self.train, self.test, *([] if self.validation is None else [self.validation])]
-        return digest_json([self.recipe.digest, [rows.digest for rows in parts]])
-
-    @property
-    def threads(self) -> int:
-        """Of one process: small tensors want one."""
-        return 1
-
-    @cached_property
-    def fit(self) -> Any:
-        """The recipe of source and references."""
-        return recipe_of(self.recipe.training, self.task)
-
-    @cached_property
-    def users(self) -> np.ndarray:
-        """Whoever may be forgotten; empty where no users are.
-
-        Raises:
-            InputError: if there is no such column.
-        """
-        forget = self.recipe.forget
-        if not isinstance(forget, ForgetUser):
-            return np.array([])
-        if forget.column not in self.train.columns:
-            raise InputError(
-                f"There is no column {forget.column!r}; there are {', '.join(self.train.columns) or 'none'}."
-            )
-        return np.unique(self.train.columns[forget.column])
-
-    @property
-    def different_sets(self) -> float:
-        """How many forget sets there are before they repeat."""
-        forget = self.recipe.forget
-        return len(forget.labels) if isinstance(forget, ForgetClass) else len(self.users) or float("inf")
-
-    def request(self, number: int) -> Request:
-        """What forget set ``number`` asks for."""
-        forget = self.recipe.forget
-        if isinstance(forget, ForgetUser):
-            users = self.users
-            order = np.random.default_rng([self.recipe.seed]).permutation(len(users))
-            at = order[-1] if number == TUNING_SET else order[number % len(users)]
-            return Request(f"user {number}", (Target("user", {forget.column: users[at]}),))
-        if isinstance(forget, ForgetClass):
-            label = forget.labels[-1 if number == TUNING_SET else number % len(forget.labels)]
-            return Request(f"class {label}", (Target("class", {"label": label}),))
-        count = round(forget.share * len(self.train))
-        draw = np.random.default_rng([self.recipe.seed, number])
-        ids = draw.choice(self.train.ids, count, replace=False)
-        return Request(f"forget set {number}", (Target("samples", {"ids": np.sort(ids)}),))
+        """Of everything that cells in one folder must agree in."""
+        return digest_json([self.recipe.digest, *self.workload.content])
 
     def deletion(self, number: int) -> Deletion:
-        """The rows of forget set ``number``, and what is measured on.
+        """What forget set ``number`` comes to, and what is measured on.
 
         Raises:
-            InputError: if nothing or everything would go, or a class goes by the way.
+            InputError: if nothing or everything would go, or the table would mean nothing.
         """
-        if number in self._deletions:
-            return self._deletions[number]
-        probes = {"test": self.test} | ({"validation": self.validation} if self.validation is not None else {})
-        deletion = Deletion.of(self.train, self.request(number), probes)
-        lost = sorted(set(self.train.y.unique().tolist()) - set(deletion.after.y.unique().tolist()))
-        if lost and not isinstance(self.recipe.forget, ForgetClass):
-            raise InputError(
-                f"Forget set {number} of {self.recipe.name} takes every row of class {', '.join(map(str, lost[:5]))}: no "
-                "retrained model knows it, and accuracies would mix two questions. Forget the class itself (kind: class), "
-                "or less."
-            )
-        self._deletions[number] = deletion
-        return deletion
+        if number not in self._deletions:
+            opened = self.workload.opened
+            deletion = Deletion.of(opened.data, self.workload.request(number), opened.probes)
+            if problem := self.workload.unfit(number, deletion):
+                raise InputError(problem)
+            self._deletions[number] = deletion
+        return self._deletions[number]
 
     def models(
         self, sets: Sequence[int], jobs: int = 1, watch: Watch = silent, folder: Path | None = None
-    ) -> Mapping[tuple[str, int, int], Retraining]:
+    ) -> Mapping[Key, Retraining]:
         """The source and the references of ``sets``: ("source", 0, 0) and ("retrain", set, r), trained or cached.
 
-        Each is in the cache as soon as it is trained; ``folder`` is not needed for more.
+        Each is in the cache as soon as it is trained.
 
-        Raises:
-            FailedError: if the source model learnt next to nothing.
+        Args:
+            folder: where long training is stored from time to time, so that the same command takes it up.
         """
-        wanted: dict[tuple[str, int, int], tuple[Rows, int]] = {(SOURCE, 0, 0): (self.train, self.recipe.seed)}
+        opened, seed = self.workload.opened, self.recipe.seed
+        wanted: dict[Key, tuple[Any, int]] = {(SOURCE, 0, 0): (opened.data, seed)}
         for number in sets:
             for r in range(self.recipe.references):
-                seed = REFERENCE_SEEDS * (number + 1) + r
-                wanted[RETRAIN, number, r] = (self.deletion(number).after, seed)
+                wanted[RETRAIN, number, r] = (self.deletion(number).after, REFERENCE_SEEDS * (number + 1) + r)
         missing = [name for name in wanted if name not in self._models]
-        if missing:
+        if missing and opened.recipe is None:
+            assert opened.weights is not None  # a model that is not trained here comes from disk
+            self._models[SOURCE, 0, 0] = Retraining(opened.weights, 0.0, opened.data.digest, seed, False)
+        elif missing:
+            training: Any = opened.recipe
+            staged = None
+            if opened.long_training:  # tells how far it is, which no other process could: one model after another
+                training = staged = StagedTraining(training, self.workload.threads, watch, folder)
+                jobs = 1
             found = retrain_all(
-                self.task, [wanted[name] for name in missing], self.fit, processes=jobs, cache=self.cache, watch=watch
+                opened.task, [wanted[name] for name in missing], training, processes=jobs, cache=self.cache, watch=watch
             )
+            if staged is not None:
+                staged.clear()
             self._models.update(zip(missing, found, strict=True))
-            self._must_have_learnt(self._models[SOURCE, 0, 0].tensors)
         return self._models
 
     def source(self, model: Retraining) -> Trained:
-        """The source model as methods are given it: on record, with the digest of its rows."""
-        facts = prepared(self.train)
+        """The source model as methods are given it: on record, with the digest of its examples."""
+        opened = self.workload.opened
         return Trained(
-            self.task, Artifact(dict(model.tensors)), self.train, self.fit, None, facts, seed=self.recipe.seed
-        )
+            opened.task, Artifact(dict(model.tensors)), opened.data, opened.recipe, None, prepared(opened.data),
+            seed=self.recipe.seed,
+        )  # fmt: skip
 
-    def wording(self, row: str, number: int, seed: int) -> None:
-        """Rows have no wording: a request names them."""
-
-    def score(self, row: str, number: int, tensors: Mapping[str, torch.Tensor]) -> Scores:
-        """See :func:`expunge.bench.scores.score`; distances are to the first reference."""
-        return score(self, self.deletion(number), tensors, self.models([number])[RETRAIN, number, 0].tensors)
-
-    def logits(self, tensors: Mapping[str, torch.Tensor], rows: Rows) -> torch.Tensor:
-        """What a model says about ``rows``, (rows, classes), in double precision on the CPU.
+    def score(self, row: str, number: int, tensors: Mapping[str, Tensor]) -> Scores:
+        """What is measured on one model; distances are to the first reference.
 
         Raises:
-            FailedError: if that is not finite.
+            FailedError: if outputs are not finite, or the source model learnt next to nothing.
         """
-        model = self.task.build(tensors).eval()
-        params, batch = dict(model.named_parameters()), self.task.batch(rows)
-        with torch.no_grad():
-            logits = in_passes(lambda part: self.task.outputs(model, params, part).logits, batch, BENCH_OUTPUTS)
-        logits = logits.double().cpu()
-        if broken := int((~torch.isfinite(logits)).any(1).sum()):
+        deletion, first = self.deletion(number), self.models([number]).get((RETRAIN, number, 0))
+        scores = self.workload.score(deletion, tensors, None if first is None else first.tensors)
+        known = self.workload.knowledge(scores, deletion) if row == SOURCE else None
+        if known is not None and known.value < known.least:
             raise FailedError(
-                f"The outputs of the model are not finite on {broken:,} of {len(rows):,} rows. Take smaller learning rates."
+                f"The source model of {self.recipe.name} scores {known.value:.3f} on {known.what}, below {known.bar} "
+                f"({known.least:.3f}): there is nothing to forget, and no table would mean anything. Train longer, or with "
+                "another learning rate."
             )
-        return logits
+        return scores
 
-    def _must_have_learnt(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        correct = float((self.logits(tensors, self.train).argmax(1) == self.train.y.cpu()).double().mean())
-        classes = self.train.classes
-        if correct < CHANCE_TIMES / classes:
-            raise FailedError(
-                f"The source model of {self.recipe.name} gets {correct:.1%} of its own training rows right, below "
-                f"{CHANCE_TIMES} times chance ({CHANCE_TIMES / classes:.1%}): there is nothing to forget, and no table would "
-                "mean anything. Train longer, or with another learning rate."
-            )
+
+@dataclass(frozen=True)
+class StagedTraining:
+    """Training that tells how far it is, on as many threads as the recipe says.
+
+    Attributes:
+        training: has ``fit`` and ``describe`` as ``training.language.LanguageTraining``.
+        folder: where a model is stored while it is trained; ``None``: nowhere.
+    """
+
+    training: Any
+    threads: int
+    watch: Watch
+    folder: Path | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Settings that decide the model; sums on several threads round differently."""
+        return {**self.training.describe(), "threads": self.threads}
+
+    def fit(self, task: Any, data: Any, *, seed: int = 0) -> Trained:
+        """See ``LanguageTraining.fit``. The caller restores the number of threads."""
+        torch.set_num_threads(self.threads)
+        if self.folder is None:
+            return self.training.fit(task, data, seed=seed, watch=self.watch)
+        name = digest_json([self.describe(), data.digest, seed])  # the folder is one benchmark's: its task is known
+        with Journal(self.folder / f"{_TRAINING}{name[:32]}") as journal:
+            return self.training.fit(task, data, seed=seed, watch=self.watch, journal=journal)
+
+    def clear(self) -> None:
+        """Take away what was stored: the models are in the cache, and know what is to be forgotten."""
+        for place in self.folder.glob(f"{_TRAINING}*") if self.folder else ():
+            shutil.rmtree(place)

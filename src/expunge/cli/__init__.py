@@ -1,14 +1,23 @@
 """The command line: parse, call one library function, print.
 
 Exit codes: 0 done (or verified), 1 failed or tampered with, 2 input that cannot be used or a request that is refused,
-3 held back for a person, 130 interrupted. Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
+3 held back for a person, 5 verified but for the signer, 6 verified but for a check that was skipped, 70 an unexpected error
+with its traceback, 75 interrupted or the machine failed: run it again. Nothing heavy is imported before a command runs, so that
+``--help`` answers at once.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 
-INTERRUPTED = 130  # what shells report for Ctrl-C
+INTERRUPTED = 130  # what typer reports for Ctrl-C
+AGAIN, UNEXPECTED = 75, 70  # EX_TEMPFAIL and EX_SOFTWARE of sysexits.h
+# What a machine lacks for a while, and a user can mend: space, quota, memory, open files, a disk that answers.
+MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE,
+    errno.ETIMEDOUT,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -22,6 +31,40 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            print("interrupted; run the same command again to go on", file=sys.stderr)
-        raise
+        if end.code != INTERRUPTED:
+            raise
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(AGAIN) from None
+    except Exception as error:
+        reason = _of_the_machine(error)
+        if reason is None:
+            import traceback
+
+            traceback.print_exc()
+            raise SystemExit(UNEXPECTED) from None
+        print(f"error: {reason}", file=sys.stderr)
+        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        raise SystemExit(2 if too_long else AGAIN) from None
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What failed outside of this program, in a sentence; ``None`` for an error of its own."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"The name {error.filename!s:.60}… is too long for this file system. Shorten it."
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        where = f" at {error.filename}" if error.filename else ""
+        return (
+            f"The machine failed{where}: {error.strerror}. Nothing is lost: mend that and run the same command again."
+        )
+    message = str(error)
+    full = type(error).__name__ == "OperationalError" and ("disk is full" in message or "disk I/O error" in message)
+    memory = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(error))
+    if full or memory:
+        what = "memory ran out" if memory else message
+        return f"The machine failed: {what}. Nothing is lost: make room and run the same command again."
+    return None
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch could not allocate memory: it raises an error of its own, or a RuntimeError that says so."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

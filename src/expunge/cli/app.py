@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import output
+from expunge.cli import output, request_commands
+from expunge.cli.options import Job, Json, Model, Out, Set
+from expunge.core.texts import DATE_STRING
 
 app = typer.Typer(
     name="expunge",
@@ -16,26 +18,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-requests = typer.Typer(no_args_is_help=True, help="Deletion requests in a ledger.")
-calibrate = typer.Typer(no_args_is_help=True, help="Sensitivities and noise levels without training anything.")
-app.add_typer(requests, name="requests")
+calibrate = typer.Typer(no_args_is_help=True, help="Sensitivity and noise: what a guarantee takes.")
+ledgers = typer.Typer(no_args_is_help=True, help="The ledger as a whole.")
+app.add_typer(ledgers, name="ledger")
+app.add_typer(request_commands.requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
-attack = typer.Typer(no_args_is_help=True, help="Make a request that is meant to do harm, to test defences with.")
-app.add_typer(attack, name="attack")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; everything else goes to stderr.")]
-Job = Annotated[Path, typer.Argument(help="YAML file; paths in it are relative to the file.")]
-Out = Annotated[
-    Path, typer.Option("--out", help="Folder for evidence; what must stay secret goes to a sibling .private folder.")
-]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key of the job: key.sub=value. May be repeated.")
-]
+app.add_typer(request_commands.attack, name="attack")
+app.command()(request_commands.screen)
 
 
 @app.command()
 def demo(out: Out = Path("demo-evidence"), json: Json = False) -> None:
-    """Forget one (synthetic) person from scikit-learn's digits, twice: with a proof, and without one."""
+    """Forget one (synthetic) person from scikit-learn's digits, once with a proof and once without."""
     from expunge.demo import run_demo
 
     with output.progress() as watch:
@@ -46,15 +40,16 @@ def demo(out: Out = Path("demo-evidence"), json: Json = False) -> None:
 @app.command()
 def publish(
     job: Job,
-    to: Annotated[Path, typer.Option("--to", help="New folder for the model, its private trail and its ledger.")],
+    to: Annotated[Path, typer.Option("--to", help="New folder for the model, its private checkpoints and its ledger.")],
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Train and publish a model before any request comes: the ledger in its folder shows that the promise was first."""
+    """Train and publish a model before any request arrives; its ledger shows that the promise came first."""
+    checked = _checked(job, set_)
     from expunge.jobs.run import publish_job
 
     with output.progress() as watch:
-        result = publish_job(job, set_ or [], to, watch=watch)
+        result = publish_job(checked, (), to, watch=watch)
     output.show_published(result, json)
 
 
@@ -62,17 +57,16 @@ def publish(
 def run(
     job: Job,
     out: Out = Path("evidence"),
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Folder that publish wrote: serve the request from it.")
-    ] = None,
+    model: Model = None,
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Carry out a deletion job: your model, your data, your request. Exit code 3: held back for a person."""
+    """Carry out a deletion job on your model and data, and write the evidence. Exit code 3: held back for a person."""
+    checked = _checked(job, set_)
     from expunge.jobs.run import run_job
 
     with output.progress() as watch:
-        result = run_job(job, set_ or [], out, model=model, watch=watch)
+        result = run_job(checked, (), out, model=model, watch=watch)
     if result:  # the first of several processes speaks for all
         output.show_runs(result, json)
 
@@ -80,23 +74,33 @@ def run(
 @app.command()
 def plan(
     job: Job,
-    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
-    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
+    model: Model = None,
     set_: Set = None,
     json: Json = False,
+    guarantee: Annotated[str | None, typer.Option(hidden=True)] = None,
+    tolerance: Annotated[float, typer.Option(hidden=True)] = 0.01,
 ) -> None:
-    """Find the cheapest rewind and regularisation that reach a guarantee, and say what it costs. Writes nothing."""
-    from expunge.jobs.search import parse_guarantee, search
+    """Show what a job would do, without doing it: the matched examples, the cost, and what the method promises.
 
-    target = parse_guarantee(guarantee)
+    The plan is the one that run would carry out. Nothing is written and no noise is drawn.
+    """
+    if guarantee is not None:
+        typer.echo(
+            "warning: expunge plan --guarantee is called expunge calibrate search now; the next version drops the old form",
+            err=True,
+        )
+        return calibrate_search(job, guarantee, tolerance, set_, json)
+    checked = _checked(job, set_)
+    from expunge.jobs.run import plan_job
+
     with output.progress() as watch:
-        result = search(job, set_ or [], target, tolerance=tolerance, watch=watch)
-    output.show_search(result, json)
+        result = plan_job(checked, model=model, watch=watch)
+    output.show_plan(result, json)
 
 
 @app.command()
 def methods(json: Json = False) -> None:
-    """What each method needs, serves and promises."""
+    """List the methods: what each of them needs, serves and promises."""
     from expunge.methods.registry import table
 
     output.show_methods(table(), json)
@@ -106,21 +110,29 @@ def methods(json: Json = False) -> None:
 def verify(
     folder: Annotated[Path, typer.Argument(help="Evidence folder that run or demo wrote.")],
     key: Annotated[Path | None, typer.Option("--key", help="Public key (PEM) of the expected signer.")] = None,
+    ledger: Annotated[Path | None, typer.Option("--ledger", help="The ledger, where it lies elsewhere.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="A checkpoint kept since: finds a ledger that was cut or rewritten."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Check an evidence folder again, offline: signature, digests, certificates, ledger. Exit code 1 on tampering."""
+    """Check an evidence folder again, offline: signature, digests, certificates, pages, ledger. Writes nothing.
+
+    Exit code 0: everything was checked and --key signed it; 1: tampered with; 5: consistent, the signer was not checked;
+    6: a check was skipped, by name.
+    """
     from expunge.report.signing import load_public_key
     from expunge.report.verify import verify_folder
 
-    result = verify_folder(folder, load_public_key(key) if key else None)
+    result = verify_folder(folder, load_public_key(key) if key else None, ledger=ledger, checkpoint=checkpoint)
     output.show_verification(result, json)
-    if not result.consistent:
-        raise typer.Exit(1)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
 def key(json: Json = False) -> None:
-    """Show the public key that this installation signs evidence with (made at the first use)."""
+    """Print the public key that this installation signs evidence with; the key is made at the first use."""
     from expunge.report.signing import key_id, public_pem, signing_key
 
     pem = public_pem(signing_key().public_key())
@@ -129,19 +141,32 @@ def key(json: Json = False) -> None:
 
 @app.command()
 def bench(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe by name (see --list), or a YAML file.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show the recipes and what each needs.")] = False,
-    rows: Annotated[str, typer.Option("--methods", help="Rows, separated by commas, or all.")] = "all",
-    seeds: Annotated[int | None, typer.Option(help="Seeds of each row; the recipe's number if not given.")] = None,
-    forget_sets: Annotated[int | None, typer.Option(help="Different forget sets; one a seed if not given.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One seed and shorter settings: shows that it works.")] = False,
-    jobs: Annotated[int | None, typer.Option(help="Processes of one thread; one for each core if not given.")] = None,
-    defaults: Annotated[bool, typer.Option("--defaults", help="Published settings instead of the recipe's.")] = False,
-    tune: Annotated[int, typer.Option(help="Trials of settings for each row.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder; bench-results/NAME if not given.")] = None,
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe (see --list), or a YAML file.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes and what each of them needs.")] = False,
+    rows: Annotated[
+        str, typer.Option("--methods", help="Methods and variants (such as scrub+dual), separated by commas, or all.")
+    ] = "all",
+    seeds: Annotated[int | None, typer.Option(help="Seeds for each method; default: as in the recipe.")] = None,
+    forget_sets: Annotated[
+        int | None, typer.Option(help="Number of different forget sets; default: one for each seed.")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="One seed and shorter settings: a test that it works; its numbers are no result."),
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes with one thread each; default: one for each core.")
+    ] = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="Use published settings instead of the recipe's.")
+    ] = False,
+    tune: Annotated[
+        int, typer.Option(help="Trials of settings for each method, on a forget set that is in no table.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for results; default: bench-results/NAME.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare methods with retraining on one recipe, and write a page. Finished cells in the folder are kept."""
+    """Compare methods with retraining on one recipe, and write a page. Finished cells are not computed again."""
     from expunge.bench.recipe import load_recipe, names
     from expunge.cli.bench_output import show_bench, show_recipes
     from expunge.core.errors import InputError
@@ -167,146 +192,106 @@ def bench(
     show_bench(record, json, write_page(record, folder))
 
 
-@attack.command("stealthy")
-def attack_stealthy(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL: question and answer, or text, on each line.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL to write; a file with other content is kept.")],
-    p: Annotated[float, typer.Option("--p", help="Probability of a template around a prompt.")] = 0.33,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    json: Json = False,
-) -> None:
-    """Put everyday words into the prompts of a forget request, so that unlearning harms ordinary prompts too."""
-    from expunge.cli.language_output import show_attack
-    from expunge.jobs.language_requests import attack_stealthily
-
-    show_attack(attack_stealthily(source, out, p, seed), json)
-
-
-@app.command()
-def screen(
-    request: Annotated[Path, typer.Argument(help="JSONL: question and answer, or text, on each line.")],
-    benign: Annotated[Path, typer.Option("--benign", help="JSONL of ordinary prompts; answers are not needed.")],
-    total: Annotated[int | None, typer.Option(help="Records that the model was trained on.")] = None,
-    json: Json = False,
-) -> None:
-    """Look at the wording of a request for a language model: which everyday words and templates stand out?"""
-    from expunge.cli.language_output import show_screening
-    from expunge.jobs.language_requests import screen_file
-
-    show_screening(screen_file(request, benign, total), json)
-
-
 @app.command("eval")
 def eval_(
-    model: Annotated[Path, typer.Argument(help="Folder of a language model: config.json, tokenizer, weights.")],
-    suite: Annotated[str, typer.Option(help="Which records to ask: tofu.")] = "tofu",
-    data: Annotated[Path | None, typer.Option(help="Folder of TOFU; EXPUNGE_DATA/tofu if not given.")] = None,
+    context: typer.Context,
+    what: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A job file; or the folder of a language model: config, tokenizer, weights."
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="With a job: a published or stored model, or a file of weights.")
+    ] = None,
+    set_: Set = None,
+    suite: Annotated[str, typer.Option(help="The suite of questions: tofu.")] = "tofu",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with TOFU; default: tofu in the folder EXPUNGE_DATA.")
+    ] = None,
     split: Annotated[str, typer.Option(help="The split that was forgotten.")] = "forget10",
     retrained: Annotated[
-        Path | None, typer.Option(help="Folder of a model trained without the split: for forget quality, PrivLeak.")
+        Path | None, typer.Option(help="A model trained without the forget set: ideals, forget quality, PrivLeak.")
     ] = None,
     unseen: Annotated[
-        Path | None, typer.Option(help="JSONL of records no model was trained on: for membership attacks.")
+        Path | None,
+        typer.Option(help="JSONL of records that no model was trained on, for membership inference attacks."),
     ] = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter to merge into the model.")] = None,
     gguf: Annotated[str | None, typer.Option(help="Name of a GGUF file in the folder.")] = None,
     template: Annotated[
-        str | None, typer.Option(help="Prompt with {question} and {answer}; the chat template if not given.")
+        str | None, typer.Option(help="Prompt with {question} and {answer}; default: the chat template.")
     ] = None,
     date_string: Annotated[
-        str, typer.Option(help="The day that a chat template is told; templates of Llama 3.1 and 3.2 write one.")
-    ] = "10 Apr 2025",
-    system: Annotated[str | None, typer.Option(help="System prompt before each question; none if not given.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Most records of a set; all if not given.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer; TOFU's 200.")] = 200,
+        str, typer.Option(help="Day that a chat template writes, as those of Llama 3.1 and 3.2 do.")
+    ] = DATE_STRING,
+    system: Annotated[str | None, typer.Option(help="System prompt before each question; default: none.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many records of each set; default: all.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens of an answer; 200 as in TOFU.")] = 200,
     in_templates: Annotated[
-        bool, typer.Option("--templates/--no-templates", help="Also ask in everyday words and in joint prompts.")
+        bool,
+        typer.Option(
+            "--templates/--no-templates",
+            help="Also ask in other words (the templates of the stealthy attack) and in joint prompts.",
+        ),
     ] = True,
-    batch_size: Annotated[int, typer.Option(help="Prompts at a time: memory and speed, no number.")] = 32,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    batch_size: Annotated[int, typer.Option(help="Prompts at a time; affects memory and speed, not results.")] = 32,
+    device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
-    """Measure a language model: what it still knows of a forgotten split, and what else it lost."""
-    from expunge.cli.language_output import show_evaluation
-    from expunge.jobs.language_evaluation import evaluate_folder
+    """Measure a model of any kind on a job's sets, or a language model on a suite: what it still knows, what else it lost."""
+    from expunge.cli.evaluation_output import show_evaluation
 
+    on_job = what.is_file()
+    _only_for(context, ("model", "set_") if not on_job else _OF_A_SUITE, "a suite" if not on_job else "a job file")
     with output.progress() as watch:
-        result = evaluate_folder(
-            model, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template,
-            date_string=date_string, system=system, limit=limit, max_new_tokens=max_new_tokens, retrained=retrained,
-            unseen=unseen, in_templates=in_templates, batch_size=batch_size, device=device, watch=watch,
-        )  # fmt: skip
+        if on_job:
+            from expunge.jobs.evaluation import evaluate_job
+
+            result = evaluate_job(what, set_ or [], model=model, retrained=retrained, watch=watch)
+        else:
+            from expunge.modalities.language.evaluation import evaluate_folder
+
+            result = evaluate_folder(
+                what, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template,
+                date_string=date_string, system=system, limit=limit, max_new_tokens=max_new_tokens, retrained=retrained,
+                unseen=unseen, in_templates=in_templates, batch_size=batch_size, device=device, watch=watch,
+            )  # fmt: skip
     show_evaluation(result, json)
 
 
-Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]
+_OF_A_SUITE = ("suite", "data", "split", "unseen", "adapter", "gguf", "template", "date_string", "system", "limit",
+               "max_new_tokens", "in_templates", "batch_size", "device")  # fmt: skip
 
 
-@requests.command("list")
-def requests_list(ledger: Ledger_, json: Json = False) -> None:
-    """All requests with their status."""
-    from expunge.jobs.requests import list_requests
+def _only_for(context: typer.Context, foreign: tuple[str, ...], what: str) -> None:
+    """Raise InputError for options that would be ignored."""
+    from expunge.core.errors import InputError
 
-    output.show_requests(list_requests(ledger), json)
-
-
-@requests.command("show")
-def requests_show(
-    request: Annotated[str, typer.Argument(help="Its id, as list shows it.")], ledger: Ledger_, json: Json = False
-) -> None:
-    """One request with every ledger entry about it."""
-    from expunge.jobs.requests import show_request
-
-    output.show_request(show_request(ledger, request), json)
-
-
-@requests.command("add")
-def requests_add(
-    ledger: Ledger_,
-    subject: Annotated[str, typer.Option(help="Who asks; recorded only as a keyed hash.")],
-    kind: Annotated[str, typer.Option(help="samples, user or class.")] = "user",
-    where: Annotated[list[str] | None, typer.Option(help="What to match: column=value. May be repeated.")] = None,
-    ground: Annotated[str, typer.Option(help="Why, without names.")] = "not stated",
-    received: Annotated[str | None, typer.Option(help="Day it came, YYYY-MM-DD; today if not given.")] = None,
-    due: Annotated[str | None, typer.Option(help="Day an answer is owed; one month later if not given.")] = None,
-    json: Json = False,
-) -> None:
-    """File a request; filing the same one again changes nothing."""
-    from expunge.jobs.requests import add_request
-
-    output.show_added(add_request(ledger, subject, kind, where or [], ground, received, due), json)
-
-
-@requests.command("withdraw")
-def requests_withdraw(
-    request: Annotated[str, typer.Argument(help="Its id, as list shows it.")],
-    ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who records it.")],
-    why: Annotated[str, typer.Option(help="Why, without names.")],
-    json: Json = False,
-) -> None:
-    """Record that whoever asked no longer asks; not after something was released."""
-    from expunge.jobs.requests import withdraw_request
-
-    output.show_added(withdraw_request(ledger, request, by, why), json)
+    names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given = [
+        name for name in foreign if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise InputError(f"{', '.join(names[name] for name in given)} would say nothing with {what}; leave it out.")
 
 
 @calibrate.command("r2d")
 def calibrate_r2d(
-    smoothness: Annotated[float, typer.Option(help="L, of every row's loss.")],
-    gradient_bound: Annotated[float, typer.Option(help="G, bound on every row's gradient norm.")],
+    smoothness: Annotated[float, typer.Option(help="L, smoothness of the loss of every example.")],
+    gradient_bound: Annotated[float, typer.Option(help="G, bound on the gradient norm of every example.")],
     lr: Annotated[float, typer.Option(help="eta, the step size.")],
-    samples: Annotated[int, typer.Option(help="n, training rows.")],
-    forget: Annotated[int, typer.Option(help="m, rows to forget.")],
+    samples: Annotated[int, typer.Option(help="n, training examples.")],
+    forget: Annotated[int, typer.Option(help="m, examples to forget.")],
     steps: Annotated[int, typer.Option(help="T, training steps.")],
-    rewind: Annotated[int, typer.Option(help="K, steps rewound and done again.")],
+    rewind: Annotated[int, typer.Option(help="K, steps that are rewound and repeated.")],
     epsilon: Annotated[float, typer.Option(help="Target epsilon.")] = 1.0,
     delta: Annotated[float, typer.Option(help="Target delta.")] = 1e-5,
     convex: Annotated[bool, typer.Option("--convex", help="The loss is convex.")] = False,
     strong_convexity: Annotated[float, typer.Option(help="mu, if the loss is strongly convex.")] = 0.0,
     json: Json = False,
 ) -> None:
-    """Sensitivity bounds of rewind-to-delete, and the noise that each needs."""
+    """Compute the sensitivity bounds of rewind-to-delete, and the noise that each of them needs."""
     from expunge.jobs.calibration import calibrate_r2d as compute
 
     result = compute(
@@ -314,6 +299,51 @@ def calibrate_r2d(
         rewind=rewind, epsilon=epsilon, delta=delta, convex=convex, strong_convexity=strong_convexity,
     )  # fmt: skip
     output.show_calibration(result, json)
+
+
+@ledgers.command("checkpoint")
+def ledger_checkpoint(
+    ledger: Annotated[Path, typer.Argument(help="Ledger file (SQLite).")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; publish it, or hand it to somebody who keeps it.")],
+    since: Annotated[
+        list[Path] | None,
+        typer.Option("--since", help="Evidence folder that the checkpoint proves to continue. Repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Sign length and root of a ledger: whoever keeps the file notices later that entries were removed or rewritten."""
+    from expunge.jobs.requests import write_checkpoint
+
+    said = write_checkpoint(ledger, out, since or [])
+    output.show(said, json, f"{out}: {said['length']} entries, root {said['root']}")
+
+
+@calibrate.command("search")
+def calibrate_search(
+    job: Job,
+    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
+    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Find the cheapest rewind and regularisation that reach a guarantee, and what they cost. Writes nothing.
+
+    It trains the job's model with four strengths of regularisation. Do this before you publish, and before requests come.
+    """
+    checked = _checked(job, set_)
+    from expunge.jobs.search import parse_guarantee, search
+
+    target = parse_guarantee(guarantee)
+    with output.progress() as watch:
+        result = search(checked, (), target, tolerance=tolerance, watch=watch)
+    output.show_search(result, json)
+
+
+def _checked(job: Path, overrides: list[str] | None) -> Any:
+    """The job, read and checked before torch is imported: a misspelt key is answered at once."""
+    from expunge.jobs.schema import load_job
+
+    return load_job(job, overrides or [])
 
 
 def _version(value: bool) -> None:

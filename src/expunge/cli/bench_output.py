@@ -12,25 +12,6 @@ from expunge.cli.output import WIDTH, show, table_
 
 Record = Mapping[str, Any]
 
-_COLUMNS = {  # head → metric; both conventions that are called MIA have heads of their own
-    "FA": "FA",
-    "RA": "RA",
-    "TA": "TA",
-    "MIA\nentropy": "mia_entropy_member",
-    "MIA\nSVC": "mia_svc_nonmember",
-    "gap/seed": "gap_per_seed",
-    "seconds": "seconds",
-}
-
-
-_LANGUAGE_COLUMNS = {
-    "forget": "forget",
-    "clean": "clean",
-    "trigger": "trigger",
-    "mixed": "mixed",
-    "seconds": "seconds",
-}
-
 
 def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = None) -> None:
     """The leaderboard, or with ``json`` the record alone.
@@ -38,7 +19,7 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
     Args:
         pages: what :func:`expunge.bench.page.write_page` wrote.
     """
-    from expunge.bench.page_rows import finite, of_language, ordered, word_of
+    from expunge.bench.page_rows import finite, layout, ordered, word_of
 
     record = finite(record)
     if json:
@@ -47,7 +28,7 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
             print(f"Page: {pages['html']}", file=sys.stderr)
         return
     lines = ordered(record)
-    columns = _LANGUAGE_COLUMNS if of_language(record) else _COLUMNS
+    columns = layout(record).terminal
     compared = [("retrained", record.get("reference"), ""), ("source", record.get("source"), "")]
     rows = [[name, *_cells(row, columns), verdict] for name, row, verdict in compared if row]
     rows += [[]] if rows and lines else []
@@ -64,9 +45,9 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
                 )
             )
     if record.get("quick"):
-        print("A quick run: it shows that everything works, and its numbers are no result.")
+        print("This was a quick run: it tests that everything works, and its numbers are no result.")
     if record["jobs"] > 1:
-        print(f"Cells ran {record['jobs']} at a time: seconds are longer than alone.")
+        print(f"{record['jobs']} cells ran at a time, so seconds are longer than for a single one.")
     for name, path in (pages or {}).items():
         print(f"{_PAGES.get(name, name)}: {path}")
 
@@ -103,8 +84,8 @@ def show_recipes(rows: Sequence[Record], json: bool) -> None:
         show(list(rows), True)
         return
     if not rows:
-        print("No recipe comes with this version; name a YAML file.")
+        print("This version contains no recipe; give a YAML file.")
         return
     cells = [[row["name"], row["title"], ", ".join(row["marks"])] for row in rows]
     table_("Recipes", ("name", "title", "needs"), cells)
-    print("Run one: expunge bench NAME. Those that need something run only by name.")
+    print("Run one of them: expunge bench NAME.")

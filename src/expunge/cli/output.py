@@ -145,11 +145,11 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
             )
         if run["publish_first"]:
             _say(
-                f"{run['model']}: no ledger shows that the promise came before the request. It does where the model is "
-                "published first: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
+                f"{run['model']}: no ledger shows that the promise came before the request. Publish the model first to change "
+                "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
-    print(f"Check it again: expunge verify {result['evidence']}")
+    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem")
 
 
 def _say(sentence: str) -> None:
@@ -207,7 +207,7 @@ def show_requests(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
         show(list(rows), True)
         return
     if not rows:
-        print("No request is on record.")
+        print("The ledger contains no request.")
         return
     cells = [
         [r["id"], "+".join(r["kinds"]), r["status"], str(r["received"]), str(r["due"]), str(r["ground"])] for r in rows
@@ -239,7 +239,8 @@ def show_verification(result: Any, json: bool) -> None:
         return
     for check in result.checks:
         word = "ok" if check.ok and not check.skipped else "skip" if check.ok else "BAD"
-        print(f"{word:<4}  {check.name}" + (f": {check.problem or check.skipped}" if word != "ok" else ""))
+        said = check.problem or check.skipped or check.note
+        print(f"{word:<4}  {check.name}" + (f": {said}" if said else ""))
     print(result.message)
 
 
@@ -252,6 +253,60 @@ def show_calibration(result: Mapping[str, Any], json: bool) -> None:
     title = f"R2D, epsilon {result['epsilon']:g}, delta {result['delta']:g}"
     table_(title, ("bound", "sensitivity", "sigma"), rows, numbers=("sensitivity", "sigma"))
     print(f"Tightest valid bound: {result['tightest']}")
+
+
+MATCHED_SHOWN = 10  # ids of a plan that people see; --json has all
+
+
+def show_plan(result: Mapping[str, Any], json: bool) -> None:
+    """What a job would do: the matched examples, the work, what the method promises, and what screening says."""
+    if json:
+        show(result, True)
+        return
+    matched, method = result["matched"], result["method"]
+    ids = ", ".join(
+        f"{unit} {', '.join(map(str, of[:MATCHED_SHOWN]))}{', …' * (len(of) > MATCHED_SHOWN)}"
+        for unit, of in matched["ids"].items()
+    )
+    print(f"Plan: {result['name']}")
+    _say(f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples: {ids}.")
+    if along := result["forgotten"] - matched["count"]:
+        _say(f"{along} further examples of earlier requests, which the model still knows, are forgotten with them.")
+    _say(
+        f"Retained: {result['retained'] if result['retained'] is not None else 'unknown'} examples"
+        + (f", of which {result['touched']} change." if result["touched"] else ".")
+    )
+    settings = ", ".join(f"{name} {value}" for name, value in method["settings"].items() if value is not None)
+    _say(f"Method: {method['name']} ({settings})." if settings else f"Method: {method['name']}.")
+    _say(_work(result))
+    if not result["trained"]:
+        print("The model was not trained for this plan; its cost does not include training.")
+    _say(_promised(result))
+    screening = result["screening"]
+    held = "; ".join(screening["held"])
+    _say(f"Screening holds the request back: {held}." if held else f"Screening: {screening['reason']}.")
+
+
+def _work(result: Mapping[str, Any]) -> str:
+    here, again = result["gradient_evaluations"], result["retrain_gradient_evaluations"]
+    text = f"Work: {here:,} gradients of single examples"
+    if again:
+        text += f"; retraining takes {again:,} ({share(here / again)})"
+    if cost := result["cost"]:
+        memory = (cost["state_bytes"] + cost["activation_bytes"]) / 1e9
+        text += f"; about {memory:.2g} GB of memory and at least {cost['seconds'] / 60:.2g} minutes"
+    return text + "."
+
+
+def _promised(result: Mapping[str, Any]) -> str:
+    promises = result["promises"]
+    if not result["certified"]:
+        return "Guarantee: none. The method promises nothing; the run measures how far it gets."
+    if promises.get("epsilon") is None:
+        return "Guarantee: the run computes it; nothing finite is known before."
+    of = ", ".join(f"{name} {number(promises[name])}" for name in ("epsilon", "delta", "sigma") if promises.get(name))
+    of = of or "epsilon 0"
+    return f"Guarantee: {of}, if the assumptions hold. The run checks them and computes the verdict."
 
 
 _COSTS = ("sensitivity", "sigma", "accuracy", "cost")
@@ -269,4 +324,4 @@ def show_search(result: Mapping[str, Any], json: bool) -> None:
     ]  # fmt: skip
     title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
     table_(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
-    print(result["statement"])
+    _say(result["statement"])

@@ -36,7 +36,15 @@ UNCHANGED = "unchanged"  # a control that releases the model as it was
 
 @dataclass(frozen=True)
 class Assumption:
-    """One thing a theorem needs, whence it is known, and whether it holds."""
+    """One thing a theorem needs, whence it is known, and whether it holds.
+
+    Attributes:
+        name: a short identifier, for example ``noise_fixed_before``.
+        statement: what is assumed, as a sentence.
+        origin: where it is known from, an :class:`~expunge.core.trained.Origin`.
+        status: whether it holds, is open, or is violated.
+        value: the recorded value that the status follows from.
+    """
 
     name: str
     statement: str
@@ -121,6 +129,8 @@ class Certificate:
         assumptions: with origin and status; they decide the verdict.
         binds: digests of request, data, trail and release.
         curve: (epsilon, delta) pairs along the whole trade-off.
+        given: what it was made from besides the facts of training, the budget and the checks that are recorded with the run:
+            a reader makes it again (``privacy.again``).
     """
 
     theorem: str
@@ -142,6 +152,7 @@ class Certificate:
     assumptions: tuple[Assumption, ...]
     binds: Mapping[str, str]
     curve: tuple[tuple[float, float], ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:

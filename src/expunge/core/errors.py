@@ -34,7 +34,12 @@ class TamperedError(ExpungeError):
 
 
 class ExtraMissingError(ExpungeError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
+
+    Args:
+        extra: the extra of expunge that brings it, for example ``llm``.
+        package: the package that is missing.
+    """
 
     def __init__(self, extra: str, package: str):
         super().__init__(f"{package} is not installed; it comes with: pip install 'expunge[{extra}]'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import stat
@@ -96,9 +97,23 @@ def private_folder(path: Path) -> Path:
     """
     if not path.is_symlink():
         make_folder(path)
+    must_be_private(path)
+    return path
+
+
+def must_be_private(path: Path) -> None:
+    """Refuse a folder that is not its owner's alone.
+
+    Raises:
+        InputError: as :func:`private_folder`.
+    """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise InputError(f"{path} is a symbolic link; a private folder must be a real one: name the folder it leads to")
+    if not stat.S_ISDIR(found.st_mode):
+        raise InputError(
+            f"{path} is a file; a private folder must be a folder: take the file away, or name another place"
+        )
     if _POSIX and found.st_uid != os.geteuid():
         raise InputError(f"{path} belongs to another user; name a folder of your own")
     mode = stat.S_IMODE(found.st_mode)
@@ -107,7 +122,6 @@ def private_folder(path: Path) -> Path:
             f"{path} must be private, but others may enter it (mode {mode:o}); "
             f"run chmod 700 {path}, or name a folder that does not exist yet"
         )
-    return path
 
 
 def read_json(path: Path) -> Any:
@@ -123,12 +137,12 @@ def parse_json(content: bytes | str, name: str) -> Any:
     """The JSON value that ``content`` says; ``name`` is how messages call it.
 
     Raises:
-        InputError: if it is not JSON in UTF-8, says NaN or Infinity, or names a key twice (two readers could then
-            understand two different things).
+        InputError: if it is not JSON in UTF-8, says NaN or Infinity or a number beyond every finite one (1e999), or names a
+            key twice (two readers could then understand two different things).
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _DECODER.decode(text)
     except RecursionError:
         raise InputError(f"{name} is nested too deeply to be one of our files") from None
     except ValueError as error:
@@ -186,3 +200,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is beyond every finite number")
+    return value
+
+
+_DECODER = json.JSONDecoder(  # json.loads makes one for each text
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+)

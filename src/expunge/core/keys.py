@@ -30,6 +30,17 @@ def key_path(name: str) -> Path:
     return state_folder() / name
 
 
+def audit_key() -> bytes:
+    """The key that decides which examples an audit trains on and forgets again: 32 random bytes, made on first use.
+
+    Raises:
+        InputError: if the file is damaged or others have access to it.
+
+    Guarantee: who cannot read or replace the key cannot make a request, or choose settings, so that an audit looks elsewhere.
+    """
+    return _kept("audit.key", "a new key would choose other examples than the audits of before")
+
+
 def subject_key() -> bytes:
     """The key of `keyed_hash` for people's names: 32 random bytes, made on first use, the same ever after.
 
@@ -39,11 +50,15 @@ def subject_key() -> bytes:
     Guarantee: all processes of one user get the same key, also when they ask for the first time at the same moment.
     Who has the key can test guesses of names against a ledger; who loses it can no longer find a person's entries.
     """
-    path = key_path("subject.key")
+    return _kept("subject.key", "a new key would not find the requests that were filed under the old one")
+
+
+def _kept(name: str, otherwise: str) -> bytes:
+    """A key of this installation, made where it is missing."""
+    path = key_path(name)
     key = create_once(path, secrets.token_bytes(_BYTES))
     if len(key) != _BYTES:
         raise InputError(
-            f"{path} should hold {_BYTES} bytes and holds {len(key)}; restore it from a backup: "
-            "a new key would not find the requests that were filed under the old one"
+            f"{path} should hold {_BYTES} bytes and holds {len(key)}; restore it from a backup: {otherwise}"
         )
     return key

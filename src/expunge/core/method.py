@@ -1,94 +1,22 @@
-"""What a way of forgetting declares, is given and hands back."""
+"""What a way of forgetting is given and hands back. What it declares is in ``core.capabilities``, and can be had here too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from expunge.core.capabilities import EFFECTS as EFFECTS
+from expunge.core.capabilities import NEEDS as NEEDS
+from expunge.core.capabilities import Capabilities as Capabilities
+from expunge.core.capabilities import Configurations as Configurations
+from expunge.core.capabilities import Paper as Paper
+from expunge.core.capabilities import Ranges as Ranges
+from expunge.core.capabilities import SmallScale as SmallScale
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Certificate, Claim, weakest
 from expunge.core.data import Deletion
-from expunge.core.errors import InputError
 from expunge.core.task import Task
-from expunge.core.trained import Artifact, Budget, Tensors, Trail, Trained
-
-EFFECTS = ("weights", "adapter", "operator", "graph", "none")
-NEEDS = (
-    "retained data", "forgotten data", "recipe", "trail", "budget", "convex loss", "noisy training", "perturbed training",
-    "representation", "untied weights", "peers",
-)  # fmt: skip
-Ranges = Mapping[str, tuple[float, float]]  # setting → (low, high), searched on a logarithmic scale
-Configurations = Mapping[str, Mapping[str, Any]]  # name in tables → settings
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a method was published.
-
-    Attributes:
-        title: of the paper.
-        by: authors and venue.
-        arxiv: its arXiv identifier; empty where there is none.
-    """
-
-    title: str
-    by: str
-    arxiv: str = ""
-
-    @property
-    def link(self) -> str:
-        """Where it can be read; empty where that is not known."""
-        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
-
-    def __str__(self) -> str:
-        return f"{self.title} ({self.by}{f', arXiv {self.arxiv}' if self.arxiv else ''})"
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a method serves, needs, changes and promises. The defaults are those of most methods, and promise nothing.
-
-    Attributes:
-        kinds: target kinds it serves.
-        tasks: task names it runs on (``"*"``: any).
-        needs: among :data:`NEEDS`.
-        effect: what it changes: weights, adapter, operator, graph or none. A method whose effect is not ``none`` and that
-            changes nothing has failed.
-        certified: whether it can carry a certificate at all.
-    """
-
-    kinds: tuple[str, ...] = ("samples", "user", "class")
-    tasks: tuple[str, ...] = ("*",)
-    needs: tuple[str, ...] = ("retained data", "forgotten data")
-    effect: str = "weights"
-    certified: bool = False
-
-    def __post_init__(self):
-        if self.effect not in EFFECTS:
-            raise InputError(f"Expected an effect among {', '.join(EFFECTS)}; got {self.effect!r}.")
-        if unknown := [need for need in self.needs if need not in NEEDS]:
-            raise InputError(f"Expected needs among {', '.join(NEEDS)}; got {', '.join(unknown)}.")
-
-
-@dataclass(frozen=True)
-class SmallScale:
-    """Settings for models of some hundred weights, where the defaults are meant for those of the papers: tests run these.
-
-    Attributes:
-        fit: what so small a model needs in every run; with the defaults it would be refused.
-        quick: for a run of milliseconds that changes the weights.
-        visible: for a run after which it can be seen that the forget set is forgotten.
-        variants: variant (``dual``, ``su``) → what the method needs besides in every run under it.
-    """
-
-    fit: Mapping[str, Any] = field(default_factory=dict)
-    quick: Mapping[str, Any] = field(default_factory=dict)
-    visible: Mapping[str, Any] = field(default_factory=dict)
-    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def but(self, **parts: Mapping[str, Any]) -> SmallScale:
-        """These settings with those of ``parts`` over them."""
-        return replace(self, **{name: {**getattr(self, name), **settings} for name, settings in parts.items()})
+from expunge.core.trained import Artifact, Budget, Facts, Tensors, Trail, Trained
 
 
 @dataclass(frozen=True)
@@ -110,7 +38,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A method cannot run here: why, and what would work."""
+    """A method cannot run here: why, and what would work.
+
+    Attributes:
+        reason: why, as a sentence.
+        instead: what would work, as a sentence; empty where nothing would.
+    """
 
     reason: str
     instead: str = ""
@@ -277,6 +210,7 @@ class Outcome:
         own: whether expunge's own implementation ran, by its exact type; otherwise a plug-in.
         noisy: content of the journal's last stage in which noise was drawn: what later steps of the release began with.
         seed: of the run's pseudo-random choices; never of certified noise.
+        facts: of training, as certificates were made from them: what is called proved was proved again of the model as it is.
     """
 
     status: str
@@ -294,6 +228,7 @@ class Outcome:
     own: bool = True
     noisy: bytes | None = field(default=None, repr=False)
     seed: int = 0
+    facts: Facts = field(default_factory=dict)
 
     @property
     def certificate(self) -> Certificate | None:

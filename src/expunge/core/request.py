@@ -6,13 +6,15 @@ import calendar
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
 from expunge.core.digest import keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.names import Names
+
+ONE_DAY = timedelta(days=1)
 
 
 class Kind(StrEnum):
@@ -134,6 +136,9 @@ class Request:
             raise InputError(
                 "A request needs a subject (who asks); it is empty. Any stable name will do: it is hashed."
             )
+        _check_value(self.subject, "A request's subject")
+        if self.received > date.today() + ONE_DAY:  # somewhere it may be tomorrow already
+            raise InputError(f"Expected a day received of today or earlier; got {self.received}. Correct the date.")
         object.__setattr__(self, "targets", targets)
         due = self.due or one_month_after(self.received)
         if due < self.received:

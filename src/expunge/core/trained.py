@@ -28,7 +28,13 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True)
 class Fact:
-    """A recorded circumstance of training and how it is known."""
+    """A recorded circumstance of training and how it is known.
+
+    Attributes:
+        value: the circumstance itself, for example a smoothness constant or ``"fixed"``.
+        origin: where it is known from; the weakest origin among the assumptions decides a certificate's verdict.
+        note: a sentence for the reader of the record.
+    """
 
     value: Any
     origin: Origin

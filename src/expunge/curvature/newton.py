@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,25 +12,64 @@ from torch.func import grad
 
 from expunge.curvature.hessian import explicit_hessian
 
-Loss = Callable[[Tensor], Tensor]
+
+class Objective(Protocol):
+    """A smooth, strongly convex function of one vector (d,)."""
+
+    def value(self, theta: Tensor) -> Tensor:
+        """A scalar."""
+        ...
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """(d,)."""
+        ...
+
+    def newton_direction(self, theta: Tensor, gradient: Tensor) -> Tensor:
+        """``H^{-1} gradient`` with the Hessian at ``theta``, (d,)."""
+        ...
 
 
-def newton_step(loss: Loss, theta: Tensor) -> Tensor:
-    """``theta - H^{-1} gradient`` of ``loss`` at ``theta`` (d,): the minimiser itself where the loss is quadratic."""
-    return theta - torch.linalg.solve(explicit_hessian(loss, theta), grad(loss)(theta))
+@dataclass(frozen=True)
+class Differentiated:
+    """Any function, by autograd.
+
+    Attributes:
+        loss: maps (d,) to a scalar.
+    """
+
+    loss: Callable[[Tensor], Tensor]
+
+    def value(self, theta: Tensor) -> Tensor:
+        """The function itself."""
+        return self.loss(theta)
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """By one backward pass."""
+        return grad(self.loss)(theta)
+
+    def newton_direction(self, theta: Tensor, gradient: Tensor) -> Tensor:
+        """By d backward passes and the solution of a (d, d) system."""
+        return torch.linalg.solve(explicit_hessian(self.loss, theta), gradient)
 
 
-def minimise(loss: Loss, theta: Tensor, tolerance: float, max_steps: int) -> tuple[Tensor, float]:
-    """Newton steps, halved until the loss does not rise, until the gradient norm is at most ``tolerance``.
+def newton_step(objective: Objective, theta: Tensor) -> Tensor:
+    """``theta - H^{-1} gradient`` at ``theta`` (d,): the minimiser itself where the objective is quadratic."""
+    return theta - objective.newton_direction(theta, objective.gradient(theta))
+
+
+def minimise(objective: Objective, theta: Tensor, tolerance: float, max_steps: int) -> tuple[Tensor, float]:
+    """Newton steps, halved until the objective does not rise, until the gradient norm is at most ``tolerance``.
 
     Returns:
         The last point and its gradient norm, which is above ``tolerance`` where ``max_steps`` did not reach it.
     """
+    gradient = objective.gradient(theta)
     for _ in range(max_steps):
-        if float(grad(loss)(theta).norm()) <= tolerance:
+        if float(gradient.norm()) <= tolerance:
             break
-        way, share = newton_step(loss, theta) - theta, 1.0
-        while loss(theta + share * way) > loss(theta) and share > 1e-6:
+        way, share, here = objective.newton_direction(theta, gradient), 1.0, objective.value(theta)
+        while objective.value(theta - share * way) > here and share > 1e-6:
             share /= 2
-        theta = theta + share * way
-    return theta, float(grad(loss)(theta).norm())
+        theta = theta - share * way
+        gradient = objective.gradient(theta)
+    return theta, float(gradient.norm())

@@ -19,6 +19,7 @@ def read_arrays(path: Path, *, people: bool = True) -> Rows:
     """``x``, ``y`` and user columns from an ``.npz`` (no pickled objects) or ``.safetensors`` file, in any byte order.
 
     Args:
+        path: the file, with arrays ``x``, ``y``, perhaps ``ids``, and one array for each column that names people.
         people: whether its rows can be asked to be forgotten: every row of a user column must then name somebody. Of
             others, for example test rows, a user column with gaps is left out.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from expunge.core.errors import InputError
 from expunge.data.bounds import PACKED, unpacked
 
@@ -19,6 +22,8 @@ MISSING = ("", "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "NULL", "null", "None"
            "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")  # fmt: skip  # of numbers; in texts only the empty one is missing
 _UNNAMED = re.compile(r"\s*|Unnamed: [0-9]+")  # what pandas calls a column without a name when it writes it again
 _LONGEST = 2**31 - 1  # of a field
+_CHUNK = 2**24  # bytes that are looked through at a time
+_NEWLINE, _COMMA = b"\n,"
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,18 @@ class CsvFile:
     rows: int
     _content: Path | bytes = field(repr=False)
 
-    def texts(self, columns: Sequence[str]) -> Any:
-        """Columns exactly as the file writes them; ``NA`` is a text, and an empty field an empty one."""
-        return self._read(columns, dtype=str, keep_default_na=False, na_filter=False)
+    def read(self, texts: Sequence[str], numbers: Sequence[str] = ()) -> Any:
+        """Columns, in one pass through the file.
 
-    def numbers(self, columns: Sequence[str]) -> Any:
-        """Columns as pandas understands them: numbers where all are, missing ones as NaN."""
-        return self._read(columns, keep_default_na=False, na_values=list(MISSING))
-
-    def _read(self, columns: Sequence[str], **how: Any) -> Any:
+        Args:
+            texts: columns exactly as the file writes them; ``NA`` is a text, and an empty field an empty one.
+            numbers: columns as pandas understands them: numbers where all are, missing ones as NaN.
+        """
         import pandas as pd
+
+        columns = [*texts, *numbers]
+        how = {"dtype": dict.fromkeys(texts, str), "keep_default_na": False}
+        how |= {"na_values": {name: list(MISSING) for name in numbers}} if numbers else {"na_filter": False}
 
         source = io.BytesIO(self._content) if isinstance(self._content, bytes) else self._content
         try:
@@ -81,7 +88,7 @@ def open_csv(path: Path) -> CsvFile:
     content = unpacked(path) if path.suffix.lower() in PACKED else path
     try:
         try:
-            found = _looked_through(content, path.name, strict=True)
+            found = _without_quotes(content, path.name) or _looked_through(content, path.name, strict=True)
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise
@@ -109,6 +116,41 @@ def _looked_through(content: Path | bytes, name: str, strict: bool) -> CsvFile:
                 )
             counted = counted and row[0] == str(count - 1)
     return CsvFile(name, names, unnamed, counted, count, content)
+
+
+def _without_quotes(content: Path | bytes, name: str) -> CsvFile | None:
+    """The same for a table that quotes nothing, whose every line is a row of as many fields; ``None`` for any other.
+
+    Commas are counted many lines at a time, where the ``csv`` module makes a text of each field.
+    """
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as stream:
+        first = stream.readline()
+        if first.startswith(codecs.BOM_UTF8):
+            first = first[len(codecs.BOM_UTF8) :]
+        fields, rows = first.count(b",") + 1, 0
+        if fields == 1 or not _plain(first):
+            return None
+        names, unnamed = _names(first.decode().rstrip("\r\n").split(","), name)
+        if unnamed:  # the slower way also looks whether the first column counts the rows
+            return None
+        while lines := stream.read(_CHUNK) + stream.readline():
+            if not _plain(lines):
+                return None
+            array = np.frombuffer(lines if lines.endswith(b"\n") else lines + b"\n", dtype=np.uint8)
+            ends = array[np.flatnonzero((array == _COMMA) | (array == _NEWLINE))] == _NEWLINE  # of fields, in order
+            if len(ends) % fields or not ends[fields - 1 :: fields].all() or ends.sum() * fields != len(ends):
+                return None
+            rows += len(ends) // fields
+    return CsvFile(name, names, unnamed, False, rows, content) if rows else None
+
+
+def _plain(lines: bytes) -> bool:
+    """Whether lines hold nothing that two ways to read them could take differently."""
+    try:
+        lines.decode()
+    except UnicodeDecodeError:
+        return False
+    return not (b'"' in lines or b"\0" in lines or (b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")))
 
 
 def _names(header: Sequence[str], name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -41,18 +41,18 @@ def positions_in(declared: Sequence[Any], values: Any, message: str) -> np.ndarr
         InputError: for a text that was not declared, or two of which nobody can tell whether they are one number.
     """
     place = _places(declared, values.unique().tolist(), message)
-    return values.map(place).to_numpy(dtype=np.int64)
+    return np.fromiter(map(place.__getitem__, values.tolist()), np.int64, len(values))
 
 
-def one_hot(values: Any, name: str, declared: Sequence[Any], file: str) -> np.ndarray:
-    """A column as one column for each declared value, (n, values).
+def positions_of(values: Any, name: str, declared: Sequence[Any], file: str) -> np.ndarray:
+    """Where each value of a column stands among its declared categories, (n,).
 
     Raises:
         InputError: as :func:`positions_in`, or where a value is declared twice.
     """
     distinct(declared, f"categories of {name!r}")
     message = f"Column {name!r} of {file} holds {{}}, which is not in its categories"
-    return np.eye(len(declared))[positions_in(declared, values, message)]
+    return positions_in(declared, values, message)
 
 
 def one_number_one_text(texts: Sequence[str], what: str, advice: str) -> None:

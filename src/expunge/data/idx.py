@@ -59,6 +59,11 @@ def fashion_mnist(
     """Training (60,000) and test (10,000) rows of Fashion-MNIST (Xiao, Rasul, Vollgraf 2017).
 
     As :func:`mnist`, with mean 0.2860 and spread 0.3530, in ``fashion_mnist/FashionMNIST/raw``.
+
+    Args:
+        root: as for :func:`mnist`.
+        limit, per_class, test_limit: how many training rows, training rows of each class, and test rows; all by default.
+        seed: of the draw.
     """
     folder = located(
         root, ["fashion_mnist/FashionMNIST/raw", "FashionMNIST/raw"], _names("train-images-idx3-ubyte"),

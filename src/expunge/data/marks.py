@@ -8,7 +8,8 @@ test a guess against a mark.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -38,8 +39,12 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
     if not isinstance(data, Recognisable):
         return []
     named, found = data.named(), set()
+    ids, matched = np.asarray(data.ids), deletion.matched
+    order = np.argsort(ids, kind="stable")
     for target in targets:
-        at = np.flatnonzero(np.isin(data.ids, (data.select(target) & deletion.matched)["row"]))
+        own = data.select(target)["row"]
+        own = own[_among(own, matched["row"])]
+        at = np.sort(order[np.searchsorted(ids, own, sorter=order)])
         if target.kind == Kind.SAMPLES:
             found |= {_hash(key, _CONTENT, content) for content in data.contents(at.tolist())}
             continue
@@ -59,28 +64,55 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
 
 
 def recognised(data: object, marks: Iterable[str], key: bytes) -> Ids:
-    """Ids of the examples of ``data`` that some mark names; none for data whose examples cannot be recognised.
+    """Ids of the examples of ``data`` that some mark names; none for data whose examples cannot be recognised."""
+    return recogniser(data, key)(marks)
+
+
+def recogniser(data: object, key: bytes) -> Callable[[Iterable[str]], Ids]:
+    """What :func:`recognised` finds by the marks of one request after another: names and contents are hashed once for all.
 
     A content is hashed only where a single hash is not that of a name.
     """
-    wanted = [mark.split("+") for mark in marks]
-    if not wanted or not isinstance(data, Recognisable):
-        return Ids.none()
-    known = {each for mark in wanted for each in mark}
-    places: dict[str, set[int]] = {}
-    for column, of_examples in data.named().items():
-        hashes: dict[str, str] = {}
-        for i, texts in enumerate(of_examples):
-            for text in texts:
-                each = hashes.get(text) or hashes.setdefault(text, _hash(key, column, text))
-                if each in known:
-                    places.setdefault(each, set()).add(i)
-    if any(len(mark) == 1 and mark[0] not in places for mark in wanted):
+    if not isinstance(data, Recognisable):
+        return lambda marks: Ids.none()
+    ids = np.asarray(data.ids)
+
+    @cache
+    def names() -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for column, of_examples in data.named().items():
+            places: dict[str, set[int]] = {}
+            for i, texts in enumerate(of_examples):
+                for text in texts:
+                    places.setdefault(text, set()).add(i)
+            for text, where in places.items():
+                found.setdefault(_hash(key, column, text), set()).update(where)
+        return found
+
+    @cache
+    def contents() -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
         for i, content in enumerate(data.contents()):
-            if (each := _hash(key, _CONTENT, content)) in known:
-                places.setdefault(each, set()).add(i)
-    positions = set().union(*(set.intersection(*(places.get(each, set()) for each in mark)) for mark in wanted))
-    return Ids.rows(np.asarray(data.ids)[sorted(positions)])
+            found.setdefault(_hash(key, _CONTENT, content), set()).add(i)
+        return found
+
+    def find(marks: Iterable[str]) -> Ids:
+        wanted = [mark.split("+") for mark in marks]
+        positions: set[int] = set()
+        for mark in wanted:
+            here = [names().get(each, set()) for each in mark]
+            if len(mark) == 1 and not here[0]:
+                here = [contents().get(mark[0], set())]
+            positions |= set.intersection(*here)
+        return Ids.rows(ids[sorted(positions)])
+
+    return find
+
+
+def _among(some: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Which of ``some`` are in ``ascending``, by looking each of them up."""
+    at = np.searchsorted(ascending, some)
+    return (at < len(ascending)) & (ascending[np.minimum(at, len(ascending) - 1)] == some) if len(ascending) else at < 0
 
 
 def _hash(key: bytes, column: str, text: str) -> str:

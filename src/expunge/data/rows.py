@@ -43,8 +43,10 @@ class Rows:
     """Inputs, integer labels, persistent row ids, columns by which users are found, and what classes are called.
 
     Shapes:
-        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each column: (n,). ``names``: one
-        for each label in order, or none.
+        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each of ``columns``: (n,).
+        ``names``: one for each label in order, or none.
+
+    ``preprocessing`` records whether a row was prepared without looking at other rows, and who says so.
 
     Build it with :meth:`of`, which checks; slicing trusts.
     """
@@ -83,7 +85,7 @@ class Rows:
             )
         if len(x) == 0:
             raise InputError("Expected at least one row; the data are empty.")
-        if not torch.isfinite(x).all():
+        if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():  # the sum of finite numbers may overflow
             bad = (~torch.isfinite(x).reshape(len(x), -1).all(1)).nonzero().ravel().tolist()
             raise InputError(
                 f"Expected finite inputs; {len(bad)} row(s) hold NaN or infinity, the first at position {bad[0]}. "
@@ -115,6 +117,10 @@ class Rows:
         """The digest, computed now and not remembered: tensors can be changed in place."""
         return digest_arrays({"x": self.x, "y": self.y, "ids": self.ids})
 
+    @cached_property
+    def _places(self) -> selecting.Places:
+        return selecting.Places(self.columns)
+
     def select(self, target: Target) -> Ids:
         """Row ids that ``target`` names (kinds: samples, user, class)."""
         if target.kind == Kind.SAMPLES:
@@ -122,12 +128,12 @@ class Rows:
         if target.kind == Kind.CLASS:
             return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), selecting.classes(target, self.names))])
         if target.kind == Kind.USER:
-            return selecting.user(target, self.ids, self.columns)
+            return selecting.user(target, self.ids, self._places)
         raise InputError(f"Rows can lose samples, users or classes; a {target.kind} target has no meaning here.")
 
     def unmatched(self, target: Target) -> tuple[str, ...]:
         """Each value that ``target`` names and no row has, in words."""
-        return selecting.unmatched(target, self.columns, self.y.cpu().numpy(), self.names)
+        return selecting.unmatched(target, self._places, self.y.cpu().numpy(), self.names)
 
     def named(self) -> dict[str, list[tuple[str, ...]]]:
         """What targets may call each row: the people in its columns, and its class."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,53 @@ import numpy as np
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
-from expunge.data.values import cells, near, said
+from expunge.data.values import alike, cells, said
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")  # 007 is a name, 7 a number
+
+
+class Places:
+    """Where each value of each column stands: worked out once a column, so that a thousand targets cost little more than one.
+
+    Args:
+        columns: of the data, which stay as they are.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray]):
+        self.columns = columns
+        self._of: dict[str, dict[Any, list[int]]] = {}
+        self._alike: dict[str, dict[str, list[str]]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Places, (self.columns,)  # what was worked out is no part of the data
+
+    def of(self, name: str) -> dict[Any, list[int]]:
+        """Value → positions, ascending: numbers of a column of numbers, else texts; a row may hold several."""
+        if name not in self._of:
+            found: defaultdict[Any, list[int]] = defaultdict(list)
+            column = self.columns[name].tolist() if self.counts(name) else cells(self.columns[name], name)
+            if column and isinstance(column[0], tuple):  # then all are
+                for i, cell in enumerate(column):
+                    for value in dict.fromkeys(cell):
+                        found[value].append(i)
+            else:
+                for i, value in enumerate(column):
+                    found[value].append(i)
+            self._of[name] = dict(found)
+        return self._of[name]
+
+    def counts(self, name: str) -> bool:
+        """Whether a column holds numbers, one a row."""
+        return self.columns[name].dtype.kind in "iufb" and self.columns[name].ndim == 1
+
+    def near(self, text: str, name: str, most: int = 3) -> list[str]:
+        """At most ``most`` other values of a column that look like ``text``, zeros in front and behind a point aside."""
+        if name not in self._alike:
+            looks: dict[str, list[str]] = {}
+            for value in map(said, self.of(name)):
+                looks.setdefault(alike(value), []).append(value)
+            self._alike[name] = looks
+        return [value for value in self._alike[name].get(alike(text), ()) if value != text][:most]
 
 
 def samples(target: Target, ids: np.ndarray) -> Ids:
@@ -25,18 +71,13 @@ def samples(target: Target, ids: np.ndarray) -> Ids:
     return Ids.rows(np.intersect1d(numbers(target, "ids"), ids))
 
 
-def user(target: Target, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> Ids:
+def user(target: Target, ids: np.ndarray, places: Places) -> Ids:
     """The rows whose columns hold all values that a target of kind ``user`` names; of a list, any of its values.
 
     Raises:
         InputError: for a column that the data do not have.
     """
-    mask = np.ones(len(ids), dtype=bool)
-    for rows, _ in _hits_of(target, columns).values():
-        here = np.zeros(len(ids), dtype=bool)
-        here[rows] = True
-        mask &= here
-    return Ids.rows(ids[mask])
+    return Ids.rows(ids[_common(_hits_of(target, places))])
 
 
 def people(columns: Mapping[str, np.ndarray]) -> dict[str, list[tuple[str, ...]]]:
@@ -48,7 +89,7 @@ def people(columns: Mapping[str, np.ndarray]) -> dict[str, list[tuple[str, ...]]
 
 
 def unmatched(
-    target: Target, columns: Mapping[str, np.ndarray], labels: np.ndarray | None = None, names: Sequence[str] = ()
+    target: Target, places: Places, labels: np.ndarray | None = None, names: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Each value that a target of kind ``user`` or ``class`` names and no row has, in words, with what looks like it.
 
@@ -63,15 +104,14 @@ def unmatched(
         return tuple(f"label {wanted[k]}" for k in sorted(wanted.keys() - set(labels.tolist())))
     if target.kind != Kind.USER:
         return ()
-    found = _hits_of(target, columns)
-    lost = []
-    for name, (rows, which) in found.items():
-        others = [other for each, (other, _) in found.items() if each != name]
-        seen = set(which[np.logical_and.reduce([np.isin(rows, other) for other in others])] if others else which)
-        for k, value in enumerate(target.values(name)):
-            if k not in seen:
-                alike = near(said(value), cells(columns[name], name))
-                hint = f" (there is {', '.join(map(repr, alike))})" if alike else ""
+    found = _hits_of(target, places)
+    common, lost = _common(found), []
+    for name, hits in found.items():
+        for value, positions in zip(target.values(name), hits, strict=True):
+            few, many = sorted((positions, common), key=len)
+            if not any(_holds(many, i) for i in few):
+                others = places.near(said(value), name)
+                hint = f" (there is {', '.join(map(repr, others))})" if others else ""
                 lost.append(f"{name} {said(value)!r}{hint}")
     return tuple(lost)
 
@@ -126,44 +166,47 @@ def numbers(target: Target, key: str) -> np.ndarray:
         ) from None
 
 
-def _hits_of(target: Target, columns: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each column that ``target`` names: the positions of its rows that match, and which of the values they match."""
+def _hits_of(target: Target, places: Places) -> dict[str, list[list[int]]]:
+    """Of each column that ``target`` names, and each value that it names there: the positions of its rows, ascending."""
     found = {}
     for name in target.where:
-        if name not in columns:
-            known = ", ".join(columns) or "none"
+        if name not in places.columns:
+            known = ", ".join(places.columns) or "none"
             raise InputError(f"Expected a column that names the user; {name!r} is not one. Columns: {known}.")
         values = target.values(name)
         if odd := [value for value in values if isinstance(value, Mapping | list | tuple)]:
             raise InputError(f"Expected texts or numbers under {name!r} of a user target; got {odd[0]!r:.60}.")
-        pairs = list(_hits(columns[name], name, values))
-        rows, which = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
-        found[name] = rows, which
+        found[name] = [places.of(name).get(key, []) for key in _keys(places, name, values)]
     return found
 
 
-def _hits(values: np.ndarray, name: str, wanted: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Positions with the number of the wanted value that each equals; numbers and their text forms are the same user."""
-    if values.dtype.kind in "iufb" and values.ndim == 1:
-        keys: dict[int | float, list[int]] = {}
-        for k, value in enumerate(wanted):
-            if (number := _number(value)) is not None:
-                keys.setdefault(number, []).append(k)
-        yield from ((i, k) for i, value in enumerate(values.tolist()) for k in keys.get(value, ()))
-        return
-    column = cells(values, name)
-    numbers_too = any(not isinstance(value, str) for value in wanted)
-    there = {text for cell in column for text in ((cell,) if isinstance(cell, str) else cell)} if numbers_too else set()
-    texts: dict[str, list[int]] = {}
-    for k, value in enumerate(wanted):  # 7.0 is what the column writes so, else 7
-        written = value if isinstance(value, str) or str(value) in there else said(value)
-        texts.setdefault(str(written), []).append(k)
-    for i, cell in enumerate(column):
-        if isinstance(cell, str):
-            if cell in texts:
-                yield from ((i, k) for k in texts[cell])
+def _common(found: Mapping[str, list[list[int]]]) -> list[int]:
+    """Positions, ascending, that stand under some value of every column; a column that has most rows is not gone through."""
+    fewest, *others = sorted(found.values(), key=lambda hits: sum(map(len, hits)))
+    rows = sorted(set().union(*fewest))
+    for hits in others:
+        if len(hits) == 1:
+            rows = [i for i in rows if _holds(hits[0], i)]
         else:
-            yield from ((i, k) for text in set(cell) for k in texts.get(text, ()))
+            rows = sorted(set(rows).intersection(set().union(*hits)))
+    return rows
+
+
+def _holds(positions: list[int], i: int) -> bool:
+    """Whether ``i`` is among ascending ``positions``."""
+    at = bisect_left(positions, i)
+    return at < len(positions) and positions[at] == i
+
+
+def _keys(places: Places, name: str, wanted: Sequence[Any]) -> list[Any]:
+    """What each wanted value is called among the values of a column; numbers and their text forms are the same user."""
+    if places.counts(name):
+        return [_number(value) for value in wanted]  # None is no number that a column holds
+    # 7.0 is what the column writes so, else 7
+    return [
+        value if isinstance(value, str) else str(value) if str(value) in places.of(name) else said(value)
+        for value in wanted
+    ]
 
 
 def _number(value: Any) -> int | float | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from expunge.core.errors import InputError
 from expunge.data.arrays import read_arrays as read_arrays
 from expunge.data.csv_files import CsvFile, open_csv
-from expunge.data.declared import distinct, one_hot, one_number_one_text, positions_in, written
+from expunge.data.declared import distinct, one_number_one_text, positions_in, positions_of, written
 from expunge.data.rows import Rows, by_reader
 
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,14})")  # nobody reads it in another way
 _LOG = logging.getLogger(__name__)
 PREPARED_ROW_BY_ROW = by_reader("fixed", "read with declared ranges and categories only")
 PREPARED_TOGETHER = by_reader("fitted", "means, spreads or the set of labels were taken from the rows")
@@ -55,20 +58,34 @@ def read_csv(
     for table in tables:
         if absent := [name for name in wanted if name not in table.names]:
             raise InputError(f"{table.name} has no column {', '.join(absent)}; it has {', '.join(table.names)}.")
-    known, fitted = _classes(tables[0], label, classes)
+    if classes is not None:
+        distinct(classes, "classes")
+    known, fitted = classes, False
     plain = [name for name in names if name not in categories]
     rows = []
     mean, spread = 0.0, 1.0
     for i, table in enumerate(tables):
-        numbers = table.numbers(plain) if plain else {}
-        texts = table.texts([*users, *(name for name in names if name in categories), label])
-        parts = [
-            one_hot(texts[n], n, categories[n], table.name)
-            if n in categories
-            else _numbers(numbers[n], n, scale, table.name)
-            for n in names
-        ]
-        x = np.concatenate(parts, 1).astype(np.float32)
+        written_as = list(dict.fromkeys([*users, *(name for name in names if name in categories), label]))
+        # a column that is both a number to the model and a text beside it is read in each of the two ways
+        both = [name for name in plain if name in written_as]
+        texts = table.read(written_as, [name for name in plain if name not in both])
+        again = table.read((), both) if both else {}
+        numbers = None if known is not None else _as_numbers(table, texts[label], label)
+        if i == 0 and classes is None:
+            known = _classes(table, texts[label], numbers, label)
+            fitted = known is not None
+        widths = [len(categories[name]) if name in categories else 1 for name in names]
+        x = np.zeros((sum(widths), table.rows), dtype=np.float32)  # column after column, and turned at the end
+        at = 0
+        for name in names:
+            if name in categories:
+                places = positions_of(texts[name], name, categories[name], table.name)
+                x[at + places, np.arange(table.rows)] = 1
+                at += len(categories[name])
+            else:
+                x[at] = _numbers((again if name in both else texts)[name], name, scale, table.name)
+                at += 1
+        x = torch.from_numpy(x).t().contiguous().numpy()
         if standardise and i == 0:
             mean, spread = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
         if i == 0:  # nobody asks to be forgotten from a test table
@@ -79,9 +96,8 @@ def read_csv(
         if left_out:
             facts = replace(facts, note=f"{facts.note}; column 1, which has no name and counts the rows, was left out")
         if known is None:
-            y = table.numbers([label])[label]
-            _complete(y, label, table.name, "Fill or drop them; if it is the name of a class, declare classes")
-            labels, called = y.to_numpy().astype(np.float64), ()
+            _complete(numbers, label, table.name, "Fill or drop them; if it is the name of a class, declare classes")
+            labels, called = numbers.to_numpy().astype(np.float64), ()
         else:
             _complete_texts(texts[label], label, table.name)
             labels, called = (
@@ -89,7 +105,13 @@ def read_csv(
                 known,
             )
         rows.append(
-            Rows.of((x - mean) / spread, labels, columns, preprocessing=facts, names=tuple(map(written, called)))
+            Rows.of(
+                (x - mean) / spread if standardise else x,
+                labels,
+                columns,
+                preprocessing=facts,
+                names=tuple(map(written, called)),
+            )
         )
     return rows
 
@@ -114,17 +136,22 @@ def _seen(table: CsvFile, others: Sequence[str]) -> tuple[list[str], tuple[str, 
     return [name for name in table.names if name not in (*others, *left_out)], left_out
 
 
-def _classes(table: CsvFile, label: str, classes: Sequence[Any] | None) -> tuple[Sequence[Any] | None, bool]:
-    """What labels are positions in (``None``: they are numbers themselves), and whether that was learnt from the rows."""
-    if classes is not None:
-        distinct(classes, "classes")
-        return classes, False
-    texts = table.texts([label])[label]
-    if table.numbers([label])[label].dtype.kind in "iubf":
+def _classes(table: CsvFile, texts: Any, numbers: Any, label: str) -> Sequence[Any] | None:
+    """What labels are positions in, learnt from the rows; ``None``: they are numbers themselves."""
+    if numbers.dtype.kind in "iubf":
         one_number_one_text(texts.unique().tolist(), f"Label {{}} and {{}} of {table.name}", "Declare classes as texts")
-        return None, False
+        return None
     _complete_texts(texts, label, table.name)
-    return sorted(texts.unique().tolist()), True
+    return sorted(texts.unique().tolist())
+
+
+def _as_numbers(table: CsvFile, texts: Any, name: str) -> Any:
+    """A column of which the texts are at hand as ``CsvFile.read`` makes numbers of it: whole numbers need no second pass."""
+    distinct_texts = texts.unique().tolist()
+    if all(_WHOLE.fullmatch(text) for text in distinct_texts):
+        place = {text: int(text) for text in distinct_texts}
+        return type(texts)(np.fromiter(map(place.__getitem__, texts.tolist()), np.int64, len(texts)))
+    return table.read((), [name])[name]
 
 
 def _complete(values: Any, name: str, file: str, advice: str = "Fill or drop them") -> None:
@@ -137,7 +164,8 @@ def _complete(values: Any, name: str, file: str, advice: str = "Fill or drop the
 
 
 def _complete_texts(values: Any, name: str, file: str, advice: str = "Fill or drop them") -> None:
-    if (empty := values.str.strip() == "").any():
+    if any(not text.strip() for text in values.unique().tolist()):
+        empty = values.str.strip() == ""
         raise InputError(
             f"Column {name!r} of {file} has {int(empty.sum())} missing value(s) (nothing is written), the first in row "
             f"{int(np.flatnonzero(empty)[0])}. {advice}."
@@ -145,7 +173,7 @@ def _complete_texts(values: Any, name: str, file: str, advice: str = "Fill or dr
 
 
 def _numbers(values: Any, name: str, scale: Mapping, file: str) -> np.ndarray:
-    """One column as numbers, (n, 1)."""
+    """One column as numbers, (n,)."""
     _complete(values, name, file)
     if values.dtype.kind not in "iufb":
         raise InputError(
@@ -157,4 +185,4 @@ def _numbers(values: Any, name: str, scale: Mapping, file: str) -> np.ndarray:
         if not (low < high and math.isfinite(high - low)):
             raise InputError(f"Expected scale of {name!r} as [low, high] with low < high; got [{low}, {high}].")
         numbers = np.clip((numbers - low) / (high - low), 0.0, 1.0)
-    return numbers[:, None]
+    return numbers

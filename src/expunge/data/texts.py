@@ -31,6 +31,7 @@ class Texts:
         records: each ``{"question", "answer", …}`` or ``{"text", …}``.
         ids: (n,) int64, unique; record 7 is record 7 however many went before it.
         columns: (n,) each, what names the subject of a record: an author, a document, a user.
+        preprocessing: whether a record was prepared without looking at others, and who says so.
     """
 
     records: tuple[Record, ...]
@@ -64,17 +65,21 @@ class Texts:
     def _digest(self) -> str:
         return digest_json([[dict(record) for record in self.records], self.ids.tolist()])
 
+    @cached_property
+    def _places(self) -> selecting.Places:
+        return selecting.Places(self.columns)
+
     def select(self, target: Target) -> Ids:
         """Ids that ``target`` names (kinds: samples, user)."""
         if target.kind == Kind.SAMPLES:
             return selecting.samples(target, self.ids)
         if target.kind == Kind.USER:
-            return selecting.user(target, self.ids, self.columns)
+            return selecting.user(target, self.ids, self._places)
         raise InputError(f"Texts can lose samples or users; a {target.kind} target has no meaning here.")
 
     def unmatched(self, target: Target) -> tuple[str, ...]:
         """Each value that ``target`` names and no record has, in words."""
-        return selecting.unmatched(target, self.columns)
+        return selecting.unmatched(target, self._places)
 
     def named(self) -> dict[str, list[tuple[str, ...]]]:
         """What targets may call each record: the people in its columns."""
@@ -144,7 +149,7 @@ def read_records(path: Path, answer: bool = True) -> list[Record]:
 
 
 def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Texts:
-    """Records from a file of JSON lines; each of ``columns`` is a key that every record has.
+    """Records from the JSON lines of the file ``path``; each of ``columns`` is a key that every record has.
 
     Under such a key stands a text, a number, or a list of them where a record is about several people: it belongs to each.
     Numbers are compared as texts without an empty fraction, since whoever writes ids with gaps makes 1 a 1.0.
@@ -183,8 +188,8 @@ def _object(line: str, where: str) -> Any:
         )
     try:
         value = parse_json(line, where)
-        line.encode()
-        json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in line:  # the only way to write half of a surrogate pair in what was UTF-8
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InputError(f"Expected text on {where}; it holds half of a surrogate pair. Repair or drop it.") from None
     except InputError as error:

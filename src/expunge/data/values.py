@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -80,6 +79,8 @@ def _gaps(values: np.ndarray) -> np.ndarray:
         missing = np.isnan(values)
     elif values.dtype.kind in "Mm":
         missing = np.isnat(values)
+    elif values.dtype.kind == "O" and set(map(type, values.ravel())) <= {str}:
+        return np.zeros(len(values), dtype=bool)
     elif values.dtype.kind == "O":
         missing = np.array([_nobody(item) for item in values.ravel()], dtype=bool).reshape(values.shape)
     else:
@@ -109,7 +110,10 @@ def cells(values: np.ndarray, name: str) -> list[str] | list[tuple[str, ...]]:
         if values.dtype.kind in "Mm":
             return values.astype(str).tolist()
         found = values.tolist()
-        if values.dtype.kind != "O" or not any(isinstance(item, list | tuple) for item in found):
+        kinds = set(map(type, found))
+        if kinds <= {str}:
+            return found
+        if values.dtype.kind != "O" or not any(issubclass(kind, list | tuple) for kind in kinds):
             return [item if isinstance(item, str) else said(item) for item in found]
         return [tuple(map(said, item)) if isinstance(item, list | tuple) else (said(item),) for item in found]
     except UnicodeDecodeError:
@@ -122,12 +126,6 @@ def folded(text: str) -> str:
     return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) not in ("Cf", "Cc"))
 
 
-def near(named: str, column: Iterable[str | tuple[str, ...]], most: int = 3) -> list[str]:
-    """Values of ``column`` that look like ``named``, zeros in front and behind a point aside; at most ``most``."""
-    wanted = _as_number(folded(named))
-    values = dict.fromkeys(text for cell in column for text in ((cell,) if isinstance(cell, str) else cell))
-    return [text for text in values if text != named and _as_number(folded(text)) == wanted][:most]
-
-
-def _as_number(text: str) -> str:
-    return _FRACTION.sub("", _ZEROS.sub("", text))
+def alike(text: str) -> str:
+    """What texts have in common that look alike, zeros in front and behind a point aside."""
+    return _FRACTION.sub("", _ZEROS.sub("", folded(text)))

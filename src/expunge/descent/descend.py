@@ -24,11 +24,13 @@ from expunge.core.errors import FailedError, InputError
 from expunge.core.journal import cuts
 from expunge.core.method import Once, Watch, silent
 from expunge.descent.guard import Guard
-from expunge.descent.optimizer import NonFiniteError, Optimizers, Stepper, laid_out_like
+from expunge.descent.optimizer import NonFiniteError, Optimizers, Stepper
 from expunge.descent.parameters import All, Parameters, Selection
 from expunge.descent.schedule import FORGET, JOINT, RETAIN, Schedule, Turn
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Objective, Prepared, Work
+from expunge.tasks.seeds import seed_global
+from expunge.training.optimizers import laid_out_like
 
 
 @dataclass(frozen=True)
@@ -242,13 +244,8 @@ class _Run:
         return first
 
     def _seed(self, purpose: str, number: int) -> None:
-        """Seed the global state, which dropout draws from.
-
-        ``torch.manual_seed`` would also seed every other kind of device, and keeps a stack trace for each that is absent.
-        """
-        on_cpu = next(iter(self.moving.values())).device.type == "cpu"
-        seed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
-        seed(mixed_seed(self.work.seed, purpose, number))
+        """Seed the global state, which dropout draws from."""
+        seed_global(mixed_seed(self.work.seed, purpose, number), next(iter(self.moving.values())).device)
 
     def _step(self, turn: Turn) -> None:
         self._seed("layers", turn.step)

@@ -1,18 +1,18 @@
-"""Optimizers that a method can be given: torch's own, Lion, and AdamW with 8-bit state."""
+"""Optimizers that a method can be given: SGD, Adam, AdamW, Lion, and AdamW with 8-bit state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from expunge.core.errors import InputError
 from expunge.descent.decay import matrices_alone
+from expunge.training.optimizers import SGD, Adam, AdamW, Optimizer
 
 KINDS = ("sgd", "adam", "adamw", "lion")
 BLOCK = 256  # values that share one scale, as in DualOptim's released 8-bit variant
@@ -60,34 +60,29 @@ class Member:
             raise InputError(f"Expected 32 bits of state, or 8 with adamw; got {self.bits} with {self.kind}.")
 
     def build(self, parameters: Iterable[Tensor]) -> Optimizer:
-        """A fresh optimizer over ``parameters``; torch's own run as one fused kernel on a CPU."""
+        """A fresh optimizer over ``parameters``."""
         tensors, decay = list(parameters), self.weight_decay
-        fused = all(tensor.device.type == "cpu" for tensor in tensors)
         moving: list[Any] = tensors if self.decays == "all" else matrices_alone(tensors, decay)
         if self.kind == "sgd":
-            return torch.optim.SGD(moving, self.lr, momentum=self.momentum, weight_decay=decay, fused=fused or None)
+            return SGD(moving, self.lr, self.momentum, decay)
         if self.kind == "lion":
             return Lion(moving, self.lr, self.betas or (0.9, 0.99), decay)
         betas = self.betas or (0.9, 0.999)
         if self.bits == 8:
             return AdamW8bit(moving, self.lr, betas, self.eps, decay)
-        cls = torch.optim.Adam if self.kind == "adam" else torch.optim.AdamW
-        return cls(moving, self.lr, betas=betas, eps=self.eps, weight_decay=decay, fused=fused or None)
+        return (Adam if self.kind == "adam" else AdamW)(moving, self.lr, betas, self.eps, decay)
 
 
 class _Plain(Optimizer):
     """An optimizer whose step visits one parameter after another."""
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step along the gradients at hand."""
-        assert closure is None
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self.update(parameter, parameter.grad, self.state[parameter], group)
+    def update(self, parameters: list[Tensor], group: dict[str, Any], begun: bool) -> None:
+        """One after another."""
+        for parameter in parameters:
+            assert parameter.grad is not None
+            self.move(parameter, parameter.grad, self.state[parameter], group)
 
-    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Move one parameter."""
         raise NotImplementedError
 
@@ -96,9 +91,9 @@ class Lion(_Plain):
     """Sign of an interpolated momentum (Chen et al. 2023, arXiv 2302.06675); decoupled weight decay."""
 
     def __init__(self, parameters: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float):
-        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
 
-    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """theta <- theta (1 - lr wd) - lr sign(b1 m + (1 - b1) g); m <- b2 m + (1 - b2) g."""
         if not state:
             state["exp_avg"] = torch.zeros_like(parameter)
@@ -123,9 +118,9 @@ class AdamW8bit(_Plain):
         eps: float,
         weight_decay: float,
     ):
-        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """AdamW's step on moments that are unpacked before and packed after."""
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)

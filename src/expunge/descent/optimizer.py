@@ -18,6 +18,7 @@ from expunge.core.errors import InputError
 from expunge.descent.members import Member
 from expunge.descent.processes import norm_of
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
+from expunge.training.optimizers import Optimizer, laid_out_like
 
 # The settings of DualOptim's released image code (CityU-MLO/DualOptim): AdamW forgets with decay 0.05, the optimizer that
 # trained the model retains.
@@ -103,13 +104,6 @@ class Dual:
         return Stepper(parameters, built, {role: member.lr for role, member in members.items()}, clip or {})
 
 
-def laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """``tensor`` in the parameter's order of memory where it has its shape: fused kernels take no other."""
-    if tensor.shape != parameter.shape or tensor.stride() == parameter.stride():
-        return tensor
-    return torch.empty_like(parameter).copy_(tensor)
-
-
 class Stepper:
     """The optimizers of a run at work: steps by role, and a state that can be stored and taken up.
 
@@ -123,7 +117,7 @@ class Stepper:
     def __init__(
         self,
         parameters: Mapping[str, Tensor],
-        optimizers: Mapping[str, torch.optim.Optimizer],
+        optimizers: Mapping[str, Optimizer],
         rates: Mapping[str, float],
         clip: Mapping[str, float],
     ):
@@ -151,15 +145,14 @@ class Stepper:
         for group in optimizer.param_groups:
             group["lr"] = self.rates[role] * factor
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            parameter.grad = laid_out_like(parameter, gradient)
+            parameter.grad = gradient
         optimizer.step()
-        for parameter in self.parameters.values():
-            parameter.grad = None
+        optimizer.zero_grad()
 
     @property
-    def _own(self) -> dict[str, torch.optim.Optimizer]:
+    def _own(self) -> dict[str, Optimizer]:
         """Each optimizer once, under the first role that it serves."""
-        own: dict[str, torch.optim.Optimizer] = {}
+        own: dict[str, Optimizer] = {}
         for role, optimizer in self.optimizers.items():
             if all(optimizer is not other for other in own.values()):
                 own[role] = optimizer
@@ -184,7 +177,6 @@ class Stepper:
                 owner, key, name = path.split("/", 2)
                 if owner == role:
                     values.setdefault(positions[name], {})[key] = tensor.clone()
-            # not optimizer.load_state_dict: it casts 8-bit codes and scales to the type of the weights
             ordered = list(self.parameters.values())
             for position, entries in values.items():
                 parameter = ordered[position]

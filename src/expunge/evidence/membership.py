@@ -1,37 +1,71 @@
-"""Can forgotten rows still be told from rows the model never saw? The same attack on original, unlearned and retrained.
+"""Can forgotten examples still be told from examples the model never saw? The same attack on original, unlearned and retrained.
 
-Positives are forgotten rows, negatives held-out rows; an area of 0.5 is what chance gives *only* if both come from one
+Positives are forgotten examples, negatives held-out ones; an area of 0.5 is what chance gives *only* if both come from one
 distribution. A retrained model can score far from 0.5 where they do not, so an attack on the unlearned model is read
 beside the same attack on the retrained one, and the difference is tested. An attack that finds
-nothing proves nothing: forgetting was not refuted by this attack on these rows.
+nothing proves nothing: forgetting was not refuted by this attack on these examples.
+
+Attacks see what a model was read as (see ``evidence.comparison``) and run no model themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.task import Task
-from expunge.evidence.utility import RowOutputs, _run, row_outputs
 from expunge.metrics.intervals import Difference, Interval, auc_difference, auc_interval, null_error
-from expunge.metrics.membership import lira_scores, log_odds
+from expunge.metrics.membership import lira_scores
+
+FORGET, HELD_OUT = "forget", "test"
+
+
+@dataclass(frozen=True)
+class MembershipAttack:
+    """An attack on one kind of model.
+
+    Attributes:
+        name: which; the metric is ``membership_NAME``.
+        statistic: what it looks at in a model's readings of a set: one number for each example, (n,).
+        shadows: whether a statistic is compared with that of shadow models that were trained with and without each example
+            (the likelihood ratio), or is larger for members by itself.
+        heldout: the set of examples that no model was trained on.
+    """
+
+    name: str
+    statistic: Callable[[Any, str], np.ndarray]
+    shadows: bool = False
+    heldout: str = HELD_OUT
 
 
 @dataclass(frozen=True, eq=False)
-class Attack:
+class Shadows:
+    """What shadow models were read as, and which examples each was trained on.
+
+    Attributes:
+        readings: of each shadow model, of the forgotten examples and of a pool of held-out ones under their set's name.
+        members: (R, N) bool, forgotten examples first, then the pool.
+        pool: (N - forgotten,), positions of the pool in the held-out set.
+    """
+
+    readings: tuple[Any, ...]
+    members: np.ndarray
+    pool: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
     """One attack on one model.
 
     Attributes:
         name: which attack.
-        auc: area under the curve; above 0.5 forgotten rows look more like members than held-out rows do. Its interval
-            is about which rows were drawn, with the model held fixed.
-        null_error: standard error of the area if forgotten and held-out rows were alike.
-        forgotten, heldout: score of each row, larger is more like a member. Private: they are about single people.
+        auc: area under the curve; above 0.5 forgotten examples look more like members than held-out ones do. Its
+            interval is about which examples were drawn, with the model held fixed.
+        null_error: standard error of the area if forgotten and held-out examples were alike.
+        forgotten, heldout: score of each example, larger is more like a member. Private: they are about single people.
     """
 
     name: str
@@ -42,149 +76,84 @@ class Attack:
 
     @property
     def n(self) -> tuple[int, int]:
-        """How many forgotten and how many held-out rows."""
+        """How many forgotten and how many held-out examples."""
         return len(self.forgotten), len(self.heldout)
 
 
-def _attack(name: str, forgotten: np.ndarray, heldout: np.ndarray, level: float) -> Attack:
-    return Attack(name, auc_interval(forgotten, heldout, level), null_error(forgotten, heldout), forgotten, heldout)
-
-
-def loss_attack(task: Task, tensors: Mapping[str, Tensor], forget: Any, holdout: Any, level: float = 0.95) -> Attack:
-    """Rows with a small loss are taken for members (Yeom et al. 2018).
-
-    Formal guarantee: none.
-
-    Raises:
-        InputError: as ``evidence.utility.row_outputs``.
-    """
-    scores = [-row_outputs(task, tensors, rows).losses for rows in (forget, holdout)]
-    return _attack("loss", scores[0], scores[1], level)
-
-
-def confidence_attack(
-    task: Task, tensors: Mapping[str, Tensor], forget: Any, holdout: Any, level: float = 0.95
-) -> Attack:
-    """Rows on which the model is sure of *some* class are taken for members; labels are not needed (Salem et al. 2019).
-
-    The score is the log-odds of the most probable class: it orders rows as the largest probability does, without
-    saturating at 1.
-
-    Formal guarantee: none.
-
-    Raises:
-        InputError: as ``evidence.utility.row_outputs``.
-    """
-    outputs = [row_outputs(task, tensors, rows) for rows in (forget, holdout)]
-    scores = [log_odds(each.logits, each.logits.argmax(-1)) for each in outputs]
-    return _attack("confidence", scores[0], scores[1], level)
-
-
-def reference_membership(n_fixed: int, n_pool: int, references: int, generator: np.random.Generator) -> np.ndarray:
-    """Which reference trains on which rows: fixed rows always, each pool row in exactly half of the references.
-
-    The pool is the forgotten rows and as many or more held-out ones; the fixed rows are the rest of what is retained.
-    Each pool row draws its half on its own, so that a reference holds about half of the pool (Carlini et al. 2022).
-
-    Shapes:
-        → (references, n_fixed + n_pool) bool, fixed rows first.
-
-    Raises:
-        InputError: if ``references`` is odd or below 2, or there is no pool.
-    """
-    if references < 2 or references % 2 or n_pool < 1 or n_fixed < 0:
-        raise InputError(
-            f"Expected an even number of references, 2 or more, and a pool of at least one row; got references="
-            f"{references}, n_pool={n_pool}, n_fixed={n_fixed}."
-        )
-    half = np.repeat([True, False], references // 2)[:, None]
-    pool = generator.permuted(np.tile(half, (1, n_pool)), axis=0)
-    return np.concatenate([np.ones((references, n_fixed), dtype=bool), pool], axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class ReferenceScores:
-    """What every reference says about every pool row; computed once, used for each attacked model.
-
-    Shapes:
-        scores, members: (R, N), forgotten rows first, then held-out ones.
-    """
-
-    scores: np.ndarray
-    members: np.ndarray
-
-
-def reference_scores(
-    task: Task, references: Mapping[str, Tensor], membership: np.ndarray, forget: Any, holdout: Any
-) -> ReferenceScores:
-    """Log-odds of the true class of every pool row under every reference.
-
-    Args:
-        references: stacked tensors, name → (R, ...), from ``training.references``.
-        membership: (R, n) as the references were trained; its *last* columns are the pool: the rows of ``forget``, then
-            those of ``holdout``.
-
-    Raises:
-        InputError: if references, membership and rows disagree.
-    """
-    count = len(next(iter(references.values())))
-    pool = len(forget) + len(holdout)
-    if membership.ndim != 2 or len(membership) != count or membership.shape[1] < pool:
-        raise InputError(
-            f"Expected a membership matrix of {count} references by at least {pool} rows, the last of them the pool; "
-            f"got shape {membership.shape}."
-        )
-    first = {name: tensor[0] for name, tensor in references.items()}
-    model = task.build(first).eval()
-    scores = [
-        np.concatenate([_true_log_odds(_run(task, model, tensors, rows)) for rows in (forget, holdout)])
-        for tensors in ({name: tensor[r] for name, tensor in references.items()} for r in range(count))
-    ]
-    return ReferenceScores(np.stack(scores), membership[:, membership.shape[1] - pool :])
-
-
-def _true_log_odds(outputs: RowOutputs) -> np.ndarray:
-    return log_odds(outputs.logits, outputs.labels)
-
-
-def lira_attack(
-    task: Task,
-    tensors: Mapping[str, Tensor],
-    forget: Any,
-    holdout: Any,
-    references: ReferenceScores,
+def attacked(
+    attack: MembershipAttack,
+    readings: Any,
+    shadows: Shadows | None = None,
     *,
     online: bool = True,
     variance: str | None = None,
     level: float = 0.95,
-) -> Attack:
-    """The likelihood-ratio attack (Carlini et al. 2022), each row against references trained with and without it.
+) -> AttackResult:
+    """``attack`` on a model that was read as ``readings``.
 
     Args:
-        references: from :func:`reference_scores` on the same ``forget`` and ``holdout``.
-        online, variance: see ``metrics.membership.lira_scores``.
+        shadows: for an attack that compares with shadow models. online, variance: see ``metrics.membership.lira_scores``.
 
-    Formal guarantee: none; the strongest of the three here, and still a lower bound on what an adversary can do.
+    Formal guarantee: none; the likelihood ratio is the strongest here, and still a lower bound on what an adversary can do.
 
     Raises:
-        InputError: as ``evidence.utility.row_outputs`` and ``metrics.membership.lira_scores``.
+        InputError: without the shadow models that the attack needs, or with some of other examples; see also
+            ``metrics.membership.lira_scores``.
+
+    Source: loss, Yeom et al. 2018 (arXiv 1709.01604); likelihood ratio, Carlini et al. 2022 (arXiv 2112.03570).
     """
-    target = np.concatenate([_true_log_odds(row_outputs(task, tensors, rows)) for rows in (forget, holdout)])
-    scores = lira_scores(target, references.scores, references.members, online=online, variance=variance)
-    name = "lira" if online else "lira-offline"
-    return _attack(name, scores[: len(forget)], scores[len(forget) :], level)
+    forgotten, heldout = (attack.statistic(readings, name) for name in (FORGET, attack.heldout))
+    if attack.shadows:
+        if shadows is None:
+            raise InputError(
+                f"Expected shadow models for the attack {attack.name}, which compares with them; got none."
+            )
+        target = np.concatenate([forgotten, heldout[shadows.pool]])
+        rows = [np.concatenate([attack.statistic(each, name) for name in (FORGET, attack.heldout)])
+                for each in shadows.readings]  # fmt: skip
+        scores = lira_scores(target, np.stack(rows), shadows.members, online=online, variance=variance)
+        forgotten, heldout = scores[: len(forgotten)], scores[len(forgotten) :]
+    auc, error = auc_interval(forgotten, heldout, level), null_error(forgotten, heldout)
+    return AttackResult(attack.name, auc, error, forgotten, heldout)
 
 
-def difference_test(unlearned: Attack, retrained: Attack, level: float = 0.95) -> Difference:
+def shadow_members(n_fixed: int, n_pool: int, models: int, generator: np.random.Generator) -> np.ndarray:
+    """Which shadow model trains on which examples: fixed ones always, each of the pool in exactly half of the models.
+
+    The pool is the forgotten examples and as many or more held-out ones; the fixed ones are the rest of what is retained.
+    Each example of the pool draws its half on its own, so that a model holds about half of the pool (Carlini et al. 2022).
+
+    Shapes:
+        → (models, n_fixed + n_pool) bool, fixed examples first.
+
+    Raises:
+        InputError: if ``models`` is odd or below 2, or there is no pool.
+    """
+    if models < 2 or models % 2 or n_pool < 1 or n_fixed < 0:
+        raise InputError(
+            f"Expected an even number of shadow models, 2 or more, and a pool of at least one example; got {models} models, "
+            f"n_pool={n_pool}, n_fixed={n_fixed}."
+        )
+    half = np.repeat([True, False], models // 2)[:, None]
+    pool = generator.permuted(np.tile(half, (1, n_pool)), axis=0)
+    return np.concatenate([np.ones((models, n_fixed), dtype=bool), pool], axis=1)
+
+
+def possible(attack: MembershipAttack, sets: Mapping[str, Any]) -> bool:
+    """Whether ``sets`` hold what the attack tells apart."""
+    return {FORGET, attack.heldout} <= sets.keys()
+
+
+def difference_test(unlearned: AttackResult, retrained: AttackResult, level: float = 0.95) -> Difference:
     """Whether the attack does differently on the unlearned than on the retrained model: DeLong's paired test.
 
-    Both attacks must have scored the same rows in the same order. The test holds both models fixed: it does not know
+    Both attacks must have scored the same examples in the same order. The test holds both models fixed: it does not know
     how much two retrainings differ, which several retrained models show.
 
     Formal guarantee: none; a small p refutes "like retraining" for these two models, a large one confirms nothing.
 
     Raises:
-        InputError: if the attacks differ in kind or in rows.
+        InputError: if the attacks differ in kind or in examples.
     """
     if unlearned.name != retrained.name:
         raise InputError(f"Expected the same attack on both models; got {unlearned.name} and {retrained.name}.")

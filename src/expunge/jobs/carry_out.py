@@ -18,7 +18,7 @@ from typing import Any
 from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_file, digest_json, keyed_hash
-from expunge.core.errors import InputError, RefusedError
+from expunge.core.errors import InputError, RefusedError, TamperedError
 from expunge.core.files import private_folder, read_json
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
@@ -26,6 +26,7 @@ from expunge.core.method import InMemory, Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
+from expunge.jobs.places import Places
 from expunge.jobs.releasing import (
     Accepted,
     Case,
@@ -42,6 +43,9 @@ from expunge.ledger import Ledger
 from expunge.measuring import measure
 from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
 from expunge.report.record import build, plain, slug
+from expunge.report.shown import name_of, shown
+from expunge.report.signing import signing_key
+from expunge.report.verify import verify_folder
 from expunge.requests_book import RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
@@ -73,16 +77,18 @@ def carry_out(
             f"The model was published with a ledger of its own ({folders[0].book.path}), which counts its releases; "
             "remove ledger from the job."
         )
-    ledger = folders[0].book.path if folders else ledger
-    ledger_path, private = ledger or out / "ledger.sqlite", out.with_name(out.name + ".private")
+    places = Places.of(out, folders[0].book.path if folders else ledger)
+    places.check()
+    out, private, ledger_path = places.out, places.private, places.ledger
     request = _for_this_model(request, setting.model, key, ledger_path)
     identity = request.id(key)
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
-        return _again(identity, evidence, out, private)
-    _must_be_free(out, private, identity, status)
+        return _again(identity, evidence, out, private, ledger_path)
+    places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
+    _must_have_its_journal(places, identity, status)
     deletion = setting.deletion
-    alike = look_alikes(deletion.before, request.targets)
+    alike = look_alikes(deletion.before, request.targets) if deletion.member else ()
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
     screened = _screened(request, setting)
@@ -93,7 +99,6 @@ def carry_out(
     run = _Run(request, setting, screened, key)
     made = [_made(case, run, watch) for case in cases]
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     private_folder(private)
     fingerprint = digest_json(
         [
@@ -121,9 +126,8 @@ def carry_out(
         starts()
         outcomes = []
         for case, journal, (trained, planned) in zip(cases, journals, made, strict=True):
-            if case.budget is not None:  # another model than the one that was planned for
-                trained = planning.publish(trained, case.budget, method=case.method, journal=journal)
-                planned = _plan(case, trained, run)
+            if case.budget is not None:
+                planned = planned.published(planning.publish(trained, case.budget, method=case.method, journal=journal))
             outcomes.append(_run(case, planned.on(journal, watch), journal))
 
         def measured() -> list[Any]:
@@ -147,9 +151,9 @@ def carry_out(
         items = [released(case, o, runs[case.name]) for case, o in zip(cases, outcomes, strict=True)]
         with book.ledger.transaction():
             must_be_latest(cases, outcomes, identity, status)
-            book.release(identity, {"releases": items})
-        shown = [identity, *(case.folder.book.model for case in cases if case.folder)]
-        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(shown))
+            book.release(identity, {"releases": items, "record": name_of(shown(evidence, setting.private_below))})
+        keys = [identity, *(case.folder.book.model for case in cases if case.folder)]
+        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(keys))
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
         written = write_evidence(
             out, evidence, ran, config(setting), private=secrets, pdf=setting.pdf, private_below=setting.private_below
@@ -183,6 +187,21 @@ def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Wat
     run = _Run(request, setting, _screened(request, setting), key)
     case = replace(case, method=run.screened.method(case.method))
     return _made(case, run, watch)[1].on(InMemory(), watch)
+
+
+def plan_of(
+    request: Request, case: Case, setting: Setting, *, watch: Watch = silent
+) -> tuple[planning.Plan, ScreeningResult]:
+    """The plan for one model and what screening says of the request; of the untrained model where training takes long.
+
+    Nothing is written, and no noise is drawn.
+    """
+    run = _Run(request, setting, _screened(request, setting), subject_key())
+    case = replace(case, method=run.screened.method(case.method))
+    if case.untrained is None:
+        return _made(case, run, watch)[1], run.screened
+    _must_serve(case, request)
+    return _plan(case, case.untrained, run), run.screened
 
 
 @dataclass(frozen=True)
@@ -234,17 +253,25 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
         return request, RequestBook(ledger).status_of(identity), entries.get("fulfilment", {}).get("evidence")
 
 
-def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dict[str, Any]:
+def _again(identity: str, evidence: str | None, out: Path, private: Path, ledger: Path) -> dict[str, Any]:
     """The summary of a request that was fulfilled before; nothing is done a second time.
 
     Raises:
         InputError: if its evidence is not in ``out``.
+        TamperedError: if what lies there does not verify any more.
     """
     path, full = out / EVIDENCE, private / REVIEWED
     if not path.is_file() or evidence not in (digest_file(path), digest_json(read_json(path))):
         raise InputError(
             f"Request {identity} was fulfilled already for this model, and its evidence is not in {out}. Name the folder that "
             "holds it."
+        )
+    result = verify_folder(out, signing_key().public_key(), ledger=ledger)
+    if not result.consistent:
+        problems = "; ".join(f"{check.name}: {check.problem}" for check in result.checks if not check.ok)
+        raise TamperedError(
+            f"Request {identity} was fulfilled already, and its evidence in {out} does not verify: {problems[:1000]}. "
+            "Restore the folder from a backup: its release is not made a second time."
         )
     for folder in private.glob("journal-*"):  # where a crash came between the last entry and the clearing
         with Journal(folder) as journal:
@@ -253,17 +280,11 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path) -> dic
     return summary(read_json(full if full.is_file() else path), out)
 
 
-def _must_be_free(out: Path, private: Path, identity: str, status: str | None) -> None:
-    """Raise InputError if ``out`` holds something that is not the unfinished work of this job."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"Expected a folder for the evidence; {out} is a file.")
-    if any(private.glob("journal-*/index.json")):
-        return
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} holds something already, perhaps the evidence of another request. Name a new folder.")
-    if status == "released":
+def _must_have_its_journal(places: Places, identity: str, status: str | None) -> None:
+    """Raise InputError where the request was released and the journal of that run is not here."""
+    if status == "released" and not places.unfinished:
         raise InputError(
-            f"Request {identity} was released by a run that did not finish, and its journal is not in {private}. Run it "
+            f"Request {identity} was released by a run that did not finish, and its journal is not in {places.private}. Run it "
             "again with the folder of then: a second release would draw noise a second time."
         )
 
@@ -344,11 +365,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
 
 def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     """The trained model and a plan for it: whatever refuses does it here, and no noise is drawn."""
-    if unserved := [kind for kind in run.request.kinds if kind not in case.method.capabilities.kinds]:
-        served = ", ".join(case.method.capabilities.kinds)
-        raise RefusedError(
-            f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
-        )
+    _must_serve(case, run.request)
     if case.untrained is not None:
         _plan(case, case.untrained, run)
     trained = case.make(watch)
@@ -356,3 +373,12 @@ def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     if case.budget is not None:
         tried = replace(trained, budget=planning.fix_budget(trained, case.budget, case.method))
     return trained, _plan(case, tried, run)
+
+
+def _must_serve(case: Case, request: Request) -> None:
+    """Raise RefusedError for a kind of request that the method does not serve; before anything is trained."""
+    if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
+        served = ", ".join(case.method.capabilities.kinds)
+        raise RefusedError(
+            f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
+        )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.core.data import Deletion, Ids, ids_of, selected
 from expunge.core.keys import subject_key
 from expunge.core.request import Request
-from expunge.data.marks import recognised
+from expunge.data.marks import recogniser
 from expunge.ledger import Ledger
+from expunge.modalities.modality import Asked
 from expunge.requests_book import RequestBook
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ class Earlier:
     @property
     def ids(self) -> Ids:
         """All of them together."""
-        return functools.reduce(operator.or_, self.by.values(), Ids.none())
+        return Ids.union(self.by.values())
 
     def behind(self, ids: Ids) -> str:
         """The requests that were granted for some of ``ids``, for messages."""
@@ -66,6 +65,7 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
         InputError, TamperedError: for a ledger that cannot be used.
     """
     key = subject_key()
+    find = recogniser(data, key)
     own = {} if request is None else request.record(key)
     by: dict[str, Ids] = {}
     unmarked: list[str] = []
@@ -74,7 +74,7 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
             for item in RequestBook(ledger).granted(own):
                 if not item.marked:
                     unmarked.append(item.request)
-                elif len(ids := recognised(data, item.marks, key)):
+                elif len(ids := find(item.marks)):
                     by[item.request] = ids
     found = Earlier(by, tuple(unmarked))
     if found.unmarked:
@@ -85,26 +85,23 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
     return found
 
 
-def match(
-    data: Any, request: Request, probes: Mapping[str, Any], earlier: Earlier, *, lost: Ids | None = None
-) -> Deletion:
+def match(data: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """The deletion on a model that is adopted, or trained in this run.
 
     Whatever the request itself matches goes, also where an earlier request on another model matched it too; what only
-    earlier requests match is not trained on and not retained.
-
-    Args:
-        lost: ids that the model cannot be trained on, for example because its context does not hold them.
+    earlier requests match is not trained on and not retained, and neither is what the model cannot be trained on.
 
     Raises:
         InputError: as :meth:`Deletion.of`.
     """
-    own = selected(data, request)
-    lost = lost or Ids.none()
-    return Deletion.of(data, request, probes, gone=(earlier.ids - own) | lost)
+    if asked.material is not None:
+        gone = earlier.ids | asked.lost
+        return Deletion.authored(data.without(gone) if len(gone) else data, asked.material, asked.probes)
+    own = selected(data, asked.request)
+    return Deletion.of(data, asked.request, asked.probes, gone=(earlier.ids - own) | asked.lost)
 
 
-def match_stored(data: Any, held: Any, request: Request, probes: Mapping[str, Any], earlier: Earlier) -> Deletion:
+def match_stored(data: Any, held: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """The deletion on a stored model, which stands for the examples ``held`` of ``data``.
 
     What it does not stand for any more counts as matched and is gone; what earlier requests on the ledger were granted for
@@ -113,6 +110,10 @@ def match_stored(data: Any, held: Any, request: Request, probes: Mapping[str, An
     Raises:
         InputError: as :meth:`Deletion.of`.
     """
+    request, probes = asked.request, asked.probes
+    if asked.material is not None:  # nothing goes; who was forgotten earlier is not retained either
+        deletion = Deletion.authored(held, asked.material, probes)
+        return replace(deletion, after=held.without(earlier.ids)) if len(earlier.ids) else deletion
     every, kept = ids_of(data), ids_of(held)
     if every is None or kept is None:
         return Deletion.of(held, request, probes)

@@ -15,6 +15,7 @@ from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_file, digest_json
 from expunge.core.errors import HeldBackError, RefusedError
+from expunge.core.measurement import PRIVATE_BELOW
 from expunge.core.method import Outcome, Watch
 from expunge.core.names import Names
 from expunge.core.trained import Budget, Spent, Trained
@@ -22,7 +23,6 @@ from expunge.measuring import MeasureSettings
 from expunge.model_folder import RECORD, ModelFolder, release_item
 from expunge.report.folder import REVIEW, write_review
 from expunge.report.record import plain
-from expunge.report.shown import PRIVATE_BELOW
 from expunge.requests_book import RequestBook
 from expunge.screening.result import ScreeningResult
 

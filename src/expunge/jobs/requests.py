@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from expunge.core.errors import InputError
+from expunge.core.files import read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.request import Request, Target
 from expunge.jobs.yaml_files import read_value
 from expunge.ledger import Ledger
 from expunge.modalities.id_files import with_ids
+from expunge.report.checkpoint import checkpoint, opened
+from expunge.report.folder import EXCERPT, as_json
+from expunge.report.signing import signing_key
 from expunge.requests_book import RequestBook
 
 
@@ -66,6 +70,26 @@ def withdraw_request(path: Path, identity: str, by: str, why: str) -> dict[str, 
         book = RequestBook(ledger)
         book.withdraw(identity, by, why)
         return next(item for item in book.requests() if item["id"] == identity)
+
+
+def write_checkpoint(path: Path, out: Path, since: Sequence[Path]) -> dict[str, Any]:
+    """Sign length and root of a ledger and write them to ``out``; returns what was signed.
+
+    Args:
+        since: evidence folders whose excerpts the checkpoint shall prove to continue.
+
+    Raises:
+        InputError: where a folder's excerpt has no root, or is not of this ledger.
+    """
+    with Ledger(path) as ledger:
+        lengths = []
+        for folder in since:
+            excerpt = read_json(folder / EXCERPT)
+            ledger.extends(excerpt)
+            lengths.append(excerpt["length"])
+        envelope = checkpoint(ledger, signing_key(), since=lengths)
+    write_atomic(out, as_json(envelope))
+    return opened(envelope, None)
 
 
 def _where(items: Sequence[str]) -> dict[str, Any]:

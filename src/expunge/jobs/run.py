@@ -14,9 +14,10 @@ from expunge.core.data import Data, Deletion
 from expunge.core.errors import InputError
 from expunge.core.keys import subject_key
 from expunge.core.method import Watch, silent
+from expunge.core.request import Request
 from expunge.core.trained import Budget, Trained
 from expunge.descent.processes import processes
-from expunge.jobs.carry_out import carry_out, prepare_beside
+from expunge.jobs.carry_out import carry_out, plan_of, prepare_beside
 from expunge.jobs.earlier import Earlier, earlier_requests, match, match_stored
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
@@ -27,17 +28,19 @@ from expunge.modalities.named import named_method
 from expunge.modalities.settings import Job, StoredTraining
 from expunge.model_folder import LEDGER, RECORD, ModelFolder
 from expunge.planning import adopt, publish, train
+from expunge.tasks.wrappers import unwrapped
 from expunge.training.store import load_trained
 
 _HIDDEN = "(kept out of records)"
 
 
 def run_job(
-    path: Path, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
+    path: Path | Job, overrides: Sequence[str], out: Path, *, model: Path | None = None, watch: Watch = silent
 ) -> dict[str, Any]:
     """Carry out the job in ``path`` and write its evidence to ``out``.
 
     Args:
+        path: of the job file; or a job that ``jobs.schema.load_job`` read, with the overrides in it.
         model: a folder that ``expunge publish`` wrote, served instead of a model that the job would train.
 
     Returns:
@@ -48,15 +51,61 @@ def run_job(
         InputError, RefusedError: for anything that cannot be used, before anything is written.
         HeldBackError: where a void result needs a person.
     """
+    together = processes()
+    request, case, setting, ledger = prepared(path, overrides, model)
+    if together.rank:
+        return beside(together, lambda: prepare_beside(request, case, setting))
+    with announced(together) as starts:
+        return carry_out(request, [case], setting, out, ledger=ledger, watch=watch, starts=starts)
+
+
+def plan_job(
+    path: Path | Job, overrides: Sequence[str] = (), *, model: Path | None = None, watch: Watch = silent
+) -> dict[str, Any]:
+    """What the job in ``path`` comes to, without carrying it out: ``expunge.plan(...).to_json()`` of its model and request.
+
+    A model that the job trains is trained for it, in memory, unless that takes long: then the plan is that of the untrained
+    model. Nothing is written and no noise is drawn.
+
+    Args:
+        path: of the job file; or a job that ``jobs.schema.load_job`` read, with the overrides in it.
+        model: a folder that ``expunge publish`` wrote, planned for instead of a model that the job would train.
+
+    Returns:
+        What ``--json`` prints: the plan, with the job's ``name``, the ``model``, whether the plan is of the ``trained`` model,
+        and what ``screening`` says.
+
+    Raises:
+        InputError, RefusedError: for anything that :func:`run_job` would refuse before it writes, except a request that
+            screening holds back.
+    """
+    request, case, setting, _ = prepared(path, overrides, model)
+    planned, screened = plan_of(request, case, setting, watch=watch)
+    return {
+        "name": setting.title,
+        "model": case.name,
+        "trained": case.untrained is None,
+        **planned.to_json(),
+        "screening": {"held": list(screened.held), **screened.decision},
+    }
+
+
+def prepared(
+    path: Path | Job, overrides: Sequence[str], model: Path | None
+) -> tuple[Request, Case, Setting, Path | None]:  # fmt: skip
+    """A job read and matched: the request, the model it applies to, what it is carried out on, and the job's ledger.
+
+    Raises:
+        InputError: for anything in the job that cannot be used.
+    """
     job = load_job(path, overrides)
     kind = modalities.load(job.task)
-    together = processes()
-    if together.count > 1 and not kind.in_processes:
+    if processes().count > 1 and not kind.in_processes:
         raise InputError(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
     method = method_of(job)
-    opened = kind.open(job)
+    opened = _opened(job)
     if job.publish is not None:
         _must_be_publishable(opened)
     if model is not None:
@@ -67,9 +116,9 @@ def run_job(
     ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
     earlier = earlier_requests(ledgers, opened.data, asked.request)
     if stored is None:
-        deletion = match(opened.data, asked.request, asked.probes, earlier, lost=asked.lost)
+        deletion = match(opened.data, asked, earlier)
     else:
-        deletion = match_stored(opened.data, stored.data, asked.request, asked.probes, earlier)
+        deletion = match_stored(opened.data, stored.data, asked, earlier)
 
     def make(seen: Watch) -> Trained:
         return stored if stored is not None else _trained(job, opened, deletion.before, seen)
@@ -79,13 +128,10 @@ def run_job(
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
     case = Case(opened.name, make, budget_of(job), method, measuring, job.seed, untrained, folder)
-    if together.rank:
-        return beside(together, lambda: prepare_beside(asked.request, case, setting))
-    with announced(together) as starts:
-        return carry_out(asked.request, [case], setting, out, ledger=job.ledger, watch=watch, starts=starts)
+    return asked.request, case, setting, job.ledger
 
 
-def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
+def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
     """Train as a job says and publish: weights, private trail, and the ledger that shows that the promise came first.
 
     The job's request, if it has one, plays no part.
@@ -102,7 +148,7 @@ def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch 
         raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
     if "budget" in method.capabilities.needs and budget is None:
         raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
-    opened = modalities.load(job.task).open(job)
+    opened = _opened(job)
     _must_be_publishable(opened)
     trained = _stored(job, opened, folder_of(job))
     if trained is None:
@@ -121,6 +167,18 @@ def publish_job(path: Path, overrides: Sequence[str], to: Path, *, watch: Watch 
         "sigma": None if fixed is None else fixed.sigma,
         "start": None if start is None else f"{start.value} ({start.origin})",
     }
+
+
+def _opened(job: Job) -> Opened:
+    """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
+    opened = modalities.load(job.task).open(job)
+    if opened.weights is None:
+        return opened
+    weights, prefix = unwrapped(opened.task.build().state_dict(), opened.weights)
+    if not prefix:
+        return opened
+    said = f"All names in the checkpoint began with {prefix!r}, which was taken off."
+    return replace(opened, weights=weights, note=f"{opened.note} {said}".strip())
 
 
 def served_from(job: Job, model: Path, opened: Opened) -> Job:

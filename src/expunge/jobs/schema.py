@@ -12,14 +12,17 @@ from pydantic import BaseModel, Tag, ValidationError
 from expunge import modalities
 from expunge.core.errors import InputError
 from expunge.jobs.yaml_files import read_yaml
+from expunge.methods import registry
 from expunge.modalities.settings import Job, in_folder
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT = "classification"  # the task of a job file that names none
 
 
-def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
+def load_job(path: Path | Job, overrides: Sequence[str] = ()) -> Job:
     """Read and check a job file; paths in it are relative to the file. ``task`` names the kind of model.
+
+    Nothing heavy is imported for it. A job that was read already is handed back as it is.
 
     Args:
         overrides: ``key.sub=value`` with YAML values, applied before checking.
@@ -27,12 +30,15 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     Raises:
         InputError: for a missing file, broken YAML, or anything the schema does not allow, all problems at once.
     """
+    if isinstance(path, Job):
+        return path
     if not path.is_file():
         raise InputError(f"There is no job file {path}; give the path of a YAML file.")
     content = read_yaml(path, overrides)
     job = validated(modalities.load(str(content.get("task", DEFAULT))).job, content, path.name)
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
+    registry.target_of(job.method["name"].partition("+")[0])  # raises where there is no such method
     return in_folder(job, path.resolve().parent)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import numpy as np
 from expunge.core.errors import InputError
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Budget, Trained
-from expunge.evidence.utility import utility
 from expunge.jobs.schema import load_job
 from expunge.methods.r2d import R2D
 from expunge.methods.release import least_sigma
 from expunge.modalities.classification.config import ClassifierJob, GradientDescentTraining
 from expunge.modalities.classification.opening import data_of, recipe_of, task_of
+from expunge.modalities.classification.readings import read
+from expunge.modalities.settings import Job
 from expunge.planning import train
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.gaussian import sigma_of
@@ -71,7 +72,12 @@ def parse_guarantee(text: str) -> dict[str, float]:
 
 
 def search(
-    path: Path, overrides: Sequence[str], target: dict[str, float], *, tolerance: float = 0.01, watch: Watch = silent
+    path: Path | Job,
+    overrides: Sequence[str],
+    target: dict[str, float],
+    *,
+    tolerance: float = 0.01,
+    watch: Watch = silent,
 ) -> dict[str, Any]:
     """Try regularisations around the job's and ten rewinds; choose the least work whose noise costs at most ``tolerance``.
 
@@ -96,7 +102,7 @@ def search(
     for i, l2 in enumerate(grid):
         recipe = recipe_of(job.training.model_copy(update={"l2": l2}), task)
         trained = train(task, data, recipe, seed=job.seed)
-        clean.append(utility(task, trained.artifact.tensors, {"x": rows})["x"].accuracy.value)
+        clean.append(_accuracy(task, trained.artifact.tensors, rows))
         for rewind in REWINDS:
             candidates.append(_candidate(task, trained, budget, l2, rewind, rows, job.seed))
         watch("plan", i + 1, len(grid))
@@ -139,8 +145,12 @@ def _candidate(
     tensors, moved = trained.artifact.tensors, trainable(task.build())
     noise = SeededNoise(seed)
     draws = [{**tensors, **noise.add({n: tensors[n] for n in moved}, sigma)[0]} for _ in range(DRAWS if sigma else 1)]
-    accuracy = float(np.mean([utility(task, draw, {"x": rows})["x"].accuracy.value for draw in draws]))
+    accuracy = float(np.mean([_accuracy(task, draw, rows) for draw in draws]))
     return Candidate(l2, rewind, names[0], evaluation.sensitivity, sigma, accuracy, math.nan, work)
+
+
+def _accuracy(task: Classification, tensors: Mapping[str, Any], examples: Any) -> float:
+    return float(read(task, tensors, {"all": examples})["all"].correct.mean())
 
 
 def _statement(choice: Candidate | None, tolerance: float, best: float, candidates: list[Candidate]) -> str:

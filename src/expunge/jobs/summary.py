@@ -10,6 +10,7 @@ from expunge.report.measurement_names import keyed
 from expunge.report.words import weakest_certificate
 
 WHERE = ("retain", "forget", "test")
+FIELDS = ("metric", "set", "view", "value", "interval", "n", "direction", "ideal", "null", "original", "reference")
 
 
 def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     certificate = weakest_certificate(run) or {}
     certified = run["verdict"].startswith("certified")
-    items = map(keyed, run["evidence"]["measurements"])
+    items = [keyed(item) for item in run["evidence"]["measurements"]]
     measured = {(item["metric"], item["set"]): item for item in items if item["view"] is None}
 
     def three(metric: str, of: str | None = None) -> dict[str, float | None]:
@@ -51,6 +52,7 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
         "membership_auc": three(f"membership_{attack}"),
         "membership_attack": attack,
         "seconds": {"unlearn": cost["seconds"]["unlearn"], "retrain": cost["seconds"]["retrain"]},
+        "measurements": [{field: item.get(field) for field in FIELDS} for item in items],
         "measured": run["evidence"]["verdict"],
         "publish_first": published_first(certificate),
     }

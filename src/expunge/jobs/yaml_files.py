@@ -77,7 +77,10 @@ _Loader.add_implicit_resolver(
 
 def _parsed(text: str, name: str, exact: bool) -> Any:
     """What ``text`` says; ``exact``: all of it stands under ``where``, not only what stands there by its keys."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:  # characters that no text has
+        raise InputError(f"{name} is not readable YAML: {error}. Save the file as text in UTF-8.") from None
     try:
         node = loader.get_single_node()
         if node is None:

@@ -150,7 +150,11 @@ def given(value: float | None, default: float) -> float:
 
 
 def sgd(lr: float) -> Member:
-    """SGD as in the image code of the SalUn family and DualOptim: momentum 0.9, coupled decay 5e-4."""
+    """SGD as in the image code of the SalUn family and DualOptim: momentum 0.9, coupled decay 5e-4.
+
+    Args:
+        lr: learning rate.
+    """
     return Member("sgd", lr, momentum=MOMENTUM, weight_decay=RETAIN_DECAY)
 
 

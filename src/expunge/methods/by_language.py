@@ -30,13 +30,7 @@ from expunge.objectives.scope import SU, too_long
 from expunge.tasks import adapters
 from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
 
-TEXT_KINDS = ("samples", "user")
 RETAIN_STEPS = 5  # retain steps for each forget step in DualOptim's released code for language models
-
-
-def language(*needs: str) -> Capabilities:
-    """The capabilities of a descent method for language models."""
-    return Capabilities(TEXT_KINDS, ("language",), needs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +51,7 @@ class LanguageMethod(GradientMethod):
             nothing: the run is the same.
     """
 
-    capabilities: ClassVar[Capabilities] = language("retained data", "forgotten data")
+    capabilities: ClassVar[Capabilities] = Capabilities(kinds=("samples", "user"), tasks=("language",))
     small: ClassVar[SmallScale] = SmallScale(
         quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
     )

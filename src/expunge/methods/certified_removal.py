@@ -25,7 +25,7 @@ from expunge.methods.stages import stage_once
 from expunge.privacy.newton import guo_budget
 from expunge.training.descent import trainable
 from expunge.training.flat import flatten, unflatten
-from expunge.training.perturbed import PERTURBATION, PerturbedMinimiser, perturbed_loss
+from expunge.training.perturbed import PERTURBATION, PerturbedMinimiser, perturbed
 
 RESIDUAL = "residual"  # name among the secret tensors: the residuals of all removals so far
 
@@ -110,7 +110,7 @@ class CertifiedRemoval:
         theta = flatten(weights, names)
         if theta.dtype != b.dtype:
             raise InputError("The weights and their perturbation are of different precision; train the model anew.")
-        loss = perturbed_loss(context.task, model, weights, context.task.batch(context.deletion.after), recipe.l2, b)
+        loss = perturbed(context.task, model, weights, context.task.batch(context.deletion.after), recipe.l2, b)
         return unflatten(newton_step(loss, theta), weights, names)
 
     def _residual(self, context: Context, recipe: PerturbedMinimiser, final: Any) -> float:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from expunge.core.method import Capabilities, Context, Paper
 from expunge.descent.work import Objective
-from expunge.methods.by_language import LanguageMethod, language
+from expunge.methods.by_language import LanguageMethod
 from expunge.methods.grad_diff import GradDiff
 
 
@@ -20,7 +20,9 @@ class GA(LanguageMethod):
     """-N on forgotten answers, nothing else; AdamW, unlike ``gradient_ascent``, whose settings are those of image papers."""
 
     name: ClassVar[str] = "ga"
-    capabilities: ClassVar[Capabilities] = language("forgotten data")
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user"), tasks=("language",), needs=("forgotten data",)
+    )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "Knowledge unlearning for mitigating privacy risks in language models",

@@ -27,7 +27,7 @@ from expunge.descent.guard import Guard
 from expunge.descent.schedule import FORGET, RETAIN, Joint, Schedule
 from expunge.descent.streams import generator_for, mixed_seed
 from expunge.descent.work import Objective, Work
-from expunge.methods.by_language import LanguageMethod, language
+from expunge.methods.by_language import LanguageMethod
 from expunge.methods.trajectory import Remembering, remember
 from expunge.objectives import language as losses
 from expunge.objectives.language import REFUSALS
@@ -63,7 +63,9 @@ class LUNE(LanguageMethod):
     """
 
     name: ClassVar[str] = "lune"
-    capabilities: ClassVar[Capabilities] = language("forgotten data")
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user"), tasks=("language",), needs=("forgotten data",)
+    )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("LUNE: low-rank unlearning with negative examples", "ACL Findings 2026", "2512.07375"),
     )

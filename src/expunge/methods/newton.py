@@ -23,7 +23,7 @@ from expunge.curvature import newton
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
 from expunge.training.descent import trainable
-from expunge.training.flat import flat_loss, flatten, unflatten
+from expunge.training.flat import flatten, objective, unflatten
 
 MOST_PARAMETERS = 5000  # the Hessian takes d² numbers: 200 MB in double precision
 
@@ -131,7 +131,7 @@ class Newton:
         )
         names = trainable(model)
         # from the minimiser on all rows this is Sekhari's update: the gradient there is minus the forgotten rows' share
-        loss = flat_loss(task, model, before, task.batch(deletion.after), l2)
+        loss = objective(task, model, before, task.batch(deletion.after), l2)
         return unflatten(newton.newton_step(loss, flatten(before, names)), before, names), residual
 
 
@@ -157,5 +157,5 @@ def minimise(
     theta = flatten(start, names)
     if theta.dtype != torch.float64:
         raise InputError("The Newton step needs double precision; train the model with dtype float64.")
-    found, residual = newton.minimise(flat_loss(task, model, start, batch, l2), theta, tolerance, max_steps)
+    found, residual = newton.minimise(objective(task, model, start, batch, l2), theta, tolerance, max_steps)
     return unflatten(found, start, names), residual

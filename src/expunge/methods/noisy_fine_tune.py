@@ -24,6 +24,7 @@ from expunge.core.trained import Artifact, Budget
 from expunge.methods.release import noisy_once
 from expunge.methods.stages import stage_once
 from expunge.training.descent import split
+from expunge.training.optimizers import SGD
 from expunge.training.recipes import run_epochs
 
 
@@ -148,7 +149,7 @@ class NoisyFineTune:
             return dict(certified)
         task = context.task
         fresh = task.build(certified)
-        optimizer = torch.optim.SGD([p for p in fresh.parameters() if p.requires_grad], lr=self.recovery_lr)
+        optimizer = SGD([p for p in fresh.parameters() if p.requires_grad], self.recovery_lr)
         run_epochs(
             task, fresh, context.deletion.after, optimizer, epochs=self.recovery_epochs, batch_size=self.batch_size,
             seed=context.generator_seed, watch=context.watch, stage="recover",

@@ -10,9 +10,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from expunge.core.capabilities import Capabilities, Paper, SmallScale
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
-from expunge.core.method import Paper, SmallScale
+from expunge.methods.declared import declared
 
 GROUP = "expunge.methods"
 # What can stand after a method's name, in the order of row names: the setting of that name, and what it is then set to. 5:
@@ -64,12 +65,17 @@ def targets() -> dict[str, str]:
     return found
 
 
-def load(name: str) -> Any:
-    """The method class called ``name``; raises InputError listing the known names."""
+def target_of(name: str) -> str:
+    """``module:class`` of the method called ``name``; raises InputError listing the known names."""
     known = targets()
     if name not in known:
         raise InputError(f"Expected a method among {', '.join(sorted(known))}; got {name!r}.")
-    module, _, attribute = known[name].partition(":")
+    return known[name]
+
+
+def load(name: str) -> Any:
+    """The method class called ``name``; raises InputError listing the known names."""
+    module, _, attribute = target_of(name).partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -197,11 +203,11 @@ def table() -> list[dict[str, Any]]:
     """What each method needs, serves and promises; one row a method."""
     rows = []
     for name in targets():
-        capabilities = load(name).capabilities
+        capabilities, papers = _declared(name)
         rows.append(
             {
                 "name": name,
-                "paper": "; ".join(map(str, papers_of(name))),
+                "paper": "; ".join(map(str, papers)),
                 "kinds": list(capabilities.kinds),
                 "tasks": list(capabilities.tasks),
                 "needs": list(capabilities.needs),
@@ -210,3 +216,11 @@ def table() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _declared(name: str) -> tuple[Capabilities, tuple[Paper, ...]]:
+    """Capabilities and papers of the method called ``name``: as its source writes them down, or else from its class."""
+    try:
+        return declared(targets()[name], "capabilities"), declared(targets()[name], "papers")
+    except LookupError:
+        return load(name).capabilities, papers_of(name)

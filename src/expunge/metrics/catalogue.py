@@ -7,6 +7,7 @@ two commands write the same quantity under two names, ``of`` and ``recorded`` of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from expunge.core.errors import InputError
@@ -33,8 +34,8 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         ("forget rows", "reference"), excludes=("UA",), of=("accuracy", "forget")),
     MetricSpec("RA", "RA", "accuracy on the retained rows", "percent", _MATCH, RETRAINED, _SPREAD,
         ("retain rows", "reference"), of=("accuracy", "retain")),
-    MetricSpec("TA", "TA", "accuracy on test rows", "percent", _MATCH, RETRAINED, _SPREAD, ("test rows", "reference"),
-        of=("accuracy", "test")),
+    MetricSpec("TA", "TA", "accuracy on test rows; where a class is forgotten, on those of the classes that stay",
+        "percent", _MATCH, RETRAINED, _SPREAD, ("test rows", "reference"), of=("accuracy", "test")),
     MetricSpec("mia_svc_nonmember", "MIA SVC, non\N{NON-BREAKING HYPHEN}members",
         "forgotten rows called non-members by an SVC on confidence (SalUn's MIA)", "percent", _MATCH, RETRAINED,
         _SPREAD, ("forget rows", "retain rows", "test rows", "reference"), excludes=("mia_entropy_member",)),
@@ -174,6 +175,16 @@ def metric(name: str) -> MetricSpec:
             f"Expected one of {', '.join(METRICS)}; got {name!r}. Two conventions are called MIA; name the one you mean."
         )
     return METRICS[name]
+
+
+def column(name: str) -> MetricSpec | None:
+    """The record of a column of a benchmark: a metric, or ``metric/set``, a metric on a named set; ``None``: unknown."""
+    metric, _, of = name.partition("/")
+    if not of or metric not in METRICS:
+        return METRICS.get(name)
+    whole = METRICS[metric]
+    names = {"name": name, "label": f"{whole.label}, {of}", "title": f"{whole.title}; on {of}", "of": (metric, of)}
+    return replace(whole, **names)
 
 
 def measurement(

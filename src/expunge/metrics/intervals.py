@@ -6,12 +6,13 @@ likely positive"; ties count one half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from expunge.core.errors import InputError
 
@@ -98,8 +99,8 @@ def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> Interva
     _counts(successes, trials)
     _quantile(level)
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(stats.beta.ppf(1 - tail, successes + 1, trials - successes))
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, tail))
+    high = 1.0 if successes == trials else float(special.betaincinv(successes + 1, trials - successes, 1 - tail))
     return Interval(successes / trials, low, high, None, level)
 
 
@@ -172,9 +173,15 @@ def placements(positives: Any, negatives: Any) -> tuple[np.ndarray, np.ndarray]:
         InputError: as :func:`checked_scores`.
     """
     above, below = checked_scores(positives, "positives"), checked_scores(negatives, "negatives")
-    ranks = stats.rankdata(np.concatenate([above, below]))
+    ranks = _mid_ranks(np.concatenate([above, below]))
     m, n = len(above), len(below)
-    return (ranks[:m] - stats.rankdata(above)) / n, 1 - (ranks[m:] - stats.rankdata(below)) / m
+    return (ranks[:m] - _mid_ranks(above)) / n, 1 - (ranks[m:] - _mid_ranks(below)) / m
+
+
+def _mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
 def _delong_error(above: np.ndarray, below: np.ndarray) -> float:
@@ -237,12 +244,24 @@ def auc_interval(positives: Any, negatives: Any, level: float = 0.95, method: st
 
     def excess(theta: float) -> float:
         bracket = 1 + spare * (1 - theta) / (2 - theta) + spare * theta / (1 + theta)
-        return abs(value - theta) - z * np.sqrt(theta * (1 - theta) * bracket / (m * n))
+        return abs(value - theta) - z * math.sqrt(theta * (1 - theta) * bracket / (m * n))
 
     inner = float(np.clip(value, 1e-9, 1 - 1e-9))  # at 0 and 1 themselves the variance is 0: a root, but not the end
-    low = 0.0 if value == 0 else float(optimize.brentq(excess, 0.0, inner))  # type: ignore[arg-type]
-    high = 1.0 if value == 1 else float(optimize.brentq(excess, inner, 1.0))  # type: ignore[arg-type]
+    low = 0.0 if value == 0 else _root(excess, 0.0, inner)
+    high = 1.0 if value == 1 else _root(excess, 1.0, inner)
     return Interval(value, low, high, None if np.isnan(error) else error, level)
+
+
+def _root(excess: Callable[[float], float], above: float, below: float) -> float:
+    """Where ``excess`` changes its sign between a place where it is positive and one where it is not, by halving."""
+    while True:
+        middle = (above + below) / 2
+        if middle in (above, below):
+            return middle
+        if excess(middle) > 0:
+            above = middle
+        else:
+            below = middle
 
 
 @dataclass(frozen=True)

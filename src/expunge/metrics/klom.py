@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from expunge.core.errors import InputError
 from expunge.metrics.intervals import Interval, mean_interval
@@ -143,7 +143,8 @@ def _divergences(u: np.ndarray, r: np.ndarray) -> np.ndarray:
 def _upper(values: np.ndarray, share: float = 0.95, level: float = 0.95) -> Interval:
     """A quantile with the interval between two order statistics: free of assumptions, unbounded if rows are few."""
     ordered = np.sort(values)
-    low, high = (int(stats.binom.ppf(tail, len(values), share)) for tail in ((1 - level) / 2, (1 + level) / 2))
+    reached = special.bdtr(np.arange(len(values) + 1), len(values), share)  # the binomial's distribution function
+    low, high = (int(np.searchsorted(reached, tail)) for tail in ((1 - level) / 2, (1 + level) / 2))
     return Interval(
         float(np.quantile(values, share)),
         float(ordered[low - 1]) if low >= 1 else 0.0,

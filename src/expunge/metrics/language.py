@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from expunge.core.errors import InputError
 from expunge.metrics.intervals import Interval, checked_scores, mean_interval
@@ -179,6 +179,8 @@ def forget_quality(unlearned: TruthRatios, retrained: TruthRatios | None) -> For
         )
     first, second = (checked_scores(side.values, "truth ratios") for side in (unlearned, retrained))
     n, m = len(first), len(second)
+    from scipy import stats  # slow to import, and nothing else here needs it
+
     test: Any = stats.ks_2samp(first, second)
     statistic, p = float(test.statistic), float(test.pvalue)
     log_floor = float(np.log(2) - (special.gammaln(n + m + 1) - special.gammaln(n + 1) - special.gammaln(m + 1)))

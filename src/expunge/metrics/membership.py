@@ -15,9 +15,11 @@ from scipy import special
 from expunge.core.errors import InputError
 from expunge.metrics.intervals import checked_scores, placements
 
-# From this many references on, a variance per record pays off; below, one shared variance does (Carlini et al. 2022).
+# From this many shadow models on, a variance per record pays off; below, one shared variance does (Carlini et al. 2022).
 REFERENCES_FOR_OWN_VARIANCE = 64
-OWN_VARIANCE_FLOOR = 0.01  # of the shared variance: a record whose references agree by chance is not infinitely certain
+OWN_VARIANCE_FLOOR = (
+    0.01  # of the shared variance: a record whose shadow models agree by chance is not infinitely certain
+)
 
 
 def auc(positives: Any, negatives: Any) -> float:
@@ -122,10 +124,10 @@ def log_odds(logits: Any, labels: Any) -> np.ndarray:
 def lira_scores(
     target: Any, scores: Any, members: Any, *, online: bool = True, variance: str | None = None
 ) -> np.ndarray:
-    """The likelihood-ratio attack: each record against the references that did and did not train on it.
+    """The likelihood-ratio attack: each record against the shadow models that did and did not train on it.
 
-    Online: log N(target; references with the record) - log N(target; references without). Offline: the z-value of the
-    target among references without it, which orders records as the paper's 1 - P[Z > target] does.
+    Online: log N(target; shadow models with the record) - log N(target; shadow models without). Offline: the z-value of the
+    target among shadow models without it, which orders records as the paper's 1 - P[Z > target] does.
 
     Args:
         target: score of each record under the attacked model, for example :func:`log_odds`.
@@ -133,7 +135,7 @@ def lira_scores(
         members: whether a reference was trained on the record.
         variance: ``shared`` (one for all records with, one without: pooled around each record's own mean), ``own``
             (each record its own, at least ``OWN_VARIANCE_FLOOR`` of the shared one), or by default ``own`` from 64
-            references on and ``shared`` below.
+            shadow models on and ``shared`` below.
 
     Shapes:
         target (N,), scores (R, N), members (R, N) bool → (N,).
@@ -141,7 +143,7 @@ def lira_scores(
     Formal guarantee: none; a lower bound on what an adversary can do. Source: Carlini et al. 2022, section V.
 
     Raises:
-        InputError: on shapes that disagree, scores that are not finite, or a record that lacks the references needed.
+        InputError: on shapes that disagree, scores that are not finite, or a record that lacks the shadow models needed.
     """
     target, scores, members = np.asarray(target, np.float64), np.asarray(scores, np.float64), np.asarray(members)
     if scores.ndim != 2 or members.shape != scores.shape or target.shape != scores.shape[1:]:
@@ -165,14 +167,14 @@ def lira_scores(
 
 
 def _normals(scores: np.ndarray, chosen: np.ndarray, variance: str, word: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each record over its chosen references, (N,) each."""
+    """Mean and standard deviation of each record over its chosen shadow models, (N,) each."""
     counts = chosen.sum(0)
     least = 2 if variance == "own" else 1
     freedom = int((counts - 1).clip(0).sum())
     if counts.min(initial=least) < least or freedom < 1:
         raise InputError(
-            f"Expected at least {least} reference(s) trained {word} each record, and more than one for some; record "
-            f"{int(counts.argmin())} has {int(counts.min())}. Balance the membership, or train more references."
+            f"Expected at least {least} shadow model(s) trained {word} each record, and more than one for some; record "
+            f"{int(counts.argmin())} has {int(counts.min())}. Balance the membership, or train more shadow models."
         )
     mean = np.where(chosen, scores, 0.0).sum(0) / counts
     squares = np.where(chosen, scores - mean, 0.0) ** 2

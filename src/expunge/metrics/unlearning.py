@@ -1,9 +1,9 @@
-"""The numbers of the classification benchmark: accuracies, gaps to retraining, ToW, ZRF, and a verdict in words.
+"""The numbers of the classification benchmark: accuracies, gaps to retraining, ToW and ZRF.
 
 Accuracies and gaps are in percent, as the papers print them; ToW takes fractions. A *gap* is an average over metrics of
 differences to retraining. It can be small although nothing was forgotten: in the SVHN table of DualOptim (arXiv 2504.15827,
 appendix) SalUn with two optimizers has the third-best gap and forgets less than plain fine-tuning. So a gap never stands
-without the accuracy on the forgotten rows, and :func:`forgetting_verdict` says in words what that one shows.
+without the accuracy on the forgotten rows, and ``metrics.outcomes`` says in words what that one shows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import numpy as np
 from scipy import special
 
 from expunge.core.errors import InputError
-from expunge.metrics.intervals import Interval, checked_scores, mean_interval, wilson
+from expunge.metrics.intervals import Interval, checked_scores, mean_interval
 
 MIA_CONVENTIONS = ("mia_svc_nonmember", "mia_entropy_member")
-DESTROYS_BELOW = 0.8  # of the source's RA or TA; our choice
-MOVED_ENOUGH = 0.5  # of the way from the source's FA to the retrained one's; our choice
 
 
 def unlearning_accuracy(forget_accuracy: Any) -> np.ndarray:
@@ -299,100 +297,3 @@ def zrf(unlearned: Any, untrained: Any, base: float = 2.0, level: float = 0.95, 
     else:
         divergence = (special.rel_entr(p, middle) + special.rel_entr(q, middle)).sum(1) / 2 / np.log(base)
     return mean_interval(1 - divergence, level)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the accuracies say about forgetting, in one word and one sentence.
-
-    Attributes:
-        word: ``forgets``, ``under-forgets``, ``over-forgets``, ``destroys`` or ``undecidable``.
-        reason: the numbers that decided.
-        moved: share of the way from the source's FA to the retrained one's, with the interval that sampling of the
-            forgotten rows gives while that way is taken as known; ``None`` where there is no way to measure along.
-    """
-
-    word: str
-    reason: str
-    moved: Interval | None = None
-
-
-def forgetting_verdict(
-    *,
-    fa_source: float,
-    fa: float,
-    fa_retrained: float | None,
-    ra_source: float,
-    ra: float,
-    n_forget: int,
-    ta_source: float | None = None,
-    ta: float | None = None,
-    level: float = 0.95,
-) -> Verdict:
-    """One of five words for a method's result on one forget set; accuracies in percent, each a mean over seeds if several.
-
-    In this order:
-
-    1. ``destroys``: RA, or TA where given, is below 80 % of the source's (our choice). Needs no reference.
-    2. ``undecidable``: no retrained FA; or the source's FA is not above the retrained one by more than chance, that is,
-       Newcombe's interval of their difference on ``n_forget`` rows reaches 0. Then there is nothing to forget that FA
-       could show. (UNKNOWN, chosen: the 95 % level, and each FA as one proportion although a mean over seeds varies less.)
-    3. ``under-forgets``: FA moved less than half of the way from source to retrained (our choice).
-    4. ``over-forgets``: FA is below the retrained one by more than the source is above it, plus chance: the lower half of
-       Newcombe's interval of that difference. (UNKNOWN, chosen: so far off on the other side that doing nothing was
-       nearer.)
-    5. ``forgets`` otherwise. It says that FA is near retraining's, and nothing about what else the model still knows.
-
-    Formal guarantee: none.
-
-    Raises:
-        InputError: on accuracies outside [0, 100], no forgotten rows, or TA of only one of the two models.
-    """
-    given = {"fa_source": fa_source, "fa": fa, "ra_source": ra_source, "ra": ra}
-    given |= {
-        name: x for name, x in {"fa_retrained": fa_retrained, "ta_source": ta_source, "ta": ta}.items() if x is not None
-    }
-    if wrong := {name: value for name, value in given.items() if not 0 <= value <= 100}:
-        raise InputError(f"Expected accuracies in percent, from 0 to 100; got {wrong}.")
-    if n_forget < 1 or (ta is None) != (ta_source is None):
-        raise InputError(
-            f"Expected at least one forgotten row, and TA of both models or of neither; got n_forget={n_forget}, "
-            f"ta={ta}, ta_source={ta_source}."
-        )
-    kept = [("RA", ra, ra_source)] + ([("TA", ta, ta_source)] if ta is not None and ta_source is not None else [])
-    moved = None
-    if fa_retrained is not None and fa_source > fa_retrained:
-        low, high = (x / (fa_source - fa_retrained) for x in _newcombe(fa_source, fa, n_forget, level))
-        moved = Interval((fa_source - fa) / (fa_source - fa_retrained), low, high, None, level)
-    for name, now, before in kept:
-        if now < DESTROYS_BELOW * before:
-            return Verdict("destroys", f"{name} fell from {before:.1f} to {now:.1f}, below 80 % of it.", moved)
-    if fa_retrained is None:
-        return Verdict("undecidable", "There is no retrained model to compare with.")
-    low, _ = _newcombe(fa_source, fa_retrained, n_forget, level)
-    if low <= 0:
-        return Verdict(
-            "undecidable",
-            f"FA of the source, {fa_source:.1f}, is not above that of retraining, {fa_retrained:.1f}, by more than chance "
-            f"on {n_forget} rows.",
-            moved,
-        )
-    assert moved is not None
-    way = f"FA went from {fa_source:.1f} to {fa:.1f}; retraining has {fa_retrained:.1f}"
-    if moved.value < MOVED_ENOUGH:
-        return Verdict("under-forgets", f"{way}: {moved.value:.0%} of the way, less than half.", moved)
-    low, _ = _newcombe(fa_retrained, fa, n_forget, level)
-    if low > fa_source - fa_retrained:
-        return Verdict(
-            "over-forgets", f"{way}: further below it than the source was above, by more than chance.", moved
-        )
-    return Verdict("forgets", f"{way}: {moved.value:.0%} of the way.", moved)
-
-
-def _newcombe(first: float, second: float, rows: int, level: float) -> tuple[float, float]:
-    """Interval of first - second, two percentages on ``rows`` rows each (Newcombe 1998, method 10: from Wilson's)."""
-    a, b = (wilson(round(value / 100 * rows), rows, level) for value in (first, second))
-    difference = first - second
-    below = 100 * np.hypot(a.value - a.low, b.high - b.value)
-    above = 100 * np.hypot(a.high - a.value, b.value - b.low)
-    return float(difference - below), float(difference + above)

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from expunge.core.errors import InputError
 from expunge.core.files import parse_json
 from expunge.core.request import Kind
@@ -54,6 +52,8 @@ def read_ids(path: Path) -> list[int]:
 
 
 def _numpy(path: Path) -> Any:
+    import numpy as np  # this file is read before anything heavy is imported
+
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)  # a map cannot be larger than the file
         return found.ravel().tolist() if found.dtype.kind in "iu" else None

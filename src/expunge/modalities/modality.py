@@ -1,17 +1,21 @@
-"""A kind of model: all that jobs must know about it. Everything else in a job's way is the same for every kind."""
+"""A kind of model: all that jobs and benchmarks must know about it. Everything else is the same for every kind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from expunge.core.data import Data, Deletion, Ids
 from expunge.core.request import Request
 from expunge.core.task import Task
 from expunge.core.trained import Recipe
+from expunge.evidence.comparison import Reads
 from expunge.modalities.settings import Job
 from expunge.screening.result import ScreeningResult
+
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 AnyData = TypeVar("AnyData", bound=Data)
@@ -54,6 +58,8 @@ class Asked(Generic[AnyData]):
     Attributes:
         request: the targets, and who asks.
         wording: the forgotten examples as the request words them; ``None``: as they were trained on.
+        material: what was written to forget through, where no trained example goes (a concept); ``None``: the request's
+            targets say what goes.
         lost: ids of examples that the model cannot be trained on, for example because its context does not hold them.
         probes: named sets to measure on, as far as the model can read them.
         note: what a reader should know of this.
@@ -64,10 +70,15 @@ class Asked(Generic[AnyData]):
     lost: Ids = field(default_factory=Ids.none)
     probes: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    material: AnyData | None = None
 
 
-class Modality(Protocol):
-    """A kind of model. Entry points of the group ``expunge.modalities`` name objects that have these members."""
+class Modality(Reads, Protocol):
+    """A kind of model. Entry points of the group ``expunge.modalities`` name objects that have these members.
+
+    A modality measures the tasks that have its ``name`` (``read``, ``score`` and ``attacks``, see
+    :class:`~expunge.evidence.comparison.Reads`). One that brings none of the three is measured by the mean loss of each set.
+    """
 
     @property
     def name(self) -> str:
@@ -87,6 +98,11 @@ class Modality(Protocol):
     @property
     def in_processes(self) -> bool:
         """Whether several processes of one run share its steps."""
+        ...
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """What benchmarks ask of it: recipes, workloads, tables and outcomes."""
         ...
 
     def open(self, job: Any) -> Opened[Any, Any]:

@@ -4,25 +4,52 @@ setting that was not made.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from expunge.core.measurement import PRIVATE_BELOW
 from expunge.core.request import Request, Target
 from expunge.modalities.id_files import with_ids
-from expunge.report.shown import PRIVATE_BELOW
 
+_LOG = logging.getLogger(__name__)
 Section = TypeVar("Section", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**62)]  # torch takes 64 bits; seeds derived from one are a little larger
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors; settings do not change once they are checked."""
+    """Unknown keys are errors, and so are numbers that are none (NaN) or infinite; settings do not change once checked.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    ``renamed`` maps the keys that a version before had to the present ones: they are read under their new names, and a
+    warning on standard error says so once in a process.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _present_names(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or not (former := [name for name in cls.renamed if name in content]):
+            return content
+        if both := [name for name in former if cls.renamed[name] in content]:
+            raise ValueError(f"{both[0]} is the former name of {cls.renamed[both[0]]}; say the latter alone")
+        _warn_of_names(tuple((name, cls.renamed[name]) for name in former))
+        return {cls.renamed.get(name, name): value for name, value in content.items()}
+
+
+@functools.cache
+def _warn_of_names(renamed: tuple[tuple[str, str], ...]) -> None:
+    """Once for the same names, however often a file with them is read."""
+    words = ", ".join(f"{former} (now {present})" for former, present in renamed)
+    _LOG.warning("Keys with a new name were read under it: %s. Later versions may not know the former ones.", words)
 
 
 class StoredTraining(Strict):
@@ -55,7 +82,15 @@ class TargetSettings(Strict):
 
 
 class RequestSettings(Strict):
-    """The deletion request. Names stay in this file and in memory; records carry keyed hashes."""
+    """The deletion request. Names stay in this file and in memory; records carry keyed hashes.
+
+    Attributes:
+        subject: who asks, or on whose behalf.
+        targets: what must be forgotten.
+        ground: the legal or operational reason, without names.
+        received, due: the day it came, and the day an answer is owed.
+        approved_by: who overruled screening, where a person did.
+    """
 
     subject: str
     targets: list[TargetSettings] = Field(min_length=1)
@@ -89,32 +124,52 @@ class BudgetSettings(Strict):
 
 
 class EvidenceSettings(Strict):
-    """What to measure, for every kind of model."""
+    """What to measure, for every kind of model.
+
+    Attributes:
+        reference: ``retrained``, or ``none`` where retraining is not wanted: ideals are then unknown.
+        replicates: further retrainings from other seeds, for what two retrainings differ by.
+        pdf: whether to write ``report.pdf`` too.
+        private_below: values on fewer forgotten examples than this stay in the private folder.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {"twins": "replicates"}
 
     reference: Literal["retrained", "none"] = "retrained"
-    twins: int = Field(4, ge=0)
+    replicates: int = Field(4, ge=0)
     pdf: bool = True
     private_below: int = Field(PRIVATE_BELOW, ge=1)
 
     def measuring(self) -> dict[str, Any]:
         """The settings of ``measuring.MeasureSettings``; whatever a kind of model has no key for is not measured."""
-        off = {"references": 0, "trials": 0, "audit": False}
+        off = {"shadow_models": 0, "trials": 0, "audit": False}
         return off | self.model_dump(exclude={"pdf", "private_below"})
 
 
 class Job(Strict):
     """One deletion job: what all kinds of models share.
 
-    ``excluded_by``: further ledgers whose granted requests are kept out of what is learnt.
+    A kind of model narrows ``task``, ``model``, ``data``, ``training``, ``request`` and ``evidence`` to sections of its own.
+
+    Attributes:
+        name: title of the report.
+        task: the name of the modality.
+        model, data, training, request, evidence: the sections.
+        device, seed: a torch device; one seed for everything pseudo-random.
+        publish: the promise that is made before requests come.
+        method: ``name``, and the method's settings.
+        ledger: the ledger file, where it is not the one beside the model.
+        excluded_by: further ledgers whose granted requests are kept out of what is learnt.
+        accept: who lets a void result leave, and why.
     """
 
     called: ClassVar[str] = "job"  # in messages
 
-    name: str = "deletion"
+    name: str = Field("deletion", min_length=1)
     task: Any  # the name of the modality
     model: Any
     device: str = "cpu"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: Any
     training: Any
     publish: BudgetSettings | None = None

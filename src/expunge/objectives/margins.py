@@ -21,6 +21,7 @@ from expunge.core.task import HasFeatures
 from expunge.tasks.passes import ACTIVATIONS, evaluating, in_passes
 from expunge.training.connectivity import Bezier, refreshed_statistics
 from expunge.training.descent import trainable
+from expunge.training.optimizers import Adam
 
 DISTANCES = ("sq_l2", "l2", "cosine")
 LARGEST = {"sq_l2": 4.0, "l2": 2.0, "cosine": 2.0}  # between unit vectors: no margin above it can be met
@@ -134,7 +135,7 @@ class SelfModeConnectivity:
         origin = base if self.start == "original" else task.build(seed=seed).state_dict()
         moving = {name: origin[name].detach().clone().requires_grad_() for name in trainable(model)}
         curve = Bezier(now, {**base, **moving}, base)
-        optimizer = torch.optim.Adam(list(moving.values()), self.lr)
+        optimizer = Adam(moving.values(), self.lr)
         rows = len(around.pool)
         mode = model.training
         model.train()

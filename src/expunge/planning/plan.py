@@ -44,6 +44,9 @@ def plan(
     """Match the request, check that the method may run, and estimate; nothing is changed yet.
 
     Args:
+        trained: the model, as it was trained, adopted or published.
+        request: what must be forgotten, and for whom.
+        method: how to forget, for example ``expunge.methods.R2D(rewind=0.5)``; R2D with its defaults where not given.
         key: secret for the hashed forms of subject and ids; where not given this installation's for a model with a ledger
             beside it, else a throw-away one.
         probes: further sets to measure on, for example ``{"test": rows}``.
@@ -52,6 +55,13 @@ def plan(
         retained: the retained rows as the method shall see them, for example with others beside them. What is measured and
             recorded stays with the rows that the model was trained on.
         deletion: what the request matches, where it was matched already; ``before`` must be the data of ``trained``.
+        noise: where certified noise comes from; the operating system where not given. Any other source voids certificates.
+        journal: stores stages so that a crash cannot draw noise twice; lasts as long as the process where not given.
+        watch: called with stage, steps done and steps in all.
+        seed: of every pseudo-random choice that is not certified noise.
+
+    Returns:
+        A plan with its ``estimate`` (work and promises) and ``deletion`` (what was matched); ``run()`` carries it out.
 
     Raises:
         InputError: if the request matches nothing, or everything.

@@ -22,12 +22,20 @@ from expunge.planning.stages import Scoped
 from expunge.privacy.certify import weakened
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
+from expunge.tasks.wrappers import unwrapped
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
 
 
 def train(task: Task, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
     """Train on record: the model with its facts and, where the recipe keeps one, its trail.
+
+    Args:
+        task: how the model is run, for example ``Classification(factory)``.
+        data: what it is trained on, for example :class:`~expunge.data.rows.Rows`.
+        recipe: how, for example :class:`~expunge.training.recipes.GradientDescent`.
+        seed: of the start and of every draw; the same seed on the same data gives the same model.
+        watch: called with stage, steps done and steps in all.
 
     Raises:
         InputError: if the model does not accept the data, or training diverges.
@@ -59,11 +67,17 @@ def is_recorded(recipe: Any) -> bool:
 def adopt(task: Task, model: torch.nn.Module | Mapping[str, torch.Tensor], data: Data | None = None) -> Trained:
     """A model that was trained elsewhere: no recipe, no trail, no certificate that looks back, and evidence that says so.
 
+    Args:
+        task: how the model is run.
+        model: a module, or its tensors by name. A prefix that a wrapper put before every name (``module.`` of
+            ``DataParallel``, ``_orig_mod.`` of ``torch.compile``, …) is taken off.
+        data: what it was trained on; ``None`` where unknown: requests can then not be matched.
+
     Raises:
         InputError: if the weights belong to another architecture than the task's.
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
-    built = task.build(tensors)
+    built = task.build(unwrapped(task.build().state_dict(), tensors)[0])
     named = task.released(built)
     return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
 
@@ -75,12 +89,15 @@ def publish(
     """Fix noise and capacity before any request comes, and release the noisy model.
 
     Args:
+        trained: the model as it was trained.
         budget: the promise; ``None`` only with ``to``, for methods that bring their own noise or need none: the model is then
             released as it was trained.
         to: a new folder for the model, its private trail, and the ledger of its releases. Only a model that lies beside its
             ledger can be ``certified``: the ledger shows that noise was fixed first and that no release was left out.
         method: which method's bound sigma is derived from; R2D with its default rewind where not given. With
             ``budget.sigma`` set, sigma is as given by hand and the certificate will say so.
+        noise: where the noise comes from; the operating system where not given. Any other source voids certificates.
+        journal: stores the noisy weights so that a crash cannot draw twice; in memory where not given.
 
     Formal guarantee: none by itself; it makes later certificates possible, which need sigma fixed before any request.
 

@@ -13,7 +13,7 @@ import torch
 
 from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
 from expunge.core.data import Deletion
-from expunge.core.digest import digest_json
+from expunge.core.digest import digest_json, finite
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
 from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
@@ -23,7 +23,7 @@ from expunge.planning.publishing import coordinates, is_recorded
 from expunge.planning.stages import Scoped
 from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
 from expunge.privacy.noisy_fine_tuning import steps_bounded
-from expunge.privacy.theorems import theorem
+from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import Step, trainable
 from expunge.training.facts import model_code, proved_constants
@@ -86,11 +86,42 @@ class Plan:
     record: Mapping[str, Any]
     deletion: Deletion = field(repr=False)
 
+    def to_json(self) -> dict[str, Any]:
+        """What the plan comes to, JSON-like: what ``expunge plan`` prints. Nothing in it needs a run.
+
+        It names examples by their ids and is for the operator; records hold :attr:`record` instead.
+        """
+        deletion, estimate = self.deletion, self.estimate
+        matched = {unit: ids.tolist() for unit, ids in deletion.matched.of.items()}
+        return {
+            "request": {"id": self.record["id"], "kind": self.record["kind"]},
+            "method": dict(registry.settings_of(self.method)),
+            "matched": {"count": len(deletion.matched), "ids": matched},
+            "forgotten": deletion.size,
+            "retained": None if deletion.after is None else len(deletion.after),
+            "touched": len(deletion.touched),
+            "certified": self.method.capabilities.certified,
+            "promises": _finite(estimate.promises),
+            "gradient_evaluations": estimate.gradient_evaluations,
+            "retrain_gradient_evaluations": estimate.retrain_gradient_evaluations,
+            "cost": _finite(estimate.cost),
+        }
+
     def on(self, journal: Once, watch: Watch) -> Plan:
         """The same plan, whose stages are stored in ``journal``: what was checked once is not checked again."""
         stages = self.context.journal
         assert isinstance(stages, Scoped)
         return replace(self, context=replace(self.context, journal=stages.on(journal), watch=watch))
+
+    def published(self, trained: Trained) -> Plan:
+        """The same plan on the model as it was published since, with the budget that the plan was checked with.
+
+        Raises:
+            FailedError: for a model with another budget.
+        """
+        if trained.budget != self.context.trained.budget:
+            raise FailedError("The model was published with another budget than the plan was made for; plan again.")
+        return replace(self, context=replace(self.context, trained=trained))
 
     def run(self) -> Outcome:
         """Forget, look at what came, certify what holds, and count the release in the model's book.
@@ -158,6 +189,7 @@ class Plan:
             own=registry.is_own(self.method),
             noisy=stages.last_noisy,
             seed=context.generator_seed,
+            facts=self._facts(),
         )
 
     def _as_the_method_sees_it(self, witness: Witness, stages: WitnessedJournal) -> Context:
@@ -208,7 +240,7 @@ class Plan:
         before, deletion = self.context.trained, self.deletion
         on_ledger = type(before.book) is ModelLedger and before.book.promised(before.budget)
         around = Circumstances(
-            budget=None if claim.theorem in _OWN_NOISE else before.budget,
+            budget=None if claim.theorem in OWN_NOISE else before.budget,
             spent=() if self._starts_afresh else before.spent,
             removed=len(before.removed | deletion.ids),
             retained=deletion.after.digest,
@@ -321,8 +353,11 @@ class Plan:
 _SOMEBODYS_RECIPE = Fact(
     True, Origin.DECLARED, "a recipe or a kind of data that is not expunge's own: its author's word"
 )
-# Theorems whose noise follows from the method's own settings, not from the published budget.
-_OWN_NOISE = ("noisy-fine-tuning", "langevin")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that JSON can carry; ``None`` for an infinite number, which bounds nothing."""
+    return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _mu(release: Release) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from expunge.core.certificate import Assumption, Certificate, Claim, Status, Verdict, verdict_of
+from expunge.core.certificate import Assumption, Certificate, Claim, Status
+from expunge.core.digest import finite
 from expunge.core.errors import InputError
 from expunge.core.trained import Budget, Fact, Facts, Origin, Spent
 from expunge.privacy import gaussian
@@ -49,7 +50,7 @@ class Circumstances:
     retained: str
     changed: bool
     binds: Mapping[str, str] = field(default_factory=dict)
-    seen: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    seen: Mapping[str, Fact | tuple[Any, str]] = field(default_factory=dict)
     published_first: bool = False
     ledger: bool = False
     own: bool = False
@@ -108,7 +109,33 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         assumptions=assumptions,
         binds=dict(around.binds),
         curve=_curve(composed) if not (evaluation and evaluation.epsilon) else (),
+        given=_given(claim, recorded, around, chosen),
     )
+
+
+def _given(claim: Claim, recorded: Mapping[str, Fact], around: Circumstances, chosen: Theorem) -> dict[str, Any]:
+    """Everything that decided besides the record of training, the budget and the numbers written in the certificate itself.
+
+    Of facts only values and origins: notes may hold numbers that must not be shown. Requests of earlier releases are not named.
+    """
+    plain = lambda fact: {"value": fact.value, "origin": fact.origin.value}  # noqa: E731
+    seen = {
+        name: item if isinstance(item, Fact) else Fact(item[0], Origin.ENFORCED) for name, item in around.seen.items()
+    }
+    decide = {*chosen.rules, *chosen.constants, *(other for other, _ in chosen.alternatives.values())}
+    return {
+        "claimed": {name: plain(fact) for name, fact in claim.facts.items() if recorded.get(name) is fact},
+        "seen": {name: plain(fact) for name, fact in seen.items() if name in decide},
+        "spent": [{"removed": s.removed, "mu": finite(s.mu), "theorem": s.theorem} for s in around.spent],
+        "removed": around.removed,
+        "read_retained": claim.descended_on == around.retained,
+        "changed": around.changed,
+        "published_first": around.published_first,
+        "ledger": around.ledger,
+        "own": around.own,
+        "within": "budget" if around.budget is not None else "published" if around.published is not None else "",
+        "together": around.together,
+    }
 
 
 def parameters_of(chosen: Theorem, given: Parameters, facts: Facts) -> dict[str, Any]:
@@ -157,59 +184,6 @@ def promise(name: str, given: Parameters, facts: Facts, budget: Budget, spent: t
     mu = chosen.evaluate(parameters).mu(budget.sigma)
     composed = compose_gaussian([*(item.mu for item in spent), mu])
     return {"mu": mu, "epsilon": gaussian.epsilon_of(composed, budget.delta), "delta": budget.delta}
-
-
-def recheck(record: Mapping[str, Any], *, without: Collection[str] = ()) -> list[str]:
-    """Compute a recorded certificate's numbers and verdict again; returns what does not agree, in words.
-
-    Args:
-        without: rules that the record's version did not know (``theorems.ADDED_SINCE_FORMAT_1``).
-    """
-    problems = []
-    parameters = record["parameters"]
-    chosen = theorem(parameters["theorem"])
-    assumptions = tuple(
-        Assumption(a["name"], a["statement"], Origin(a["origin"]), Status(a["status"]), a["value"])
-        for a in record["assumptions"]
-    )
-    verdict = verdict_of(assumptions)
-    if verdict.value != record["verdict"]:
-        problems.append(f"the verdict says {record['verdict']}, its assumptions amount to {verdict.value}")
-    named = {a.name for a in assumptions}
-    needed = (*chosen.rules, *chosen.constants_from(parameters), *["published_argument"] * bool(chosen.claimed))
-    if absent := [name for name in needed if name not in named and name not in without]:
-        problems.append(f"assumptions of the theorem are missing: {', '.join(absent)}")
-    evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
-    if evaluation and (record["sensitivity"] is not None or evaluation.epsilon):
-        mu = evaluation.mu(record["sigma"])
-        together = parameters.get("together", 1)
-        composed = compose_gaussian([*parameters["spent"], *[mu] * together])
-        if evaluation.epsilon and not parameters["spent"] and together == 1:
-            alone = epsilon = evaluation.epsilon(record["sigma"], record["delta"])
-        else:
-            alone, epsilon = (gaussian.epsilon_of(level, record["delta"]) for level in (mu, composed))
-        numbers = {
-            "sensitivity": evaluation.sensitivity, "mu": mu, "composed_mu": composed, "epsilon": epsilon,
-            "release_epsilon": alone,
-        }  # fmt: skip
-        for name, again in numbers.items():
-            if not _same(record[name], again):
-                problems.append(f"{name} is written as {record[name]}, computed again as {again}")
-        written = {bound["name"]: bound["value"] for bound in record["bounds"]}
-        for bound in evaluation.bounds:
-            if bound.name not in written or not _same(written[bound.name], bound.value):
-                problems.append(
-                    f"bound {bound.name} is written as {written.get(bound.name)}, computed again as {bound.value}"
-                )
-    elif verdict is not Verdict.VOID:
-        problems.append("a certificate without a finite bound cannot be worth more than void")
-    return problems
-
-
-def _same(written: float | None, again: float) -> bool:
-    if written is None:
-        return not math.isfinite(again)
-    return math.isclose(written, again, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _complete(chosen: Theorem, parameters: Parameters) -> bool:

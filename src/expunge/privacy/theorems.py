@@ -368,6 +368,11 @@ THEOREMS: Mapping[str, Theorem] = {
 }
 
 
+# Theorems whose noise follows from the method's own settings, not from the published budget.
+OWN_NOISE = ("noisy-fine-tuning", "langevin")
+
+# Rules that came, or went, while records of the format expunge-evidence/2 were written.
+ADDED_SINCE_FORMAT_2, DROPPED_RULES = ("model_code", "retained_unchanged"), ("earlier_releases",)
 # Rules that records of the format expunge-evidence/1 could not carry: what their version did not promise.
 ADDED_SINCE_FORMAT_1 = (
     "noise_level", "noise_entered", "noise_written_ahead", "noise_resolved", "steps_bounded", "unnoised_tensors",

@@ -6,11 +6,12 @@ Matplotlib's settings are global; they are changed only while a plot is drawn, u
 from __future__ import annotations
 
 import io
+import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 from expunge.core.digest import digest_bytes
@@ -43,6 +44,7 @@ _SETTINGS: Any = {
     "savefig.facecolor": "none",
 }
 _LOCK = threading.RLock()
+REMEMBERED = 16  # figures of each plot: those of a report, which are asked for by two pages and a PDF
 
 
 @dataclass(frozen=True)
@@ -53,24 +55,35 @@ class Figure:
         svg: one ``svg`` element, self-contained, without scripts, ids prefixed so that many fit on a page.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
+        outlined: makes the same with letters as shapes instead of as text in the reader's font: for the PDF.
     """
 
     svg: str
     alt: str
     caption: str
+    outlined: Callable[[], str] = field(repr=False, compare=False)
 
 
 def styled(plot: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
-    """A plot that runs under our settings, one at a time: Matplotlib's settings are global."""
+    """A plot of JSON-like arguments, drawn once for equal ones, under our settings, one at a time."""
+
+    @lru_cache(maxsize=REMEMBERED)
+    def drawn(arguments: str) -> Figure | None:
+        with _LOCK, _settings():
+            return plot(*json.loads(arguments))
 
     @wraps(plot)
-    def run(*arguments: Any, **options: Any) -> Figure | None:
-        import matplotlib
+    def run(*arguments: Any) -> Figure | None:
+        return drawn(json.dumps(arguments))
 
-        with _LOCK, matplotlib.rc_context(_SETTINGS):
-            return plot(*arguments, **options)
-
+    run.cache_clear = drawn.cache_clear  # type: ignore[attr-defined]
     return run
+
+
+def _settings(**more: Any) -> Any:
+    import matplotlib
+
+    return matplotlib.rc_context({**_SETTINGS, **more})
 
 
 def canvas(width: float, height: float) -> Any:
@@ -83,22 +96,26 @@ def canvas(width: float, height: float) -> Any:
     return figure
 
 
-def finished(figure: Any, name: str, alt: str, caption: str, outline: bool) -> Figure:
-    """The drawing as a :class:`Figure`.
+def finished(figure: Any, name: str, alt: str, caption: str) -> Figure:
+    """The drawing as a :class:`Figure`; where everything lies is worked out once, for both kinds of letters.
 
     Args:
         name: what makes its ids its own; different for each figure of a page.
-        outline: draw letters as shapes (for the PDF) instead of as text in the reader's font.
     """
-    import matplotlib
+    figure.set_dpi(72)  # that of SVG
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
 
-    mark = "f" + digest_bytes(name.encode())[:8]
-    target = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": mark, "svg.fonttype": "path" if outline else "none", "svg.id": mark}):
-        figure.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    svg = target.getvalue()
-    svg = svg[svg.index("<svg") :].rstrip()
-    return Figure(_own_ids(svg, mark), alt, caption)
+    @cache
+    def written(fonttype: str) -> str:
+        mark = "f" + digest_bytes(name.encode())[:8]
+        target = io.StringIO()
+        with _LOCK, _settings(**{"svg.hashsalt": mark, "svg.fonttype": fonttype, "svg.id": mark}):
+            figure.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        svg = target.getvalue()
+        return _own_ids(svg[svg.index("<svg") :].rstrip(), mark)
+
+    return Figure(written("none"), alt, caption, lambda: written("path"))
 
 
 def _own_ids(svg: str, mark: str) -> str:

@@ -22,21 +22,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_arrays, digest_file
 from expunge.core.errors import HeldBackError, InputError
-from expunge.core.files import leftovers, make_folder, private_folder, read_json, write_atomic
-from expunge.core.measurement import Evidence
+from expunge.core.files import leftovers, private_folder, read_json, write_atomic
+from expunge.core.measurement import PRIVATE_BELOW, Evidence
 from expunge.core.method import Outcome
 from expunge.core.trained import Artifact, Spent, Tensors
+from expunge.model_folder import ModelLedger
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.record import FORMAT, build, plain, released, slug
-from expunge.report.shown import PRIVATE_BELOW, shown
+from expunge.report.shown import shown
 
 EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.html", "report.pdf"
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
 REVIEW, REVIEWED = "review.html", "review.json"  # in the private folder
-LIVE = ("ledger.sqlite", "ledger.sqlite-journal", "ledger.sqlite-wal", "ledger.sqlite-shm")  # grow after signing
+LIVE = ("ledger.sqlite",)  # grows after signing
 _OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
 _METADATA = {"format": "pt"}  # transformers 4 refuses weights without it
 
@@ -72,12 +73,12 @@ def write_evidence(
     same call repairs it.
     """
     folder, whole = Path(folder), record
-    record = shown(whole, private_below)
+    record = {**shown(whole, private_below), "live_ledger": _place_of_ledger(folder, whole)}
     content = _contents(record, outcomes, config, pdf)
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
-        make_folder(paths[name].parent)
+        _open_folder(paths[name].parent)
         write_atomic(paths[name], data)
     write_review(folder, whole, private or {})
     envelope = signing.sign(_statement(record, paths), signing_key or signing.signing_key())
@@ -107,7 +108,10 @@ def write_report(
         evidence: what `measure` returned; its outcome is reported as it stands after the checks.
         name, title, dataset, note: headings of the report, and what a reader should know of the data.
         config: YAML text; the method's settings where not given.
-        ledger: an excerpt that shows the request's entries, if a ledger is kept.
+        ledger: an excerpt that shows the request's entries, if a ledger is kept; of a model that lies beside its ledger it is
+            taken from there.
+        signing_key: signs the statement; this installation's key where not given.
+        pdf: whether to write ``report.pdf`` too (extra ``pdf``).
         private_below: see `write_evidence`.
         accepted: ``{"by": …, "reason": …}``: who shows a model whose certificate is void all the same, and why.
 
@@ -116,9 +120,12 @@ def write_report(
         HeldBackError: for a void certificate that nobody accepted; the review is written to the private folder.
     """
     outcome = evidence.outcome
+    decision: Mapping[str, Any] | None = None
+    if ledger is None and isinstance(book := outcome.after.book, ModelLedger):
+        ledger, decision = book.shown(outcome.request["id"])
     record = build(
-        [(name, outcome, evidence)], request=outcome.request, title=title, dataset=dataset, note=note, ledger=ledger,
-        accepted=accepted,
+        [(name, outcome, evidence)], request={**outcome.request, "decision": decision}, title=title, dataset=dataset,
+        note=note, ledger=ledger, accepted=accepted,
     )  # fmt: skip
     if outcome.verdict == Verdict.VOID and not accepted:
         write_review(Path(folder), record, {name: evidence.private})
@@ -288,12 +295,27 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
     ours = {EVIDENCE, STATEMENT, REPORT, PDF, CONFIG, ENVIRONMENT, EXCERPT, *parts}
     if foreign := {name for name in here - ours if not _is_model(name)}:
         raise InputError(f"{folder} holds files that are not evidence: {', '.join(sorted(foreign))}; move them away.")
-    make_folder(folder)
+    _open_folder(folder)
     for name in [
         STATEMENT,
         *sorted(here - content.keys()),
     ]:  # the statement first: from now on the folder is unfinished
         (folder / name).unlink(missing_ok=True)
+
+
+def _open_folder(folder: Path) -> None:
+    """The folder, made where it is missing; everybody may read what may be shown."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+
+
+def _place_of_ledger(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """Where a reader finds the ledger: a folder that lost its ledger must not look like one that never had it."""
+    if (folder / LIVE[0]).is_file():
+        return "in the folder"
+    return None if record.get("ledger") is None else "elsewhere"
 
 
 def _is_model(name: str) -> bool:

@@ -19,6 +19,7 @@ from expunge.core.errors import ExtraMissingError
 # a: archivable and tagged for reading aloud; 3: files of any kind may be attached. UA-1: refuses a figure without words.
 STANDARDS: Any = ["a-3a", "ua-1"]
 ATTACHED = "evidence.json"
+_EMBEDDED = b"/Type/EmbeddedFile"
 
 
 def available() -> bool:
@@ -59,14 +60,19 @@ def render(record: Mapping[str, Any], evidence: bytes) -> bytes:
     )
 
 
-def attachments(pdf: bytes) -> list[bytes]:
-    """Files inside a PDF that :func:`render` made, read without a PDF library; damaged ones are left out."""
-    found = []
-    for match in re.finditer(rb"<<(?P<head>[^\n]{0,400}?/Type/EmbeddedFile[^\n]{0,400}?)>>\s*stream\r?\n", pdf):
-        length = re.search(rb"/Length (\d+)", match["head"])
-        content = pdf[match.end() : match.end() + int(length[1])] if length else b""
-        try:
-            found.append(zlib.decompress(content) if b"/FlateDecode" in match["head"] else content)
-        except zlib.error:
-            continue
-    return found
+def attached(pdf: bytes, largest: int) -> bytes:
+    """The file inside a PDF that :func:`render` made, read without a PDF library; empty where there is none, or not one.
+
+    Args:
+        largest: bytes that it may have; of more the first ``largest + 1`` are returned.
+    """
+    if pdf.count(_EMBEDDED) != 1:
+        return b""
+    at = pdf.index(_EMBEDDED)
+    head = pdf[pdf.rfind(b" obj", 0, at) : (start := pdf.find(b"stream", at))]
+    length = re.search(rb"/Length (\d{1,12})\b", head[:1000])
+    content = pdf[start:][len(b"stream") :].removeprefix(b"\r").removeprefix(b"\n")[: int(length[1]) if length else 0]
+    try:
+        return zlib.decompressobj().decompress(content, largest + 1) if b"/FlateDecode" in head[:1000] else content
+    except zlib.error:
+        return b""

@@ -22,20 +22,18 @@ _SPAN = 1e7  # bounds this many times above the one used are drawn at the edge: 
 _MODULES = 12  # rows of the change plot; the rest is summed up in the caption
 
 
-@styled
-def accuracy(record: Record, outline: bool = False) -> Figure | None:
+def accuracy(record: Record) -> Figure | None:
     """Accuracy of every run on retained, forgotten and test rows, beside the original and the retrained model."""
     rows = _rows(record, _ACCURACY)
     if not rows:
         return None
     return _beside(
-        "accuracy", rows, "Accuracy (share of rows classified correctly)", _range(rows), None, outline,
+        "accuracy", rows, "Accuracy (share of rows classified correctly)", _range(rows), None, _compared(rows),
         f"Accuracy of the released model (filled dot, bar: 95 % interval), of the model before (ring){_and_retrained(rows)}.",
     )  # fmt: skip
 
 
-@styled
-def membership(record: Record, outline: bool = False) -> Figure | None:
+def membership(record: Record) -> Figure | None:
     """How well membership attacks tell forgotten from unseen rows, beside the original and the retrained model."""
     attacks = dict.fromkeys(
         (item["metric"], item["set"]) for run in record["runs"] for item in run["evidence"]["measurements"]
@@ -45,14 +43,13 @@ def membership(record: Record, outline: bool = False) -> Figure | None:
     if not rows:
         return None
     return _beside(
-        "membership", rows, "Area under the ROC curve (AUC)", _range(rows, 0.4, 0.6), 0.5, outline,
+        "membership", rows, "Area under the ROC curve (AUC)", _range(rows, 0.4, 0.6), 0.5, _compared(rows),
         "How often an attack ranks a forgotten row above an unseen one, for the released model (filled dot) and the one "
         f"before (ring){_and_retrained(rows)}. 0.5 (dashed) is guessing; a retrained model need not score 0.5 either.",
     )  # fmt: skip
 
 
-@styled
-def trade_off(run: Record, outline: bool = False, view: str = "") -> Figure | None:
+def trade_off(run: Record, view: str = "") -> Figure | None:
     """Every (epsilon, delta) pair that a view's certificate says holds at once, with the stated one marked."""
     certificate = dict(certificates(run))[view]
     if (
@@ -71,6 +68,13 @@ def trade_off(run: Record, outline: bool = False, view: str = "") -> Figure | No
     points = [(top * i / 200, delta_of(top * i / 200, mu)) for i in range(201)]
     points = [(x, y) for x, y in points if y > 1e-12]
     promised = run["verdict"].startswith("certified")
+    return _trade_off(_named("trade-off", run, view), _of(view), points, stated, delta, promised)
+
+
+@styled
+def _trade_off(
+    name: str, of: str, points: list[tuple[float, float]], stated: float, delta: float, promised: bool
+) -> Figure:  # fmt: skip
     figure = canvas(7.2, 2.7)
     axes = figure.add_subplot()
     axes.plot(
@@ -85,22 +89,20 @@ def trade_off(run: Record, outline: bool = False, view: str = "") -> Figure | No
     )  # fmt: skip
     _powers(axes, "y")
     axes.set_ylim(min(delta / 30, points[-1][1]), 1)
-    axes.set_xlim(0, top)
+    axes.set_xlim(0, 1.6 * max(stated, 0.05))
     axes.set_xlabel("ε (log-odds that any test can gain)")
     axes.set_ylabel("δ (chance that it gains more)")
     kind = "" if promised else "Nominal, no promise: "
     return finished(
-        figure, _named("trade-off", run, view),
+        figure, name,
         f"Curve falling from δ = {say.number(points[0][1])} at ε = 0; the stated point is ε = {say.number(stated)} at "
         f"δ = {say.number(delta)}.",
-        f"{_of(view)}{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; "
+        f"{of}{kind}{'A' if not kind else 'a'}ll pairs on the curve hold at once, for all releases so far together; "
         "the dot is the pair that is stated.",
-        outline,
     )  # fmt: skip
 
 
-@styled
-def bounds(run: Record, outline: bool = False, view: str = "") -> Figure | None:
+def bounds(run: Record, view: str = "") -> Figure | None:
     """Sensitivity bounds of a view's certificate on a logarithmic axis, the applicable ones apart from the others."""
     certificate = dict(certificates(run))[view]
     if certificate is None:
@@ -109,7 +111,12 @@ def bounds(run: Record, outline: bool = False, view: str = "") -> Figure | None:
     finite = [b["value"] for b in found if b["value"] is not None]
     if len(found) < 2 or not finite or run["verdict"] == Verdict.VOID:
         return None
-    used = _used(certificate)
+    return _bounds(_named("bounds", run, view), _of(view), found, _used(certificate))
+
+
+@styled
+def _bounds(name: str, of: str, found: list[Record], used: str) -> Figure:
+    finite = [b["value"] for b in found if b["value"] is not None]
     least = min(finite)
     edge = least * min(_SPAN, max(finite) / least * 10)
     figure = canvas(7.2, 0.85 + 0.3 * len(found))
@@ -135,15 +142,13 @@ def bounds(run: Record, outline: bool = False, view: str = "") -> Figure | None:
         for bound in found
     )
     return finished(
-        figure, _named("bounds", run, view), f"Sensitivity bounds: {listed}.",
-        f"{_of(view)}Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, "
+        figure, name, f"Sensitivity bounds: {listed}.",
+        f"{of}Bounds on how far the weights can be from the retrained ones, before noise. Filled marks apply here, "
         "hollow ones do not; a triangle lies beyond the axis. The tightest that applies is used.",
-        outline,
     )  # fmt: skip
 
 
-@styled
-def change(run: Record, outline: bool = False) -> Figure | None:
+def change(run: Record) -> Figure | None:
     """How far each module's released weights moved."""
     modules: dict[str, float] = {}
     for tensor, moved in run["change"].items():
@@ -153,7 +158,12 @@ def change(run: Record, outline: bool = False) -> Figure | None:
         modules[module] = math.hypot(modules.get(module, 0.0), moved)
     if len(modules) < 2 or not any(modules.values()):
         return None  # one number needs no picture
-    largest = sorted(modules.items(), key=lambda item: -item[1])[:_MODULES]
+    return _change(f"change {run['name']}", list(modules.items()))
+
+
+@styled
+def _change(name: str, modules: list[tuple[str, float]]) -> Figure:
+    largest = sorted(modules, key=lambda item: -item[1])[:_MODULES]
     figure = canvas(7.2, 0.75 + 0.26 * len(largest))
     axes = figure.add_subplot()
     axes.barh(range(len(largest)), [size for _, size in largest], height=0.5, color=ACCENT)
@@ -163,11 +173,10 @@ def change(run: Record, outline: bool = False) -> Figure | None:
     _rows_axis(axes, [name for name, _ in largest])
     axes.set_xlabel("L2 distance between the weights released before and now (noise of both included)")
     others = len(modules) - len(largest)
-    listed = "; ".join(f"{name} {say.number(size)}" for name, size in largest)
+    listed = "; ".join(f"{module} {say.number(size)}" for module, size in largest)
     return finished(
-        figure, f"change {run['name']}", f"Change of each module: {listed}.",
+        figure, name, f"Change of each module: {listed}.",
         "Change of the released weights by module" + (f", the {_MODULES} largest of {len(modules)}." if others else "."),
-        outline,
     )  # fmt: skip
 
 
@@ -205,9 +214,10 @@ def _rows(record: Record, kinds: Sequence[tuple[str, str | None]]) -> list[tuple
     return found
 
 
+@styled
 def _beside(
     name: str, groups: list[tuple[str, list[Record]]], axis: str, limits: tuple[float, float], line: float | None,
-    outline: bool, caption: str,
+    compared: bool, caption: str,
 ) -> Figure:  # fmt: skip
     """A row for each measurement of each run: original ring, retrained diamond with band, released dot with interval."""
     several = len(groups) > 1
@@ -236,8 +246,8 @@ def _beside(
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(axis)
-    _legend(axes, _compared(groups))
-    return finished(figure, name, f"{axis}. {'; '.join(described)}.", caption, outline)
+    _legend(axes, compared)
+    return finished(figure, name, f"{axis}. {'; '.join(described)}.", caption)
 
 
 def _row(axes: Any, at: float, item: Record) -> None:

@@ -24,8 +24,8 @@ from expunge.core.method import Outcome, Release
 from expunge.report.measurement_names import recorded_name
 from expunge.report.shown import supported
 
-FORMAT = "expunge-evidence/2"
-RENDERED_BY = ("expunge", "jinja2", "matplotlib")  # versions that decide how a record is drawn
+FORMAT = "expunge-evidence/3"
+RENDERED_BY = ("expunge", "jinja2", "matplotlib")  # versions that decide how a page is drawn; typst besides for a PDF
 _PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "jinja2", "safetensors", "typst", "transformers", "peft")
 
 
@@ -154,6 +154,7 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
     return {
         "name": name,
         "model": _model(key, first, folder),
+        "view": first.view,
         "other_views": [
             {"model": _model(key, item, folder), **_certificate(item), "view": item.view} for key, item in others
         ],
@@ -164,7 +165,8 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "verdict": outcome.verdict,
         **_certificate(first),
         "budget": budget,
-        "facts": {fact: asdict(known) for fact, known in before.facts.items()},
+        "removed": {"before": len(before.removed), "now": outcome.deletion.size},
+        "facts": {fact: asdict(known) for fact, known in (outcome.facts or before.facts).items()},
         "evidence": _measured(evidence),
         "change": dict(outcome.change),
         "cost": dict(outcome.cost),

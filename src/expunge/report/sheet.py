@@ -27,7 +27,7 @@ _FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict
 
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
     """Everything on the page. ``outline``: figures with letters as shapes, for the PDF."""
-    record, figures = with_keys(record), _numbered()
+    record, figures = with_keys(record), _numbered(outline)
     return {
         "title": record["title"],
         "request_id": record["request"]["id"],
@@ -43,8 +43,8 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
             for section in words.half_page(record)
         ],
         "answer": answer(record),
-        "figures": figures(plots.accuracy(record, outline), plots.membership(record, outline)),
-        "runs": [_run(run, figures, outline) for run in record["runs"]],
+        "figures": figures(plots.accuracy(record), plots.membership(record)),
+        "runs": [_run(run, figures) for run in record["runs"]],
         "request": _request(record),
         "data": _data(record),
         "ledger": _ledger(record.get("ledger")),
@@ -52,7 +52,7 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
     }
 
 
-def _numbered() -> Callable[..., list[Row]]:
+def _numbered(outline: bool) -> Callable[..., list[Row]]:
     """Figures counted through the report; those that there are not leave no gap."""
     count = 0
 
@@ -62,13 +62,14 @@ def _numbered() -> Callable[..., list[Row]]:
         for item in drawn:
             if item is not None:
                 count += 1
-                rows.append({"number": count, **vars(item)})
+                svg = item.outlined() if outline else item.svg
+                rows.append({"number": count, "svg": svg, "alt": item.alt, "caption": item.caption})
         return rows
 
     return figures
 
 
-def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
+def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
     certificates = words.certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
@@ -79,7 +80,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
         "measured": words.measured(run),
         "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
         "figures": figures(
-            *(plot(run, outline, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
+            *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
         ),
         "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
         "reference": run["evidence"]["reference"],
@@ -88,7 +89,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], outline: bool) -> Row:
              "detail": say.text(item["detail"]) if item["detail"] else "", "passed": _PASSED[item["passed"]]}
             for item in run["evidence"]["checks"]
         ],
-        "change": figures(plots.change(run, outline)),
+        "change": figures(plots.change(run)),
         "method": [
             ["Method", method["name"]],
             *([["Paper", run["paper"]]] if run["paper"] else []),
@@ -267,7 +268,7 @@ def _ledger(excerpt: Record | None) -> Row | None:
     shown = [entry for entry in excerpt["entries"] if "kind" in entry]
     return {
         "rows": [[str(e["sequence"]), e["kind"], e["key"], e["time"][:19].replace("T", " "), e["hash"]] for e in shown],
-        "hidden": len(excerpt["entries"]) - len(shown),
+        "hidden": excerpt["length"] - len(shown),
         "length": excerpt["length"],
         "head": excerpt["head"],
     }

@@ -14,20 +14,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from expunge.core.digest import keyed_hash
-from expunge.core.measurement import UNDECIDABLE
+from expunge.core.digest import digest_json, keyed_hash
+from expunge.core.measurement import PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
 from expunge.report.vocabulary import is_attack
 from expunge.training.facts import TRAINING_IDS
 
 Record = Mapping[str, Any]
 
-# Fewest forgotten examples whose common value may be shown. 20: ours; one example moves a mean over 20 by at most a twentieth
-# of its range, which is below the width of its 95 % interval.
-PRIVATE_BELOW = 20
 # Digests that a certificate is bound to and that guesses of rows could be tested against.
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
+AFTER_RELEASE = ("ledger", "live_ledger")
 _PRIVATE_FACTS = (TRAINING_IDS, "residual", "seconds")
 
 
@@ -91,6 +89,11 @@ def _certificate(certificate: Record | None, salt: bytes) -> dict[str, Any] | No
         for name, digest in certificate["binds"].items()
     }
     return {**certificate, "binds": binds}
+
+
+def name_of(record: Record) -> str:
+    """Digest by which a ledger names a record that may be shown: of all that is known before the release is on the ledger."""
+    return digest_json({name: value for name, value in record.items() if name not in AFTER_RELEASE})
 
 
 def _measurement(item: Record, data: Record, forgotten_open: bool) -> dict[str, Any]:

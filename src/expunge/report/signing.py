@@ -74,7 +74,10 @@ def sign(statement: Mapping[str, Any], private_key: Ed25519PrivateKey) -> dict[s
     except (TypeError, ValueError) as error:
         raise InputError(f"the statement cannot be signed, it is not JSON: {error}") from None
     public = private_key.public_key()
-    signature = private_key.sign(pae(PAYLOAD_TYPE, payload))
+    return _envelope(payload, private_key.sign(pae(PAYLOAD_TYPE, payload)), public)
+
+
+def _envelope(payload: bytes, signature: bytes, public: Ed25519PublicKey) -> dict[str, Any]:
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,
@@ -118,6 +121,8 @@ def consistent(envelope: Mapping[str, Any]) -> dict[str, Any]:
     Guarantee: none against someone who signs a changed statement anew with a key of his own; use `verify` for that.
     """
     _, signatures = _opened(envelope)
+    if len(signatures) != 1:
+        raise TamperedError(f"the envelope bears {len(signatures)} signatures, ours bear one")
     carried = signatures[0].get("publicKey")
     if not isinstance(carried, str):
         raise InputError("the envelope carries no public key; ask the signer for it and verify with that")
@@ -125,6 +130,17 @@ def consistent(envelope: Mapping[str, Any]) -> dict[str, Any]:
     if signatures[0].get("keyid") != key_id(key):
         raise TamperedError("the key that the envelope carries is not the one that its keyid names")
     return verify(envelope, key)
+
+
+def written_again(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """The envelope as :func:`sign` writes it, from what it decodes to: anything else in it is somebody else's.
+
+    Raises:
+        InputError: if ``envelope`` is no envelope, or carries no key.
+    """
+    payload, signatures = _opened(envelope)
+    key = _public(str(signatures[0].get("publicKey")).encode(), "the key in the envelope")
+    return _envelope(canonical_json(_statement(payload)), _decoded(signatures[0]["sig"], "sig"), key)
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A first look at a request for a language model: does its wording differ from benign traffic?
+"""Screening a request for a language model: does its wording differ from benign traffic?
 
 A mitigation of ours against requests that make everyday words part of what is unlearned (``attacks.stealthy``).
 """
@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from scipy import special
 
 from expunge.core.errors import InputError
 from expunge.core.texts import Record, check_records, units
+from expunge.data.texts import read_records
 from expunge.screening.rows import BROAD
 from expunge.screening.templates import Template, find_templates, longest, strip
-from expunge.screening.words import THRESHOLD, Word, exact_p, generic_words, tokens
+from expunge.screening.words import THRESHOLD, Word, exact_p, generic_words, tokens, unspaced_share
 
 DUPLICATES = 0.05  # share of items that repeat an earlier one, above which a person should look; UNKNOWN, ours
 SUBJECT = "subject"  # key of a record that names whom it is about; not needed
+UNSPACED = 0.1  # share of the request's letters in scripts without spaces, above which words say nothing; UNKNOWN, ours
 TOP = 10  # words that are listed
 
 
 @dataclass(frozen=True)
 class LanguageScreening:
-    """What the look found.
+    """What screening the wording came to.
 
     Attributes:
         words: the generic words with the largest z, and all that stand out.
@@ -37,6 +40,7 @@ class LanguageScreening:
         breadth: records of the request over all the model was trained on; ``None`` where that is not known.
         items, benign: questions and sentences on either side.
         threshold: of z.
+        unspaced: share of the request's letters that belong to scripts without spaces between words.
     """
 
     words: tuple[Word, ...]
@@ -48,6 +52,7 @@ class LanguageScreening:
     items: int
     benign: int
     threshold: float
+    unspaced: float = 0.0
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -70,14 +75,27 @@ class LanguageScreening:
         """The decision to record: grant, or quarantine for a person to look at."""
         if self.flags:
             return {"decision": "quarantine", "reason": "; ".join(self.flags), "by": "screening"}
-        blind = ": too few for any word to stand out" if self.blind else ""
+        blind = f": {self.why_blind}" if self.blind else ""
         reason = f"screening found nothing unusual ({self.items} items against {self.benign} benign ones{blind})"
         return {"decision": "grant", "reason": reason, "by": "screening"}
 
     @property
     def blind(self) -> bool:
-        """Whether so few items leave no word a chance to stand out, not even one that all of the request has and no other."""
-        return exact_p(self.items, self.items, 0, self.benign) >= float(special.ndtr(-self.threshold))
+        """Whether not being flagged says nothing, because no word could have stood out; :attr:`why_blind` says why."""
+        return bool(self.why_blind)
+
+    @property
+    def why_blind(self) -> str:
+        """Why no word could stand out: too few items, so that not even a word that all of the request has and no benign item
+        would, or a script without spaces; empty where words are compared.
+        """
+        if exact_p(self.items, self.items, 0, self.benign) >= float(special.ndtr(-self.threshold)):
+            return "too few for any word to stand out"
+        if self.unspaced > UNSPACED:
+            return (
+                f"{self.unspaced:.0%} of the letters belong to a script without spaces, whose words are not told apart"
+            )
+        return ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-like form; ``tokens`` are the words that stand out."""
@@ -86,6 +104,7 @@ class LanguageScreening:
             "tokens": list(self.flagged_words),
             "reasons": list(self.flags),
             "blind": self.blind,
+            "why_blind": self.why_blind,
             "words": [asdict(word) for word in self.words],
             "templates": [asdict(template) | {"words": list(template.words)} for template in longest(self.templates)],
             "excess": self.excess,
@@ -144,7 +163,19 @@ def screen_language(
         items=len(asked_units),
         benign=len(ordinary_units),
         threshold=threshold,
+        unspaced=unspaced_share(asked_units),
     )
+
+
+def screen_file(request: Path, benign: Path, total: int | None = None) -> dict[str, Any]:
+    """:func:`screen_language` on files, one JSON object a line; what ``expunge screen --json`` prints. Writes nothing.
+
+    Raises:
+        InputError: for a file that cannot be used.
+
+    Formal guarantee: none.
+    """
+    return screen_language(read_records(request), read_records(benign, answer=False), total=total).to_json()
 
 
 def _duplicates(items: Sequence[str], templates: Sequence[Template]) -> float:

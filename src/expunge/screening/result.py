@@ -55,6 +55,13 @@ class ScreeningResult:
 
 
 def screen_breadth(request: Request, deletion: Deletion) -> ScreeningResult:
-    """How broad the request is: all that can be judged where examples carry no words of the request."""
+    """How broad the request is: all that can be judged where examples carry no words of the request.
+
+    Args:
+        request: what is asked.
+        deletion: what it comes to on the data.
+
+    Formal guarantee: none.
+    """
     found = screen(request, deletion)
     return ScreeningResult(found.flags, found.decision)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 THRESHOLD = 6.0  # ours: on TOFU honest requests reach 4.4, the attack with p = 0.05 11 to 12 (docs/screening.md)
 TAIL = float(special.ndtr(-THRESHOLD))  # 9.9e-10, what z = 6 says where it is normal: with few items it is not
@@ -45,6 +45,18 @@ class Token(NamedTuple):
     start: int
     end: int
     capital: bool
+
+
+# Scripts that put no space between words: Thai to Myanmar, Khmer, and the scripts of Chinese and Japanese.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def unspaced_share(texts: Iterable[str]) -> float:
+    """The share of letters that belong to scripts without spaces, whose words :func:`tokens` cannot tell apart."""
+    whole = "".join(texts)
+    letters = len(_LETTER.findall(whole))
+    return len(_UNSPACED.findall(whole)) / letters if letters else 0.0
 
 
 def tokens(text: str) -> list[Token]:
@@ -87,7 +99,12 @@ def exact_p(a: int, m: int, b: int, n: int) -> float:
     Formal guarantee: exact if the request were drawn from both corpora together, item by item. Questions about one
     subject resemble each other, so an honest request passes a level more often than it says.
     """
-    return float(stats.hypergeom.sf(a - 1, m + n, a + b, m))
+    least, most = max(0, a + b - n), min(a + b, m)
+    k = np.arange(least, most)
+    steps = np.log(m - k) + np.log(a + b - k) - np.log(k + 1) - np.log(n - a - b + k + 1)  # ln P(k + 1) - ln P(k)
+    weights = np.concatenate([[0.0], np.cumsum(steps)])
+    weights = np.exp(weights - weights.max())
+    return float(weights[a - least :].sum() / weights.sum())
 
 
 @dataclass(frozen=True)

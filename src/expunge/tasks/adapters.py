@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
+from expunge.tasks.seeds import seed_global
 
 NAME = "default"  # of the adapter, PEFT's own word
 # Settings and starts under which PEFT changes the model's own weights, partly in place.
@@ -71,7 +72,7 @@ def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tupl
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of what is refused below
-            torch.manual_seed(seed)
+            seed_global(seed, next(iter(model.parameters())).device)
             inject_adapter_in_model(config, model)
     except (ValueError, KeyError) as error:
         raise InputError(f"No adapter can be put into this model: {str(error).splitlines()[0]}") from None

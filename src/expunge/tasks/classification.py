@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import Outputs
 from expunge.data.rows import Rows
 from expunge.tasks import initial
+from expunge.tasks.seeds import seed_global
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Classification:
     Attributes:
         factory: makes a fresh module; called under a forked random state.
         dtype: floating-point type of the weights and of the rows as the model sees them.
+        device: where modules and batches are placed, as PyTorch writes it.
         head: name of the module whose input is the representation; ``None``: the last linear layer.
         init: ``module``: fresh modules keep what their own code put into them; ``seed``: every parameter is filled again by
             :func:`expunge.tasks.initial.fill`, so that the start is known to owe nothing to any row.
@@ -46,7 +49,7 @@ class Classification:
             InputError: if ``tensors`` belong to another architecture, naming the first differences.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed, self.device)
             model = self.factory().to(self.device, self.dtype)
         if self.init == "seed" and tensors is None:
             initial.fill(model, seed)
@@ -62,7 +65,7 @@ class Classification:
     def seeded(self, seed: int) -> dict[str, Tensor] | None:
         """What our own initialiser makes of ``seed`` for this architecture; ``None`` where it does not know the modules."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed, self.device)
             model = self.factory().to(self.device, self.dtype)
         return dict(initial.fill(model, seed).state_dict()) if initial.fillable(model) else None
 
@@ -121,13 +124,18 @@ class Classification:
         """Whether the module accepts these rows and has an output for every label; one forward pass on two rows.
 
         Raises:
-            InputError: with the shapes or the label that do not fit.
+            InputError: with the shapes or the label that do not fit, or the weights that stand under several names.
         """
         model = self.build().eval()
+        if shared := shared_names(model):
+            raise InputError(
+                f"Expected every weight under one name; in this model {' and '.join(shared)} are one tensor. Call the one "
+                "module from both places, so that its weights have one name."
+            )
         batch = self.batch(data, torch.arange(min(2, len(data)), device=data.x.device))
         try:
             with torch.no_grad():
-                logits = model(batch["x"])
+                logits = logits_of(model(batch["x"]))
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"The model does not accept rows of shape {tuple(data.x.shape[1:])}: {error}. "
@@ -143,7 +151,30 @@ class Classification:
 
 
 def _called(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return model(x) if its_own(model, params) else functional_call(model, dict(params), (x,))
+    return logits_of(model(x) if its_own(model, params) else functional_call(model, dict(params), (x,)))
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a module returns: a tensor itself, or the member ``logits`` of an output of ``transformers``.
+
+    Raises:
+        InputError: for anything else; which part of a tuple are the logits would be a guess.
+    """
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"Expected the model to return logits of shape (rows, classes), or an object with .logits; it returns "
+            f"{type(output).__name__}. Wrap it in a module whose forward returns the logits alone."
+        )
+    return logits
+
+
+def shared_names(model: nn.Module) -> list[str]:
+    """The names of the first tensor that a module has under several; empty where each has one."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+        names.setdefault(id(tensor), []).append(name)
+    return next((each for each in names.values() if len(each) > 1), [])
 
 
 def its_own(model: nn.Module, params: Mapping[str, Tensor]) -> bool:

@@ -29,6 +29,7 @@ def small_cnn(
     be trained stacked.
 
     Args:
+        channels_in, classes: channels of the images, and classes.
         widths: channels after each of the two convolutions.
         hidden: width of the representation.
         size: of the images, a side or (height, width).
@@ -54,7 +55,10 @@ def conv_bn_net(
     rate of 0.02 reaches 86 % of 5,000 training images and 62 % of the test images in 12 epochs, 0.1 no more than 36 %.
 
     Args:
+        channels_in, classes: channels of the images, and classes.
+        widths: channels after each of the three convolutions.
         hidden: width of a layer between map and head, which is then the representation; ``None``: the map itself.
+        size: of the images, a side or (height, width).
     """
     widths = _widths(widths, 3)
     height, width = (side // 8 for side in _sides(size, least=8))
@@ -103,6 +107,12 @@ def resnet18(
 ) -> ResNet18:
     """See :class:`ResNet18`. Width 16 is what two cores can train on 10,000 images; 64 wants an accelerator.
 
+    Args:
+        classes: of the head.
+        width: channels of the first stage; each further stage doubles them.
+        channels_in: of the images.
+        stem: ``cifar`` for a 3 x 3 convolution at full resolution, ``imagenet`` for 7 x 7 with stride and pooling.
+
     Raises:
         InputError: for another stem.
     """
@@ -138,6 +148,12 @@ class CifarResNet(nn.Module):
 
 def cifar_resnet(depth: int = 20, classes: int = 10, width: int = 16, channels_in: int = 3) -> CifarResNet:
     """See :class:`CifarResNet`; depth 20 has 269,722 weights, 56 has 853,018.
+
+    Args:
+        depth: 6 n + 2 layers with weights.
+        classes: of the head.
+        width: channels of the first stage; each further stage doubles them.
+        channels_in: of the images.
 
     Raises:
         InputError: for a depth that is not 6 n + 2.

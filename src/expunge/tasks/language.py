@@ -19,6 +19,7 @@ from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
+from expunge.tasks.seeds import seed_global
 
 ORDERS = ("forget_first", "retain_first", "random")
 REMEMBERED = 8  # encoded data sets that a task keeps: a run looks at the same few again and again
@@ -32,6 +33,7 @@ class Language:
         factory: makes a fresh module of the architecture; called under a forked random state.
         prompts: how records become tokens.
         dtype, device: of the weights.
+        name: the kind of model, ``language``; what ``Capabilities.tasks`` speaks of.
         checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a third more time.
         joint_order: which question comes first in joint prompts: ``forget_first`` as the SU text writes them,
             ``retain_first`` or ``random`` (UNKNOWN in the paper, arXiv 2506.00359).
@@ -67,7 +69,7 @@ class Language:
             InputError: if ``tensors`` belong to another architecture, naming the first differences.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed, self.device)
             model = self.factory().to(self.device, self.dtype)
         if tensors is not None:
             own, tied = self.released(model), model.state_dict().keys()

@@ -33,7 +33,13 @@ def word_tokenizer(words: Iterable[str]):
 def micro_language(
     words: Iterable[str], *, width: int = 96, layers: int = 2, heads: int = 4, inner: int = 384, context: int = 48
 ) -> Language:
-    """A task over a closed vocabulary; prompt and answer follow each other without a template."""
+    """A task over a closed vocabulary; prompt and answer follow each other without a template.
+
+    Args:
+        words: the vocabulary.
+        width, layers, heads, inner: sizes of the transformer: embedding, blocks, attention heads, feed-forward layer.
+        context: most tokens of a record.
+    """
     package = transformers()
     tokenizer = word_tokenizer(words)
     config = {

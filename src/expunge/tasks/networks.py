@@ -17,6 +17,11 @@ class SoftmaxHead(nn.Module):
     bounded gradient and smoothness whatever the data are; ``privacy.constants`` has the formulas. All
     weights start at zero: a start that no data can have influenced.
 
+    Args:
+        features, classes: numbers in a row, and classes.
+        radius: of the ball that rows are projected on.
+        bias: whether each class has an intercept.
+
     Shapes:
         (n, ...) → (n, classes); inputs are flattened to (n, features).
     """
@@ -58,7 +63,12 @@ class SmeLU(nn.Module):
 
 
 def perceptron(widths: Sequence[int], beta: float = 0.5) -> nn.Sequential:
-    """A multilayer perceptron with SmeLU between its linear layers; ``widths`` from input to classes."""
+    """A multilayer perceptron with SmeLU between its linear layers; ``widths`` from input to classes.
+
+    Args:
+        widths: of all layers, from the input to the classes.
+        beta: half-width of SmeLU's quadratic part; 0.5 in the experiments of R2D (arXiv 2409.09778).
+    """
     layers: list[nn.Module] = [nn.Flatten()]
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         layers += [nn.Linear(fan_in, fan_out)] + ([SmeLU(beta)] if i < len(widths) - 2 else [])
@@ -66,7 +76,12 @@ def perceptron(widths: Sequence[int], beta: float = 0.5) -> nn.Sequential:
 
 
 def mlp(features: int, classes: int, hidden: Sequence[int] = (128,)) -> nn.Sequential:
-    """An ordinary perceptron with ReLU; inputs of any shape with ``features`` numbers a row."""
+    """An ordinary perceptron with ReLU; inputs of any shape with ``features`` numbers a row.
+
+    Args:
+        features, classes: numbers in a row, and classes.
+        hidden: widths of the hidden layers.
+    """
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in itertools.pairwise([features, *hidden]):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]

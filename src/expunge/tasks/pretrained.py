@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
+from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.tasks.folder_check import check_folder, check_size
 from expunge.tasks.folder_files import folder_files
 from expunge.tasks.language import Language, must_fit
-from expunge.tasks.prompts import DATE_STRING, PLAIN, Prompts
-
-CONTEXT = 512  # tokens of a row where the caller names none: TOFU and RWKU records are shorter
+from expunge.tasks.prompts import PLAIN, Prompts
 
 
 def transformers() -> Any:
@@ -58,6 +57,8 @@ def load_language_model(
         template, date_string, system: see :class:`~expunge.tasks.prompts.Prompts`; without a template, the chat template, or
             ``PLAIN`` where there is none.
         context: most tokens of a row; never more than the model's own.
+        device: where the model is placed, as PyTorch writes it.
+        checkpointing: compute activations again in the backward pass: less memory, a third more time.
 
     Raises:
         InputError: if the folder holds no causal language model and tokenizer that belong together, naming what lacks.
@@ -73,7 +74,7 @@ def load_language_model(
         if gguf is None:
             check_size(folder, _sizes_of(config, package.AutoModelForCausalLM))
         model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
-    must_fit(len(tokenizer) - 1, model.get_input_embeddings().weight.shape[0])
+    pad = _padding(tokenizer, model.get_input_embeddings().weight.shape[0])
     if adapter is not None:
         _merge(model, adapter)
     if template is None and not getattr(tokenizer, "chat_template", None):
@@ -81,13 +82,27 @@ def load_language_model(
     limit = getattr(config, "max_position_embeddings", context) or context
     task = Language(
         functools.partial(from_config, model.config.to_dict(), type(model)),
-        Prompts(tokenizer, template, min(context, limit), date_string=date_string, system=system),
+        Prompts(tokenizer, template, min(context, limit), pad=pad, date_string=date_string, system=system),
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,
         beside=folder_files(model, dtype, tokenizer),
     )
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
+
+
+def _padding(tokenizer: Any, vocabulary: int) -> int | None:
+    """The token that fills rows up, where the tokenizer's own was added to it without a row in the model's embedding.
+
+    Filled-up positions are masked, so that training never missed that row; the end token then takes its place.
+
+    Raises:
+        InputError: if the tokenizer gives any other token that the model does not have.
+    """
+    beyond = {token for token in range(vocabulary, len(tokenizer)) if token != tokenizer.pad_token_id}
+    must_fit(max(beyond, default=0), vocabulary)
+    pad = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if pad is not None and pad >= vocabulary else None
 
 
 def from_config(config: Mapping[str, Any], cls: type) -> nn.Module:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.texts import Record
+from expunge.core.texts import DATE_STRING, Record
 
 NO_LABEL = -100
 PLAIN = "Question: {question}\nAnswer: {answer}"  # as in other code of SU's authors (renjie3/GRUN)
 BEFORE = "before"  # key of a text that is read first and carries no label: joint prompts of plain texts
 _QUESTION, _ANSWER = "{question}", "{answer}"
-DATE_STRING, _DATE = "10 Apr 2025", "%d %b %Y"  # OpenUnlearning (arXiv 2506.12618) asks Llama 3.1 and 3.2 on this day
+_DATE = "%d %b %Y"  # how ``date_string`` is written
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Prompts:
         date_string: the day that a chat template is told, as in "10 Apr 2025": templates of Llama 3.1 and 3.2 write today's,
             so that the same question would be another prompt tomorrow.
         system: what stands in a system turn before the question; ``None``: no such turn, and what the template makes of it.
+        pad: token that fills rows up; ``None``: the tokenizer's, or the end token where it has none.
     """
 
     tokenizer: Any
@@ -45,6 +46,7 @@ class Prompts:
     end: int | None = None
     date_string: str = DATE_STRING
     system: str | None = None
+    pad: int | None = None
 
     def __post_init__(self):
         try:
@@ -78,11 +80,15 @@ class Prompts:
     @property
     def padding(self) -> int:
         """The token that fills rows up; masks follow from lengths, so it may be the end token."""
-        pad = self.tokenizer.pad_token_id
+        pad = self.tokenizer.pad_token_id if self.pad is None else self.pad
         return self.end_token if pad is None else pad
 
     def question(self, text: str) -> str:
-        """What the model reads before it answers."""
+        """What the model reads before it answers.
+
+        Raises:
+            InputError: where the tokenizer's chat template refuses the user turn, or the system turn before it.
+        """
         if self.template is None:
             return self._chat(text)
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
@@ -104,9 +110,11 @@ class Prompts:
                 turns, chat_template=template, tokenize=False, add_generation_prompt=True, date_string=self.date_string
             )
         except TemplateError as error:
+            before = "" if self.system is None else "a system turn and "
             raise InputError(
-                f"The tokenizer's chat template does not take these turns ({', '.join(turn['role'] for turn in turns)}): "
-                f"{error}. Give a system prompt or none (system), or a template such as {PLAIN!r}."
+                f"The model's chat template does not accept a conversation of {before}one user turn: {error}. Name a "
+                f"template of your own, such as {PLAIN!r}. Give a system prompt where it needs one, and none where it takes "
+                "none (system)."
             ) from None
 
     def _after(self, record: Record) -> str:
@@ -136,17 +144,21 @@ class Prompts:
                 for record, prompt in zip(records, asked, strict=True)
             ]
         )
-        found = []
-        for whole, text in zip(wholes, asked, strict=True):
+        tokens, melted = [], []
+        for at, (whole, text) in enumerate(zip(wholes, asked, strict=True)):
             prompt = [] if text is None else next(prompts)
             if whole[: len(prompt)] != prompt:
-                raise InputError(
-                    f"The prompt {text!r:.60} and its answer share a token, so that the model would be asked "
-                    "something else than it was trained on. End the template's prompt with a character that the tokenizer "
-                    "keeps apart (a colon, a line break)."
-                )
-            found.append(([*whole, self.end_token][: self.context], len(prompt)))
-        return found
+                melted.append(at)
+            tokens.append(([*whole, self.end_token][: self.context], len(prompt)))
+        if melted:
+            at = melted[0]
+            raise InputError(
+                f"In {len(melted)} of {len(records)} records the end of the prompt and the beginning of the answer share a "
+                f"token, first in record {at + 1}: {str(asked[at])[-30:]!r} and then {self._after(records[at])[:30]!r}. The "
+                "model would be asked something else than it was trained on. Take white space off the beginning of these "
+                "answers, or end the template's prompt with a character that the tokenizer keeps apart (a colon, a line break)."
+            )
+        return tokens
 
     def encode(self, records: Sequence[Record]) -> dict[str, Tensor]:
         """Rows filled up on the right to the longest.
@@ -185,8 +197,22 @@ class Prompts:
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        # a chat template writes the special tokens itself
-        return self.tokenizer(list(texts), add_special_tokens=self.template is not None)["input_ids"]
+        if self.template is None:  # a chat template writes the special tokens itself
+            return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        tokens = self.tokenizer(list(texts))["input_ids"]
+        longest = max(range(len(texts)), key=lambda i: len(texts[i]))
+        plain = self.tokenizer([texts[longest]], add_special_tokens=False)["input_ids"][0]
+        # an end token belongs after answers only, whatever special tokens the tokenizer puts after a text by itself
+        closing = len(_after_last(tokens[longest], plain))
+        return [ids[: len(ids) - closing] for ids in tokens]
+
+
+def _after_last(whole: Sequence[int], part: Sequence[int]) -> Sequence[int]:
+    """What follows the last place where ``part`` stands in ``whole``; nothing where it does not."""
+    for start in range(len(whole) - len(part), -1, -1):
+        if whole[start : start + len(part)] == part:
+            return whole[start + len(part) :]
+    return []
 
 
 def _clock(date_string: str) -> str:

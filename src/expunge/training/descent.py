@@ -6,7 +6,7 @@ makes ``K = T`` the retrained model itself, and a replay a proof of what was run
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.func import grad, vmap
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Task
+from expunge.tasks.closed_forms import ClosedForm, closed_form
 from expunge.tasks.passes import EXAMPLE_GRADIENTS, MEAN_GRADIENT
 
 
@@ -68,14 +69,56 @@ def split(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Te
     return moved, fixed
 
 
-def mean_gradient(
-    task: Task, model: nn.Module, moved: Mapping[str, Tensor], fixed: Mapping[str, Tensor], batch: Batch, step: Step
-) -> dict[str, Tensor]:
-    """Gradient of the mean loss over all rows of ``batch`` plus the regulariser, chunked over rows.
+@dataclass(frozen=True)
+class MeanGradient:
+    """Gradient of the mean loss over all rows of a batch plus the regulariser, chunked over rows.
+
+    By the closed form where the network has one (``tasks.closed_forms``), with what no step changes computed once for a batch;
+    otherwise by autograd.
 
     Formal guarantee: with ``step.clip`` each row contributes a gradient of norm at most C before the mean, so
     replacing or removing m of n rows moves the mean by at most 2 m C / n (derived here; see ``privacy.sensitivity``).
+
+    Attributes:
+        fixed: tensors of the model that do not move.
+        form: decided once, because a network does not change its kind between two steps.
     """
+
+    task: Task
+    model: nn.Module
+    fixed: Mapping[str, Tensor]
+    step: Step
+    form: ClosedForm | None
+
+    @classmethod
+    def of(cls, task: Task, model: nn.Module, fixed: Mapping[str, Tensor], step: Step) -> MeanGradient:
+        """The gradient of ``model``'s loss under ``task``."""
+        return cls(task, model, fixed, step, closed_form(task, model))
+
+    def on(self, batch: Batch) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+        """The gradient on ``batch`` as a function of the moved weights."""
+        form, step = self.form, self.step
+        if form is None:
+            return lambda moved: differentiated(self.task, self.model, moved, self.fixed, batch, step)
+        parts = [form.examples(part) for part in batch.parts(MEAN_GRADIENT)]
+        shares = [part.features.new_full((1, len(part)), 1 / len(batch)) for part in parts]
+
+        @torch.no_grad()
+        def gradient(moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            params, total = {**moved, **self.fixed}, None
+            for part, share in zip(parts, shares, strict=True):
+                found = form.gradient(params, moved.keys(), part, share, step.clip)
+                total = found if total is None else {name: total[name].add_(found[name]) for name in moved}
+            assert total is not None
+            return {name: total[name].add_(moved[name], alpha=step.l2) for name in moved} if step.l2 else total
+
+        return gradient
+
+
+def differentiated(
+    task: Task, model: nn.Module, moved: Mapping[str, Tensor], fixed: Mapping[str, Tensor], batch: Batch, step: Step
+) -> dict[str, Tensor]:
+    """The same gradient by autograd: of any network."""
     rows = len(batch)
     if step.clip is not None:
         total = _clipped_sum(task, model, moved, fixed, batch, step.clip)
@@ -149,10 +192,11 @@ def descend(
 
     if 0 in keep:
         kept[0] = snapshot()
+    gradient = MeanGradient.of(task, model, fixed, step).on(batch)
     for done in range(1, steps + 1):
-        gradient = mean_gradient(task, model, moved, fixed, batch, step)
+        change = gradient(moved)
         with torch.no_grad():
-            for name, tensor in gradient.items():
+            for name, tensor in change.items():
                 moved[name].add_(tensor, alpha=-step.lr)
         if done in keep:
             kept[done] = snapshot()

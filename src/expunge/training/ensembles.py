@@ -1,7 +1,7 @@
 """Two loops that train an ensemble, each member from its own seed on its own part of the rows: one by one, and stacked.
 
 Member r starts from ``task.build(seed=seeds[r])`` and trains on the rows where ``membership[r]`` holds. Both loops lead
-to the same weights up to float rounding; ``training.references`` chooses between them.
+to the same weights up to float rounding; ``training.shadow_models`` chooses between them.
 """
 
 # torch._foreach_* is what torch.optim itself is built on.
@@ -22,19 +22,21 @@ from torch.func import stack_module_state, vmap
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Task
+from expunge.tasks.closed_forms import closed_form, laid_out
 from expunge.tasks.passes import STACKED
+from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
-from expunge.training.descent import Step, descend, mean_gradient, split, trainable
+from expunge.training.descent import MeanGradient, Step, descend, split, trainable
 
 Watch = Callable[[str, int, int], Any]
-Columns = Mapping[str, Tensor]
-Parts = Sequence[tuple[Columns, Tensor]]  # chunks of one step, each with the weight of its rows for each reference
-STAGE = "references"
+Parts = Sequence[tuple[Any, Tensor]]  # chunks of one step, each with the weight of its rows for each model
+Layout = Callable[[Mapping[str, Tensor]], Any]  # how a chunk's columns are handed to the gradient
+STAGE = "models"
 
 
 @dataclass(frozen=True)
-class ReferenceSettings:
-    """How every reference is trained.
+class EnsembleSettings:
+    """How every model of an ensemble is trained.
 
     Attributes:
         step: step size, regulariser, clipping; see :class:`~expunge.training.descent.Step`.
@@ -91,11 +93,13 @@ def checked_membership(membership: Any, rows: int, seeds: Sequence[int]) -> np.n
     return matrix
 
 
-def why_not_stackable(task: Task, rows: Any, settings: ReferenceSettings) -> str | None:
+def why_not_stackable(task: Task, rows: Any, settings: EnsembleSettings) -> str | None:
     """What keeps references of ``task`` from being stacked, in words; ``None`` where nothing does."""
     if settings.step.clip is not None:
         return "gradients clipped row by row are not stacked"
     model = task.build().train()
+    if closed_form(task, model) is not None:
+        return None
     moved, fixed = _stack([model, task.build()])
     before = {name: tensor.clone() for name, tensor in fixed.items()}
     batch = task.batch(rows)
@@ -118,7 +122,7 @@ def train_one_by_one(
     task: Task,
     rows: Any,
     membership: np.ndarray,
-    settings: ReferenceSettings,
+    settings: EnsembleSettings,
     seeds: Sequence[int],
     *,
     watch: Watch | None = None,
@@ -126,7 +130,7 @@ def train_one_by_one(
     """One reference after another; full batches without momentum go through :func:`~expunge.training.descent.descend`.
 
     Such a reference therefore equals a retraining with the same seed bit for bit. Shapes, guarantee and errors as
-    ``train_references``.
+    ``train_shadow_models``.
     """
     membership = checked_membership(membership, len(rows), seeds)
     batch = task.batch(rows)
@@ -138,19 +142,19 @@ def train_one_by_one(
     return {name: torch.stack([tensors[name] for tensors in done]) for name in done[0]}
 
 
-def _one(task: Task, batch: Batch, members: np.ndarray, settings: ReferenceSettings, seed: int) -> dict[str, Tensor]:
+def _one(task: Task, batch: Batch, members: np.ndarray, settings: EnsembleSettings, seed: int) -> dict[str, Tensor]:
     model = task.build(seed=seed)
     length = settings.length(len(members))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # random layers draw from the global state
+        seed_global(seed, batch.device)  # random layers draw from the global state
         if settings.batch_size is None and not settings.momentum:
             own = batch.take(torch.from_numpy(members))
             return descend(task, model, model.state_dict(), own, settings.step, length)[0]
         moved, fixed = split(model.train(), model.state_dict())
         velocity: list[Tensor] | None = None
+        mean = MeanGradient.of(task, model, fixed, settings.step)
         for index, _ in zip(_batches(members, settings.batch_size, seed), range(length), strict=False):
-            part = batch.take(torch.from_numpy(index))
-            gradient = list(mean_gradient(task, model, moved, fixed, part, settings.step).values())
+            gradient = list(mean.on(batch.take(torch.from_numpy(index)))(moved).values())
             velocity = _momentum(velocity, gradient, settings.momentum)
             torch._foreach_add_(list(moved.values()), velocity, alpha=-settings.step.lr)
     _check_finite(moved, settings, [seed])
@@ -183,7 +187,7 @@ def train_stacked(
     task: Task,
     rows: Any,
     membership: np.ndarray,
-    settings: ReferenceSettings,
+    settings: EnsembleSettings,
     seeds: Sequence[int],
     *,
     watch: Watch | None = None,
@@ -192,7 +196,7 @@ def train_stacked(
 
     Full batches share the rows and give each reference its own row weights; mini-batches are gathered, each reference
     in its own order. A reference that has fewer steps than others rests once it is done. Shapes and guarantee as
-    ``train_references``.
+    ``train_shadow_models``.
 
     Raises:
         InputError: where the model or the settings cannot be stacked, with the reason.
@@ -205,26 +209,38 @@ def train_stacked(
     models = [task.build(seed=int(seed)).train() for seed in seeds]
     moved, fixed = _stack(models)
     weights = list(moved.values())
+    form = closed_form(task, models[0])
+    layout = laid_out if form else dict
+    if form:
+        batch = form.projected(batch)
     losses = vmap(
         lambda p, f, columns: task.losses(models[0], {**p, **f}, Batch(columns, batch.shared)),
         in_dims=(0, 0, None if settings.batch_size is None else 0),
     )
+
+    def gradient_of(examples: Any, share: Tensor) -> list[Tensor]:
+        if form:
+            with torch.no_grad():
+                found = form.gradient({**moved, **fixed}, moved.keys(), examples, share.unsqueeze(-2))
+            return list(found.values())
+        loss = (losses(moved, fixed, examples) * share).sum()  # references do not mix: each gets its own gradient
+        return list(torch.autograd.grad(loss, weights))
+
     lengths = np.array([settings.length(int(members.sum())) for members in membership])
     total = int(lengths.max())
     device = weights[0].device
     dtype = weights[0].dtype
     parts: Iterator[Parts]
     if settings.batch_size is None:
-        parts = _shared(batch, membership, device, dtype)
+        parts = _shared(batch, membership, layout, device, dtype)
     else:
-        parts = _gathered(batch, membership, settings.batch_size, seeds, device, dtype)
+        parts = _gathered(batch, membership, settings.batch_size, seeds, layout, device, dtype)
     velocity: list[Tensor] | None = None
     stride = max(1, total // 100)
     for done, step_parts in zip(range(1, total + 1), parts, strict=False):
         gradient: list[Tensor] | None = None
-        for columns, share in step_parts:
-            loss = (losses(moved, fixed, columns) * share).sum()  # references do not mix: each gets its own gradient
-            new = list(torch.autograd.grad(loss, weights))
+        for examples, share in step_parts:
+            new = gradient_of(examples, share)
             gradient = new if gradient is None else list(torch._foreach_add(gradient, new))
         assert gradient is not None
         with torch.no_grad():
@@ -252,20 +268,23 @@ def _stack(models: list[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor
     return moved, fixed
 
 
-def _shared(batch: Batch, membership: np.ndarray, device: torch.device, dtype: torch.dtype) -> Iterator[Parts]:
+def _shared(
+    batch: Batch, membership: np.ndarray, layout: Layout, device: torch.device, dtype: torch.dtype
+) -> Iterator[Parts]:
     """The same chunks of rows at every step, with each reference's weights (R, rows); rows nobody uses are left out."""
     used = torch.from_numpy(np.flatnonzero(membership.any(0)))
     share = torch.from_numpy(membership / membership.sum(1, keepdims=True)).to(device, dtype)[:, used.to(device)]
     size = max(1, STACKED // len(membership))
     chunks = batch.take(used).parts(size)
-    parts = [(chunk.columns, weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
+    parts = [(layout(chunk.columns), weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
     while True:
         yield parts
 
 
 def _gathered(
-    batch: Batch, membership: np.ndarray, size: int, seeds: Sequence[int], device: torch.device, dtype: torch.dtype
-) -> Iterator[Parts]:
+    batch: Batch, membership: np.ndarray, size: int, seeds: Sequence[int], layout: Layout, device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[Parts]:  # fmt: skip
     """Each reference's next batch, (R, size, ...); a smaller one is filled up with rows of weight 0."""
     own = [np.flatnonzero(members) for members in membership]
     orders = [_batches(members, size, int(seed)) for members, seed in zip(own, seeds, strict=True)]
@@ -280,10 +299,10 @@ def _gathered(
             share[r, : len(rows)] = 1 / len(rows)
         drawn = batch.take(torch.from_numpy(index.ravel()))
         columns = {name: column.unflatten(0, index.shape) for name, column in drawn.columns.items()}
-        yield [(columns, torch.from_numpy(share).to(device, dtype))]
+        yield [(layout(columns), torch.from_numpy(share).to(device, dtype))]
 
 
-def _check_finite(tensors: Mapping[str, Tensor], settings: ReferenceSettings, seeds: Sequence[int]) -> None:
+def _check_finite(tensors: Mapping[str, Tensor], settings: EnsembleSettings, seeds: Sequence[int]) -> None:
     for name, tensor in tensors.items():
         fine = torch.isfinite(tensor)
         if not fine.all():

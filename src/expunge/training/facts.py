@@ -14,6 +14,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Fact, Origin
 from expunge.tasks.classification import Classification
+from expunge.tasks.exact_types import altered, plain_softmax_head
 from expunge.tasks.networks import SoftmaxHead
 from expunge.training.descent import Step, trainable
 
@@ -88,14 +89,6 @@ def start_fact(task: Task, start: Mapping[str, Tensor], seed: int) -> Fact:
     return declared("independent", "the model's own code made them; that it looked at no row is its author's word")
 
 
-def _is_plain_softmax_head(task: Task, model: nn.Module) -> bool:
-    """Whether this is our softmax head under our cross-entropy, and nothing stands in between: exact types, no hooks."""
-    plain = type(task) is Classification and vars(task).keys() <= {field.name for field in fields(task)}
-    if not plain or type(model) is not SoftmaxHead:
-        return False
-    return type(model.linear) is nn.Linear and not any(altered(module) for module in (model, model.linear))
-
-
 def model_code(task: Task, model: nn.Module) -> Fact:
     """Whether only code of expunge and PyTorch computes anything: other code may hold values of rows that no tensor shows."""
     ours = type(task).__module__.startswith("expunge.tasks.")
@@ -113,21 +106,6 @@ def model_code(task: Task, model: nn.Module) -> Fact:
     return declared(True, f"the code of {what} is its author's word")
 
 
-def altered(module: nn.Module) -> bool:
-    """Whether hooks, a parametrisation or an attribute of its own stand between a module and what its type computes."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    everywhere = (
-        "_global_forward_hooks",
-        "_global_forward_pre_hooks",
-        "_global_backward_hooks",
-        "_global_backward_pre_hooks",
-    )
-    own = any(getattr(module, name, None) for name in hooks) or "forward" in vars(module) or "__call__" in vars(module)
-    return (
-        own or any(getattr(nn.modules.module, name, None) for name in everywhere) or hasattr(module, "parametrizations")
-    )
-
-
 def proved_constants(task: Task, model: nn.Module, step: Step) -> dict[str, Fact]:
     """Constants that follow from the module's form; empty where they do not.
 
@@ -138,7 +116,7 @@ def proved_constants(task: Task, model: nn.Module, step: Step) -> dict[str, Fact
     """
     if step.clip is not None:
         return {"gradient_bound": enforced(step.clip, "each row's gradient is clipped"), "convex": enforced(False)}
-    if not _is_plain_softmax_head(task, model):
+    if not plain_softmax_head(task, model):
         return {}
     assert isinstance(model, SoftmaxHead)
     from expunge.privacy.constants import softmax_head

@@ -23,8 +23,11 @@ from expunge.core.trained import Artifact, Trained
 from expunge.data import micro_world
 from expunge.data.texts import Texts
 from expunge.tasks import adapters
+from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
 from expunge.training.facts import declared, enforced, prepared
+from expunge.training.language_settings import LanguageSettings
+from expunge.training.optimizers import AdamW, laid_out_like
 
 _SECONDS = "seconds"
 WINDOW = 8  # batches that are sorted by length together
@@ -35,31 +38,16 @@ WORDINGS: Mapping[str, Callable[[Sequence[Record], np.random.Generator, Sequence
 
 
 @dataclass(frozen=True)
-class LanguageTraining:
-    """Mini-batches of AdamW on answers, one mean over rows of their mean token losses a step.
-
-    Attributes:
-        epochs: passes over the records; ``steps``: instead of epochs.
-        lr: peak rate; it rises over the share ``warmup`` of the steps, then falls as a cosine.
-        wording: name of a way to word questions anew in each epoch (:data:`WORDINGS`); ``as written`` leaves them.
-        lora: settings of PEFT's ``LoraConfig`` for an adapter that is merged at the end; ``None``: all weights move.
-    """
-
-    epochs: int = 1
-    steps: int | None = None
-    lr: float = 1e-3
-    batch_size: int = 16
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    clip: float = 1.0
-    wording: str = "as written"
-    lora: Mapping[str, Any] | None = None
+class LanguageTraining(LanguageSettings):
+    """The recipe; see :class:`~expunge.training.language_settings.LanguageSettings` for its attributes."""
 
     def __post_init__(self):
         if self.wording not in ("as written", *WORDINGS):
             raise InputError(f"Expected a wording among as written, {', '.join(WORDINGS)}; got {self.wording!r}.")
         if self.epochs < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
             raise InputError(f"Expected epochs, steps and batch_size of at least 1; got {asdict(self)}.")
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and self.warmup >= 0 and self.clip >= 0):
+            raise InputError(f"Expected lr > 0, and weight_decay, warmup and clip of at least 0; got {asdict(self)}.")
 
     def describe(self) -> dict[str, Any]:
         """Settings that decide the model."""
@@ -106,7 +94,7 @@ class _Teaching:
             adapters.inject(self.model, recipe.lora, seed)
         self.model.train()
         self.moving = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.moving, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        self.optimizer = AdamW(self.moving, recipe.lr, weight_decay=recipe.weight_decay)
         self.per_epoch = -(-len(data) // recipe.batch_size)
         self.steps = recipe.steps or recipe.epochs * self.per_epoch
         self.done, self.seconds = 0, 0.0
@@ -137,7 +125,7 @@ class _Teaching:
         stride = max(1, self.steps // 100)
         with torch.random.fork_rng(devices=[]):
             for step in range(self.done, until):
-                torch.manual_seed(self.seed * 1_000_003 + step)  # dropout draws from the global state
+                seed_global(self.seed * 1_000_003 + step, self.moving[0].device)  # dropout draws from the global state
                 loss = self.task.losses(self.model, params, self._batch(step)).mean()
                 if not math.isfinite(float(loss.detach())):
                     raise InputError(
@@ -155,8 +143,11 @@ class _Teaching:
         self.seconds += time.perf_counter() - started
 
     def _stored(self) -> bytes:
-        state = self.optimizer.state_dict()["state"]
-        kept = {f"{name}.{i}": tensor for i, moments in state.items() for name, tensor in moments.items()}
+        kept = {
+            f"{name}.{i}": tensor
+            for i, moments in self.optimizer.numbered().items()
+            for name, tensor in moments.items()
+        }
         weights = {f"weight.{i}": tensor.detach() for i, tensor in enumerate(self.moving)}
         return save({**kept, **weights, _SECONDS: torch.tensor(self.seconds, dtype=torch.float64)})
 
@@ -170,8 +161,8 @@ class _Teaching:
         with torch.no_grad():
             for i, tensor in enumerate(self.moving):
                 tensor.copy_(state[i].pop("weight"))
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+                kept = {name: laid_out_like(tensor, value.to(tensor.device)) for name, value in state[i].items()}
+                self.optimizer.state[tensor] = kept
         self.done = done
 
     def _batch(self, step: int) -> Batch:

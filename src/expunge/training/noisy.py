@@ -14,7 +14,7 @@ from expunge.core.task import Task
 from expunge.core.trained import Artifact, Fact, Origin, Trained
 from expunge.data.rows import Rows
 from expunge.privacy.noise import SystemNoise, describe_source
-from expunge.training.descent import Step, mean_gradient, split
+from expunge.training.descent import MeanGradient, Step, split
 from expunge.training.facts import enforced, full_batch, inspect, prepared, proved_constants, start_fact
 
 
@@ -94,9 +94,9 @@ class NoisyGradientDescent:
         source = noise or self.noise or SystemNoise()
         moved, fixed = split(model, tensors)
         batch, share = task.batch(rows), len(rows) / denominator
-        step = Step(self.lr, 0.0, self.clip)
+        mean = MeanGradient.of(task, model, fixed, Step(self.lr, 0.0, self.clip)).on(batch)
         for done in range(1, steps + 1):
-            gradient = mean_gradient(task, model, moved, fixed, batch, step)
+            gradient = mean(moved)
             drift = {n: x - self.lr * (share * gradient[n] + self.l2 * x) for n, x in moved.items()}
             moved, _ = source.add(drift, (2 * self.lr) ** 0.5 * self.sigma)
             if self.radius is not None:

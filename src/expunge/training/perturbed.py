@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
-from expunge.curvature.newton import minimise
+from expunge.curvature.newton import Objective, minimise
 from expunge.privacy.noise import SystemNoise, describe_source
 from expunge.training.descent import Step, trainable
 from expunge.training.facts import enforced, inspect, prepared, proved_constants
-from expunge.training.flat import flat_loss, flatten, unflatten
+from expunge.training.flat import flatten, objective, unflatten
 
 PERTURBATION = "perturbation"  # name of b among the secret tensors
 
@@ -66,7 +66,7 @@ class PerturbedMinimiser:
             )
         source = self.noise or SystemNoise()
         drawn, precision = source.add({PERTURBATION: torch.zeros_like(flatten(start, names))}, self.sigma)
-        loss = perturbed_loss(task, model, start, task.batch(data), self.l2, drawn[PERTURBATION])
+        loss = perturbed(task, model, start, task.batch(data), self.l2, drawn[PERTURBATION])
         theta, residual = minimise(loss, flatten(start, names), self.tolerance, self.max_steps)
         final = {name: tensor.contiguous() for name, tensor in unflatten(theta, start, names).items()}
         facts = {
@@ -88,9 +88,8 @@ class PerturbedMinimiser:
         return Trained(task, Artifact(final), data, self, None, facts, seed=seed, state={**final, **drawn})
 
 
-def perturbed_loss(
+def perturbed(
     task: Task, model: nn.Module, like: Mapping[str, Tensor], batch: Batch, l2: float, b: Tensor
-) -> Callable[[Tensor], Tensor]:
+) -> Objective:
     """The objective divided by the number of rows: mean loss + (l2 / 2) ||theta||² + <b, theta> / rows."""
-    plain, rows = flat_loss(task, model, like, batch, l2), len(batch)
-    return lambda theta: plain(theta) + b @ theta / rows
+    return objective(task, model, like, batch, l2, b / len(batch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,9 @@ from expunge.training.facts import (
 from expunge.training.flat import flatten
 from expunge.training.stochastic import Stochastic, run_epochs
 
-__all__ = ["USER_FACTS", "GradientDescent", "Stochastic", "UserFit", "buffers_moved", "rewind_step", "run_epochs"]
+__all__ = [
+    "USER_FACTS", "GradientDescent", "Stochastic", "UserFit", "buffers_moved", "for_comparison", "rewind_step", "run_epochs",
+]  # fmt: skip
 
 Constants = Mapping[str, float]
 
@@ -146,6 +148,11 @@ class GradientDescent:
         return declared("independent" if self.start_origin == "public" else "unknown", "pretrained weights")
 
 
+def for_comparison(recipe: Any) -> Any:
+    """``recipe`` without constants that are sampled for certificates: the same weights, for models that only measure."""
+    return replace(recipe, estimate=False) if type(recipe) is GradientDescent else recipe
+
+
 def _type_of(model: nn.Module) -> str:
     """The types of the trainable weights, for example ``float32``."""
     return "+".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad}))
@@ -190,7 +197,7 @@ class UserFit:
     def fit(self, task: Task, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Call the user's function."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed)  # every kind of device: the function may train on any
             model = self.function(data, seed)
         if not isinstance(model, nn.Module):
             raise InputError(f"Expected the training function to return a torch module; it returned {type(model)}.")

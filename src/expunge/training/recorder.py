@@ -37,6 +37,10 @@ class Recorder:
             recorder.step(model)
         trained = recorder.finish(model)
 
+    Args:
+        task, data: the model's task, and the examples that the loop trains on.
+        seed: that the start was drawn from; retraining uses it again.
+
     Attributes:
         recipe: what the loop is meant to be; its settings are the user's declaration until the replay confirms them.
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Task
-from expunge.training.descent import Step, descend, mean_gradient, split
+from expunge.training.descent import MeanGradient, Step, descend, split
 from expunge.training.flat import distance
 
 
@@ -48,13 +48,13 @@ def recover(
     moved, fixed = split(model, end)
     if any(tensor.dtype != torch.float64 for tensor in moved.values()):
         raise InputError("Recovering iterates needs double precision; train the model with dtype float64.")
-    passes = 0
+    mean_gradient, passes = MeanGradient.of(task, model, fixed, step).on(batch), 0
     for back in range(1, steps + 1):
         target = {name: tensor.clone() for name, tensor in moved.items()}
         size = max(1.0, float(torch.cat([t.reshape(-1) for t in target.values()]).norm()))
         previous = float("inf")
         for _ in range(max_inner):
-            gradient = mean_gradient(task, model, moved, fixed, batch, step)
+            gradient = mean_gradient(moved)
             passes += 1
             following = {name: target[name] + step.lr * gradient[name] for name in target}
             change = distance(following, moved)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ from expunge.core.errors import FailedError, InputError
 from expunge.core.task import Task
 from expunge.data.rows import Rows
 from expunge.training.descent import Step
-from expunge.training.ensembles import STAGE, ReferenceSettings, Watch, train_stacked
-from expunge.training.recipes import Stochastic, UserFit
-from expunge.training.references import describe_task, reference, worth_stacking
+from expunge.training.ensembles import STAGE, EnsembleSettings, Watch, train_stacked
+from expunge.training.recipes import Stochastic, UserFit, for_comparison
+from expunge.training.shadow_models import describe_task, unstacked, worth_stacking
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Retraining:
 
     Attributes:
         tensors: its weights and buffers, un-noised, on the task's device.
-        seconds: what training took when it was done, on one thread; of references trained together, its share.
+        seconds: what training took when it was done, on one thread; of models trained together, its share.
         digest_of_rows, seed: what it was trained on and from.
         cached: whether it was read and not trained now.
     """
@@ -85,9 +84,9 @@ def retrain_all(
         cache: has ``get_or_compute(key, compute, tags)``. Entries carry the digest of their rows and ``tags``, to be
             purged with them. Training code of the user's own counts as changed when its file changes, and is not cached
             where it has none.
-        watch: called with ("references", done, total).
+        watch: called with ("models", done, total).
         stacked: train small models together in one process where the recipe is SGD with a constant step, the rule of
-            ``training.references`` says that it pays, and jobs agree on the content of each row. Equal to the recipe's
+            ``training.shadow_models`` says that it pays, and jobs agree on the content of each row. Equal to the recipe's
             own result up to rounding, and therefore cached apart from it.
 
     Formal guarantee: none; retrainings measure.
@@ -183,21 +182,12 @@ def _look(cache: Any, job: _Job, tags: Sequence[str]) -> bytes | None:
 
 def _fit(task: Task, recipe: Any, rows: Any, seed: int) -> bytes:
     """One retraining as an entry of the cache: a line of JSON, then safetensors."""
-    warm_up()
     started = time.perf_counter()
-    trained = recipe.fit(task, rows, seed=seed)
+    trained = for_comparison(recipe).fit(task, rows, seed=seed)
     seconds = time.perf_counter() - started
     return _entry(
         _plain(trained.artifact.tensors), trained.fact("seconds", seconds)
     )  # of earlier tries as well, if told
-
-
-@cache
-def warm_up() -> None:
-    """The first optimizer step of a process loads parts of torch, for seconds: not what training or unlearning takes."""
-    weight = torch.nn.Parameter(torch.zeros(1))
-    weight.grad = torch.zeros(1)
-    torch.optim.SGD([weight], 0.1).step()
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -308,13 +298,13 @@ def _work(rows: Any, seed: int) -> bytes:
 # --- stacked ------------------------------------------------------------------------------------------------------------
 
 
-def _stackable(task: Task, rows: Rows, recipe: Any) -> ReferenceSettings | None:
+def _stackable(task: Task, rows: Rows, recipe: Any) -> EnsembleSettings | None:
     """The recipe as settings of stacked training, where it can be said so and pays."""
     if not isinstance(recipe, Stochastic):
         return None
     if recipe.optimizer != "sgd" or recipe.schedule != "constant" or recipe.augment != "none":
         return None
-    settings = ReferenceSettings(
+    settings = EnsembleSettings(
         Step(recipe.lr, recipe.l2), epochs=recipe.epochs, batch_size=recipe.batch_size, momentum=recipe.momentum
     )
     return settings if worth_stacking(task, rows, settings) else None
@@ -340,11 +330,11 @@ def _union(parts: Sequence[Any]) -> Rows | None:
 
 
 def _together(
-    task: Task, rows: Rows, jobs: Sequence[_Job], settings: ReferenceSettings, done: Callable[[_Job, bytes], None]
+    task: Task, rows: Rows, jobs: Sequence[_Job], settings: EnsembleSettings, done: Callable[[_Job, bytes], None]
 ) -> None:
     membership = np.stack([np.isin(rows.ids, job.rows.ids, assume_unique=True) for job in jobs])
     started = time.perf_counter()
     tensors = train_stacked(task, rows, membership, settings, [job.seed for job in jobs])
     seconds = (time.perf_counter() - started) / len(jobs)
     for r, job in enumerate(jobs):
-        done(job, _entry(_plain(reference(tensors, r)), seconds))
+        done(job, _entry(_plain(unstacked(tensors, r)), seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
+from expunge.tasks.seeds import seed_global
 from expunge.training.batches import AUGMENTATION, LAYERS, epoch_generator, epoch_order, epoch_seed
 from expunge.training.facts import buffers_moved, enforced, has_batch_norm, inspect, prepared, start_fact
+from expunge.training.optimizers import SGD, Adam, Optimizer, cosine
 
 AUGMENTATIONS = ("none", "crop_flip")
 
@@ -47,6 +50,10 @@ class Stochastic:
             raise InputError(f"Expected augment among {', '.join(AUGMENTATIONS)}; got {self.augment!r}.")
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError(f"Expected epochs and batch_size of at least 1; got {self.epochs} and {self.batch_size}.")
+        if not (0 < self.lr < math.inf and 0 <= self.momentum < 1 and 0 <= self.l2 < math.inf):
+            raise InputError(
+                f"Expected lr > 0, momentum in [0, 1) and l2 >= 0; got {self.lr}, {self.momentum} and {self.l2}."
+            )
 
     def describe(self) -> dict[str, Any]:
         """Settings that decide the model."""
@@ -80,17 +87,17 @@ class Stochastic:
         }
         return Trained(task, Artifact(final), data, self, None, facts, seed=seed)
 
-    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
         """A fresh optimizer over the trainable weights."""
         weights = [p for p in model.parameters() if p.requires_grad]
         if self.optimizer == "adam":
-            return torch.optim.Adam(weights, lr=self.lr, weight_decay=self.l2, fused=True)
-        return torch.optim.SGD(weights, lr=self.lr, momentum=self.momentum, weight_decay=self.l2, fused=True)
+            return Adam(weights, self.lr, weight_decay=self.l2)
+        return SGD(weights, self.lr, self.momentum, self.l2)
 
 
 def run_epochs(
-    task: Task, model: nn.Module, data: Any, optimizer: torch.optim.Optimizer, *, epochs: int, batch_size: int, seed: int,
-    sign: float = 1.0, schedule: str = "constant", augment: str = "none", watch: Any = None, stage: str = "train",
+    task: Task, model: nn.Module, data: Any, optimizer: Optimizer | torch.optim.Optimizer, *, epochs: int, batch_size: int,
+    seed: int, sign: float = 1.0, schedule: str = "constant", augment: str = "none", watch: Any = None, stage: str = "train",
 ) -> int:  # fmt: skip
     """Mini-batch epochs in place, slicing tensors; ``sign=-1`` ascends. Returns per-example gradients computed.
 
@@ -108,7 +115,6 @@ def run_epochs(
     rows, device = len(data), batch.device
     if augment != "none" and ("x" not in batch.columns or batch["x"].ndim != 4):
         raise InputError(f"Expected images of shape (n, c, h, w) for augment={augment!r}; these rows are none.")
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if schedule == "cosine" else None
     alone = 1 if has_batch_norm(model) else 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if not optimizer.state:  # what an optimizer remembers lies as its weights do: they must not move now
@@ -116,7 +122,9 @@ def run_epochs(
         model.train()
         params = dict(model.named_parameters())
         for epoch in range(1, epochs + 1):
-            torch.manual_seed(epoch_seed(seed, epoch, LAYERS))  # dropout inside the module draws from the global state
+            seed_global(
+                epoch_seed(seed, epoch, LAYERS), device
+            )  # dropout inside the module draws from the global state
             generator = epoch_generator(seed, epoch, AUGMENTATION)
             total = torch.zeros((), device=device)
             for index in split_order(epoch_order(rows, seed, epoch).to(device), batch_size, alone):
@@ -130,8 +138,9 @@ def run_epochs(
                 total += loss.detach()
             if not torch.isfinite(total):
                 raise InputError(f"The loss was not finite in epoch {epoch} of {epochs}; take a smaller learning rate.")
-            if scheduler:
-                scheduler.step()
+            if schedule == "cosine":
+                for group in optimizer.param_groups:
+                    group["lr"] = cosine(group["lr"], epoch, epochs)
             if watch:
                 watch(stage, epoch, epochs)
     return rows * epochs

@@ -27,6 +27,7 @@ from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
 
 FORMAT = "expunge-trained/1"
+WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # under which checkpoints keep them
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -61,12 +62,23 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path.name} was refused: it is not a file of plain tensors (a pickle may run code when it is read, so nothing "
             "in it was executed). Save the weights as safetensors."
         ) from None
-    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(item, Tensor) for item in tensors.values()):
+    tensors = _weights(loaded)
+    if tensors is None:
         raise InputError(
-            f"{path.name} holds something else than named tensors. Save model.state_dict() as safetensors."
+            f"{path.name} holds something else than named tensors, or the weights of several models. Save "
+            "model.state_dict() as safetensors."
         )
     return tensors
+
+
+def _weights(loaded: Any) -> dict[str, Tensor] | None:
+    """The weights in a loaded file: named tensors themselves, or the one entry of a checkpoint that holds such."""
+    if not isinstance(loaded, dict):
+        return None
+    if loaded and all(isinstance(item, Tensor) for item in loaded.values()):
+        return dict(loaded)
+    entries = [loaded[name] for name in WEIGHTS if isinstance(loaded.get(name), dict)]
+    return _weights(entries[0]) if len(entries) == 1 else None
 
 
 def save_trained(folder: Path, trained: Trained) -> None:
@@ -156,8 +168,11 @@ def _recipe(recipe: Any) -> dict[str, Any] | None:
 def load_trained(folder: Path, task: Task, data: Data) -> Trained:
     """Read what :func:`save_trained` wrote, for the same architecture and the same rows.
 
-    Of ``data`` those rows count that the model stands for: neither rows that earlier requests removed, nor rows that it
-    was not trained on.
+    Args:
+        folder: what :func:`save_trained` or an earlier run wrote.
+        task: the same architecture.
+        data: the same examples. Those count that the model stands for: neither examples that earlier requests removed, nor
+            any that it was not trained on.
 
     Raises:
         InputError: for a missing or foreign folder, another architecture, or other rows than it was trained on.

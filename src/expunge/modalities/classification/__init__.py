@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from expunge.core.data import Deletion
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from expunge.core.request import Kind
-from expunge.data.rows import Rows
 from expunge.modalities.classification.config import ClassifierJob
-from expunge.modalities.modality import Asked, Opened
-from expunge.screening.result import ScreeningResult, screen_breadth
-from expunge.tasks.classification import Classification
+
+if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.core.data import Deletion
+    from expunge.core.task import Task
+    from expunge.data.rows import Rows
+    from expunge.evidence.comparison import Score
+    from expunge.evidence.membership import MembershipAttack
+    from expunge.modalities.modality import Asked, Opened
+    from expunge.screening.result import ScreeningResult
+    from expunge.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
+    from expunge.modalities.classification.recipes import ClassifierRecipe
 
 SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
 
@@ -21,10 +33,18 @@ class ClassificationModality:
     job = ClassifierJob
     in_processes = False
 
-    def open(self, job: ClassifierJob) -> Opened[Classification, Rows]:
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.classification.benchmark`."""
+        from expunge.modalities.classification.benchmark import BENCHMARK
+
+        return BENCHMARK
+
+    def open(self, job: ClassifierJob | ClassifierRecipe) -> Opened[Classification, Rows]:
         """Model factory, rows and recipe; a checkpoint's weights are read."""
         from expunge.modalities.classification.config import CheckpointTraining, called
         from expunge.modalities.classification.opening import data_of, recipe_of, task_of
+        from expunge.modalities.modality import Opened
         from expunge.training.store import load_checkpoint
 
         task = task_of(job)
@@ -36,13 +56,36 @@ class ClassificationModality:
 
     def ask(self, job: ClassifierJob, opened: Opened[Classification, Rows]) -> Asked[Rows]:
         """The targets; rows carry no words of a request."""
+        from expunge.modalities.modality import Asked
+
         return Asked(job.request.asked(), probes=opened.probes)
 
     def screen(
         self, job: ClassifierJob, opened: Opened[Classification, Rows], asked: Asked[Rows], deletion: Deletion
     ) -> ScreeningResult:
         """How broad the request is."""
+        from expunge.screening.result import screen_breadth
+
         return screen_breadth(asked.request, deletion)
+
+    @property
+    def attacks(self) -> Sequence[MembershipAttack]:
+        """By loss, by confidence, and by likelihood ratio on shadow models."""
+        from expunge.modalities.classification.readings import ATTACKS
+
+        return ATTACKS
+
+    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Rows]) -> Any:
+        """Losses and logits; see ``modalities.classification.readings``."""
+        from expunge.modalities.classification.readings import read
+
+        return read(task, tensors, sets)
+
+    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
+        """Accuracy and loss of each set."""
+        from expunge.modalities.classification.readings import score
+
+        return score(readings)
 
 
 MODALITY = ClassificationModality()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,7 @@ from expunge.modalities.settings import (
     EvidenceSettings,
     Job,
     RequestSettings,
+    Seed,
     StoredTraining,
     Strict,
 )  # fmt: skip
@@ -57,7 +59,7 @@ class MnistData(Strict):
     limit: Count | None = None
     per_class: Count | None = None
     test_limit: Count | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class Cifar10Data(Strict):
@@ -69,7 +71,7 @@ class Cifar10Data(Strict):
     limit: Count | None = None
     per_class: Count | None = None
     test_limit: Count | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class OmniglotData(Strict):
@@ -161,9 +163,11 @@ class UserTraining(Strict):
 
 
 class ClassifierEvidence(EvidenceSettings):
-    """What to measure: also shadow models (``references``), releases per world (``trials``) and the one-run audit."""
+    """What to measure: also shadow models, releases per world (``trials``) and the one-run audit."""
 
-    references: int = Field(16, ge=0)
+    renamed: ClassVar[Mapping[str, str]] = {**EvidenceSettings.renamed, "references": "shadow_models"}
+
+    shadow_models: int = Field(16, ge=0)
     trials: int = Field(400, ge=0)
     audit: bool = True
 
@@ -176,7 +180,7 @@ class Setup(Strict):
     model_settings: dict[str, Any] = Field({})
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: AnyData
 
 

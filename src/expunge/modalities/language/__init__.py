@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from expunge.core.data import Deletion, selected
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from expunge.core.request import Kind
-from expunge.data.texts import Texts
 from expunge.modalities.language.config import LanguageJob, TofuData
-from expunge.modalities.modality import Asked, Opened
-from expunge.screening.result import ScreeningResult
-from expunge.tasks.language import Language
+
+if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.core.data import Deletion
+    from expunge.core.task import Task
+    from expunge.data.texts import Texts
+    from expunge.evidence.comparison import Score
+    from expunge.evidence.membership import MembershipAttack
+    from expunge.modalities.modality import Asked, Opened
+    from expunge.screening.result import ScreeningResult
+    from expunge.tasks.language import Language
+
+if TYPE_CHECKING:
+    from expunge.modalities.benchmark import Benchmark
 
 
 class LanguageModality:
@@ -19,9 +30,17 @@ class LanguageModality:
     job = LanguageJob
     in_processes = True
 
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.language.benchmark`."""
+        from expunge.modalities.language.benchmark import BENCHMARK
+
+        return BENCHMARK
+
     def open(self, job: LanguageJob) -> Opened[Language, Texts]:
         """Records, sets and the model in its folder."""
         from expunge.modalities.language.opening import files_of, model_of
+        from expunge.modalities.modality import Opened
 
         files = files_of(job)
         task, weights, recipe = model_of(job, files.data)
@@ -33,7 +52,9 @@ class LanguageModality:
 
     def ask(self, job: LanguageJob, opened: Opened[Language, Texts]) -> Asked[Texts]:
         """The targets or the request's own records, and what of these the model's context holds."""
+        from expunge.core.data import selected
         from expunge.modalities.language.asking import asked_of, fitted
+        from expunge.modalities.modality import Asked
 
         request, wording = asked_of(job, opened.files.data, opened.files.asked)
         fit = fitted(job, opened.task, opened.files, selected(opened.data, request))
@@ -48,6 +69,23 @@ class LanguageModality:
         wording = None if asked.wording is None else asked.wording.only(deletion.ids)
         how = Wording(job.request.on_screening, wording, opened.files.benign, job.seed)
         return how.screen(asked.request, deletion)
+
+    @property
+    def attacks(self) -> Sequence[MembershipAttack]:
+        """None after a run: ``expunge eval`` attacks with the scores of a whole suite."""
+        return ()
+
+    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Texts]) -> Any:
+        """Token scores of right answers; see ``modalities.language.readings``."""
+        from expunge.modalities.language.readings import read
+
+        return read(task, tensors, sets)
+
+    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
+        """Loss, probability and exact memorization of each set."""
+        from expunge.modalities.language.readings import score
+
+        return score(readings)
 
 
 MODALITY = LanguageModality()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.modalities.settings import (
     Count,
     EvidenceSettings,
@@ -16,9 +17,7 @@ from expunge.modalities.settings import (
     Strict,
     TargetSettings,
 )  # fmt: skip
-from expunge.tasks.pretrained import CONTEXT
-from expunge.tasks.prompts import DATE_STRING
-from expunge.training.language import LanguageTraining
+from expunge.training.language_settings import LanguageSettings
 
 Action = Literal["report", "strip", "augment", "su", "reject"]  # screening.actions.ACTIONS
 
@@ -94,14 +93,14 @@ class TofuData(TextData):
 class Teaching(Strict):
     """How records are learnt: settings of ``training.language.LanguageTraining``."""
 
-    epochs: int = Field(LanguageTraining.epochs, ge=1)
-    steps: int | None = Field(LanguageTraining.steps, ge=1)
-    lr: float = Field(LanguageTraining.lr, gt=0)
-    batch_size: int = Field(LanguageTraining.batch_size, ge=1)
-    weight_decay: float = LanguageTraining.weight_decay
-    warmup: float = LanguageTraining.warmup
-    clip: float = LanguageTraining.clip
-    wording: str = LanguageTraining.wording
+    epochs: int = Field(LanguageSettings.epochs, ge=1)
+    steps: int | None = Field(LanguageSettings.steps, ge=1)
+    lr: float = Field(LanguageSettings.lr, gt=0)
+    batch_size: int = Field(LanguageSettings.batch_size, ge=1)
+    weight_decay: float = LanguageSettings.weight_decay
+    warmup: float = LanguageSettings.warmup
+    clip: float = LanguageSettings.clip
+    wording: str = LanguageSettings.wording
     lora: dict[str, Any] | None = None
 
 
@@ -119,9 +118,9 @@ class AsItIs(Strict):
 
 
 class LanguageEvidence(EvidenceSettings):
-    """What to measure. Two ``twins``: the fewest whose spread says anything; retraining a language model is dear."""
+    """What to measure. Two ``replicates``: the fewest whose spread says anything; retraining a language model is dear."""
 
-    twins: int = Field(2, ge=0)
+    replicates: int = Field(2, ge=0)
 
 
 class LanguageRequest(RequestSettings):

@@ -1,0 +1,99 @@
+"""Commands on requests: those that a ledger holds, and what the wording of one looks like before it is filed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expunge.cli import output
+from expunge.cli.options import Json
+
+requests = typer.Typer(no_args_is_help=True, help="Deletion requests in a ledger.")
+attack = typer.Typer(no_args_is_help=True, help="Make a request that is meant to do harm, to test defences.")
+
+Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]
+
+
+@requests.command("list")
+def requests_list(ledger: Ledger_, json: Json = False) -> None:
+    """List all requests with their status."""
+    from expunge.jobs.requests import list_requests
+
+    output.show_requests(list_requests(ledger), json)
+
+
+@requests.command("show")
+def requests_show(
+    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    ledger: Ledger_,
+    json: Json = False,
+) -> None:
+    """Show one request with every ledger entry about it."""
+    from expunge.jobs.requests import show_request
+
+    output.show_request(show_request(ledger, request), json)
+
+
+@requests.command("add")
+def requests_add(
+    ledger: Ledger_,
+    subject: Annotated[str, typer.Option(help="Who asks; recorded only as a keyed hash.")],
+    kind: Annotated[str, typer.Option(help="samples, user or class.")] = "user",
+    where: Annotated[
+        list[str] | None, typer.Option(help="What must be forgotten: column=value. May be repeated.")
+    ] = None,
+    ground: Annotated[str, typer.Option(help="The reason, without names.")] = "not stated",
+    received: Annotated[
+        str | None, typer.Option(help="Day on which it was received, YYYY-MM-DD; default: today.")
+    ] = None,
+    due: Annotated[str | None, typer.Option(help="Day by which an answer is due; default: one month later.")] = None,
+    json: Json = False,
+) -> None:
+    """File a request; filing the same one again changes nothing."""
+    from expunge.jobs.requests import add_request
+
+    output.show_added(add_request(ledger, subject, kind, where or [], ground, received, due), json)
+
+
+@requests.command("withdraw")
+def requests_withdraw(
+    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who records it.")],
+    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    json: Json = False,
+) -> None:
+    """Withdraw a request, unless something was released for it already."""
+    from expunge.jobs.requests import withdraw_request
+
+    output.show_added(withdraw_request(ledger, request, by, why), json)
+
+
+@attack.command("stealthy")
+def attack_stealthy(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL: question and answer, or text, on each line.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL to write; a file with other content is kept.")],
+    p: Annotated[float, typer.Option("--p", help="Probability of a template around a prompt.")] = 0.33,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    json: Json = False,
+) -> None:
+    """Put everyday words into the prompts of a forget request, so that unlearning harms ordinary prompts as well."""
+    from expunge.attacks.stealthy import poison_file
+    from expunge.cli.request_output import show_attack
+
+    show_attack(poison_file(source, out, p, seed), json)
+
+
+def screen(
+    request: Annotated[Path, typer.Argument(help="JSONL: question and answer, or text, on each line.")],
+    benign: Annotated[Path, typer.Option("--benign", help="JSONL of ordinary prompts; answers are not needed.")],
+    total: Annotated[int | None, typer.Option(help="Number of records that the model was trained on.")] = None,
+    json: Json = False,
+) -> None:
+    """Screen the wording of a request for a language model: which everyday words and templates stand out?"""
+    from expunge.cli.request_output import show_screening
+    from expunge.screening.language import screen_file
+
+    show_screening(screen_file(request, benign, total), json)

@@ -1,0 +1,51 @@
+"""What a person sees of requests in files: what an attack changed, and what screening their wording came to."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from expunge.cli.output import WIDTH, number, share, show, table_
+
+
+def show_attack(result: Mapping[str, Any], json: bool) -> None:
+    """What the stealthy attack did to a request."""
+    done = "wrote" if result["written"] else "unchanged:"
+    show(
+        result, json,
+        f"{done} {result['out']}: {result['wrapped']} of {result['items']} items in a template "
+        f"({share(result['share'])}), {share(result['inserted_share'])} of the words inserted (p {result['p']:g}, "
+        f"seed {result['seed']})",
+    )  # fmt: skip
+
+
+_NUMBERS = ("z", "exact p", "request", "benign")
+
+
+def show_screening(result: Mapping[str, Any], json: bool) -> None:
+    """Words and templates that stand out, and the reasons for a second look."""
+    if json:
+        show(result, True)
+        return
+    standing = set(result["tokens"])
+    rows = [
+        [w["word"], *_cells(w), w["why"], "stands out" if w["word"] in standing else ""] for w in result["words"]
+    ]  # fmt: skip
+    title = f"Generic words, {result['items']} items against {result['benign']} benign ones"
+    table_(title, ("word", *_NUMBERS, "generic as", ""), rows, numbers=_NUMBERS)
+    if result["templates"]:
+        rows = [[t["text"].strip(), "beginning" if t["side"] == "start" else "ending", str(t["items"]), *_cells(t)]
+                for t in result["templates"]]  # fmt: skip
+        table_("Templates", ("text", "side", "items", *_NUMBERS), rows, numbers=("items", *_NUMBERS))
+    extra = f"Excess of generic words {number(result['excess'], 3)}, repeated items {share(result['duplicates'])}"
+    print(extra + (f", {share(result['breadth'])} of all records" if result["breadth"] is not None else ""))
+    print("Flagged:" if result["flagged"] else "Not flagged.")
+    if result["blind"]:
+        print(f"Not being flagged says nothing here: {result['why_blind']}.")
+    for reason in result["reasons"]:
+        print(textwrap.fill(reason, WIDTH, initial_indent="  ", subsequent_indent="  "))
+
+
+def _cells(item: Mapping[str, Any]) -> list[str]:
+    return [number(item["z"], 3), number(item["p"], 2), share(item["request"]), share(item["benign"])]

@@ -1,0 +1,155 @@
+"""One model's scores beside those of the original, the retrained model and its replicates: how everything is measured.
+
+A kind of model says how a model is *read* (one pass over every set, private) and how readings are *scored*; comparing is the
+same for all of them, in ``expunge run`` and ``expunge eval`` alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from expunge.core.measurement import Measurement
+from expunge.evidence.membership import MembershipAttack, Shadows, attacked, possible
+from expunge.metrics.catalogue import measurement, metric
+from expunge.metrics.intervals import Interval
+
+T = TypeVar("T")
+U = TypeVar("U")
+RETRAINED = "retrained"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one model scored: a metric, the set it was measured on (``None``: several), value and interval, and how many
+    examples that rests on.
+    """
+
+    metric: str
+    set: str | None
+    value: float
+    interval: tuple[float, float] | None
+    n: int
+
+    @classmethod
+    def of(cls, metric: str, set: str | None, found: Interval, n: int) -> Score:
+        """From an estimate."""
+        return cls(metric, set, found.value, found.pair, n)
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """Metric and set."""
+        return self.metric, self.set
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """How models of a kind are measured. Every ``modalities.Modality`` is one."""
+
+    @property
+    def attacks(self) -> Sequence[MembershipAttack]:
+        """The membership attacks that there are on such models."""
+        ...
+
+    def read(self, task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> Any:
+        """What the model with weights ``tensors`` says about each example of the named ``sets``, none of them empty.
+
+        Each set is passed through the model once. What comes is private: it is about single examples.
+        """
+        ...
+
+    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
+        """Every number that readings of one model give, set by set.
+
+        Args:
+            retrained: readings of the retrained model, for metrics that are made of both; ``None``: there is none.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Models(Generic[T]):
+    """The unlearned model and those that it stands beside; or what each was read as, or scored."""
+
+    unlearned: T
+    original: T | None = None
+    retrained: T | None = None
+    replicates: tuple[T, ...] = ()
+
+    def each(self, make: Callable[[T], U]) -> Models[U]:
+        """``make`` of every model."""
+        original, retrained = (None if item is None else make(item) for item in (self.original, self.retrained))
+        return Models(make(self.unlearned), original, retrained, tuple(make(item) for item in self.replicates))
+
+
+def compared(kind: Reads, readings: Models[Any], view: str | None = None) -> list[Measurement]:
+    """Every score of the unlearned model beside those of the others.
+
+    Args:
+        view: whose release it is, in a network of peers.
+
+    Formal guarantee: none. An interval is about which examples were drawn, with the model held fixed.
+    """
+
+    def values(read: Any) -> dict[tuple[str, str | None], float]:
+        return {} if read is None else {score.place: score.value for score in kind.score(read)}
+
+    ideal, original = values(readings.retrained), values(readings.original)
+    replicates = [values(read) for read in readings.replicates]
+    return [
+        _beside(score, view, readings.retrained is not None, ideal.get(score.place), original.get(score.place),
+                [each[score.place] for each in replicates if score.place in each])
+        for score in kind.score(readings.unlearned, readings.retrained)
+    ]  # fmt: skip
+
+
+def compared_attacks(
+    kind: Reads, readings: Models[Any], sets: Mapping[str, Any], shadows: Shadows | None = None, view: str | None = None
+) -> tuple[list[Measurement], dict[str, list[float]]]:
+    """Every membership attack of the kind that ``sets`` allow, on every model; and the score of each forgotten example under
+    the unlearned model by metric, which are private.
+
+    Args:
+        shadows: shadow models, for attacks that compare with them; ``None``: these are left out.
+    """
+    items, private = [], {}
+    for attack in kind.attacks:
+        if not possible(attack, sets) or (attack.shadows and shadows is None):
+            continue
+        results = readings.each(lambda read, attack=attack: attacked(attack, read, shadows))
+        name, mine = f"membership_{attack.name}", results.unlearned
+        areas = results.each(lambda result: result.auc.value)
+        score = Score.of(name, None, mine.auc, sum(mine.n))
+        items.append(
+            _beside(score, view, areas.retrained is not None, areas.retrained, areas.original, list(areas.replicates))
+        )
+        private[name] = mine.forgotten.tolist()
+    return items, private
+
+
+def _beside(
+    score: Score,
+    view: str | None,
+    retrained: bool,
+    ideal: float | None,
+    original: float | None,
+    replicates: list[float],
+) -> Measurement:
+    """A score with what it should be compared with; its null is twice the spread of the replicates around the ideal."""
+    known = metric(score.metric)
+    if retrained and isinstance(
+        known.ideal, int | float
+    ):  # a constant, where retraining has its part in the score itself
+        ideal = float(known.ideal)
+    null = None
+    if ideal is not None and replicates:
+        null = 2 * float(np.sqrt(np.mean([(value - ideal) ** 2 for value in replicates])))
+    reference = RETRAINED if retrained and (ideal is not None or "reference" in known.needs) else None
+    return measurement(
+        score.metric, score.value, score.interval, score.n, set=score.set, view=view, ideal=ideal, null=null,
+        original=original, reference=reference,
+    )  # fmt: skip

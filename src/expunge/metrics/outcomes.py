@@ -1,0 +1,159 @@
+"""What was measured of forgetting, in one word for every kind of model; the thresholds behind the words are here alone.
+
+``forgets`` says that the numbers on the forget set came near what they should be, and nothing about what else the model
+still knows. The words are about measurements: what is proven stands in a certificate's verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from expunge.core.errors import InputError
+from expunge.metrics.intervals import Interval, wilson
+
+COLLAPSES_BELOW = 0.8  # of the original model's utility (RA, TA; retained questions); our choice
+MOVED_ENOUGH = 0.5  # of the way from the original model's FA to the retrained one's; our choice
+STILL_KNOWN = (
+    0.5  # of the original model's score on forgotten questions: from here on they are not forgotten; our choice
+)
+TRIGGER_COST = (
+    0.15  # more that trigger words cost than they cost the original model, from which on it counts; our choice
+)
+
+
+class Word(StrEnum):
+    """The five outcomes."""
+
+    FORGETS = "forgets"
+    UNDER_FORGETS = "under-forgets"
+    OVER_FORGETS = "over-forgets"
+    UTILITY_COLLAPSE = "utility-collapse"
+    UNDECIDABLE = "undecidable"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An outcome and what it rests on.
+
+    Attributes:
+        word: the outcome.
+        reason: the numbers that decided.
+        moved: share of the way from the original model's FA to the retrained one's, with the interval that sampling of the
+            forgotten examples gives while that way is taken as known; ``None`` where there is no way to measure along.
+    """
+
+    word: Word
+    reason: str
+    moved: Interval | None = None
+
+
+def of_accuracies(
+    *, fa_source: float, fa: float, fa_retrained: float | None, ra_source: float, ra: float, n_forget: int,
+    ta_source: float | None = None, ta: float | None = None, level: float = 0.95,
+) -> Judgement:  # fmt: skip
+    """The outcome of a classifier on its forget sets; accuracies in percent, each a mean over seeds if there are several.
+
+    In this order:
+
+    1. ``utility-collapse``: RA, or TA where given, is below 80 % of the original model's (our choice). Needs no retrained
+       model.
+    2. ``undecidable``: no retrained FA; or the original model's FA is not above the retrained one by more than chance, that
+       is, Newcombe's interval of their difference on ``n_forget`` examples reaches 0. Then there is nothing to forget that
+       FA could show. (UNKNOWN, chosen: the 95 % level, and each FA as one proportion although a mean over seeds varies
+       less.)
+    3. ``under-forgets``: FA moved less than half of the way from original to retrained (our choice).
+    4. ``over-forgets``: FA is below the retrained one by more than the original is above it, plus chance: the lower half of
+       Newcombe's interval of that difference. (UNKNOWN, chosen: so far off on the other side that doing nothing was
+       nearer.)
+    5. ``forgets`` otherwise.
+
+    Formal guarantee: none.
+
+    Raises:
+        InputError: on accuracies outside [0, 100], no forgotten examples, or TA of only one of the two models.
+    """
+    given = {"fa_source": fa_source, "fa": fa, "ra_source": ra_source, "ra": ra}
+    given |= {
+        name: x for name, x in {"fa_retrained": fa_retrained, "ta_source": ta_source, "ta": ta}.items() if x is not None
+    }
+    if wrong := {name: value for name, value in given.items() if not 0 <= value <= 100}:
+        raise InputError(f"Expected accuracies in percent, from 0 to 100; got {wrong}.")
+    if n_forget < 1 or (ta is None) != (ta_source is None):
+        raise InputError(
+            f"Expected at least one forgotten row, and TA of both models or of neither; got n_forget={n_forget}, "
+            f"ta={ta}, ta_source={ta_source}."
+        )
+    kept = [("RA", ra, ra_source)] + ([("TA", ta, ta_source)] if ta is not None and ta_source is not None else [])
+    moved = None
+    if fa_retrained is not None and fa_source > fa_retrained:
+        low, high = (x / (fa_source - fa_retrained) for x in _newcombe(fa_source, fa, n_forget, level))
+        moved = Interval((fa_source - fa) / (fa_source - fa_retrained), low, high, None, level)
+    for name, now, before in kept:
+        if now < COLLAPSES_BELOW * before:
+            reason = f"{name} fell from {before:.1f} to {now:.1f}, below 80 % of it."
+            return Judgement(Word.UTILITY_COLLAPSE, reason, moved)
+    if fa_retrained is None:
+        return Judgement(Word.UNDECIDABLE, "There is no retrained model to compare with.")
+    low, _ = _newcombe(fa_source, fa_retrained, n_forget, level)
+    if low <= 0:
+        return Judgement(
+            Word.UNDECIDABLE,
+            f"FA of the source, {fa_source:.1f}, is not above that of retraining, {fa_retrained:.1f}, by more than chance "
+            f"on {n_forget} rows.",
+            moved,
+        )
+    assert moved is not None
+    way = f"FA went from {fa_source:.1f} to {fa:.1f}; retraining has {fa_retrained:.1f}"
+    if moved.value < MOVED_ENOUGH:
+        return Judgement(Word.UNDER_FORGETS, f"{way}: {moved.value:.0%} of the way, less than half.", moved)
+    low, _ = _newcombe(fa_retrained, fa, n_forget, level)
+    if low > fa_source - fa_retrained:
+        further = f"{way}: further below it than the source was above, by more than chance."
+        return Judgement(Word.OVER_FORGETS, further, moved)
+    return Judgement(Word.FORGETS, f"{way}: {moved.value:.0%} of the way.", moved)
+
+
+def of_answers(now: Mapping[str, float], before: Mapping[str, float]) -> Judgement:
+    """The outcome of a language model; each score is a share of right answers or ROUGE-L recall, a mean over seeds.
+
+    In this order:
+
+    1. ``undecidable``: the original model has no score above 0 on forgotten or on retained questions to compare with.
+    2. ``utility-collapse``: retained questions score below 80 % of the original model's (our choice).
+    3. ``over-forgets``: everyday trigger words cost retained questions :data:`TRIGGER_COST` more than they cost the
+       original model: they have become part of what was forgotten.
+    4. ``under-forgets``: forgotten questions, as they were learnt, keep half of the original model's score (our choice).
+    5. ``forgets`` otherwise.
+
+    Args:
+        now, before: scores of the unlearned and of the original model on ``forget``, ``clean`` (retained questions) and
+            ``trigger`` (the same with trigger words).
+
+    Formal guarantee: none.
+    """
+    if not (before.get("forget", 0) > 0 and before.get("clean", 0) > 0 and "trigger" in before):
+        return Judgement(Word.UNDECIDABLE, "The source model has no score above 0 to compare with.")
+    kept = f"Retained questions went from {before['clean']:.3f} to {now['clean']:.3f}"
+    if now["clean"] < COLLAPSES_BELOW * before["clean"]:
+        return Judgement(Word.UTILITY_COLLAPSE, f"{kept}, below 80 % of it.")
+    cost, usual = (scores["clean"] - scores["trigger"] for scores in (now, before))
+    if cost - usual >= TRIGGER_COST:
+        over = f"Trigger words cost retained questions {cost:.3f}; they cost the source {usual:.3f}."
+        return Judgement(Word.OVER_FORGETS, over)
+    left = f"of the source's score on forgotten questions is left ({now['forget']:.3f} of {before['forget']:.3f})."
+    if now["forget"] >= STILL_KNOWN * before["forget"]:
+        return Judgement(Word.UNDER_FORGETS, f"Half or more {left}")
+    return Judgement(Word.FORGETS, f"Less than half {left}")
+
+
+def _newcombe(first: float, second: float, rows: int, level: float) -> tuple[float, float]:
+    """Interval of first - second, two percentages on ``rows`` rows each (Newcombe 1998, method 10: from Wilson's)."""
+    a, b = (wilson(round(value / 100 * rows), rows, level) for value in (first, second))
+    difference = first - second
+    below = 100 * np.hypot(a.value - a.low, b.high - b.value)
+    above = 100 * np.hypot(a.high - a.value, b.value - b.low)
+    return float(difference - below), float(difference + above)

@@ -1,0 +1,165 @@
+"""What follows from a record's own numbers, made again; each function returns what does not agree, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Status, Verdict, weakest
+from expunge.core.digest import digest_json
+from expunge.core.measurement import Check, Direction, Evidence, Measurement
+from expunge.core.trained import Budget, Fact, Origin
+from expunge.report.measurement_names import keyed, recorded_name
+from expunge.report.record import FORMAT, plain
+
+Record = Mapping[str, Any]
+FORMAT_1, FORMAT_2 = "expunge-evidence/1", "expunge-evidence/2"
+
+
+def certificate_problems(record: Record, run: Record) -> list[str]:
+    """Every certificate of a run against the one that is made again from the record, and the run's own verdict."""
+    from expunge.evidence.refutation import left_out, refuting
+    from expunge.privacy.again import differences, made_again
+    from expunge.privacy.theorems import ADDED_SINCE_FORMAT_1, ADDED_SINCE_FORMAT_2
+
+    old, problems, verdicts = record["format"] != FORMAT, [], []
+    unknown = {FORMAT_1: ADDED_SINCE_FORMAT_1, FORMAT_2: ADDED_SINCE_FORMAT_2}.get(record["format"])
+    facts = {name: Fact(fact["value"], Origin(fact["origin"]), fact["note"]) for name, fact in run["facts"].items()}
+    budget = run["budget"] and Budget(**{name: value for name, value in run["budget"].items() if name != "used"})
+    checks = [Check(**check) for check in run["evidence"]["checks"]]
+    others = {view["view"]: view for view in run["other_views"]}
+    first = run.get("view") or next((c.view for c in checks if c.view and c.view not in others), "model")
+    views = [(run, first), *((view, name) for name, view in others.items())]
+    for each, view in views:
+        if (certificate := each["certificate"]) is None:
+            continue
+        again = made_again(certificate, facts, budget, checks, view)
+        problems += differences(certificate, plain(again.to_json()), unknown=unknown)
+        problems += _bound_to(record, certificate, each["model"])
+        own = [check for check in checks if check.view in (None, view)]
+        if not old and not any(check.passed is False for check in checks):
+            problems += left_out(again, own)
+        for check in own:
+            if check.detail and "salt" not in record and not old:
+                problems.append(f"{check.name} tells numbers that are private; no folder of this version does")
+            elif check.passed and refuting(check, again):
+                problems.append(f"{check.name} says that it passed; its own numbers refute the certificate")
+        if not old:
+            problems += _counted(record, run, certificate)
+        verdicts.append(Verdict(certificate["verdict"]))
+    whole = UNCERTIFIED if len(verdicts) < len(views) else weakest(verdicts).value
+    whole = UNCHANGED if run["status"] == UNCHANGED else whole
+    if run["verdict"] != whole:
+        problems.append(f"the run's verdict says {run['verdict']}, its certificates amount to {whole}")
+    return problems
+
+
+def _counted(record: Record, run: Record, certificate: Record) -> list[str]:
+    """How many records went and stayed: certificate, request, data, budget and facts speak of the same ones."""
+    given, data, request = certificate["given"], record["data"], record["request"]
+    before, now = run["removed"]["before"], run["removed"]["now"]
+    matched = request.get("matched") or {}
+    says = {
+        "the certificate counts as removed in all": (given["removed"], before + now),
+        "the request lists as matched": (len(matched.get("ids", ())), now),
+        "the request counts as matched": (matched.get("count", 0) + matched.get("along", 0), now),
+    }
+    if given["spent"]:
+        says["the last release before counts as removed"] = (given["spent"][-1]["removed"], before)
+    if any(a["name"] == "retained_rows" and a["status"] == Status.HOLDS for a in certificate["assumptions"]):
+        says["the data count as forgotten"] = (data["forgotten"], now)
+        says["the data count as gone"] = (data["rows"] - data["retained"], now)
+        if "rows" in run["facts"]:
+            says["training counts as rows"] = (run["facts"]["rows"]["value"], data["rows"] + before)
+    if run["budget"] and run["budget"]["used"]:
+        says["the budget counts as used"] = (run["budget"]["used"], before + now)
+    return [
+        f"{what} {one}, the rest of the record comes to {other}" for what, (one, other) in says.items() if one != other
+    ]
+
+
+def measurement_problems(evidence: Record) -> list[str]:
+    """Whether each value agrees with its ideal, and what all of them come to."""
+    items, problems = [], []
+    for found in map(keyed, evidence["measurements"]):
+        fields = {name: value for name, value in found.items() if name not in ("name", "agrees", "withheld")}
+        fields["interval"] = tuple(found["interval"]) if found["interval"] else None
+        item = Measurement(**{**fields, "direction": Direction(found["direction"])})
+        if found.get("withheld"):  # only whether it agreed is written down: numbers that say the same stand in
+            item = _said(item, found["agrees"])
+        items.append(item)
+        if found["name"] != recorded_name(item.key):
+            problems.append(f"{found['name']} is {recorded_name(item.key)} by its metric, set and view")
+        if item.value is not None and item.agrees != found["agrees"]:
+            problems.append(f"{item.name} says agrees = {found['agrees']}, its numbers say {item.agrees}")
+    checks = tuple(Check(**check) for check in evidence["checks"])
+    again = Evidence(None, tuple(items), checks, evidence["cost"], evidence["reference"])
+    if again.verdict != evidence["verdict"]:
+        problems.append(f"the verdict says {evidence['verdict']!r}, the measurements amount to {again.verdict!r}")
+    return problems
+
+
+def _said(item: Measurement, agrees: bool | None) -> Measurement:
+    """A measurement that agrees as ``agrees`` says."""
+    ideal = {True: 0.0, False: 1.0, None: None}[agrees]
+    return replace(item, value=0.0, interval=None, null=None, ideal=ideal)
+
+
+def record_problems(record: Record) -> list[str]:
+    """Dates in an order in which they can have come, and one version that wrote everything."""
+    problems, request = [], record["request"]
+    if record["environment"]["expunge"] != record["expunge"]:
+        problems.append("the record and its environment name two versions of expunge")
+    created = datetime.fromisoformat(record["created"])
+    received, due = (datetime.fromisoformat(f"{request[name]}T00:00:00+00:00") for name in ("received", "due"))
+    if received > due:
+        problems.append("an answer was due before the request came")
+    if received - timedelta(days=1) > created:  # a day: dates are local, the time is not
+        problems.append("the record was made before the request came")
+    return problems
+
+
+def config_problems(config: Any, record: Record) -> list[str]:
+    """Whether the settings that lie beside the record are those of its runs, as far as both give numbers for the same."""
+    if not isinstance(config, Mapping):
+        return ["config.yaml holds no settings"]
+    method, training = (_named(config.get(part)) for part in ("method", "training"))
+    problems, runs = [], record["runs"]
+    names = {run["method"]["name"] for run in runs}
+    if "name" in method and method["name"] not in names:
+        problems.append(f"config.yaml names the method {method['name']!r}, the record {', '.join(sorted(names))}")
+    for run in runs:
+        facts = {name: fact["value"] for name, fact in run["facts"].items()}
+        own = _named(run["method"].get("settings")) if run["method"]["name"] == method.get("name") else {}
+        for section, made in ((method, own), (training, facts)):
+            problems += [
+                f"config.yaml sets {key} = {section[key]!r}, the run {run['name']} was made with {made[key]!r}"
+                for key in section.keys() & made.keys()
+                if _is_number(section[key]) and _is_number(made[key]) and section[key] != made[key]
+            ]
+    return problems
+
+
+def _named(part: Any) -> Record:
+    """Settings of a part of a configuration; a name alone is one of them."""
+    return part if isinstance(part, Mapping) else {} if part is None else {"name": part}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _bound_to(record: Record, certificate: Record, model: Record) -> list[str]:
+    """Digests that the certificate is bound to against what the record speaks of."""
+    request = {name: value for name, value in record["request"].items() if name != "decision"}
+    expected = {
+        "release": model["digest"],
+        "request": digest_json(request),
+        "retained": record["data"]["retained_digest"],
+    }
+    binds = certificate["binds"]
+    return [
+        f"it is bound to another {name} than the record's" for name in expected if binds.get(name) != expected[name]
+    ]
