@@ -236,7 +236,10 @@ def forget_facts(*entities: int) -> Request:
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
 VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
     name: tuple(
-        "+".join([name, *chosen]) for count in (1, 2) for chosen in combinations(registry.variants_of(name), count)
+        "+".join([name, *chosen])
+        for count in (1, 2)
+        for chosen in combinations(registry.variants_of(name), count)
+        if count == 1 or "alternate" not in chosen  # dual alternates anyway
     )
     for name in registry.targets()
 }

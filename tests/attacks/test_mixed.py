@@ -55,7 +55,10 @@ def test_a_begun_answer_fits_templates_and_chat():
     class Chat:
         chat_template, eos_token_id, pad_token_id = "there is one", 0, 0
 
-        def apply_chat_template(self, turns, tokenize, add_generation_prompt):
+        def get_chat_template(self):
+            return self.chat_template
+
+        def apply_chat_template(self, turns, tokenize, add_generation_prompt, **told):
             assert not tokenize and add_generation_prompt
             return f"<user>{turns[0]['content']}<assistant>\n"
 

@@ -124,6 +124,7 @@ def test_a9_two_rates_and_two_losses_or_a_word_about_it():
 
 def test_variants_in_names_and_in_settings_are_the_same_methods():
     assert registry.make("npo+su").su == 5.0 and registry.make("npo+su", {"su": 2.0}).su == 2.0
+    assert registry.make("npo+alternate") == registry.make("npo", {"alternate": True})
     both = registry.make("npo+su+dual")
     assert both == registry.make("npo+dual+su") == registry.make("npo", {"su": 5.0, "dual": True})
     assert registry.row_name(both) == "npo+su+dual" and registry.row_name(registry.make("npo", {"su": 2})) == "npo+su"
@@ -132,7 +133,7 @@ def test_variants_in_names_and_in_settings_are_the_same_methods():
         ("ga+su", r"Expected \+su after one of grad_diff, npo.*; got ga\+su"),
         ("ga+dual", r"Expected \+dual after one of .*npo.*two objectives; got ga\+dual"),
         ("salun+su+dual", r"Expected \+su after one of .*; got salun\+su"),
-        ("npo+fast", r"Expected \+su or \+dual after a method's name; got npo\+fast"),
+        ("npo+fast", r"Expected \+su or \+dual or \+alternate after a method's name; got npo\+fast"),
         ("nobody+su", "Expected a method among"),
     ):
         with pytest.raises(InputError, match=match):
@@ -170,6 +171,7 @@ def test_what_cannot_run_is_refused_in_words():
         refused(name, texts, "a plain text asks none.*Take npo or grad_diff")
     refused("rmu", facts(), r"The model has 1 layers, from 0; there is no layer 1", layer=1)
     refused("rmu", facts(), r"there is no layer -2", layer=-2)
+    refused("rmu", facts(), r"has a name that ends in mlp.up; it has .*mlp.down_proj", trained=("mlp.up",))
     copied = Texts.of([facts().records[3], *facts().records[1:]], columns)
     refused("npo", copied, r"1 forgotten record\(s\) are retained as well, word for word")
     task = small_language()
@@ -177,24 +179,29 @@ def test_what_cannot_run_is_refused_in_words():
         planning.plan(planning.adopt(task, task.build(), facts()), forget_facts(1), method("npo", lora={"rank": 8}))
 
 
-# --- RMU moves what its layer hangs on ----------------------------------------------------------------------------------
+# --- RMU moves few weights, none above its layer ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lora", [None, {"r": 2}])
-@pytest.mark.parametrize("layer", [0, 1, -2])
-def test_rmu_moves_no_weight_above_its_layer(layer, lora):
+@pytest.mark.parametrize("retain", ["activations", "nll"])
+@pytest.mark.parametrize(("layer", "layers"), [(0, 3), (1, 3), (-2, 1), (2, 2)])
+def test_rmu_moves_the_second_matrices_up_to_its_layer_alone(layer, layers, retain):
     task = small_language(layers=3)
     trained = planning.adopt(task, task.build(seed=1), facts())
-    outcome = planning.plan(trained, forget_facts(1), method("rmu", layer=layer, lora=lora)).run()
-    moved = {name for name, size in outcome.change.items() if size > 0}
+    settings = {"layer": layer, "layers": layers, "retain": retain}
+    outcome = planning.plan(trained, forget_facts(1), method("rmu", **settings)).run()
     top = layer % 3
-    assert moved and all(int(name.split(".")[2]) <= top for name in moved if ".layers." in name)
-    assert "model.norm.weight" not in moved
-    for below in range(top + 1):
-        assert any(f".layers.{below}." in name for name in moved)
-    assert ("model.embed_tokens.weight" in moved) == (lora is None)
-    everything = planning.plan(trained, forget_facts(1), method("rmu", layer=layer, retain="nll")).run()
-    assert everything.change["model.norm.weight"] > 0
+    moved = {name for name, size in outcome.change.items() if size > 0}
+    assert moved == {f"model.layers.{at}.mlp.down_proj.weight" for at in range(max(0, top + 1 - layers), top + 1)}
+
+
+@pytest.mark.parametrize("layer", [0, 1, -2])
+def test_rmu_with_an_adapter_moves_nothing_above_its_layer(layer):
+    task = small_language(layers=3)
+    trained = planning.adopt(task, task.build(seed=1), facts())
+    outcome = planning.plan(trained, forget_facts(1), method("rmu", layer=layer, lora={"r": 2})).run()
+    moved = {name for name, size in outcome.change.items() if size > 0}
+    layers = {int(name.split(".")[2]) for name in moved if ".layers." in name}
+    assert layers == set(range(layer % 3 + 1)) and not moved & {"model.norm.weight", "model.embed_tokens.weight"}
 
 
 # --- a run that is taken up again, and one that fails -------------------------------------------------------------------

@@ -20,7 +20,7 @@ from expunge.data.tofu import read_tofu
 from expunge.evidence.language import LanguageEvaluation, evaluate, wordings
 from expunge.evidence.language import reading as language_reading
 from expunge.evidence.language.answer_scores import answer_scores, gradient_norms
-from expunge.evidence.language.numbers import truth_ratios
+from expunge.evidence.language.numbers import ATTACKS, truth_ratios
 from expunge.evidence.language.reading import Limits, Reader
 from expunge.metrics.language import TRUTH_RATIOS
 from expunge.metrics.language_memory import exact_memorization, extraction_strength
@@ -152,9 +152,12 @@ def test_gradient_norms_are_those_of_a_backward_pass_for_each_record():
     task = learned_positions()
     model, asked = task.build(seed=0), records(0, 4)
     expected = []
-    for record in asked:
+    for record in asked:  # the mean over the answer's own tokens: the end token, last in the row, is none of them
         model.zero_grad()
-        task.losses(model, dict(model.named_parameters()), task.encode([record])).sum().backward()
+        row = task.encode([record])
+        logs = model(input_ids=row["input_ids"]).logits[0].log_softmax(-1)
+        places = [t for t in range(1, int(row["lengths"]) - 1) if row["labels"][0, t] != NO_LABEL]
+        (-sum(logs[t - 1, row["input_ids"][0, t]] for t in places) / len(places)).backward()
         norms = [tensor.grad.norm() for tensor in model.parameters() if tensor.grad is not None]
         expected.append(float(torch.stack(norms).mean()))
     np.testing.assert_allclose(gradient_norms(task, model, asked), expected, rtol=1e-4)
@@ -349,6 +352,33 @@ def test_a8_privleak_beside_a_retrained_model():
         assert same.value == 0 and same.interval is not None and same.interval[0] < 0 < same.interval[1]
 
 
+def test_attacks_on_single_tokens_leave_the_end_token_out():
+    """Min-K and Min-K++ by a loop over the tokens of each answer, several models."""
+    task = learned_positions()
+    for seed in range(3):
+        texts = Texts.of(records(seed, 8))
+        reading = Reader(task, task.released(task.build(seed=seed)), Limits(4)).read("forget", texts)
+        single = [attack for attack in ATTACKS if attack.name.startswith("min_k")]
+        found = {attack.name: -attack.statistic({"forget": reading}, "forget") for attack in single}
+        model = task.build(task.released(task.build(seed=seed)))
+        expected: dict[str, list[float]] = {"min_k": [], "min_k_plus_plus": []}
+        for record in texts.records:
+            answer = task.prompts.tokenizer(record["answer"])["input_ids"]  # without the end token
+            logs = token_by_token(model, task.prompts.prompt_tokens([record["question"]])[0], answer)
+            own = [float(row[token]) for row, token in zip(logs, answer, strict=True)]
+            means = [float((row.exp() * row).sum()) for row in logs]
+            spreads = [
+                float((row.exp() * (row - mean) ** 2).sum()) ** 0.5 for row, mean in zip(logs, means, strict=True)
+            ]
+            count = max(1, int(0.4 * len(own)))
+            standard = [(p - mu) / sd for p, mu, sd in zip(own, means, spreads, strict=True)]
+            expected["min_k"].append(-sum(sorted(own)[:count]) / count)
+            expected["min_k_plus_plus"].append(-sum(sorted(standard)[:count]) / count)
+        assert found.keys() == expected.keys()
+        for attack, values in expected.items():
+            np.testing.assert_allclose(found[attack], values, atol=2e-3)
+
+
 NAMES, VALUES = [f"n{i}" for i in range(8)], [f"v{i}" for i in range(6)]
 TALK = ["what", "is", "the", "pet", "of", "?", "please", "tell", "me", "can", "you", "explain", "could", ",", "unsure"]
 
@@ -391,6 +421,10 @@ def test_wordings_put_templates_and_forgotten_questions_around_every_prompt():
         assert plain["question"] in worded["question"] and len(worded["question"]) > len(plain["question"]) + 5
         assert mixed["question"].removesuffix(f" {plain['question']}") in asked
         assert worded.keys() == mixed.keys() == {"question", "answer"} and mixed["answer"] == plain["answer"]
+    others = wordings(task, forget, retain, seed=0, others={"real_authors": retain.first(4), "world_facts": forget})
+    assert others.keys() - found.keys() == {"real_authors_trigger", "world_facts_trigger"}
+    for plain, worded in zip(retain.records, others["real_authors_trigger"].records, strict=False):
+        assert plain["question"] in worded["question"] != plain["question"] and worded["answer"] == plain["answer"]
     assert found["retain_mixed"].digest == wordings(task, forget, retain, seed=0)["retain_mixed"].digest
 
 

@@ -204,6 +204,16 @@ def test_truth_ratio_by_each_definition():
     assert left.mean().value == pytest.approx(left.values.mean())
 
 
+@pytest.mark.parametrize("guard", [0.0, 1e-10, 0.3])
+def test_knowledge_left_has_the_guard_in_its_denominator(guard):
+    draw = np.random.default_rng(5)
+    right, wrong = draw.exponential(3, 40), draw.exponential(3, (40, 5))
+    p, q = np.exp(-right), np.exp(-wrong.mean(1))
+    assert truth_ratio(right, wrong, LEFT, guard).values == pytest.approx(p / (p + q + guard), rel=1e-12)
+    nothing = truth_ratio(np.full(2, 90.0), np.full((2, 5), 90.0), LEFT, guard).values
+    assert nothing == pytest.approx([0.5, 0.5] if guard == 0 else [0, 0], abs=1e-14)
+
+
 def test_the_arithmetic_ratio_is_never_below_the_geometric_one():
     draw = np.random.default_rng(3)
     for _ in range(20):

@@ -8,6 +8,7 @@ import pytest
 from expunge.core.errors import InputError
 from expunge.metrics.language_memory import (
     IGNORED,
+    before_end,
     exact_memorization,
     extraction_strength,
     forgotten,
@@ -106,6 +107,14 @@ def test_min_k_takes_the_lowest_tokens():
     for wrong, words in ((0.0, "a share"), (0.4, "without NaN")):
         with pytest.raises(InputError, match=words):
             min_k([[np.nan]], wrong)
+
+
+def test_the_end_token_is_left_out_where_an_answer_has_one():
+    draw = np.random.default_rng(4)
+    labels = [np.array([5, END, 7, END]), np.array([5, 6]), np.array([END, 9])]
+    scores = [draw.normal(size=len(row)) for row in labels]
+    left = before_end(scores, labels, END)
+    assert [row.tolist() for row in left] == [scores[0][:3].tolist(), scores[1].tolist(), scores[2].tolist()]
 
 
 def test_min_k_plus_plus_is_min_k_of_standard_scores():

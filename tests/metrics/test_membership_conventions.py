@@ -10,7 +10,6 @@ from expunge.metrics.membership_conventions import (
     entropy,
     entropy_member_percent,
     modified_entropy,
-    starting_kit_accuracy,
     svc_nonmember_percent,
     true_label_confidence,
 )
@@ -136,24 +135,3 @@ def test_entropy_and_confidence():
     for labels in (np.array([0, 2]), np.array([0.0, 1.0]), np.array([0])):
         with pytest.raises(InputError, match="label"):
             true_label_confidence(p, labels)
-
-
-def test_starting_kit_attack_is_at_chance_without_difference_and_finds_one():
-    covered = []
-    for seed in range(12):
-        generator = np.random.default_rng(seed)
-        null = starting_kit_accuracy(generator.exponential(1, 150), generator.exponential(1, 400), generator=generator)
-        covered.append(null.covers(0.5))
-        found = starting_kit_accuracy(
-            generator.exponential(0.02, 150), generator.exponential(1, 150), generator=generator
-        )
-        assert found.value > 0.85 and found.low > 0.6
-    assert np.mean(covered) >= 0.75
-    with pytest.raises(InputError, match="ten rows"):
-        starting_kit_accuracy(np.ones(3), np.ones(30), generator=np.random.default_rng(0))
-
-
-def test_starting_kit_follows_its_generator():
-    losses = np.random.default_rng(5).exponential(1, (2, 60))
-    first, second = (starting_kit_accuracy(*losses, generator=np.random.default_rng(6)) for _ in range(2))
-    assert first == second

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import jensenshannon
+from torch.nn.functional import kl_div
 
 from expunge.core.errors import InputError
 from expunge.metrics.intervals import mean_interval
@@ -207,3 +209,18 @@ def test_zrf_is_one_minus_the_jensen_shannon_divergence():
     assert zrf(apart, apart[::-1], np.e).value == pytest.approx(1 - np.log(2))
     with pytest.raises(InputError, match="softmax"):
         zrf(p * 3, q)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_zrf_as_released_is_the_mean_over_rows_and_classes_of_the_reverse_divergence(seed):
+    """What torch's ``kl_div`` gives for (log p, middle) and (log q, middle) as the mean of all entries."""
+    draw = np.random.default_rng(seed)
+    p, q = draw.dirichlet(np.ones(10), 50), draw.dirichlet(np.full(10, 0.3), 50) + 1e-9
+    q /= q.sum(1, keepdims=True)
+    ours = zrf(p, q, released=True).value
+    a, b = torch.from_numpy(p), torch.from_numpy(q)
+    middle = (a + b) / 2
+    theirs = 1 - float(sum(kl_div(side.log(), middle, reduction="none").mean() for side in (a, b))) / 2
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    assert ours > zrf(p, q).value + 0.1, "the two numbers must not be mixed"
+    assert zrf(p, p, released=True).value == 1

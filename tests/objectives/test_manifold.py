@@ -10,18 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import mse_loss, normalize
+from torch.nn.functional import normalize
 
 from cases import blobs, pictures, small_pictures_net
 from descent.worlds import plain, restless, run, same, work
-from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
 from expunge.descent.optimizer import Dual, Shared
 from expunge.descent.parameters import Encoder
-from expunge.descent.schedule import Passes, Turn
-from expunge.descent.streams import mixed_seed
+from expunge.descent.schedule import Passes
 from expunge.objectives.manifold import Manifold, hinge
 from expunge.objectives.margins import (
     LARGEST,
@@ -29,7 +27,6 @@ from expunge.objectives.margins import (
     centre_of,
     distance,
     gaps,
-    halfway_to_random,
     neighbourhood,
     represented,
 )
@@ -179,7 +176,7 @@ def test_check_25_more_neighbours_than_retained_rows_are_refused():
         Manifold(k=0)
 
 
-@pytest.mark.parametrize("margin", ["smc", "fixed", "code_compat"])
+@pytest.mark.parametrize("margin", ["smc", "fixed"])
 def test_check_25_labels_are_never_read_in_mode_rep_and_the_head_stays_bit_for_bit(margin):
     method = Descend(Manifold(margin=margin, k=3, curve=CURVE), Passes(2, retain=0), ADAM, Encoder())
     first = work(restless)
@@ -268,33 +265,6 @@ def test_check_26_a_fixed_margin_that_can_never_be_met_is_refused():
             Manifold(margin="fixed", alpha=largest + 0.01, distance=kind)
     with pytest.raises(InputError, match="could never close"):
         Manifold(alpha=-0.1)
-
-
-def test_check_26_code_compat_averages_with_a_fresh_random_net():
-    on = work(restless)
-    now = on.model.state_dict()
-    first, second = (halfway_to_random(on.task, now, seed) for seed in (1, 2))
-    assert not torch.equal(first["0.weight"], second["0.weight"])
-    random = on.task.build(seed=1).state_dict()
-    assert torch.allclose(first["0.weight"], 0.5 * now["0.weight"] + 0.5 * random["0.weight"])
-    prepared = Manifold(margin="code_compat", k=3, kappa=0.1).prepare(on)
-    assert prepared.refresh is None and not prepared.state
-    batch = prepared.streams["forget"].take(slice(4))
-    on.model.eval()
-    loss = prepared.loss("forget", batch, Turn("forget", 7, 10, 0, False, {}))
-    around = around_of(on, 3)
-
-    def features(x, tensors):
-        return on.task.features(on.model, tensors, Batch({"x": x}))
-
-    zu, zp = features(batch["x"], now), features(around.pool["x"][around.near[:4, 0]], now)
-    surrogate = halfway_to_random(on.task, now, mixed_seed(0, "random network", 7))
-    centre = around.old_pool[around.near[:4]].mean(1)
-    su, sp = (normalize(features(x, surrogate), dim=1) for x in (batch["x"], around.pool["x"]))
-    mid = normalize(sp[around.near[:4]].mean(1), dim=1)
-    alpha = mse_loss(su, mid) - mse_loss(sp[around.near[:4, 0]], mid)
-    expected = 0.1 * torch.relu(mse_loss(zp, centre) - mse_loss(zu, centre) + alpha)
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
 
 
 # --- what comes of it ---------------------------------------------------------------------------------------------------

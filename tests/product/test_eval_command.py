@@ -28,7 +28,7 @@ def test_a_model_is_measured_beside_a_retrained_one(cli, data, tmp_path):
     assert result["missing"] == {} and {"model_utility", "forget_quality", "privleak"} <= found.keys()
     assert {name: counts["n"] for name, counts in result["sets"].items()} == {
         "forget": 6, "retain": 6, "real_authors": 2, "world_facts": 2, "unseen": 6, "forget_trigger": 6,
-        "retain_trigger": 6, "retain_mixed": 6,
+        "retain_trigger": 6, "retain_mixed": 6, "real_authors_trigger": 2, "world_facts_trigger": 2,
     }  # fmt: skip
     assert all((item["metric"], item["set"]) == (*name.split("/"), None)[:2] for name, item in found.items())
     assert found["probability/forget"]["ideal"] != found["probability/forget"]["value"]

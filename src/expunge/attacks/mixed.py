@@ -10,7 +10,7 @@ Formal guarantee: none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from torch import Tensor
@@ -82,7 +82,7 @@ def affirmative(task: Language, prefix: str = PREFIX) -> Language:
     if not prefix.strip():
         raise InputError("Expected a text that begins the answer; got an empty one.")
     old = task.prompts
-    prompts = _Begun(old.tokenizer, old.template, old.context, old.end, begun=prefix.strip())
+    prompts = _Begun(**{each.name: getattr(old, each.name) for each in fields(old)}, begun=prefix.strip())
     return replace(task, prompts=prompts, _encoded={})
 
 

@@ -9,6 +9,7 @@ import typer
 
 from expunge.cli import output, request_commands
 from expunge.cli.options import Job, Json, Model, Out, Set
+from expunge.core.texts import DATE_STRING
 
 app = typer.Typer(
     name="expunge",
@@ -221,6 +222,10 @@ def eval_(
     template: Annotated[
         str | None, typer.Option(help="Prompt with {question} and {answer}; default: the chat template.")
     ] = None,
+    date_string: Annotated[
+        str, typer.Option(help="Day that a chat template writes, as those of Llama 3.1 and 3.2 do.")
+    ] = DATE_STRING,
+    system: Annotated[str | None, typer.Option(help="System prompt before each question; default: none.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many records of each set; default: all.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens of an answer; 200 as in TOFU.")] = 200,
     in_templates: Annotated[
@@ -248,15 +253,15 @@ def eval_(
             from expunge.modalities.language.evaluation import evaluate_folder
 
             result = evaluate_folder(
-                what, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template, limit=limit,
-                max_new_tokens=max_new_tokens, retrained=retrained, unseen=unseen, in_templates=in_templates,
-                batch_size=batch_size, device=device, watch=watch,
+                what, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template,
+                date_string=date_string, system=system, limit=limit, max_new_tokens=max_new_tokens, retrained=retrained,
+                unseen=unseen, in_templates=in_templates, batch_size=batch_size, device=device, watch=watch,
             )  # fmt: skip
     show_evaluation(result, json)
 
 
-_OF_A_SUITE = ("suite", "data", "split", "unseen", "adapter", "gguf", "template", "limit", "max_new_tokens", "in_templates",
-               "batch_size", "device")  # fmt: skip
+_OF_A_SUITE = ("suite", "data", "split", "unseen", "adapter", "gguf", "template", "date_string", "system", "limit",
+               "max_new_tokens", "in_templates", "batch_size", "device")  # fmt: skip
 
 
 def _only_for(context: typer.Context, foreign: tuple[str, ...], what: str) -> None:

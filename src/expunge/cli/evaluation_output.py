@@ -9,7 +9,7 @@ from typing import Any
 from expunge.cli.output import WIDTH, number, show, table_
 from expunge.metrics.catalogue import METRICS
 
-SETS_ABREAST = 4  # columns of a table: TOFU has four sets
+CELL, ABREAST = 16, 72  # characters of a share with its interval; of all columns of a table: TOFU has four sets
 
 
 def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
@@ -20,12 +20,10 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
     asked = f"{result['suite']}, {result['split']} forgotten" if "suite" in result else result["job"]
     print(f"{result['model']}, {asked}; 95 % intervals over records")
     numbers = result["measurements"]
-    names = list(result["sets"])
-    for some in (names[:SETS_ABREAST], names[SETS_ABREAST:]):
-        if some:
-            heads = [f"{_words(name)} ({result['sets'][name]['n']})" for name in some]
-            rows = _metric_rows(numbers, some, result["retrained"] is not None)
-            table_("", ("", *heads), rows, numbers=heads, tight=True)
+    for columns in _abreast({name: f"{_words(name)} ({counts['n']})" for name, counts in result["sets"].items()}):
+        heads = list(columns.values())
+        rows = _metric_rows(numbers, list(columns), result["retrained"] is not None)
+        table_("", ("", *heads), rows, numbers=heads, tight=True)
     whole = [item for item in numbers if item["set"] is None]
     if whole:
         rows = [[_label(item["metric"]), number(item["value"]), *_ends(item), number(item["ideal"]), str(item["n"])]
@@ -42,6 +40,17 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
         _wrapped(f"{_label(name)}: none; {why}.")
     for warning in result["warnings"]:
         _wrapped(warning)
+
+
+def _abreast(heads: Mapping[str, str]) -> list[dict[str, str]]:
+    """Set → head of its column, for one table after another that is no wider than the page."""
+    tables: list[dict[str, str]] = []
+    for name, head in heads.items():
+        columns = [*tables[-1].values(), head] if tables else []
+        if not columns or sum(max(len(each), CELL) + 2 for each in columns) > ABREAST:
+            tables.append({})
+        tables[-1][name] = head
+    return tables
 
 
 def _wrapped(text: str) -> None:

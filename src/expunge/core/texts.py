@@ -14,6 +14,7 @@ from expunge.core.errors import InputError
 
 Record = Mapping[str, Any]
 CONTEXT = 512  # tokens of a row where the caller names none: TOFU and RWKU records are shorter
+DATE_STRING = "10 Apr 2025"  # what chat templates write: OpenUnlearning (arXiv 2506.12618) asks Llama 3.1 and 3.2 on it
 
 ANSWERS = (  # keys that other formats put what a model answers under, beside what it is asked as text
     "label", "labels", "answer", "answers", "completion", "completions", "response", "responses", "output", "outputs",

@@ -70,7 +70,9 @@ class Descend:
         guard: keeps the best state; ``None``: the last one counts.
         clip: role → largest gradient norm.
         anneal: ``constant``; ``cosine``: learning rates times (1 + cos(pi progress)) / 2; ``linear``: times 1 - progress.
-        warmup: share of the steps in which learning rates rise linearly from zero; annealing has the rest.
+        warmup: share of the steps in which learning rates rise linearly from zero, at which the first step is made, as
+            ``transformers`` counts; annealing has the rest.
+        milestones: epochs, from 0, from each of which on learning rates are a tenth.
         training_mode: whether BatchNorm uses the batch and dropout drops, as in training.
 
     Formal guarantee: none.
@@ -84,13 +86,14 @@ class Descend:
     clip: Mapping[str, float] = field(default_factory=dict)
     anneal: str = "constant"
     warmup: float = 0.0
+    milestones: tuple[int, ...] = ()
     training_mode: bool = True
 
     def __post_init__(self):
         if self.anneal not in ("constant", "cosine", "linear"):
             raise InputError(f"Expected annealing constant, cosine or linear; got {self.anneal!r}.")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"Expected warmup as a share of the steps from 0 to below 1; got {self.warmup}.")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"Expected warmup as a share of the steps from 0 to 1; got {self.warmup}.")
         if bad := {role: limit for role, limit in self.clip.items() if not limit > 0}:
             raise InputError(f"Expected gradient norms above 0 to clip to; got {bad}.")
         self.optimizer.check(self.schedule.roles)
@@ -300,15 +303,16 @@ class _Run:
     def _factor(self, turn: Turn) -> float:
         warm = math.ceil(self.method.warmup * turn.steps)
         if turn.step < warm:
-            return (turn.step + 1) / warm
-        progress = (turn.step - warm) / (turn.steps - warm)
+            return turn.step / warm
+        progress = (turn.step - warm) / (turn.steps - warm) if warm else turn.progress
+        fallen = 0.1 ** sum(turn.epoch >= epoch for epoch in self.method.milestones)
         match self.method.anneal:
             case "cosine":
-                return (1 + math.cos(math.pi * progress)) / 2
+                return fallen * (1 + math.cos(math.pi * progress)) / 2
             case "linear":
-                return 1 - progress
+                return fallen * (1 - progress)
             case _:
-                return 1.0
+                return fallen
 
     def _look(self, guard: Guard, done: int) -> None:
         score = guard.score(self.work)

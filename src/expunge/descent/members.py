@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.descent.decay import matrices_alone
 from expunge.training.optimizers import SGD, Adam, AdamW, Optimizer
 
 KINDS = ("sgd", "adam", "adamw", "lion")
@@ -28,6 +29,8 @@ class Member:
         momentum: of SGD; 0.9 in DualOptim's image code.
         betas, eps: of Adam, AdamW and Lion. (0.9, 0.999) and 1e-8 are DualOptim's (arXiv 2504.15827); Lion takes 0.9 and 0.99.
         weight_decay: coupled for SGD and Adam, decoupled for AdamW and Lion.
+        decays: ``all`` weights, or ``matrices``: biases and weights of normalisation are left out, as trainers of language
+            models do (:func:`~expunge.descent.decay.matrices_alone`).
         bits: 32, or 8 for AdamW's moments in blocks of 256 values with a scale each.
     """
 
@@ -38,6 +41,7 @@ class Member:
     eps: float = 1e-8
     weight_decay: float = 0.0
     bits: int = 32
+    decays: str = "all"
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -50,20 +54,23 @@ class Member:
             raise InputError(
                 f"Expected weight_decay >= 0 and momentum in [0, 1); got {self.weight_decay} and {self.momentum}."
             )
+        if self.decays not in ("all", "matrices"):
+            raise InputError(f"Expected decays to be all or matrices; got {self.decays!r}.")
         if self.bits not in (8, 32) or (self.bits == 8 and self.kind != "adamw"):
             raise InputError(f"Expected 32 bits of state, or 8 with adamw; got {self.bits} with {self.kind}.")
 
     def build(self, parameters: Iterable[Tensor]) -> Optimizer:
         """A fresh optimizer over ``parameters``."""
-        decay = self.weight_decay
+        tensors, decay = list(parameters), self.weight_decay
+        moving: list[Any] = tensors if self.decays == "all" else matrices_alone(tensors, decay)
         if self.kind == "sgd":
-            return SGD(parameters, self.lr, self.momentum, decay)
+            return SGD(moving, self.lr, self.momentum, decay)
         if self.kind == "lion":
-            return Lion(parameters, self.lr, self.betas or (0.9, 0.99), decay)
+            return Lion(moving, self.lr, self.betas or (0.9, 0.99), decay)
         betas = self.betas or (0.9, 0.999)
         if self.bits == 8:
-            return AdamW8bit(parameters, self.lr, betas, self.eps, decay)
-        return (Adam if self.kind == "adam" else AdamW)(parameters, self.lr, betas, self.eps, decay)
+            return AdamW8bit(moving, self.lr, betas, self.eps, decay)
+        return (Adam if self.kind == "adam" else AdamW)(moving, self.lr, betas, self.eps, decay)
 
 
 class _Plain(Optimizer):
@@ -83,7 +90,7 @@ class _Plain(Optimizer):
 class Lion(_Plain):
     """Sign of an interpolated momentum (Chen et al. 2023, arXiv 2302.06675); decoupled weight decay."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], weight_decay: float):
+    def __init__(self, parameters: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float):
         super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
 
     def move(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -105,7 +112,7 @@ class AdamW8bit(_Plain):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Any],
         lr: float,
         betas: tuple[float, float],
         eps: float,

@@ -160,12 +160,12 @@ class Stepper:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as flat named tensors; references, not copies."""
-        names, found = list(self.parameters), {}
+        found = {}
         for role, optimizer in self._own.items():
-            for position, values in optimizer.numbered().items():
-                for key, value in values.items():
+            for name, parameter in self.parameters.items():
+                for key, value in optimizer.state.get(parameter, {}).items():
                     if value is not None:
-                        found[f"{role}/{key}/{names[position]}"] = torch.as_tensor(value)
+                        found[f"{role}/{key}/{name}"] = torch.as_tensor(value)
         return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:

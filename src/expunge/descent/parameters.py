@@ -96,12 +96,15 @@ class Modules:
 
 @dataclass(frozen=True)
 class Saliency:
-    """SalUn's mask: the ``density`` of weights with the largest |sum over batches of the forget loss's gradient|.
+    """The ``density`` of weights with the largest saliency, globally over all weights. The mask acts on every role.
 
-    Signed gradients are summed first and the absolute value is taken last, globally over all weights, in evaluation mode
-    (Fan et al., ICLR 2024, arXiv 2310.12508, released code). The mask acts on every role.
+    Signed gradients are summed over batches first and the absolute value is taken last, in evaluation mode (Fan et al., ICLR
+    2024, arXiv 2310.12508, released code).
 
     Attributes:
+        of: ``forget``: SalUn's saliency, |sum of the forget loss's gradients|; ``difference``: that of DualOptim's code
+            (arXiv 2504.15827), |mean forget gradient| - |mean retain gradient|.
+        augmented: whether gradients are those of augmented views, as in that code, where a run has them.
         density: share of weights that may move; 0.5 in the paper.
         batch_size: forget rows per batch: batch means are summed, so the last, smaller batch counts a little more.
         strict: put masked weights back after each step (the authors do since February 2026; their earlier code did not).
@@ -110,19 +113,29 @@ class Saliency:
     density: float = 0.5
     batch_size: int = 128
     strict: bool = True
+    of: str = "forget"
+    augmented: bool = False
 
     def __post_init__(self):
+        if self.of not in ("forget", "difference"):
+            raise InputError(f"Expected a saliency of forget or difference; got {self.of!r}.")
         if not 0 < self.density <= 1:
             raise InputError(f"Expected a density above 0 and at most 1; got {self.density}.")
 
     def select(self, work: Work) -> Selection:
-        """The mask, from one pass over the forgotten rows."""
-        names = _all(work)
-        batch = work.task.batch(work.deletion.forget)
-        total = gradient_sums(work, names, batch, self.batch_size, power=1)
-        masks = largest_share({name: tensor.abs() for name, tensor in total.items()}, self.density)
+        """The mask, from one pass over the forgotten rows, and over the retained ones where it is of the difference."""
+        names, rows = _all(work), [work.deletion.forget]
+        if self.of == "difference":
+            rows.append(work.deletion.after)
+        batches = [work.task.batch(each) for each in rows]
+        sizes = [-(-len(batch) // self.batch_size) for batch in batches]
+        sums = [gradient_sums(work, names, batch, self.batch_size, 1, augmented=self.augmented) for batch in batches]
+        scores = {name: tensor.abs() / sizes[0] for name, tensor in sums[0].items()}
+        for total, count in zip(sums[1:], sizes[1:], strict=True):
+            scores = {name: score - total[name].abs() / count for name, score in scores.items()}
+        masks = largest_share(scores, self.density)
         roles: dict[str, Masks] = {role: masks for role in (FORGET, RETAIN, JOINT, MIXED)}
-        return Selection(names, roles, self.strict, len(batch))
+        return Selection(names, roles, self.strict, sum(map(len, batches)))
 
 
 @dataclass(frozen=True)
@@ -131,24 +144,34 @@ class FisherRatio:
 
     Diagonal Fisher as the mean over batches of squared batch gradients of the loss, in evaluation mode and with the method's
     own batch size, as in the released code (arXiv 2409.19732). A gradient mask on forget steps only, as published.
+
+    Attributes:
+        augmented: as for :class:`Saliency`.
     """
 
     gamma: float = 1.0
     batch_size: int = 128
+    augmented: bool = False
 
     def select(self, work: Work) -> Selection:
         """The mask, from one pass over forgotten and retained rows each."""
         names = _all(work)
         forget, retain = (work.task.batch(rows) for rows in (work.deletion.forget, work.deletion.after))
-        of_forget, of_retain = (mean_squares(work, names, batch, self.batch_size) for batch in (forget, retain))
+        of_forget, of_retain = (
+            mean_squares(work, names, batch, self.batch_size, augmented=self.augmented) for batch in (forget, retain)
+        )
         masks = {name: of_forget[name] >= self.gamma * of_retain[name] for name in names}
         return Selection(names, {FORGET: masks}, strict=False, gradient_evaluations=len(forget) + len(retain))
 
 
 def gradient_sums(
-    work: Work, names: tuple[str, ...], batch: Batch, batch_size: int, power: int, losses: str = "task"
-) -> dict[str, Tensor]:
+    work: Work, names: tuple[str, ...], batch: Batch, batch_size: int, power: int, losses: str = "task",
+    augmented: bool = False,
+) -> dict[str, Tensor]:  # fmt: skip
     """Sum over batches of the mean loss's gradient to ``power`` 1 or 2, in evaluation mode.
+
+    Args:
+        augmented: of random views of the inputs, where the run has them.
 
     The mode of the model is put back, and running statistics stay as they are.
 
@@ -159,7 +182,9 @@ def gradient_sums(
     leaves = [params[name] for name in names]
     total = [torch.zeros_like(leaf) for leaf in leaves]
     with evaluating(model):
-        for part in batch.parts(batch_size):
+        for number, part in enumerate(batch.parts(batch_size)):
+            if augmented and work.augment is not None:
+                part = part.with_columns(x=work.augment(part["x"], work.draw("augment-mask", number)))
             if losses == "task":
                 loss = work.task.losses(model, params, part).mean()
             else:  # SSD's loss-free variant: the squared length of the outputs
@@ -171,11 +196,12 @@ def gradient_sums(
 
 
 def mean_squares(
-    work: Work, names: tuple[str, ...], batch: Batch, batch_size: int, losses: str = "task"
+    work: Work, names: tuple[str, ...], batch: Batch, batch_size: int, losses: str = "task", augmented: bool = False
 ) -> dict[str, Tensor]:
     """Mean over batches of the squared gradient of the batch's mean loss: the diagonal Fisher as SSD and SFRon take it."""
     count = -(-len(batch) // batch_size)
-    return {name: t / count for name, t in gradient_sums(work, names, batch, batch_size, 2, losses).items()}
+    sums = gradient_sums(work, names, batch, batch_size, 2, losses, augmented)
+    return {name: total / count for name, total in sums.items()}
 
 
 def largest_share(scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:

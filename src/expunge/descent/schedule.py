@@ -29,6 +29,7 @@ class Turn:
         epoch: its epoch, from 0.
         ends_epoch: whether it is the last of its epoch.
         index: stream → positions of its rows.
+        clock: steps done and to do, as annealing counts them; ``None``: ``step`` of ``steps``.
     """
 
     role: str
@@ -37,11 +38,13 @@ class Turn:
     epoch: int
     ends_epoch: bool
     index: Mapping[str, Tensor]
+    clock: tuple[int, int] | None = None
 
     @property
     def progress(self) -> float:
-        """Share of the steps that were made before this one: the clock of every annealing."""
-        return self.step / self.steps
+        """Share of the steps that were made before this one: what every annealing goes by."""
+        done, steps = self.clock or (self.step, self.steps)
+        return done / steps
 
 
 class Schedule(Protocol):
@@ -116,12 +119,17 @@ class Interleave:
 
     The stream that runs out is shuffled anew and used again. How long: ``retain_steps`` in all, or ``epochs`` passes over
     the forget stream (DualOptim's sampler: the shorter stream defines the epoch); exactly one of the two.
+
+    Attributes:
+        clock: the role whose steps annealing counts; ``None``: all steps. SFRon's code counts retain steps: a forget step
+            has the rate of the retain step that follows it.
     """
 
     forget: int = 1
     retain: int = 1
     retain_steps: int | None = None
     epochs: int | None = None
+    clock: str | None = None
 
     def __post_init__(self):
         _at_least(self.forget, 1, "forget steps per round")
@@ -154,7 +162,7 @@ class Interleave:
 
     def turns(self, sizes: Mapping[str, int], batch_size: Mapping[str, int], seed: int) -> Iterator[Turn]:
         """Round after round."""
-        return _walk(self._epochs(sizes, batch_size), sizes, batch_size, seed)
+        return _walk(self._epochs(sizes, batch_size), sizes, batch_size, seed, clock=self.clock)
 
 
 @dataclass(frozen=True)
@@ -247,14 +255,17 @@ def _walk(
     batch_size: Mapping[str, int],
     seed: int,
     streams_of: Mapping[str, tuple[str, ...]] | None = None,
+    clock: str | None = None,
 ) -> Iterator[Turn]:
     """Turns for the roles of each epoch, every stream going on where it stopped."""
     streams_of = streams_of or {}
     used = {name for roles in epochs for role in set(roles) for name in streams_of.get(role, (role,))}
     draws = {name: endless(sizes[name], batch_size[name], seed, name) for name in used}
     steps, step = sum(map(len, epochs)), 0
+    counted, of = 0, sum(roles.count(clock) for roles in epochs) if clock else 0
     for epoch, roles in enumerate(epochs):
         for at, role in enumerate(roles):
             index = {name: next(draws[name]) for name in streams_of.get(role, (role,))}
-            yield Turn(role, step, steps, epoch, at == len(roles) - 1, index)
+            yield Turn(role, step, steps, epoch, at == len(roles) - 1, index, (counted, of) if clock else None)
             step += 1
+            counted += role == clock

@@ -6,7 +6,7 @@ Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv 2205.0
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
@@ -25,6 +25,8 @@ class BadTeacher(GradientMethod):
         epochs, retain_lr, batch_size, temperature, retain_share: 1, 1e-4 (Adam), 256, 1 and 0.3, as in the code released
             with the paper (arXiv 2205.08096; the temperature is not checked against it).
         lr: of forget steps under ``dual``; ``None``: 1e-4.
+        augment: whether the student sees augmented views, where the model was trained on such; the released code shows it
+            the images as they are.
         reduction: ``rows``; ``elements`` is torch's default in the released code: classes times weaker.
         dual: DualOptim, which splits the stream into two passes; its paper (arXiv 2504.15827) does not try this method.
     """
@@ -46,8 +48,13 @@ class BadTeacher(GradientMethod):
     batch_size: int = 256
     temperature: float = 1.0
     retain_share: float = 0.3
+    augment: bool = False
     reduction: str = "rows"
     dual: bool = False
+
+    def views(self, context: Context) -> Any:
+        """None, unless they are asked for."""
+        return super().views(context) if self.augment else None
 
     def composition(self, context: Context) -> Descend:
         """One stream, or two passes."""

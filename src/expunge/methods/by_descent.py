@@ -54,9 +54,17 @@ class GradientMethod(ABC):
         """Rows per batch of each stream."""
         return dict.fromkeys((FORGET, RETAIN, MIXED), self.batch_size)
 
+    def views(self, context: Context) -> Any:
+        """How inputs are redrawn at each step; ``None``: they are fixed."""
+        return augmentation(context)
+
     def preparing(self, forget: int, retain: int) -> int:
         """How many gradients are computed beside the steps, at most: masks, curves. Of so many forgotten and retained rows."""
         return 0
+
+    def descend(self, context: Context, work: Work) -> Descended:
+        """The run."""
+        return self.composition(context).run(work, context.journal, context.watch)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above."""
@@ -81,9 +89,9 @@ class GradientMethod(ABC):
         model = context.task.build(context.trained.artifact.tensors)
         work = Work(
             context.task, model, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
-            context.deletion, self.batch_sizes(), context.generator_seed, augmentation(context),
+            context.deletion, self.batch_sizes(), context.generator_seed, self.views(context),
         )  # fmt: skip
-        done = self.composition(context).run(work, context.journal, context.watch)
+        done = self.descend(context, work)
         names = context.trained.artifact.tensors  # tied weights are released once, as they were
         return told(context, done, Artifact(on_cpu({name: done.tensors[name] for name in names})))
 

@@ -39,12 +39,13 @@ class LanguageMethod(GradientMethod):
 
     Defaults are the common setting for TOFU (OpenUnlearning, arXiv 2506.12618): AdamW, effective batch 32, 10 epochs over the
     forget set, learning rate 1e-5, decay 0.01, one epoch of warm-up, then linear; gradient norm 1 is the default of the
-    Trainer in transformers, which the papers' code keeps.
+    Trainer in transformers, which the papers' code keeps, and so is no decay of biases and norms.
 
     Attributes:
         epochs: passes over the forget set; ``steps``: instead of epochs.
         lr: of AdamW.
         batch_size: rows of a step, of each stream.
+        warmup: share of the steps in which the rate rises from 0; ``None``: one epoch of ``epochs``.
         lora: settings of PEFT's ``LoraConfig`` (``{}``: PEFT's own); ``None``: all weights move.
         look_every: steps between looks at what is still answered (``details["trajectory"]``); ``None``: none. They choose
             nothing: the run is the same.
@@ -59,7 +60,7 @@ class LanguageMethod(GradientMethod):
     lr: float = 1e-5
     batch_size: int = 32
     weight_decay: float = 0.01
-    warmup: float = 0.1
+    warmup: float | None = None
     anneal: str = "linear"
     clip: float | None = 1.0
     lora: Mapping[str, Any] | None = None
@@ -87,7 +88,7 @@ class LanguageMethod(GradientMethod):
         return Shared(self._adamw(self.lr))
 
     def _adamw(self, lr: float) -> Member:
-        return Member("adamw", lr, weight_decay=self.weight_decay)
+        return Member("adamw", lr, weight_decay=self.weight_decay, decays="matrices")
 
     def parameters(self) -> Parameters:
         """All weights, or an adapter."""
@@ -102,7 +103,7 @@ class LanguageMethod(GradientMethod):
             self.parameters(),
             clip={} if self.clip is None else dict.fromkeys((JOINT, FORGET, RETAIN), self.clip),
             anneal=self.anneal,
-            warmup=self.warmup,
+            warmup=1 / self.epochs if self.warmup is None else self.warmup,
         )
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -129,6 +130,10 @@ class LanguageMethod(GradientMethod):
         taken = {role: min(batches[role], sizes[role]) * (1 + beside.get(role, 0)) for role in (FORGET, RETAIN)}
         taken[JOINT] = sum(taken.values())
         rows, steps = max(taken[role] for role in schedule.roles), schedule.length(sizes, batches)
+        if steps == 1 and made.warmup:
+            raise InputError(
+                "Expected more than one step, or no warm-up, whose first step has a rate of 0. Set warmup: 0."
+            )
         return Estimate(steps * rows, cost=self.cost(context, steps, rows))
 
     def sizes(self, context: Context) -> dict[str, int]:
@@ -194,12 +199,14 @@ class Balanced(LanguageMethod, Answers):
         retain: ``nll``, or ``kl`` to the model before the run.
         su: eta of the scope term (SU); 0: none. ``method+su`` sets 5.
         dual: DualOptim: two AdamW states, one forget step, then ``retain_steps`` retain steps (arXiv 2504.15827).
-        forget_lr: learning rate of forget steps under ``dual``, beside ``lr`` for retain steps; ``None``: the same.
+        alternate: the same steps under one AdamW with one state: the third mode of that paper's Table 15.
+        forget_lr: learning rate of forget steps where steps alternate, beside ``lr`` for retain steps; ``None``: the same.
     """
 
     small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
     su: float = 0.0
     dual: bool = False
+    alternate: bool = False
     forget_lr: float | None = None
     retain_steps: int = RETAIN_STEPS
 
@@ -214,18 +221,20 @@ class Balanced(LanguageMethod, Answers):
         return SU(self, self.su) if self.su else self
 
     def schedule(self) -> Schedule:
-        """Both losses in one step; one after the other under DualOptim; the forget loss alone where nothing is retained.
+        """Both losses in one step, or one after the other; the forget loss alone where nothing is retained.
 
         Raises:
-            InputError: for DualOptim without a retain loss.
+            InputError: for steps that alternate without a retain loss.
         """
+        alternate = self.dual or self.alternate
         if not self.alpha and not self.su:
-            if self.dual:
+            if alternate:
                 raise InputError(
-                    "DualOptim needs two objectives; alpha = 0 leaves one. Take alpha above 0, or no dual."
+                    f"{'DualOptim' if self.dual else 'alternate'} needs two objectives; alpha = 0 leaves one. Take alpha above "
+                    "0, or neither dual nor alternate."
                 )
             return super().schedule()
-        if not self.dual:
+        if not alternate:
             return Joint(self._epochs, FORGET, self.steps)
         steps = None if self.steps is None else self.steps * self.retain_steps
         return Interleave(1, self.retain_steps, steps, self._epochs)
@@ -238,8 +247,12 @@ class Balanced(LanguageMethod, Answers):
         """
         if self.dual:
             return Dual(self._adamw(given(self.forget_lr, self.lr)), self._adamw(self.lr))
+        if self.alternate:
+            return Shared(self._adamw(self.lr), self.forget_lr)
         if self.forget_lr is not None:
-            raise InputError("forget_lr needs forget steps of their own: it counts under dual. Set lr, or dual.")
+            raise InputError(
+                "forget_lr needs forget steps of their own: it counts under dual and alternate. Set lr, or one of these."
+            )
         return super().optimizer()
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -250,9 +263,9 @@ class Balanced(LanguageMethod, Answers):
         return super().check(context)
 
 
-def without_questions(context: Context) -> Refusal | None:
-    """A refusal where forgotten records ask nothing: a refusal needs a question."""
-    if all("question" in record for record in context.deletion.forget.records):
+def without_questions(data: Any) -> Refusal | None:
+    """A refusal where records of ``data`` ask nothing: a refusal needs a question."""
+    if data is None or all("question" in record for record in data.records):
         return None
     return Refusal("Refusals answer questions, and a plain text asks none.", "Take npo or grad_diff.")
 

@@ -38,7 +38,7 @@ class DPO(Balanced):
     )
     answers_beside: ClassVar[int] = 1  # the refusals
     beta: float = 0.1
-    refusals: tuple[str, ...] = REFUSALS
+    refusals: tuple[str, ...] | str = REFUSALS
 
     def columns(self, work: Work, base: Base) -> Batch:
         """Answers and refusals side by side, with S_ref of both."""
@@ -54,4 +54,4 @@ class DPO(Balanced):
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses plain texts."""
-        return without_questions(context) or super().check(context)
+        return without_questions(context.deletion.forget) or super().check(context)

@@ -19,7 +19,7 @@ from expunge.objectives.supervised import Sparse
 
 @dataclass(frozen=True, kw_only=True)
 class L1Sparse(GradientMethod):
-    """Retained rows under ``CE + alpha_t ||theta||_1``, alpha_t falling linearly to zero.
+    """Retained rows under ``CE + alpha_t ||theta||_1``, alpha_t falling by the same amount after each epoch.
 
     Attributes:
         alpha: 1e-4 at the start; the default of the released code (arXiv 2304.04934), 0.2, is unusable.
@@ -43,4 +43,4 @@ class L1Sparse(GradientMethod):
 
     def composition(self, context: Context) -> Descend:
         """Passes over what stays."""
-        return Descend(Sparse(self.alpha), Passes(self.epochs, forget=0), Shared(sgd(self.lr)))
+        return Descend(Sparse(self.alpha, self.epochs), Passes(self.epochs, forget=0), Shared(sgd(self.lr)))

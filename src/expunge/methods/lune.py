@@ -82,7 +82,7 @@ class LUNE(LanguageMethod):
     per_prompt: int = PER_PROMPT
     per_subject: int = PER_SUBJECT
     subject: str | None = None
-    refusals: tuple[str, ...] = REFUSALS
+    refusals: tuple[str, ...] | str = REFUSALS
     alpha: float = 0.0
     guard: bool = True
     tolerance: float = 0.005
@@ -103,8 +103,8 @@ class LUNE(LanguageMethod):
         """What is learnt; false answers come from retained records, or where these are unknown, from each other."""
         return negative_answers(
             deletion.forget, deletion.forget if deletion.after is None else deletion.after, kind=self.negatives,
-            per_prompt=self.per_prompt, refusals=tuple(self.refusals), subject=self.subject, cap=self.per_subject,
-            seed=mixed_seed(seed, "negatives", 0) % 2**63,
+            per_prompt=self.per_prompt, refusals=losses.worded_refusals(self.refusals), subject=self.subject,
+            cap=self.per_subject, seed=mixed_seed(seed, "negatives", 0) % 2**63,
         )  # fmt: skip
 
     def objective(self, context: Context) -> Objective:

@@ -1,8 +1,11 @@
 """Push erased rows off the centre of their retained neighbours, as far as a mode-connected surrogate says.
 
 Wang, Tian, Zhang, Chen and Yu, "ManiF-SMC", KDD 2026, arXiv 2605.22871. Formal guarantee: none. The body of the paper was not
-readable to us: this is a reconstruction from its abstract, its rebuttals and its released code (wwq5-code/ManiF), and the
-released code, which trains no curve, is ``margin="code_compat"``.
+readable to us: this is a reconstruction from its abstract and its rebuttals, and not the step of its released code
+(wwq5-code/ManiF). That code trains a variational model with a decoder, another loss on each data set (cross-entropy of the
+erased label on MNIST, an L1 term of the reconstruction inside the hinge on CIFAR-10), and takes its margin from half the
+current model and half a random network, on unnormalised representations against the old centre, where we train a curve.
+Numbers published for it do not compare.
 
 For single rows, not for whole classes: a forgotten class has its neighbours in other classes, and pushing it off their centre
 can make it easier to tell (on small perceptrons the forget loss fell from 0.01 to 0.0004 in five epochs). With ``repair`` and
@@ -43,7 +46,6 @@ class ManifSMC(GradientMethod):
             (three convolutions, 5,000 images of CIFAR-10) SalUn with two optimizers was better throughout than this
             method without it.
         retain_lr: of repair steps under ``dual``, SGD 0.01; without it they share Adam and ``lr``.
-        kappa: weight of the released code's loss: 0.1 on MNIST, 0.001 on CIFAR-10; only for ``code_compat``.
         dual: DualOptim, with ``repair``.
     """
 
@@ -80,7 +82,6 @@ class ManifSMC(GradientMethod):
     batch_norm: str = "train"
     repair: bool = False
     retain_lr: float = 0.01
-    kappa: float = 0.1
     dual: bool = False
 
     def __post_init__(self):
@@ -96,7 +97,7 @@ class ManifSMC(GradientMethod):
         curve = SelfModeConnectivity(self.curve_steps, self.curve_lr, self.curve_loss, self.curve_start)
         return Manifold(
             self.margin, self.alpha, self.k, self.anchor, self.distance, self.keep, self.preserve, self.refresh_every, curve,
-            self.kappa, self.repair,
+            self.repair,
         )  # fmt: skip
 
     def check(self, context: Context) -> Estimate | Refusal:

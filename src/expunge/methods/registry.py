@@ -18,7 +18,7 @@ from expunge.methods.declared import declared
 GROUP = "expunge.methods"
 # What can stand after a method's name, in the order of row names: the setting of that name, and what it is then set to. 5:
 # the paper's eta of SU for NPO and IDK on TOFU (arXiv 2506.00359).
-VARIANTS: Mapping[str, Any] = {"su": 5.0, "dual": True}
+VARIANTS: Mapping[str, Any] = {"su": 5.0, "dual": True, "alternate": True}
 BUILTIN: Mapping[str, str] = {
     "r2d": "expunge.methods.r2d:R2D",
     "retrain": "expunge.methods.retrain:Retrain",
@@ -39,6 +39,8 @@ BUILTIN: Mapping[str, str] = {
     "npo": "expunge.methods.npo:NPO",
     "simnpo": "expunge.methods.simnpo:SimNPO",
     "idk": "expunge.methods.idk:IDK",
+    "idk_ap": "expunge.methods.idk_ap:IDKAP",
+    "me": "expunge.methods.me:ME",
     "lune": "expunge.methods.lune:LUNE",
     "dpo": "expunge.methods.dpo:DPO",
     "rmu": "expunge.methods.rmu:RMU",
@@ -127,6 +129,7 @@ def _no_variant(name: str, variant: str) -> str:
     able = ", ".join(each for each in targets() if variant in variants_of(each))
     why = {
         "dual": "which have two objectives",
+        "alternate": "which are language models' and otherwise add both losses in one step",
         "su": "which are language models' and have a retain loss that scope can be added to",
     }
     return f"Expected +{variant} after one of {able}, {why[variant]}; got {name}+{variant}."
@@ -155,7 +158,7 @@ def needed_under(name: str, variant: str) -> Mapping[str, Any]:
 
 
 def row_name(method: Any) -> str:
-    """What a row of results is called: the method's name, with ``+su`` and ``+dual`` where they are on."""
+    """What a row of results is called: the method's name, with ``+su``, ``+dual`` and ``+alternate`` where they are on."""
     return "+".join([method.name, *(variant for variant in VARIANTS if getattr(method, variant, False))])
 
 

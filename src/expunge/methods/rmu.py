@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
@@ -24,15 +24,24 @@ from expunge.objectives.language import Base
 from expunge.tasks.language import decoder_layers
 from expunge.tasks.prompts import NO_LABEL
 
+SECOND_MATRIX = ("mlp.down_proj.weight", "fc2.weight", "mlp.c_proj.weight", "mlp.dense_4h_to_h.weight")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RMU(Balanced):
-    """``gamma × mean (h - c u)² + alpha × mean (h - h_ref)²`` at one layer, on answer tokens; weights above it stay.
+    """``gamma × mean (h - c u)² + alpha × mean (h - h_ref)²`` at one layer, on answer tokens; few weights move.
 
     Attributes:
-        layer, c: 7 and 2, a configuration of OpenUnlearning (arXiv 2506.12618); its class has 20 for c where nothing is
-            configured. The constants of the original are not known to us.
-        retain: ``activations`` as written above, or ``nll`` or ``kl``, under which all weights move.
+        layer, c: 7 and 20, those of the class in OpenUnlearning (arXiv 2506.12618), written after WMDP's code; its
+            configuration files have had 2 and 300 for c.
+        layers, trained: the weights that move: of so many layers, up to ``layer``, the tensors whose name ends so. Three and
+            the second matrix of the feed-forward block, the same class's ``layers.(5|6|7).mlp.down_proj.weight``, with the
+            names that other architectures have for it. An adapter (``lora``) has its own weights, up to ``layer``.
+        retain: ``activations`` as written above, or ``nll`` or ``kl`` of outputs.
+        reduction: how squared distances, each a mean over dimensions, become one number: ``tokens``, the mean over all
+            answer tokens of a batch; ``crossed``, what OpenUnlearning computes: its division by lengths broadcasts, so that
+            the loss is mean_i (sum over the tokens of row i) × mean_j (1 / tokens of row j). Both agree where all answers
+            are of one length.
     """
 
     name: ClassVar[str] = "rmu"
@@ -45,10 +54,22 @@ class RMU(Balanced):
     )
     retained_losses: ClassVar[tuple[str, ...]] = ("activations", "nll", "kl")
     # its loss is a mean over dimensions, small beside a loss of tokens
-    small: ClassVar[SmallScale] = Balanced.small.but(fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20})
+    small: ClassVar[SmallScale] = Balanced.small.but(
+        fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20, "lr": 1e-2}
+    )
     layer: int = 7
-    c: float = 2.0
+    c: float = 20.0
+    layers: int = 3
+    trained: tuple[str, ...] = SECOND_MATRIX
     retain: str = "activations"
+    reduction: str = "tokens"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.reduction not in ("tokens", "crossed"):
+            raise InputError(f"Expected a reduction tokens or crossed; got {self.reduction!r}.")
+        if self.layers < 1:
+            raise InputError(f"Expected at least one layer to train; got {self.layers}.")
 
     @property
     def whole_weights(self) -> str:
@@ -56,18 +77,26 @@ class RMU(Balanced):
         return "Misdirection ends its pass in the middle of the model"
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
-        """Mean over answer tokens and dimensions of (h - c u)²; u is uniform in [0, 1)^d and normalised, drawn once."""
+        """Of (h - c u)²; u is uniform in [0, 1)^d and normalised, drawn once."""
         hidden, mask = self._hidden(work, work.params, batch)
         u = torch.rand(hidden.shape[-1], generator=work.draw("direction", 0)).to(hidden)
-        return work.processes.mean((hidden[mask] - self.c * u / u.norm()).square().mean(-1))
+        return self._reduced(work, (hidden - self.c * u / u.norm()).square().mean(-1), mask)
 
     def retained(self, work: Work, base: Base, batch: Batch) -> Tensor:
-        """Mean over answer tokens and dimensions of (h - h_ref)², or a loss of outputs."""
+        """Of (h - h_ref)², or a loss of outputs."""
         if self.retain != "activations":
             return super().retained(work, base, batch)
         hidden, mask = self._hidden(work, work.params, batch)
         before = base.says(lambda params: self._hidden(work, params, batch)[0])
-        return work.processes.mean((hidden[mask] - before[mask]).square().mean(-1))
+        return self._reduced(work, (hidden - before).square().mean(-1), mask)
+
+    def _reduced(self, work: Work, distances: Tensor, mask: Tensor) -> Tensor:
+        """One number of the distances (b, t) at answer tokens; the sum over processes is that of the whole batch."""
+        if self.reduction == "tokens":
+            return work.processes.mean(distances[mask])
+        count, rows = mask.sum(1).to(distances), work.processes.total(len(mask))
+        inverse = work.processes.add_up([(1 / count).sum()])[0] / rows
+        return (distances * mask).sum() / rows * inverse
 
     def _hidden(self, work: Work, params: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         hidden = work.language.hidden(work.model, params, batch, self.layer)
@@ -75,35 +104,58 @@ class RMU(Balanced):
         return hidden, batch["labels"][:, : hidden.shape[1]] != NO_LABEL
 
     def parameters(self) -> Parameters:
-        """What the layer hangs on: AdamW's decay would move the rest as well, and its state would take memory."""
-        chosen = super().parameters()
-        return chosen if self.retain != "activations" or self.su else UpTo(self.layer, chosen)
+        """The named weights of the layers below and at ``layer``, or what of an adapter the layer hangs on."""
+        return UpTo(self.layer, self.layers, self.trained, None if self.lora is None else super().parameters())
 
     def check(self, context: Context) -> Estimate | Refusal:
-        """Refuses a layer that the model does not have."""
+        """Refuses a layer that the model does not have, and one without weights of the wanted names."""
         with torch.device("meta"):  # the architecture without a weight
-            count = len(decoder_layers(autoregressive(context.task).factory()))
+            model = autoregressive(context.task).factory()
+        count = len(decoder_layers(model))
         if not -count <= self.layer < count:
             return Refusal(
                 f"The model has {count} layers, from 0; there is no layer {self.layer}.", "Name another one."
             )
+        if self.lora is None and not _named(model, self.layer, self.layers, self.trained):
+            own = ", ".join(name for name, _ in decoder_layers(model)[self.layer].named_parameters())
+            return Refusal(
+                f"No tensor of layer {self.layer} has a name that ends in {', '.join(self.trained)}; it has {own}.",
+                "Say under trained how the names of the weights end that may move.",
+            )
         return super().check(context)
+
+
+def _named(model: nn.Module, layer: int, layers: int, trained: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the weights of ``layers`` layers, up to ``layer``, that end in one of ``trained``."""
+    blocks = decoder_layers(model)
+    last = layer % len(blocks)
+    moving = {
+        id(tensor)
+        for block in blocks[max(0, last + 1 - layers) : last + 1]
+        for name, tensor in block.named_parameters()
+        if name.endswith(trained) and tensor.requires_grad
+    }
+    return tuple(name for name, tensor in model.named_parameters() if id(tensor) in moving)
 
 
 @dataclass(frozen=True)
 class UpTo:
-    """Of ``chosen`` only what has an effect on the output of ``layer``."""
+    """The weights that :func:`_named` names; or of an ``adapter`` what has an effect on the output of ``layer``."""
 
     layer: int
-    chosen: Parameters
+    layers: int
+    trained: tuple[str, ...]
+    adapter: Parameters | None
 
     def select(self, work: Work) -> Selection:
-        """What one row's gradient reaches.
+        """The names, or what of an adapter one row's gradient reaches.
 
         Raises:
             InputError: if that is nothing.
         """
-        selection = self.chosen.select(work)
+        if self.adapter is None:
+            return Selection(_named(work.model, self.layer, self.layers, self.trained))
+        selection = self.adapter.select(work)
         named = dict(work.model.named_parameters())
         row = work.task.batch(work.deletion.forget, range(1))
         hidden = work.language.hidden(work.model, named, row, self.layer)

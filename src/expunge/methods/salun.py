@@ -26,6 +26,8 @@ class SalUn(GradientMethod):
         density: share of weights that may move, 0.5.
         epochs, retain_lr: 10 and 0.01; lr: of forget steps, ``None``: 0.018 shared and 1.3e-4 under ``dual``: 10 % of
             CIFAR-10 (DualOptim, arXiv 2504.15827, Tables 7 to 11).
+        mask: ``forget``, SalUn's own, or ``difference``, the one of DualOptim's code; ``augmented``: of augmented views, as
+            there; see :class:`~expunge.descent.parameters.Saliency`.
         strict: put masked weights back after each step, which decay and momentum otherwise move; ``False`` is what the
             code of SalUn did until February 2026, and DualOptim's copy of it does: the code behind the published tables.
         dual: DualOptim.
@@ -47,12 +49,14 @@ class SalUn(GradientMethod):
     lr: float | None = None
     retain_lr: float = 0.01
     batch_size: int = 128
+    mask: str = "forget"
+    augmented: bool = False
     strict: bool = True
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:
-        """The mask sees each forgotten row once."""
-        return forget
+        """The mask sees each forgotten row once, and each retained one where it is of the difference."""
+        return forget + (retain if self.mask == "difference" else 0)
 
     def composition(self, context: Context) -> Descend:
         """With DualOptim only the last word changes."""
@@ -61,5 +65,5 @@ class SalUn(GradientMethod):
             if self.dual
             else Shared(sgd(self.retain_lr), given(self.lr, 0.018))
         )
-        mask = Saliency(self.density, self.batch_size, self.strict)
+        mask = Saliency(self.density, self.batch_size, self.strict, self.mask, self.augmented)
         return Descend(RandomLabels(), Passes(self.epochs), optimizer, mask)

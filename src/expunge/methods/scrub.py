@@ -5,21 +5,41 @@ Kurmanji et al., "Towards unbounded machine unlearning" (SCRUB), NeurIPS 2023, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Ranges, Refusal
-from expunge.descent.descend import Descend
+from expunge.core.errors import InputError
+from expunge.core.method import (
+    Capabilities,
+    Configurations,
+    Context,
+    Estimate,
+    Once,
+    Paper,
+    Ranges,
+    Refusal,
+    Watch,
+    silent,
+)
+from expunge.descent.descend import Descend, Descended
 from expunge.descent.guard import Guard
 from expunge.descent.members import Member
 from expunge.descent.optimizer import FORGET_DECAY, Shared
-from expunge.descent.schedule import Passes
+from expunge.descent.schedule import FORGET, Passes
 from expunge.descent.work import Work
-from expunge.methods.by_descent import GradientMethod, dual, given
+from expunge.methods.by_descent import GradientMethod, dual, given, sgd
+from expunge.methods.trajectory import Remembering, remember
 from expunge.objectives.distillation import Scrub as Distilled
 from expunge.tasks.passes import ACTIVATIONS, evaluating, in_passes
+
+OWN = {
+    "alpha": 0.001, "gamma": 0.99, "temperature": 4.0, "epochs": 3, "msteps": 2, "optimizer": "sgd", "lr": 5e-4,
+    "retain_lr": 5e-4, "forget_batch": 32, "decay_at": (3, 5, 9),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +47,18 @@ class Scrub(GradientMethod):
     """Per epoch one pass that maximises KL(original ; student) on forgotten rows, one that minimises ``alpha KL + gamma CE``.
 
     Defaults are DualOptim's form of it (arXiv 2504.15827, Tables 7 to 11, and its released code), so that the pair with and
-    without ``dual`` differs in the optimizer alone. SCRUB's own large-scale form: gamma 0.99, alpha 0.001, temperature 4,
-    msteps 2, 3 epochs, SGD 5e-4.
+    without ``dual`` differs in the optimizer alone. The row ``scrub_own`` has SCRUB's own large-scale form.
 
     Attributes:
         alpha, gamma: 0.5 and 1; temperature: 1.
         epochs: 10; msteps: forget passes in the first so many epochs only; ``None``: in all.
-        lr: of forget steps, ``None``: 1e-4 shared, 1.5e-4 under ``dual``; retain_lr: 1e-4. Adam's (AdamW, decay 0.05).
-        rewind: SCRUB+R: end with the epoch whose forget error is closest to the error on the probe ``validation``, both of
-            that epoch. SCRUB's released code takes the held-out error of the last epoch instead.
+        lr: of forget steps, ``None``: 1e-4 shared, 1.5e-4 under ``dual``; retain_lr: 1e-4.
+        optimizer: ``adamw`` (decay 0.05), or ``sgd`` (momentum 0.9, decay 5e-4).
+        forget_batch: rows of a forget step; ``None``: as many as of a retain step, ``batch_size``.
+        decay_at: rates are a tenth from the epochs after these on, which are counted from 1.
+        teacher: mode of the original, see :class:`~expunge.objectives.distillation.Scrub`.
+        rewind: SCRUB+R: end with the epoch whose forget error is closest to the error of the *last* epoch on the probe
+            ``validation``, as the released code has it.
         dual: DualOptim (Adam and Adam).
     """
 
@@ -45,17 +68,32 @@ class Scrub(GradientMethod):
         Paper("Towards unbounded machine unlearning", "Kurmanji et al., NeurIPS 2023", "2302.09880"),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}
-    configurations: ClassVar[Configurations] = {"scrub_r": {"rewind": True}}
+    configurations: ClassVar[Configurations] = {"scrub_r": {"rewind": True}, "scrub_own": OWN}
     alpha: float = 0.5
     gamma: float = 1.0
     temperature: float = 1.0
     epochs: int = 10
     msteps: int | None = None
+    optimizer: str = "adamw"
     lr: float | None = None
     retain_lr: float = 1e-4
     batch_size: int = 128
+    forget_batch: int | None = None
+    decay_at: tuple[int, ...] = ()
+    teacher: str = "eval"
     rewind: bool = False
     dual: bool = False
+
+    def __post_init__(self):
+        if self.optimizer not in ("adamw", "sgd"):
+            raise InputError(f"Expected an optimizer adamw or sgd; got {self.optimizer!r}.")
+        if self.dual and self.optimizer != "adamw":
+            raise InputError("DualOptim's SCRUB has two AdamW; leave optimizer out, or dual.")
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Forget steps may have a size of their own."""
+        sizes = super().batch_sizes()
+        return sizes if self.forget_batch is None else {**sizes, FORGET: self.forget_batch}
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Rewinding needs held-out rows to know the error it aims at."""
@@ -71,20 +109,56 @@ class Scrub(GradientMethod):
         """Two passes an epoch."""
         if self.dual:
             optimizer = dual(given(self.lr, 1.5e-4), self.retain_lr, retain="adamw")
+        elif self.optimizer == "sgd":
+            optimizer = Shared(sgd(self.retain_lr), self.lr)
         else:
             optimizer = Shared(Member("adamw", self.retain_lr, weight_decay=FORGET_DECAY), given(self.lr, 1e-4))
         return Descend(
-            Distilled(self.alpha, self.gamma, self.temperature),
+            Distilled(self.alpha, self.gamma, self.temperature, self.teacher),
             Passes(self.epochs, forget_until=self.msteps),
             optimizer,
-            guard=Guard(_rewound) if self.rewind else None,
+            milestones=self.decay_at,
         )
 
+    def descend(self, context: Context, work: Work) -> Descended:
+        """With SCRUB+R every epoch is kept until the last one has said what error to aim at."""
+        if not self.rewind:
+            return super().descend(context, work)
+        return self.rewound(self.composition(context), work, context.journal, context.watch)
 
-def _rewound(work: Work) -> float:
-    """Minus the distance between forget error and held-out error, of the same classes where a whole class goes."""
-    validation = work.deletion.probes["validation"]
-    return -abs(_error(work, work.deletion.forget) - _error(work, validation))
+    def rewound(self, method: Descend, work: Work, journal: Once, watch: Watch = silent) -> Descended:
+        """The run of ``method``, ended with the epoch that its last one chooses."""
+        seen = Epochs({})
+        watched = replace(method, objective=Remembering(method.objective, seen.kept), guard=Guard(seen, keep=False))
+        done = watched.run(work, journal, watch)
+        return replace(done, tensors=seen.best(done.tensors))
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The model after each epoch, with its errors on forgotten and held-out rows: a guard that looks and chooses nothing.
+
+    Attributes:
+        kept: ``look/name`` → tensor, and ``looks`` (n, 2); stored with the run.
+    """
+
+    kept: dict[str, Tensor]
+
+    def __call__(self, work: Work) -> float:
+        """Look, keep, and give minus the distance between both errors."""
+        errors = [_error(work, work.deletion.forget), _error(work, work.deletion.probes["validation"])]
+        number = len(self.kept["looks"]) if "looks" in self.kept else 0
+        if number:  # the first look is before the first step
+            state = work.model.state_dict().items()
+            self.kept.update({f"{number}/{name}": tensor.detach().clone() for name, tensor in state})
+        remember(self.kept, errors)
+        return -abs(errors[0] - errors[1])
+
+    def best(self, last: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The model of the epoch whose forget error is closest to the last one's error on held-out rows; the first such."""
+        forget, held_out = self.kept["looks"].T
+        number = int((forget[1:] - held_out[-1]).abs().argmin()) + 1
+        return {name: self.kept[f"{number}/{name}"].to(tensor) for name, tensor in last.items()}
 
 
 def _error(work: Work, rows) -> float:

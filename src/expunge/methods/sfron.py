@@ -13,7 +13,7 @@ from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import FisherRatio
-from expunge.descent.schedule import FORGET, Interleave
+from expunge.descent.schedule import FORGET, RETAIN, Interleave
 from expunge.methods.by_descent import GradientMethod, dual, given, sgd
 from expunge.objectives.supervised import AdaptiveAscent
 
@@ -29,7 +29,10 @@ class SFRon(GradientMethod):
         power: lambda, how strongly small losses are preferred: 0.5.
         gamma: forget gradients pass where Fisher_forget >= gamma Fisher_retain: 1.
         clip: largest norm of a forget gradient: 7.0.
-        lr: of forget steps; ``None``: 0.01 shared, 1e-4 under ``dual``; retain_lr: 0.01. Both fall along a cosine.
+        augmented: whether the Fisher is that of augmented views, where the model was trained on such, as in the code of
+            DualOptim; by default it is that of the images as they are.
+        lr: of forget steps; ``None``: 0.01 shared, 1e-4 under ``dual``; retain_lr: 0.01. Both fall along a cosine over the
+            retain steps.
         dual: DualOptim.
     """
 
@@ -50,6 +53,7 @@ class SFRon(GradientMethod):
     power: float = 0.5
     gamma: float = 1.0
     clip: float = 7.0
+    augmented: bool = False
     lr: float | None = None
     retain_lr: float = 0.01
     batch_size: int = 128
@@ -65,6 +69,6 @@ class SFRon(GradientMethod):
         lr = given(self.lr, 1e-4 if self.dual else 0.01)
         optimizer = dual(lr, self.retain_lr) if self.dual else Shared(sgd(self.retain_lr), lr)
         return Descend(
-            AdaptiveAscent(alpha, self.power), Interleave(1, self.inner, retain_steps=self.steps), optimizer,
-            FisherRatio(self.gamma, self.batch_size), clip={FORGET: self.clip}, anneal="cosine",
+            AdaptiveAscent(alpha, self.power), Interleave(1, self.inner, self.steps, clock=RETAIN), optimizer,
+            FisherRatio(self.gamma, self.batch_size, self.augmented), clip={FORGET: self.clip}, anneal="cosine",
         )  # fmt: skip

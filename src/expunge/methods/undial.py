@@ -34,7 +34,8 @@ class Undial(Balanced):
             "2402.10052",
         ),
     )
-    small: ClassVar[SmallScale] = Balanced.small.but(variants={"dual": {"alpha": 1.0}})  # two objectives
+    # both need two objectives
+    small: ClassVar[SmallScale] = Balanced.small.but(variants={name: {"alpha": 1.0} for name in ("dual", "alternate")})
     lr: float = 1e-4
     beta: float = 10.0
     alpha: float = 0.0

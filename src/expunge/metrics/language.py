@@ -102,10 +102,10 @@ def truth_ratio(
     * ``geometric``: exp(-mean_k N_k) / (exp(-N) + guard); TOFU's published numbers, OpenUnlearning;
     * ``arithmetic``: mean_k exp(-N_k) / (exp(-N) + guard); a helper in TOFU's code. Model utility comes out 0.02 to 0.04
       lower;
-    * ``knowledge_left``: exp(-N) / (exp(-N) + exp(-mean_k N_k)), a share; the OpenUnlearning paper.
+    * ``knowledge_left``: exp(-N) / (exp(-N) + exp(-mean_k N_k) + guard), a share; the OpenUnlearning paper and code.
 
-    Above 1 the wrong answers are likelier. A model that answers nothing has 0 / 0: with the guard its ratio goes to 0,
-    with ``guard=0`` it stays what the logarithms say. Computed from logarithms throughout.
+    Above 1 the wrong answers are likelier (of a share, below one half). A model that answers nothing has 0 / 0: with the
+    guard its ratio goes to 0, with ``guard=0`` it stays what the logarithms say. Computed from logarithms throughout.
 
     Args:
         paraphrase_nll: N of the paraphrased answer; of the true one where a set has no paraphrases.
@@ -125,10 +125,10 @@ def truth_ratio(
         )
     right, wrong = _with_rows(paraphrase_nll, perturbed_nll, "paraphrase_nll", "perturbed_nll")
     geometric = -wrong.mean(1)
-    if definition == LEFT:
-        return TruthRatios(definition, special.expit(-right - geometric))
-    above = geometric if definition == GEOMETRIC else special.logsumexp(-wrong, axis=1) - np.log(wrong.shape[1])
     below = np.logaddexp(-right, np.log(guard)) if guard > 0 else -right
+    if definition == LEFT:
+        return TruthRatios(definition, np.exp(-right - np.logaddexp(below, geometric)))
+    above = geometric if definition == GEOMETRIC else special.logsumexp(-wrong, axis=1) - np.log(wrong.shape[1])
     with np.errstate(over="ignore"):
         return TruthRatios(definition, np.exp(above - below))
 

@@ -67,8 +67,22 @@ def extraction_strength(predicted: Sequence[Any], labels: Sequence[Any], end: in
     return _by_answer(predicted, labels, end, lambda same: 1 - _last_wrong(same) / len(same))
 
 
+def before_end(values: Sequence[Any], labels: Sequence[Any], end: int) -> list[np.ndarray]:
+    """Token scores of each answer without that of the end token, where an answer has one: what Min-K and Min-K++ take.
+
+    Shapes:
+        one vector an answer, of its own length, alike in both.
+
+    Source: OpenUnlearning (arXiv 2506.12618), whose membership attacks leave the end token out.
+    """
+    rows = zip(map(np.asarray, values), map(np.asarray, labels), strict=True)
+    return [row[:-1] if len(truth) and truth[-1] == end else row for row, truth in rows]
+
+
 def min_k(log_probs: Sequence[Any], lowest: float = LOWEST) -> TokenScores:
     """Minus the mean of the lowest max(1, floor(lowest × length)) token log-probabilities: low for members.
+
+    The end token is no token of the answer: :func:`before_end` takes it off.
 
     Shapes:
         one vector an answer, of its own length.

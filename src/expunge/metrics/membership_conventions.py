@@ -110,47 +110,6 @@ def entropy_member_percent(retain_entropy: Any, test_entropy: Any, forget_entrop
     return MembershipPercent("mia_entropy_member", _percent(called, len(forget)), len(retain), len(test))
 
 
-def starting_kit_accuracy(
-    forget_losses: Any, unseen_losses: Any, *, generator: np.random.Generator, splits: int = 10, level: float = 0.95
-) -> Interval:
-    """The simple attack of the challenge's starting kit: logistic regression on a row's loss, forgotten against unseen.
-
-    The larger side is cut at random to the smaller one's rows, so 0.5 is chance. Mean accuracy over stratified shuffle
-    splits with a tenth of the rows held out. Splits share rows; the interval widens Student's by Nadeau and Bengio's
-    (2003) factor, sqrt(1 / splits + held out / fitted) in the place of sqrt(1 / splits), and treats the rows as fixed.
-
-    Shapes:
-        forget (m,), unseen (n,): cross-entropy of each row.
-
-    Formal guarantee: none; a weak attack. At 0.5 it does not show that nothing is left.
-
-    Raises:
-        InputError: on losses that are negative or not finite, fewer than ten rows on a side, or fewer than two splits.
-
-    Source: NeurIPS 2023 Machine Unlearning challenge, starting kit.
-    """
-    from sklearn.linear_model import LogisticRegression  # slow to import, and not every reader of numbers attacks
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    forget, unseen = _losses(forget_losses, "forget_losses"), _losses(unseen_losses, "unseen_losses")
-    count = min(len(forget), len(unseen))
-    if count < 10 or splits < 2:
-        raise InputError(
-            f"Expected at least ten rows on each side and two splits; got {count} rows and {splits} splits."
-        )
-    rows = [side if len(side) == count else generator.choice(side, count, replace=False) for side in (forget, unseen)]
-    x, y = np.concatenate(rows)[:, None], np.repeat([1, 0], count)
-    plan = StratifiedShuffleSplit(splits, random_state=int(generator.integers(2**31)))  # holds out a tenth by default
-    hits, shares = np.empty(splits), []
-    for split, (fitted, held) in enumerate(plan.split(x, y)):
-        hits[split] = (LogisticRegression().fit(x[fitted], y[fitted]).predict(x[held]) == y[held]).mean()
-        shares.append(len(held) / len(fitted))
-    error = float(hits.std(ddof=1) * np.sqrt(1 / splits + np.mean(shares)))
-    half = float(special.stdtrit(splits - 1, (1 + level) / 2)) * error
-    value = float(hits.mean())
-    return Interval(value, max(0.0, value - half), min(1.0, value + half), error, level)
-
-
 def true_label_confidence(probabilities: Any, labels: Any) -> np.ndarray:
     """The probability of each row's own label.
 

@@ -47,18 +47,20 @@ class Frozen:
     Args:
         tensors: its weights.
         name: of the column that carries its logits.
+        training: whether it stays in training mode, where BatchNorm takes the statistics of each batch: then nothing can be
+            computed ahead.
     """
 
-    def __init__(self, work: Work, tensors: Mapping[str, Tensor], name: str):
-        self.work, self.name = work, name
+    def __init__(self, work: Work, tensors: Mapping[str, Tensor], name: str, training: bool = False):
+        self.work, self.name, self.training = work, name, training
         self.model = work.task.build(tensors)
         work.lay_out(self.model)
-        self.model.eval()
+        self.model.train(training)
         self.params = dict(self.model.named_parameters())
 
     def column(self, batch: Batch) -> Batch:
         """``batch`` with the logits of every row, or unchanged where inputs are redrawn at each step."""
-        if self.work.augment is not None:
+        if self.work.augment is not None or self.training:
             return batch
         return batch.with_columns(**{self.name: self._logits(batch)})
 
@@ -68,6 +70,8 @@ class Frozen:
 
     @torch.no_grad()
     def _logits(self, batch: Batch) -> Tensor:
+        if self.training:
+            return self.work.task.outputs(self.model, self.params, batch).logits
         return in_passes(lambda part: self.work.task.outputs(self.model, self.params, part).logits, batch, ACTIVATIONS)
 
 
@@ -78,18 +82,25 @@ class Scrub:
     At the first forget step student and original agree, so that gradient is zero up to rounding (unless BatchNorm or
     dropout make the student differ in training mode): a dead start under SGD, which the retain steps end. A scale-free
     optimizer (Adam) makes a step in a direction of chance of it.
+
+    Attributes:
+        teacher: mode of the original: ``eval``, or ``train`` as in DualOptim's code, which never leaves that mode: then the
+            start is dead under BatchNorm too.
     """
 
     alpha: float
     gamma: float
     temperature: float
+    teacher: str = "eval"
 
     def __post_init__(self):
         _warm(self.temperature)
+        if self.teacher not in ("eval", "train"):
+            raise InputError(f"Expected a teacher in mode eval or train; got {self.teacher!r}.")
 
     def prepare(self, work: Work) -> Prepared:
-        """The original's logits on every row, once."""
-        original = Frozen(work, work.base, "original")
+        """The original's logits on every row, once; in training mode, of each batch."""
+        original = Frozen(work, work.base, "original", self.teacher == "train")
         streams = {role: original.column(batch) for role, batch in both_streams(work).items()}
 
         def loss(role: str, batch: Batch, turn: Turn) -> Tensor:

@@ -17,6 +17,8 @@ from torch.nn.functional import kl_div, log_softmax, logsigmoid, softmax
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
+from expunge.data import tofu
+from expunge.data.places import located
 from expunge.descent.processes import ALONE, Processes
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Prepared, Work
@@ -236,16 +238,32 @@ class Negatives(Answers):
         return token_mean(*work.language.token_losses(work.model, work.params, batch), together=work.processes)
 
 
-def refused(work: Work, refusals: tuple[str, ...]) -> Any:
-    """The forgotten records with one of ``refusals`` each, drawn by the run's seed.
+def worded_refusals(refusals: tuple[str, ...] | str) -> tuple[str, ...]:
+    """The sentences themselves; ``tofu`` stands for the hundred of TOFU, in the folder that ``EXPUNGE_DATA`` names.
+
+    Raises:
+        InputError: for another word, or where the folder or its file is missing.
+    """
+    if refusals == "tofu":
+        return tofu.refusals(
+            located(None, ("tofu",), (f"{tofu.REFUSALS}.jsonl",), "They come with TOFU's files (MIT).")
+        )
+    if isinstance(refusals, str):
+        raise InputError(f"Expected a list of refusals, or the word tofu; got {refusals!r}.")
+    return tuple(refusals)
+
+
+def refused(work: Work, refusals: tuple[str, ...] | str, data: Any = None) -> Any:
+    """The forgotten records, or those of ``data``, with one of ``refusals`` each, drawn by the run's seed.
 
     Raises:
         InputError: without refusals, or for plain texts, which ask nothing that could be refused.
     """
-    records = work.deletion.forget.records
+    data, refusals = work.deletion.forget if data is None else data, worded_refusals(refusals)
+    records = data.records
     if not refusals:
         raise InputError("Expected at least one refusal; got none.")
     if any("question" not in record for record in records):
         raise InputError("Refusals answer questions; plain texts ask none. Take npo or grad_diff.")
     draw = torch.randint(len(refusals), (len(records),), generator=work.draw("refusals", 0)).tolist()
-    return work.deletion.forget.worded([{**r, "answer": refusals[i]} for r, i in zip(records, draw, strict=True)])
+    return data.worded([{**r, "answer": refusals[i]} for r, i in zip(records, draw, strict=True)])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, normalize
+from torch.nn.functional import normalize
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
@@ -22,10 +22,8 @@ from expunge.objectives.margins import (
     LARGEST,
     Neighbourhood,
     SelfModeConnectivity,
-    centre_of,
     distance,
     gaps,
-    halfway_to_random,
     neighbourhood,
     represented,
 )
@@ -49,9 +47,7 @@ class Manifold:
     """Triplets of an erased row, one of its neighbours, and the neighbours' centre.
 
     Attributes:
-        margin: ``smc`` (per row and neighbour, from ``curve``), ``fixed`` (``alpha``), or ``code_compat``: everything as in
-            the code released with the paper (arXiv 2605.22871), which averages with a random network instead of training a
-            curve, takes one hinge a batch on unnormalised representations, and always the nearest neighbour.
+        margin: ``smc`` (per row and neighbour, from ``curve``) or ``fixed`` (``alpha``).
         alpha: the fixed margin.
         k: neighbours of each erased row; 5 in the released code.
         anchor: ``centroid`` pushes the erased row off the neighbours' centre; ``original`` pulls it to its neighbours and
@@ -61,7 +57,6 @@ class Manifold:
         preserve: beta, weight of the neighbour's distance outside it: goes on when the hinge is closed.
         refresh_every: epochs between two measurements of the margins.
         curve: how margins are measured.
-        kappa: weight of the released code's loss (0.1 on MNIST).
         repair: whether there is a retain stream, under cross-entropy: reads labels, not part of the paper.
     """
 
@@ -74,12 +69,11 @@ class Manifold:
     preserve: float = 0.0
     refresh_every: int = 1
     curve: SelfModeConnectivity = field(default_factory=SelfModeConnectivity)
-    kappa: float = 0.1
     repair: bool = False
 
     def __post_init__(self):
         for value, known in (
-            (self.margin, ("smc", "fixed", "code_compat")),
+            (self.margin, ("smc", "fixed")),
             (self.anchor, ("centroid", "original")),
             (self.distance, DISTANCES),
             (self.curve.loss, ("rep", "ce")),
@@ -162,23 +156,4 @@ def _loss(settings: Manifold, work: Work, around: Neighbourhood, state: dict[str
             loss = loss + settings.preserve * distance(positive, old_centre[position], settings.distance).mean()
         return loss
 
-    def as_released(role: str, batch: Batch, turn: Turn) -> Tensor:
-        if role == RETAIN:
-            return losses(work, batch).mean()
-        position = batch["position"]
-        nearest = around.near[position, 0]
-        erased, positive = features(batch, nearest, turn)
-        centre = around.old_pool[around.near[position]].mean(1)
-        with torch.no_grad():
-            surrogate = halfway_to_random(
-                task, work.model.state_dict(), mixed_seed(work.seed, "random network", turn.step)
-            )
-            around_them = around.near[position].flatten()
-            z_pool = represented(task, work.model, surrogate, around.pool.take(around_them))
-            own = torch.arange(len(around_them), device=position.device).view(-1, settings.k)
-            middle = centre_of(z_pool, own)
-            z_erased = represented(task, work.model, surrogate, batch)
-            alpha = mse_loss(z_erased, middle) - mse_loss(z_pool[own[:, 0]], middle)
-        return settings.kappa * torch.relu(mse_loss(positive, centre) - mse_loss(erased, centre) + alpha)
-
-    return as_released if settings.margin == "code_compat" else triplets
+    return triplets

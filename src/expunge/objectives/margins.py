@@ -157,12 +157,3 @@ class SelfModeConnectivity:
         model.train(mode)
         done = {name: tensor.detach() for name, tensor in curve.at(self.t).items()}
         return refreshed_statistics(task, model, done, around.pool, self.batch_size)
-
-
-def halfway_to_random(task: HasFeatures, now: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """The released code's surrogate: half the current model, half a freshly initialised one; no curve, nothing trained."""
-    fresh = task.build(seed=seed).state_dict()
-    return {
-        name: 0.5 * tensor.detach() + 0.5 * fresh[name] if tensor.is_floating_point() else tensor
-        for name, tensor in now.items()
-    }

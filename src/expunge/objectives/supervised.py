@@ -65,9 +65,10 @@ class Ascent:
 
 @dataclass(frozen=True)
 class Sparse:
-    """Retain: ``CE + alpha_t ||theta||_1`` with alpha_t falling linearly from ``alpha`` to 0 (Jia et al. 2023)."""
+    """Retain: ``CE + alpha_t ||theta||_1``, alpha_t = ``alpha`` (1 - epoch / ``epochs``) (Jia et al. 2023, released code)."""
 
     alpha: float
+    epochs: int
 
     def prepare(self, work: Work) -> Prepared:
         """Nothing is computed ahead."""
@@ -76,7 +77,7 @@ class Sparse:
         def loss(role: str, batch: Batch, turn: Turn) -> Tensor:
             params = work.params
             length = torch.stack([params[name].abs().sum() for name in names]).sum()
-            return losses(work, batch).mean() + self.alpha * (1 - turn.progress) * length
+            return losses(work, batch).mean() + self.alpha * (1 - turn.epoch / self.epochs) * length
 
         return Prepared({RETAIN: work.task.batch(work.deletion.after)}, loss)
 

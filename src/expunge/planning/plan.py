@@ -13,6 +13,7 @@ from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
 from expunge.core.method import Context, InMemory, Once, Watch, silent
 from expunge.core.request import Request
+from expunge.core.task import Autoregressive
 from expunge.core.trained import Spent, Trained
 from expunge.data.marks import marks_of, recognised
 from expunge.methods import registry
@@ -89,6 +90,8 @@ def plan(
     shown = deletion if wording is None else deletion.worded(wording)
     shown = shown if retained is None else replace(shown, after=retained)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
+    if isinstance(trained.task, Autoregressive):  # other prompts are other training rows
+        scope.append(trained.task.prompts.rendered)
     if shown.after is not None:
         scope.append(shown.after.digest)
     if wording is not None:

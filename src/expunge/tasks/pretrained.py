@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
-from expunge.core.texts import CONTEXT
+from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.tasks.folder_check import check_folder, check_size
 from expunge.tasks.folder_files import folder_files
 from expunge.tasks.language import Language, must_fit
@@ -41,6 +41,8 @@ def load_language_model(
     gguf: str | None = None,
     adapter: Path | None = None,
     template: str | None = None,
+    date_string: str = DATE_STRING,
+    system: str | None = None,
     context: int = CONTEXT,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
@@ -52,7 +54,8 @@ def load_language_model(
         gguf: name of a GGUF file in the folder, whose weights are de-quantised to ``dtype``; ``None``: the only one where
             there are no other weights.
         adapter: folder of a PEFT adapter, which is merged into the weights.
-        template: see :class:`~expunge.tasks.prompts.Prompts`; ``None``: the chat template, or ``PLAIN`` without one.
+        template, date_string, system: see :class:`~expunge.tasks.prompts.Prompts`; without a template, the chat template, or
+            ``PLAIN`` where there is none.
         context: most tokens of a row; never more than the model's own.
         device: where the model is placed, as PyTorch writes it.
         checkpointing: compute activations again in the backward pass: less memory, a third more time.
@@ -79,7 +82,7 @@ def load_language_model(
     limit = getattr(config, "max_position_embeddings", context) or context
     task = Language(
         functools.partial(from_config, model.config.to_dict(), type(model)),
-        Prompts(tokenizer, template, min(context, limit), pad=pad),
+        Prompts(tokenizer, template, min(context, limit), pad=pad, date_string=date_string, system=system),
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,

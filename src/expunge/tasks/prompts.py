@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.texts import Record
+from expunge.core.texts import DATE_STRING, Record
 
 NO_LABEL = -100
 PLAIN = "Question: {question}\nAnswer: {answer}"  # as in other code of SU's authors (renjie3/GRUN)
 BEFORE = "before"  # key of a text that is read first and carries no label: joint prompts of plain texts
 _QUESTION, _ANSWER = "{question}", "{answer}"
+_DATE = "%d %b %Y"  # how ``date_string`` is written
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Prompts:
             the question as one user turn.
         context: most tokens of one row. A prompt is never cut; an answer or a plain text loses its end, and is counted.
         end: token that ends an answer; ``None``: the tokenizer's end token.
+        date_string: the day that a chat template is told, as in "10 Apr 2025": templates of Llama 3.1 and 3.2 write today's,
+            so that the same question would be another prompt tomorrow.
+        system: what stands in a system turn before the question; ``None``: no such turn, and what the template makes of it.
         pad: token that fills rows up; ``None``: the tokenizer's, or the end token where it has none.
     """
 
@@ -39,9 +44,21 @@ class Prompts:
     template: str | None
     context: int
     end: int | None = None
+    date_string: str = DATE_STRING
+    system: str | None = None
     pad: int | None = None
 
     def __post_init__(self):
+        try:
+            datetime.strptime(self.date_string, _DATE)
+        except ValueError:
+            raise InputError(
+                f"Expected date_string as day, month and year, for example {DATE_STRING!r}; got {self.date_string!r}."
+            ) from None
+        if self.system is not None and self.template is not None:
+            raise InputError(
+                "A system prompt needs the tokenizer's chat template; give no template, or write it into it."
+            )
         if self.context < 2:
             raise InputError(f"Expected a context of at least 2 tokens; got {self.context}.")
         if self.end is None and self.tokenizer.eos_token_id is None:
@@ -70,20 +87,35 @@ class Prompts:
         """What the model reads before it answers.
 
         Raises:
-            InputError: where the tokenizer's chat template refuses a conversation of one user turn.
+            InputError: where the tokenizer's chat template refuses the user turn, or the system turn before it.
         """
         if self.template is None:
-            from jinja2 import TemplateError
-
-            turn = [{"role": "user", "content": text}]
-            try:
-                return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-            except TemplateError as error:
-                raise InputError(
-                    f"The model's chat template does not accept a conversation of one user turn: {error}. Name a template "
-                    f"of your own, such as {PLAIN!r}."
-                ) from None
+            return self._chat(text)
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
+
+    @property
+    def rendered(self) -> str:
+        """The prompt of a question called ``{question}``: whatever is kept for later use is kept under it."""
+        return self.question(_QUESTION)
+
+    def _chat(self, text: str) -> str:
+        from jinja2 import TemplateError
+
+        turns = [{"role": "user", "content": text}]
+        if self.system is not None:
+            turns.insert(0, {"role": "system", "content": self.system})
+        template = _clock(self.date_string) + self.tokenizer.get_chat_template()
+        try:
+            return self.tokenizer.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=True, date_string=self.date_string
+            )
+        except TemplateError as error:
+            before = "" if self.system is None else "a system turn and "
+            raise InputError(
+                f"The model's chat template does not accept a conversation of {before}one user turn: {error}. Name a "
+                f"template of your own, such as {PLAIN!r}. Give a system prompt where it needs one, and none where it takes "
+                "none (system)."
+            ) from None
 
     def _after(self, record: Record) -> str:
         """What goes on after the prompt: the answer, or the second of two texts."""
@@ -181,6 +213,13 @@ def _after_last(whole: Sequence[int], part: Sequence[int]) -> Sequence[int]:
         if whole[start : start + len(part)] == part:
             return whole[start + len(part) :]
     return []
+
+
+def _clock(date_string: str) -> str:
+    """What stops the clock of a chat template that follows it: ``strftime_now`` of a fixed day, at midnight."""
+    day = datetime.strptime(date_string, _DATE)
+    parts = "".join(f" | replace('%{code}', '{day.strftime(f'%{code}')}')" for code in "aAbBdHIjmMpSyY")
+    return f"{{%- macro strftime_now(form) -%}}{{{{ form{parts} }}}}{{%- endmacro -%}}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -37,12 +37,15 @@ class Optimizer:
     """Weights that are moved in place, a step size that may change between steps, and a state for each weight.
 
     Args:
-        parameters: the weights.
-        settings: ``lr`` and whatever else :meth:`update` reads; one group holds them all.
+        parameters: the weights; or groups of them, as ``torch.optim`` takes them: mappings with the weights under ``params``,
+            and settings that are a group's own.
+        settings: ``lr`` and whatever else :meth:`update` reads, of every group that does not say otherwise.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], **settings: Any):
-        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters), **settings}]
+    def __init__(self, parameters: Iterable[Any], **settings: Any):
+        moving = list(parameters)
+        groups = moving if moving and isinstance(moving[0], Mapping) else [{"params": moving}]
+        self.param_groups: list[dict[str, Any]] = [{**settings, **group} for group in groups]
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
 
     @torch.no_grad()
@@ -69,7 +72,7 @@ class Optimizer:
                 parameter.grad = None
 
     def numbered(self) -> dict[int, dict[str, Any]]:
-        """The states, by the place of their weight; those that there are."""
+        """The states, by the place of their weight, group after group; those that there are."""
         everything = [parameter for group in self.param_groups for parameter in group["params"]]
         return {i: self.state[parameter] for i, parameter in enumerate(everything) if self.state.get(parameter)}
 
@@ -77,7 +80,7 @@ class Optimizer:
 class SGD(Optimizer):
     """v <- momentum v + g + decay theta; theta <- theta - lr v. The first v is the gradient, as in ``torch.optim.SGD``."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
+    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
         super().__init__(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     def update(self, parameters: list[Tensor], group: dict[str, Any], begun: bool) -> None:
@@ -101,7 +104,7 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self, parameters: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):  # fmt: skip
         super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)

@@ -121,6 +121,8 @@ def answer_scores(
 def gradient_norms(task: Autoregressive, model: nn.Module, texts: Texts | Sequence[Record]) -> np.ndarray:
     """The mean over weight tensors of the Euclidean norm of each answer's gradient: low for members. One row at a time.
 
+    The gradient is that of the mean loss over the answer's tokens without the end token.
+
     Shapes:
         n records with room for an answer → (n,).
 
@@ -139,7 +141,11 @@ def gradient_norms(task: Autoregressive, model: nn.Module, texts: Texts | Sequen
 def _gradient_norm(
     task: Autoregressive, model: nn.Module, params: Mapping[str, Tensor], moving: Sequence[Tensor], record: Record
 ) -> float:
-    gradients = torch.autograd.grad(task.losses(model, params, task.encode([record])).sum(), moving)
+    batch = task.encode([record])
+    labels = batch["labels"].clone()
+    if (labels[0] != NO_LABEL).sum() > 1:
+        labels[0, -1].masked_fill_(labels[0, -1] == task.prompts.end_token, NO_LABEL)
+    gradients = torch.autograd.grad(task.losses(model, params, batch.with_columns(labels=labels)).sum(), moving)
     return float(torch.stack([gradient.float().norm() for gradient in gradients]).mean())
 
 

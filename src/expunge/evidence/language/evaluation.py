@@ -39,6 +39,7 @@ from expunge.tasks.language import Language
 
 TOFU_LIMITS = Limits()
 FORGET_WORDED, RETAIN_WORDED, RETAIN_MIXED = "forget_trigger", "retain_trigger", "retain_mixed"
+TRIGGER = "_trigger"  # ending of a set whose prompts stand in everyday templates
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,17 @@ class LanguageEvaluation:
         }
 
 
-def wordings(task: Language, forget: Texts, retain: Texts, seed: int = 0) -> dict[str, Texts]:
+def wordings(
+    task: Language, forget: Texts, retain: Texts, seed: int = 0, *, others: Mapping[str, Texts] | None = None
+) -> dict[str, Texts]:
     """The sets that show what words around a prompt do: prompts in everyday templates, and joint prompts.
 
     ``forget_trigger`` and ``retain_trigger`` put every prompt in a template of the stealthy attack; in ``retain_mixed`` a
     forgotten question, drawn anew for each, stands beside the retained one (trigger and mixed utility).
+
+    Args:
+        others: further sets whose prompts are put into templates, as ``NAME_trigger``. The paper's trigger utility is the mean
+            of ROUGE-L recall over retained questions, real authors and world facts.
 
     Source: Stealthy Attack (arXiv 2506.00359); the joint prompts are ours.
 
@@ -99,6 +106,10 @@ def wordings(task: Language, forget: Texts, retain: Texts, seed: int = 0) -> dic
         FORGET_WORDED: bare.worded(trigger_prompts(bare.records, seed=seed)),
         RETAIN_WORDED: kept.worded(trigger_prompts(kept.records, seed=seed)),
         RETAIN_MIXED: task.pair(bare.at(joined[: len(retain)]), kept),
+        **{
+            f"{name}{TRIGGER}": (plain := _bare(texts)).worded(trigger_prompts(plain.records, seed=seed))
+            for name, texts in (others or {}).items()
+        },
     }
 
 

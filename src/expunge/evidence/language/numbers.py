@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -97,14 +97,21 @@ def truth_ratios(reading: Reading, definition: str) -> TruthRatios | None:
 
 
 def min_k(reading: Reading) -> np.ndarray:
-    """Min-40 % of each answer, low for members, (n,)."""
-    return language_memory.min_k(reading.scores.log_probs).values
+    """Min-40 % of each answer, low for members, (n,). The loss counts the end token; what looks at single tokens does not."""
+    return language_memory.min_k(_before_end(reading, reading.scores.log_probs)).values
+
+
+def _before_end(reading: Reading, column: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return language_memory.before_end(column, reading.scores.labels, reading.scores.end)
 
 
 def _min_k_plus_plus(reading: Reading) -> np.ndarray:
     scores = reading.scores
     assert scores.means is not None and scores.variances is not None  # a reading has them
-    return language_memory.min_k_plus_plus(scores.log_probs, scores.means, scores.variances).values
+    log_probs, means, variances = (
+        _before_end(reading, column) for column in (scores.log_probs, scores.means, scores.variances)
+    )
+    return language_memory.min_k_plus_plus(log_probs, means, variances).values
 
 
 def _gradnorm(reading: Reading) -> np.ndarray:

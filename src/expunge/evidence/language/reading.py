@@ -29,7 +29,7 @@ from expunge.tasks.prompts import BEFORE, Prompts
 
 PARAPHRASE, WRONG = "paraphrased_answer", "perturbed_answer"  # keys of TOFU's perturbed splits
 MAX_NEW_TOKENS = 200  # TOFU, arXiv 2401.06121
-_FORMAT = "expunge/language-reading/1"
+_FORMAT = "expunge/language-reading/2"
 _WORD = re.compile("[a-z0-9]")  # what ROUGE-L counts
 
 
@@ -114,7 +114,7 @@ class Reader:
 
         Raises:
             InputError: if none of its records can be used, questions and plain texts are mixed, or wrong answers differ
-                in number; see also :func:`~expunge.evidence.answer_scores.answer_scores`.
+                in number; see also :func:`~expunge.evidence.language.answer_scores.answer_scores`.
         """
         end = self.task.prompts.end_token
         if self.cache is None:
@@ -240,6 +240,7 @@ def prompts_identity(prompts: Prompts) -> dict[str, Any]:
         }
     return {
         "template": tokenizer.chat_template if prompts.template is None else prompts.template,
+        "rendered": prompts.rendered,  # with the system prompt and the date that a chat template writes
         "chat": prompts.template is None, "context": prompts.context, "end": prompts.end_token,
         "tokenizer": digest_json(words),
     }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from expunge.core.texts import CONTEXT
+from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.modalities.settings import (
     Count,
     EvidenceSettings,
@@ -29,6 +29,8 @@ class FolderModel(Strict):
     gguf: str | None = None
     adapter: Path | None = None
     template: str | None = None
+    date_string: str = DATE_STRING
+    system: str | None = None
     context: Count = CONTEXT
     checkpointing: bool = False
 

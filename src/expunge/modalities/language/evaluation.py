@@ -9,10 +9,12 @@ from typing import Any
 from expunge.core.cache import Cache
 from expunge.core.errors import InputError
 from expunge.core.method import Watch, silent
+from expunge.core.texts import DATE_STRING
 from expunge.data.texts import Texts, read_jsonl
 from expunge.data.tofu import read_tofu, splits
 from expunge.evidence.language import evaluate, wordings
 from expunge.evidence.language.reading import MAX_NEW_TOKENS, Limits, prompts_identity
+from expunge.metrics.language import UTILITY_SETS
 from expunge.tasks.language import Language
 from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
@@ -30,6 +32,8 @@ def evaluate_folder(
     adapter: Path | None = None,
     gguf: str | None = None,
     template: str | None = None,
+    date_string: str = DATE_STRING,
+    system: str | None = None,
     limit: int | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     retrained: Path | None = None,
@@ -44,13 +48,13 @@ def evaluate_folder(
 
     Args:
         folder: of the model, as :func:`~expunge.tasks.pretrained.load_language_model` reads it, and so ``adapter``,
-            ``gguf``, ``template`` and ``device``.
+            ``gguf``, ``template``, ``date_string``, ``system`` and ``device``.
         data: folder of TOFU; ``None``: ``tofu`` in the folder that ``EXPUNGE_DATA`` names.
         split: which split was forgotten, for example forget10.
         limit: most records of a set, from its front; TOFU's own tables take 300.
         retrained: folder of a model trained without the split: forget quality and PrivLeak need it.
         unseen: JSONL of records that no model was trained on, like the forgotten ones: membership attacks need them.
-        in_templates: also ask in everyday templates and in joint prompts (three sets more).
+        in_templates: also ask in everyday templates, on all of SU's sets, and in joint prompts (five sets more).
         cache: where readings are kept; ``None``: in the user's cache.
 
     Raises:
@@ -64,14 +68,17 @@ def evaluate_folder(
     sets = _tofu(_data_folder(data), split, limit)
     if unseen is not None:
         sets["unseen"] = _first(read_jsonl(unseen), limit)
-    options: dict[str, Any] = {"template": template, "device": device}
+    options: dict[str, Any] = {
+        "template": template, "date_string": date_string, "system": system, "device": device
+    }  # fmt: skip
     task, tensors = load_language_model(folder, adapter=adapter, gguf=gguf, **options)
     ideal = None
     if retrained is not None:
         other, ideal = load_language_model(retrained, **options)
         _must_ask_alike(task, other, retrained)
     if in_templates:
-        sets |= wordings(task, sets["forget"], sets["retain"])
+        others = {name: sets[name] for name in UTILITY_SETS if name != "retain"}
+        sets |= wordings(task, sets["forget"], sets["retain"], others=others)
     result = evaluate(
         task,
         tensors,

@@ -83,8 +83,8 @@ def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch
         task = micro_language(vocabulary(data, model.words), **sizes)
         return replace(task, dtype=dtype, device=job.device), None
     return load_language_model(
-        model.folder, gguf=model.gguf, adapter=model.adapter, template=model.template, context=model.context, dtype=dtype,
-        device=job.device, checkpointing=model.checkpointing,
+        model.folder, gguf=model.gguf, adapter=model.adapter, template=model.template, date_string=model.date_string,
+        system=model.system, context=model.context, dtype=dtype, device=job.device, checkpointing=model.checkpointing,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from expunge.attacks.stealthy import P
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
+from expunge.core.texts import DATE_STRING
 from expunge.data import micro_world
 from expunge.metrics.metric_spec import MetricSpec
 from expunge.modalities.language.config import Teaching
@@ -40,6 +41,7 @@ class Pretrained(Strict):
     """A model on disk; a relative folder lies beside the recipe file, or in the folder that ``EXPUNGE_MODELS`` names.
 
     Attributes:
+        template, date_string, system: how a question is put (``tasks.prompts.Prompts``).
         gguf: name of the GGUF file in it; ``None``: the only one, where there are no safetensors.
         get: one sentence on how to get it.
     """
@@ -47,6 +49,8 @@ class Pretrained(Strict):
     folder: Path
     gguf: str | None = None
     template: str | None = None
+    date_string: str = DATE_STRING
+    system: str | None = None
     context: int = Field(512, ge=16)
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"

@@ -94,7 +94,8 @@ def taught_model(model: Pretrained) -> Language:
     """
     try:
         task, weights = load_language_model(
-            _model_folder(model), gguf=model.gguf, template=model.template, context=model.context,
+            _model_folder(model), gguf=model.gguf, template=model.template, date_string=model.date_string, system=model.system,
+            context=model.context,
             dtype=getattr(torch, model.dtype), device=model.device, checkpointing=model.checkpointing,
         )  # fmt: skip
     except InputError as error:

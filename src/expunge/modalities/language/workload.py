@@ -63,9 +63,9 @@ class LanguageWorkload(Workload):
 
     @property
     def content(self) -> Sequence[Any]:
-        """Digests of all facts, and of the weights that training starts from."""
-        start = self.opened.weights
-        return [self.opened.data.digest, None if start is None else digest_arrays(start)]
+        """Digests of all facts and of the weights that training starts from, and how a question is put."""
+        start, task = self.opened.weights, self.opened.task
+        return [self.opened.data.digest, None if start is None else digest_arrays(start), task.prompts.rendered]
 
     @property
     def threads(self) -> int:
