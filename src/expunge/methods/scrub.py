@@ -85,6 +85,7 @@ class Scrub(GradientMethod):
     dual: bool = False
 
     def __post_init__(self):
+        object.__setattr__(self, "decay_at", tuple(self.decay_at))  # settings on record are lists
         if self.optimizer not in ("adamw", "sgd"):
             raise InputError(f"Expected an optimizer adamw or sgd; got {self.optimizer!r}.")
         if self.dual and self.optimizer != "adamw":
