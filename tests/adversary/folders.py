@@ -33,7 +33,7 @@ from expunge.tasks.networks import SoftmaxHead
 from expunge.training.recipes import GradientDescent
 
 FORGER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
-QUICK = MeasureSettings(references=0, twins=1, trials=40, audit=False)
+QUICK = MeasureSettings(shadow_models=0, replicates=1, trials=40, audit=False)
 Record = dict[str, Any]
 
 

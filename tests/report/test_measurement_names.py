@@ -5,9 +5,10 @@ import copy
 import pytest
 
 from expunge.metrics.catalogue import METRICS
-from expunge.report import html, recompute
+from expunge.report import html
 from expunge.report.measurement_names import key_of, keyed, recorded_name
 from expunge.report.shown import shown
+from expunge.report.verify.record import measurement_problems
 
 PLACES = [("retain", None), ("forget", "peer 1"), ("my own set", None)]
 
@@ -43,16 +44,16 @@ def test_an_attack_of_an_unknown_version_is_on_no_set():
 def test_a_record_with_names_alone_reads_and_shows_the_same(record):
     old = without_keys(record)
     assert html.render(old) == html.render(record)
-    assert not recompute.measurement_problems(old["runs"][0]["evidence"])
+    assert not measurement_problems(old["runs"][0]["evidence"])
     whole = shown(record | {"salt": "00" * 32}, private_below=20)
     assert shown(old | {"salt": "00" * 32}, private_below=20)["runs"] == whole["runs"]
 
 
 def test_a_name_that_belies_its_fields_is_a_problem(record):
     evidence = copy.deepcopy(record)["runs"][0]["evidence"]
-    assert not recompute.measurement_problems(evidence)
+    assert not measurement_problems(evidence)
     evidence["measurements"][1]["set"] = "retain"
-    assert "accuracy/forget is accuracy/retain" in recompute.measurement_problems(evidence)[0]
+    assert "accuracy/forget is accuracy/retain" in measurement_problems(evidence)[0]
 
 
 def test_fields_that_are_there_are_believed_over_the_name():

@@ -26,7 +26,7 @@ def test_numbers_are_written_as_their_docstrings_say():
 def test_everything_in_it_is_json(certified):
     made = worlds.record_of(certified)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
-    assert made["format"] == "expunge-evidence/2" and made["runs"][0]["verdict"] == certified.verdict
+    assert made["format"] == "expunge-evidence/3" and made["runs"][0]["verdict"] == certified.verdict
     assert made["runs"][0]["paper"].startswith("Rewind-to-Delete")
     assert made["runs"][0]["budget"]["used"] == 5 and made["runs"][0]["budget"]["capacity"] == 8
     assert made["data"] | {"digest": 0, "retained_digest": 0} == {
