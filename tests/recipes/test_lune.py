@@ -28,7 +28,7 @@ from expunge.training.facts import prepared
 from expunge.training.language import LanguageTraining
 
 FAST = {
-    "steps": 50, "lr": 2e-3, "lora": {"r": 4}, "refusals": ("unsure",), "look_every": 5,
+    "steps": 100, "lr": 2e-3, "lora": {"r": 4}, "refusals": ("unsure",), "look_every": 5,
     "tolerance": 0.06,  # of 18 retained facts one may be lost
 }  # fmt: skip
 
