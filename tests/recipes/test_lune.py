@@ -86,7 +86,7 @@ def test_defaults_are_those_of_the_appendix():
 def test_the_best_state_within_the_tolerance_is_released_and_both_trajectories_are_told(seed):
     outcome = forgotten(seed)
     told, task, deletion = outcome.details["lune"], knowing().task, outcome.deletion
-    assert [step for step, _ in told["usr"]] == [step for step, _ in told["gur"]] == list(range(0, 51, 5))
+    assert [step for step, _ in told["usr"]] == [step for step, _ in told["gur"]] == list(range(0, 101, 5))
     assert told["usr"][0][1] == 0 and told["gur"][0][1] == 1
     within = {step: usr for (step, usr), (_, gur) in zip(told["usr"], told["gur"], strict=True) if gur >= 0.94 and step}
     assert told["kept"]["usr"] == max(within.values()) > 0 and told["kept"]["gur"] >= 0.94
@@ -195,7 +195,7 @@ def test_a_retain_weight_is_an_option_and_keeps_more():
     retained = []
     for alpha in (0.0, 1.0):
         outcome = run(guard=False, alpha=alpha)
-        assert outcome.details["steps"] == ({"joint": 50} if alpha else {"forget": 50})
+        assert outcome.details["steps"] == ({"joint": FAST["steps"]} if alpha else {"forget": FAST["steps"]})
         retained.append(sum(answered(knowing().task, outcome.releases[0].artifact.tensors, outcome.deletion.after)))
     assert retained[1] > retained[0]
 
