@@ -215,13 +215,12 @@ def test_a_tampered_folder_fails_to_verify_with_exit_code_1(cli, job, tmp_path):
     assert done.json is not None
 
 
-@pytest.mark.slow
-def test_demo(tmp_path):
-    done = process("demo", "--out", "evidence", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
+def test_demo(cli):
+    done = cli("demo", "--out", "evidence", "--json")
+    assert done.code == 0, done.err
+    summary = done.json
     holds_the_contract(summary)
     assert [run["verdict"] for run in summary["runs"]] == ["certified", "heuristic-noise"]
-    assert process("verify", "evidence", cwd=tmp_path).returncode == 6, "the ledger lies elsewhere"
+    assert cli("verify", "evidence").code == 6, "the ledger lies elsewhere"
     ledger = "evidence.private/models/ledger.sqlite"
-    assert process("verify", "evidence", "--ledger", ledger, cwd=tmp_path).returncode == 5
+    assert cli("verify", "evidence", "--ledger", ledger).code == 5

@@ -77,7 +77,7 @@ def carry_out(
             f"The model was published with a ledger of its own ({folders[0].book.path}), which counts its releases; "
             "remove ledger from the job."
         )
-    places = Places.of(out, folders[0].book.path if folders else ledger)
+    places = Places.of(out, folders[0].book.path if folders else ledger, of_a_model=bool(folders))
     places.check()
     out, private, ledger_path = places.out, places.private, places.ledger
     request = _for_this_model(request, setting.model, key, ledger_path)

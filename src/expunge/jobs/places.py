@@ -25,17 +25,19 @@ class Places:
         out: the folder of what may be shown.
         private: the folder of what may not: journal, next models, per-example scores.
         ledger: the file of the ledger.
+        of_a_model: whether it lies beside a published model, which may be anywhere.
     """
 
     out: Path
     private: Path
     ledger: Path
+    of_a_model: bool = False
 
     @classmethod
-    def of(cls, out: Path, ledger: Path | None) -> Places:
+    def of(cls, out: Path, ledger: Path | None, *, of_a_model: bool = False) -> Places:
         """The places of a run whose evidence goes to ``out``; a ledger that no job names lies in it."""
         out = out if out.name not in ("", "..") else out.resolve()
-        return cls(out, out.with_name(out.name + ".private"), ledger or out / LEDGER)
+        return cls(out, out.with_name(out.name + ".private"), ledger or out / LEDGER, of_a_model)
 
     def check(self) -> None:
         """Refuse places that cannot be written to, or that would be taken for each other.
@@ -55,6 +57,7 @@ class Places:
         if self.private.exists() or self.private.is_symlink():
             must_be_private(self.private)
         inside = [self.out, self.private] if self.ledger != self.out / LEDGER else [self.private]
+        inside = [] if self.of_a_model else inside
         ledger = self.ledger.resolve()
         if within := [folder for folder in inside if ledger.is_relative_to(folder.resolve())]:
             raise InputError(
@@ -69,11 +72,11 @@ class Places:
         """Whether a run of this job began here and did not end."""
         return any(self.private.glob("journal-*/index.json"))
 
-    def must_be_free(self, journals: Collection[str]) -> None:
-        """Refuse places that hold something else than unfinished work of this job.
+    def must_be_free(self, own: Collection[str]) -> None:
+        """Refuse places that hold something else than unfinished work of this job, and the model that it is served from.
 
         Args:
-            journals: names of the folders in the private one that the run itself would make first.
+            own: names of folders that may be in the private one: the journals that the run would make first.
 
         Raises:
             InputError: naming what is there.
@@ -84,8 +87,11 @@ class Places:
             raise InputError(
                 f"{self.out} holds something already, perhaps the evidence of another request. Name a new folder."
             )
+        own, ledger, private = {*own}, self.ledger.resolve(), self.private.resolve()
+        if self.of_a_model and ledger.is_relative_to(private):
+            own.add(ledger.relative_to(private).parts[0])
         for path in sorted(self.private.iterdir()) if self.private.exists() else ():
-            if path.name not in journals or path.is_symlink() or not path.is_dir():
+            if path.name not in own or path.is_symlink() or not path.is_dir():
                 raise InputError(
                     f"{self.private} holds {path.name} already, perhaps of an earlier request. Name a new folder."
                 )
