@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tests.contract.packages import package
 from tests.contract.toy_modalities import Toy, ToyJob
 from tests.rehearsals.sequences import WORDS, Items, NextToken, sentences
 from tests.rehearsals.test_authored_items import MaskedKL as Masked
 
 from expunge.core.request import Kind
 from expunge.jobs.run import run_job
-from expunge.methods import registry
 from expunge.modalities.modality import Asked, Opened
 from expunge.report.verify import verify_folder
 
@@ -63,15 +63,8 @@ CONCEPTS = Concepts()
 @pytest.fixture(autouse=True)
 def installed(tmp_path, monkeypatch):
     """The toy as an installed package declares it; keys and cache of a fresh machine."""
-    place = tmp_path / "site" / "concepts-0.dist-info"
-    place.mkdir(parents=True)
-    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: concepts\nVersion: 0\n")
-    (place / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(str(place.parent))
-    monkeypatch.setenv("EXPUNGE_HOME", str(tmp_path / "home"))
-    registry.targets.cache_clear()  # a process looks for packages once
-    yield
-    registry.targets.cache_clear()
+    with package("concepts", ENTRY_POINTS, tmp_path, monkeypatch):
+        yield
 
 
 def written(folder: Path, **sections: Any) -> Path:

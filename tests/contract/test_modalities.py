@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from tests.bench import tiny
+from tests.contract.packages import package
 from tests.contract.toy_modalities import ENTRY_POINTS, authored, moved_away
 from tests.product.conftest import ROOT, SMALL
 from tests.product.language import write_job
@@ -27,7 +28,6 @@ from expunge.core.errors import InputError
 from expunge.core.request import Kind
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
-from expunge.methods import registry
 from expunge.metrics.catalogue import column
 from expunge.metrics.outcomes import Word
 from expunge.modalities.readings import MeanLosses, reads
@@ -71,16 +71,8 @@ RECIPES = {
 @pytest.fixture(autouse=True)
 def installed(tmp_path, monkeypatch):
     """The toys as an installed package declares them; keys and cache of a fresh machine."""
-    place = tmp_path / "site" / "toys-0.dist-info"
-    place.mkdir(parents=True)
-    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 0\n")
-    (place / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(str(place.parent))
-    monkeypatch.setenv("EXPUNGE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "cache"))
-    registry.targets.cache_clear()  # a process looks for packages once
-    yield
-    registry.targets.cache_clear()
+    with package("toys", ENTRY_POINTS, tmp_path, monkeypatch):
+        yield
 
 
 def job_of(kind: str, folder: Path) -> Path:

@@ -28,7 +28,7 @@ from expunge.modalities.named import named_method
 from expunge.modalities.settings import Job, StoredTraining
 from expunge.model_folder import LEDGER, RECORD, ModelFolder
 from expunge.planning import adopt, publish, train
-from expunge.tasks.wrappers import unwrapped
+from expunge.tasks.wrappers import may_be_wrapped, unwrapped
 from expunge.training.store import load_trained
 
 _HIDDEN = "(kept out of records)"
@@ -172,13 +172,11 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
 def _opened(job: Job) -> Opened:
     """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
     opened = modalities.load(job.task).open(job)
-    if opened.weights is None:
+    if opened.weights is None or not may_be_wrapped(opened.weights):
         return opened
-    weights, prefix = unwrapped(opened.task.build().state_dict(), opened.weights)
-    if not prefix:
-        return opened
-    said = f"All names in the checkpoint began with {prefix!r}, which was taken off."
-    return replace(opened, weights=weights, note=f"{opened.note} {said}".strip())
+    _, prefix = unwrapped(opened.task.build().state_dict().keys(), opened.weights)
+    said = f"All names in the checkpoint began with {prefix!r}, which was taken off." if prefix else ""
+    return replace(opened, note=f"{opened.note} {said}".strip())
 
 
 def served_from(job: Job, model: Path, opened: Opened) -> Job:

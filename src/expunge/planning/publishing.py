@@ -22,7 +22,6 @@ from expunge.planning.stages import Scoped
 from expunge.privacy.certify import weakened
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
-from expunge.tasks.wrappers import unwrapped
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
 
@@ -77,7 +76,7 @@ def adopt(task: Task, model: torch.nn.Module | Mapping[str, torch.Tensor], data:
         InputError: if the weights belong to another architecture than the task's.
     """
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
-    built = task.build(unwrapped(task.build().state_dict(), tensors)[0])
+    built = task.build(tensors)
     named = task.released(built)
     return Trained(task, Artifact({name: t.detach().clone() for name, t in named.items()}), data)
 

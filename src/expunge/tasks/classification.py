@@ -16,6 +16,7 @@ from expunge.core.task import Outputs
 from expunge.data.rows import Rows
 from expunge.tasks import initial
 from expunge.tasks.seeds import seed_global
+from expunge.tasks.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Classification:
             raise InputError(f"Expected init among module, seed; got {self.init!r}.")
 
     def build(self, tensors: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> nn.Module:
-        """A fresh module, initialised from ``seed`` or holding ``tensors``.
+        """A fresh module, initialised from ``seed`` or holding ``tensors``; a wrapper's prefix is taken off their names.
 
         Raises:
             InputError: if ``tensors`` belong to another architecture, naming the first differences.
@@ -54,6 +55,7 @@ class Classification:
         if self.init == "seed" and tensors is None:
             initial.fill(model, seed)
         if tensors is not None:
+            tensors, _ = unwrapped(model.state_dict().keys(), tensors)
             same_architecture(model.state_dict(), tensors)
             model.load_state_dict({name: tensor.to(self.device) for name, tensor in tensors.items()})
         return model

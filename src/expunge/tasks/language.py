@@ -20,6 +20,7 @@ from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
 from expunge.tasks.seeds import seed_global
+from expunge.tasks.wrappers import unwrapped
 
 ORDERS = ("forget_first", "retain_first", "random")
 REMEMBERED = 8  # encoded data sets that a task keeps: a run looks at the same few again and again
@@ -60,7 +61,7 @@ class Language:
     # --- the model ----------------------------------------------------------------------------------------------------
 
     def build(self, tensors: Mapping[str, Tensor] | None = None, *, seed: int = 0, share: bool = False) -> nn.Module:
-        """A fresh module, initialised from ``seed`` or holding ``tensors``.
+        """A fresh module, initialised from ``seed`` or holding ``tensors``; a wrapper's prefix is taken off their names.
 
         Args:
             share: hold ``tensors`` themselves instead of copies: for weights that stay as they are.
@@ -73,6 +74,7 @@ class Language:
             model = self.factory().to(self.device, self.dtype)
         if tensors is not None:
             own, tied = self.released(model), model.state_dict().keys()
+            tensors, _ = unwrapped(tied, tensors)
             tensors = {name: tensor for name, tensor in tensors.items() if name in own or name not in tied}
             same_architecture(own, tensors)
             if share:

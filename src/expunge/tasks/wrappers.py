@@ -10,6 +10,11 @@ from torch import Tensor
 PREFIXES = ("module.", "_orig_mod.", "_module.", "model.")
 
 
+def may_be_wrapped(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether every name begins with one of the prefixes, so that only the architecture can tell if one is to be taken off."""
+    return bool(tensors) and any(all(name.startswith(word) for name in tensors) for word in PREFIXES)
+
+
 def unwrapped(expected: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
     """``tensors`` under the names that an architecture has, and the prefix that was taken off; empty: none was.
 
