@@ -188,6 +188,32 @@ def test_measuring_runs_in_evaluation_mode_in_batches_and_changes_nothing(splits
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Smoothed(Classification):
+    """Another loss than its type's."""
+
+    def losses(self, model, params, batch):
+        return nn.functional.cross_entropy(
+            self.outputs(model, params, batch).logits, batch["y"], reduction="none", label_smoothing=0.1
+        )
+
+
+def test_each_set_takes_one_pass_and_a_task_with_a_loss_of_its_own_is_measured_by_that(splits, models):
+    forget, passes = splits[0][1], []
+
+    def counted():
+        model = TASK.factory()
+        model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+        return model
+
+    example_outputs(Classification(counted), models[0][0], {"forget": forget})
+    assert passes == [len(forget)]
+    outputs = example_outputs(Smoothed(TASK.factory), models[0][0], {"forget": forget})["forget"]
+    expected = nn.functional.cross_entropy(
+        torch.from_numpy(outputs.logits), forget.y, reduction="none", label_smoothing=0.1
+    )
+    assert outputs.losses == pytest.approx(expected.numpy(), abs=1e-5)
+
+
 def test_impossible_inputs_are_refused_in_words(splits, models):
     (_, forget, holdout), (original, _) = splits[0], models[0]
     empty = only(forget, np.empty(0, np.int64))
