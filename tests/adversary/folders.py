@@ -91,11 +91,15 @@ def certificate(record: Record) -> Record:
     return record["runs"][0]["certificate"]
 
 
+def names(folder: Path) -> set[str]:
+    """Regular files by their names in the folder."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()}
+
+
 def sign(folder: Path, key: Ed25519PrivateKey = FORGER) -> Path:
     """Sign what lies there anew, as the forger's own evidence."""
     record = record_of(folder)
-    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()}
-    subjects = {name: digest_file(folder / name) for name in names - {"statement.json", "ledger.sqlite"}}
+    subjects = {name: digest_file(folder / name) for name in names(folder) - {"statement.json", "ledger.sqlite"}}
     said = predicate(record, (folder / "report.pdf").exists())
     (folder / "statement.json").write_bytes(as_json(signing.sign(signing.statement(subjects, PREDICATE, said), key)))
     return folder
@@ -105,13 +109,17 @@ def rewrite(folder: Path, change: Callable[[Record], object], *, pdf: bool = Fal
     """Change the record, render everything anew from it, and sign it."""
     record = record_of(folder)
     change(record)
-    evidence = as_json(record)
-    (folder / "evidence.json").write_bytes(evidence)
     (folder / "environment.json").write_bytes(as_json(record["environment"]))
     if record["ledger"] is None:
         (folder / "ledger.json").unlink(missing_ok=True)
     else:
         (folder / "ledger.json").write_bytes(as_json(record["ledger"]))
+    if "files" in record:
+        pages = {"evidence.json", "statement.json", "report.html", "report.pdf", "ledger.sqlite"}
+        record["files"] = {name: digest_file(folder / name) for name in sorted(names(folder) - pages)}
+        record["pdf"] = pdf
+    evidence = as_json(record)
+    (folder / "evidence.json").write_bytes(evidence)
     try:
         (folder / "report.html").write_text(html.render(record))
     except (KeyError, TypeError, ValueError, ArithmeticError):

@@ -366,6 +366,9 @@ def test_f27_an_old_folder_is_found_with_a_checkpoint_that_was_kept_since(in_one
     assert "checkpoint" not in found(now, in_one_breath, checkpoint=tmp_path / "proving")
     statement = json.loads(base64.b64decode(proving["payload"]))
     statement["predicate"]["root"] = "0" * 64
+    (tmp_path / "apart").write_bytes(as_json(signing.sign(statement, FORGER)))
+    assert "Expected a checkpoint" in found(now, in_one_breath, checkpoint=tmp_path / "apart")["checkpoint"]
+    statement["subject"][0]["digest"]["sha256"] = "0" * 64
     (tmp_path / "forged").write_bytes(as_json(signing.sign(statement, FORGER)))
     assert "another ledger" in found(now, in_one_breath, checkpoint=tmp_path / "forged")["checkpoint"]
     named = check(now, in_one_breath, checkpoint=tmp_path / "forged", public_key=key.public_key())

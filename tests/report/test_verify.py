@@ -33,6 +33,7 @@ def rewrite(folder: Path, change: Callable[[dict], object], key=worlds.OTHER) ->
     """What a forger does: change the record, draw the page anew, sign everything with a key of his own."""
     record = json.loads((folder / "evidence.json").read_text())
     change(record)
+    record["pdf"] = False
     (folder / "evidence.json").write_bytes(as_json(record))
     try:
         (folder / "report.html").write_text(html.render(record))
@@ -112,9 +113,9 @@ def certificate(record: dict) -> dict:
     return record["runs"][0]["certificate"]
 
 
-def test_an_honest_rewrite_passes_but_not_as_the_signers(whole):
+def test_a_rewrite_that_only_drops_the_pdf_contradicts_the_ledger_and_is_not_the_signers(whole):
     rewrite(whole, lambda record: None)
-    assert list(problems(whole, worlds.KEY.public_key())) == ["signature"]
+    assert list(problems(whole, worlds.KEY.public_key())) == ["signature", "ledger"]
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,8 @@ class Ledger:
         for setting in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):
             self._db.execute(f"PRAGMA {setting}")
         self._must_be_ours()
+        if (size := self.path.stat().st_size) != self._pragma("page_count") * self._pragma("page_size"):
+            raise TamperedError(f"the ledger {self.path} has {size:,} bytes, which are not those of its pages")
         self._verify_structure()
         if self._pragma("user_version") < schema.VERSION:
             for position, (written,) in enumerate(self._db.execute("SELECT hash FROM entries ORDER BY sequence")):
@@ -327,6 +329,9 @@ class Ledger:
         for name in sorted(expected.keys() | found.keys()):
             if found.get(name) != expected.get(name):
                 raise TamperedError(f"the ledger {self.path}: {name!r}, part of its structure, was changed or removed")
+        (said,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()  # an index that hides entries, for example
+        if said != "ok":
+            raise TamperedError(f"the ledger {self.path} is damaged: {said}")
 
     def _verify_tree(self) -> None:
         """The stored tree against one that is made from the entries."""

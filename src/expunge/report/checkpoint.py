@@ -51,6 +51,7 @@ def opened(envelope: Any, key: Ed25519PublicKey | None) -> dict[str, Any]:
         statement.get("predicateType") != PREDICATE
         or type(said.get("length")) is not int
         or not isinstance(said["root"], str)
+        or statement["subject"] != signing.listed({"ledger": said["root"]})
     ):
         raise InputError("Expected a checkpoint that expunge ledger checkpoint wrote; got another signed statement.")
     return said

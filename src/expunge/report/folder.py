@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from expunge.core.certificate import Verdict
-from expunge.core.digest import digest_arrays, digest_file
+from expunge.core.digest import digest_arrays, digest_bytes, digest_file
 from expunge.core.errors import HeldBackError, InputError
 from expunge.core.files import leftovers, private_folder, read_json, write_atomic
 from expunge.core.measurement import PRIVATE_BELOW, Evidence
@@ -38,6 +38,7 @@ ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.j
 PREDICATE = "urn:expunge:evidence:1"
 REVIEW, REVIEWED = "review.html", "review.json"  # in the private folder
 LIVE = ("ledger.sqlite",)  # grows after signing
+IN_FOLDER = "in the folder"  # where the record says that it lies there
 _OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
 _METADATA = {"format": "pt"}  # transformers 4 refuses weights without it
 
@@ -74,7 +75,12 @@ def write_evidence(
     """
     folder, whole = Path(folder), record
     record = {**shown(whole, private_below), "live_ledger": _place_of_ledger(folder, whole)}
-    content = _contents(record, outcomes, config, pdf)
+    files = _files(record, outcomes, config)
+    record |= {
+        "files": {name: digest_bytes(data) for name, data in files.items()},
+        "pdf": pdf and portable.available(),
+    }
+    content = files | _pages(record)
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
@@ -213,17 +219,9 @@ def names_in(folder: Path) -> set[str]:
     return found - set(LIVE)
 
 
-def _contents(
-    record: Mapping[str, Any], outcomes: Mapping[str, Outcome], config: str, with_pdf: bool
-) -> dict[str, bytes]:
-    """Everything but the statement, as bytes: whatever can go wrong does so before the first file is written."""
-    evidence = as_json(record)
-    content = {
-        EVIDENCE: evidence,
-        CONFIG: config.encode(),
-        ENVIRONMENT: as_json(record["environment"]),
-        REPORT: html.render(record).encode(),
-    }
+def _files(record: Mapping[str, Any], outcomes: Mapping[str, Outcome], config: str) -> dict[str, bytes]:
+    """What the record lists by digest, as bytes: whatever can go wrong does so before the first file is written."""
+    content = {CONFIG: config.encode(), ENVIRONMENT: as_json(record["environment"])}
     if record.get("ledger") is not None:
         content[EXCERPT] = as_json(record["ledger"])
     given = {
@@ -236,9 +234,14 @@ def _contents(
             raise InputError(f"Expected the release of {model['key']!r}; got {', '.join(given) or 'none'}.")
         artifact, task = given[model["key"]]
         content |= _model(model, artifact, task.files()) | _adapter(model, artifact.adapter)
-    if with_pdf and portable.available():
-        content[PDF] = portable.render(record, evidence)
     return content
+
+
+def _pages(record: Mapping[str, Any]) -> dict[str, bytes]:
+    """The record itself, and the pages that follow from it."""
+    evidence = as_json(record)
+    content = {EVIDENCE: evidence, REPORT: html.render(record).encode()}
+    return content | ({PDF: portable.render(record, evidence)} if record["pdf"] else {})
 
 
 def _model(model: Mapping[str, Any], artifact: Artifact, beside: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -296,11 +299,12 @@ def _prepare(folder: Path, request: str, content: Mapping[str, bytes]) -> None:
     if foreign := {name for name in here - ours if not _is_model(name)}:
         raise InputError(f"{folder} holds files that are not evidence: {', '.join(sorted(foreign))}; move them away.")
     _open_folder(folder)
-    for name in [
-        STATEMENT,
-        *sorted(here - content.keys()),
-    ]:  # the statement first: from now on the folder is unfinished
+    # the statement first: from now on the folder is unfinished
+    for name in [STATEMENT, *sorted(here - content.keys())]:
         (folder / name).unlink(missing_ok=True)
+    for path in sorted((folder / MODELS).glob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _open_folder(folder: Path) -> None:
@@ -314,7 +318,7 @@ def _open_folder(folder: Path) -> None:
 def _place_of_ledger(folder: Path, record: Mapping[str, Any]) -> str | None:
     """Where a reader finds the ledger: a folder that lost its ledger must not look like one that never had it."""
     if (folder / LIVE[0]).is_file():
-        return "in the folder"
+        return IN_FOLDER
     return None if record.get("ledger") is None else "elsewhere"
 
 

@@ -25,7 +25,7 @@ Record = Mapping[str, Any]
 # Digests that a certificate is bound to and that guesses of rows could be tested against.
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
-AFTER_RELEASE = ("ledger", "live_ledger")
+AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf")
 _PRIVATE_FACTS = (TRAINING_IDS, "residual", "seconds")
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,14 @@ from expunge.core.keys import key_path
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _KEY_FILE = "signing-key.pem"
+_LARGEST_KEY = 2**16  # bytes of a file that holds a public key
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:\S+")
+
+
+def listed(subjects: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Files by name and SHA-256 (hex), as our statements list them: each once, sorted, under one digest."""
+    return [{"name": name, "digest": {"sha256": subjects[name]}} for name in sorted(subjects)]
 
 
 def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +65,7 @@ def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Mappi
         raise InputError(f"a predicate type is a URI, got {predicate_type!r}")
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": subjects[name]}} for name in sorted(subjects)],
+        "subject": listed(subjects),
         "predicateType": predicate_type,
         "predicate": dict(predicate),
     }
@@ -191,10 +199,20 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
         InputError: if the file is missing or holds anything else; a private key is refused by name.
     """
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InputError(f"{path} is no regular file; name the file that holds the public key")
+            content = file.read(_LARGEST_KEY + 1)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > _LARGEST_KEY:
+        raise InputError(f"{path} has more than {_LARGEST_KEY:,} bytes; it is no public key")
     return _public(content, str(path))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """An opener for files that may be pipes: nobody waits for their other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _public(content: bytes, name: str) -> Ed25519PublicKey:

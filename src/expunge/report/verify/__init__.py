@@ -26,6 +26,7 @@ from expunge.report.folder import (
     ENVIRONMENT,
     EVIDENCE,
     EXCERPT,
+    IN_FOLDER,
     LIVE,
     PDF,
     PREDICATE,
@@ -83,7 +84,8 @@ def verify_folder(
             wrong *inside* the folder is a finding.
 
     Guarantee: with the key, no file can be changed, added or removed unseen by someone who lacks the private key. A ledger
-    in the folder grows after signing: it is checked against the excerpt, and against the checkpoint where there is one.
+    in the folder grows after signing: it is checked against the excerpt, and against the checkpoint where there is one; what
+    was appended since bears no signature, and its number is said.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -152,6 +154,11 @@ class _Folder:
         """Whether an earlier version wrote the record."""
         return self.record["format"] != FORMAT
 
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The ledger, where the record says that it lies in the folder: it grows after signing."""
+        return LIVE if self.record.get("live_ledger", IN_FOLDER) == IN_FOLDER else ()
+
     @functools.cached_property
     def statement(self) -> dict[str, Any]:
         """What was signed, by whomever."""
@@ -175,8 +182,10 @@ class _Folder:
     def signed_files(self) -> None:
         """The signed digests against the files, and the files against the signed names."""
         signed = {item["name"]: item["digest"]["sha256"] for item in self.statement["subject"]}
-        here = self.files.names - {STATEMENT, *LIVE}
-        problems = [f"{name} is a link or no regular file" for name in sorted(self.files.strange)]
+        if self.statement["subject"] != signing.listed(signed):
+            raise TamperedError("the statement names its files in another way than ours")
+        here = self.files.names - {STATEMENT, *self.live}
+        problems = [f"{name} is a link, an empty folder or no regular file" for name in sorted(self.files.strange)]
         problems += [f"{name} is missing" for name in sorted(signed.keys() - here - self.files.strange)]
         problems += [f"{name} is not signed" for name in sorted(here - signed.keys())]
         for name in sorted(here & signed.keys()):
@@ -213,7 +222,7 @@ class _Folder:
             raise TamperedError("request, verdicts, time, version or presence of a PDF differ from the record")
 
     def copies(self) -> None:
-        """Files that repeat a part of the record."""
+        """Files that the record lists or repeats a part of, and no others."""
         for name, part in ((ENVIRONMENT, self.record["environment"]), (EXCERPT, self.record["ledger"])):
             if part is None and name not in self.files.names:
                 continue
@@ -224,7 +233,20 @@ class _Folder:
         text = self.files.bytes(CONFIG, _LARGEST_CONFIG).decode()
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise TamperedError(f"{CONFIG} refers to parts of itself, which ours never does")
-        _none(records.config_problems(yaml.safe_load(text), self.record))
+        listed = self._unlisted() if "files" in self.record else []  # records of before list none
+        _none([*records.config_problems(yaml.safe_load(text), self.record), *listed])
+
+    def _unlisted(self) -> list[str]:
+        """Files that are not those of the record, which the ledger's last entry of the request names in turn."""
+        listed, pages = self.record["files"], {EVIDENCE, STATEMENT, REPORT, *([PDF] if self.record["pdf"] else [])}
+        own = pages | listed.keys() | set(self.live)
+        problems = [f"the record lists no {name}" for name in sorted(self.files.names - own)]
+        problems += [f"{name} is missing" for name in sorted(own - self.files.names)]
+        return problems + [
+            f"{name} is not the file that the record lists"
+            for name in sorted(listed.keys() & self.files.names)
+            if self.files.digest(name) != listed[name]
+        ]
 
     def certificate(self, run: Record) -> str | None:
         """Every certificate made again from what it says it was made from."""
@@ -267,7 +289,7 @@ class _Folder:
     @contextmanager
     def _ledger(self) -> Iterator[Ledger | None]:
         """The ledger, opened so that nothing is written: the one that was named, or the one that lies in the folder."""
-        path = self.ledger_path or (self.files.root / LIVE[0] if LIVE[0] in self.files.names else None)
+        path = self.ledger_path or (self.files.root / LIVE[0] if self.files.names.intersection(self.live) else None)
         if path is None:
             yield None
             return
@@ -280,8 +302,8 @@ class _Folder:
         with self._ledger() as ledger:
             if ledger is not None:
                 _none(ledgers.live_problems(self.record, ledger, evidence, here=self.ledger_path is None))
-                return None
-        if self.record.get("live_ledger") == "in the folder":
+                return ledgers.unsigned(self.record, ledger)
+        if self.record.get("live_ledger") == IN_FOLDER:
             raise TamperedError(f"{LIVE[0]} lay in the folder and is gone")
         if self.record["ledger"] is None:
             return "there is none"

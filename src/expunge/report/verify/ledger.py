@@ -130,6 +130,11 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
         closed and _DIGEST.fullmatch(str(closed[0])) and closed[0] not in evidence
     ):  # whoever fulfils in Python may write words
         problems.append("the request was fulfilled with other evidence than this")
+    if len(closed) > 1:
+        problems.append("the request was fulfilled more than once")
+    if excerpt is not None and record["format"] == FORMAT:
+        later = [entry for entry in own if entry.sequence > excerpt["length"] and entry.kind == "decision"]
+        problems += [f"entry {entry.sequence} decides the request anew, after this record" for entry in later]
     if not closed and record["format"] == FORMAT and (here or by_a_job):
         problems.append(
             "the ledger does not say that the request was fulfilled: it was cut back, or the run did not finish"
@@ -141,6 +146,15 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     if any(entry.kind == "void" for entry in own) and any(run["verdict"] != Verdict.VOID for run in record["runs"]):
         problems.append("the ledger says that what was released turned out to be void")
     return problems
+
+
+def unsigned(record: Record, ledger: Ledger) -> str | None:
+    """How many entries were appended after the excerpt that the record shows: nothing in the folder vouches for them."""
+    excerpt = record["ledger"]
+    since = ledger.head()[0] - (excerpt["length"] if excerpt is not None else 0)
+    if not since:
+        return None
+    return f"{since:,} of its entries came after the signed excerpt; only a later checkpoint speaks for them"
 
 
 def checkpoint_problems(record: Record, ledger: Ledger | None, point: Record) -> str:

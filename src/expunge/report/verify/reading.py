@@ -22,6 +22,7 @@ from expunge.core.files import parse_json
 MOST_FILES = 10_000
 DEEPEST = 8  # folders in folders; ours are three deep
 LARGEST = 32 * 2**20  # bytes of a file that is parsed; weights and ledgers are only streamed
+WEIGHTS = ".safetensors"  # how the names of files end that may be of any size
 MOST_VALUES = 3_000_000  # in JSON: some hundred bytes of memory each
 LONGEST = 60.0  # seconds of processor time for one check
 _BLOCK = 2**20
@@ -57,7 +58,7 @@ class UntrustedFolder:
     """Regular files of a folder by their relative names; whatever else lies there is listed and never opened.
 
     Attributes:
-        names: regular files. strange: links, devices and the like.
+        names: regular files. strange: links, devices, empty folders and the like.
 
     Raises:
         TamperedError: if there are more files, or deeper folders, than any of ours has.
@@ -72,9 +73,10 @@ class UntrustedFolder:
     def _list(self, folder: Path, place: str, depth: int) -> None:
         if depth > DEEPEST:
             raise TamperedError(f"{place} lies deeper than any file of ours")
+        empty = True
         with os.scandir(folder) as found:
             for item in found:
-                name = f"{place}{item.name}"
+                name, empty = f"{place}{item.name}", False
                 if item.is_dir(follow_symlinks=False):
                     self._list(Path(item.path), f"{name}/", depth + 1)
                 elif item.is_file(follow_symlinks=False):
@@ -83,6 +85,8 @@ class UntrustedFolder:
                     self.strange.add(name)
                 if len(self.names) + len(self.strange) > MOST_FILES:
                     raise TamperedError(f"there are more than {MOST_FILES:,} files")
+        if empty and place:
+            self.strange.add(place)
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Any]:
@@ -108,8 +112,10 @@ class UntrustedFolder:
         return bounded_json(self.bytes(name), name)
 
     def digest(self, name: str) -> str:
-        """SHA-256 (hex) of a file, read in blocks."""
+        """SHA-256 (hex) of a file, read in blocks; of one that is parsed, if it is not too large for one of ours."""
         with self.opened(name) as file:
+            if not name.endswith(WEIGHTS) and os.fstat(file.fileno()).st_size > LARGEST:
+                raise TamperedError(f"{name} has more than {LARGEST:,} bytes; none of ours has")
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
