@@ -25,7 +25,7 @@ from expunge.core.keys import subject_key
 from expunge.core.task import Task
 from expunge.core.trained import Spent, Trained
 from expunge.ledger import Entry, Ledger
-from expunge.requests_book import Granted, RequestBook
+from expunge.requests_book import END, Granted, RequestBook
 from expunge.training.store import load_trained, save_trained
 
 LEDGER, RECORD, MODEL = "ledger.sqlite", "trained.json", "model"
@@ -72,10 +72,11 @@ class ModelLedger:
     def last_released(self, but: str) -> str:
         """Digest of the model that was released last, requests ``but`` left out; empty where nothing was."""
         with Ledger(self.path) as ledger:
+            given_up = _given_up(ledger)
             found = [
                 item.get("digest", "")
                 for entry in ledger.entries("release")
-                if entry.key != but
+                if entry.key != but and entry.key not in given_up
                 for item in entry.payload.get("releases", ())
                 if item.get("model") == self.model
             ]
@@ -114,10 +115,10 @@ class ModelLedger:
             book = RequestBook(ledger)
             filed = {name: value for name, value in record.items() if name not in ("matched", "decision")}
             book.file_request(filed)
-            if (status := book.status_of(record["id"])) in ("released", "fulfilled"):
+            if (status := book.status_of(record["id"])) in ("released", "fulfilled", "abandoned", "superseded"):
                 raise RefusedError(
                     f"Request {record['id']} is {status} already: this model is released once for each request. Continue with "
-                    "the model that came of it."
+                    "the model that came of it; or file a request that supersedes it."
                 )
             if status == "received":
                 granted = {"decision": "grant", "reason": "planned and run in Python", "by": "whoever ran it"}
@@ -157,6 +158,13 @@ def release_item(
         "model": model, "digest": digest, "removed": release.removed, "theorem": release.theorem, "afresh": afresh,
         "mu": release.mu if math.isfinite(release.mu) else None,
     }  # fmt: skip
+
+
+def _given_up(ledger: Ledger) -> set[str]:
+    """Requests that were released, never finished, and abandoned or superseded since: the model is still the one before
+    them. What they spent stays spent."""
+    ended = {entry.key.split("/")[0] for entry in ledger.entries(END)}
+    return ended - {entry.key for entry in ledger.entries("fulfilment")}
 
 
 def _spent(entry: Entry, item: Mapping[str, Any]) -> Spent:
@@ -248,11 +256,13 @@ class ModelFolder:
         with Ledger(self.book.path) as ledger:
             promise = next(e for e in ledger.entries(PUBLISHED, self.book.model) if e.key == self.book.model)
             releases, fulfilments = ledger.entries("release"), ledger.entries("fulfilment")
+            given_up = _given_up(ledger)
         place, content = self.path, promise.payload["content"]
         released = [
             entry.key
             for entry in releases
             if any(item.get("model") == self.book.model for item in entry.payload.get("releases", ()))
+            and entry.key not in given_up
         ]
         left = {entry.key: entry.payload.get("models", {}) for entry in fulfilments}
         for key in released:
@@ -260,7 +270,8 @@ class ModelFolder:
                 if key == request:
                     continue
                 raise RefusedError(
-                    f"Request {key} was released from this model and is not finished. Run its job again with its folder first."
+                    f"Request {key} was released from this model and is not finished. Run its job again with its folder first. "
+                    f"Where that cannot be done, end it: expunge requests abandon {key} --ledger {self.book.path}."
                 )
             if self.book.model not in left[key]:
                 raise RefusedError(
