@@ -25,7 +25,7 @@ from expunge.core.keys import subject_key
 from expunge.core.task import Task
 from expunge.core.trained import Spent, Trained
 from expunge.ledger import Entry, Ledger
-from expunge.requests_book import END, Granted, RequestBook
+from expunge.requests_book import Granted, RequestBook
 from expunge.training.store import load_trained, save_trained
 
 LEDGER, RECORD, MODEL = "ledger.sqlite", "trained.json", "model"
@@ -72,7 +72,7 @@ class ModelLedger:
     def last_released(self, but: str) -> str:
         """Digest of the model that was released last, requests ``but`` left out; empty where nothing was."""
         with Ledger(self.path) as ledger:
-            given_up = _given_up(ledger)
+            given_up = RequestBook(ledger).given_up()
             found = [
                 item.get("digest", "")
                 for entry in ledger.entries("release")
@@ -98,7 +98,7 @@ class ModelLedger:
         with Ledger(self.path) as ledger:
             decisions = [entry.payload for entry in ledger.entries("decision", f"{request}/")]
             last = {name: value for name, value in decisions[-1].items() if name != "matched"} if decisions else None
-            return ledger.excerpt([request, self.model]), last
+            return ledger.excerpt([request, self.model, *RequestBook(ledger).given_up().values()]), last
 
     def void(self, request: str) -> None:
         """Measuring refuted what was released for ``request``: from now on that release has spent everything."""
@@ -158,13 +158,6 @@ def release_item(
         "model": model, "digest": digest, "removed": release.removed, "theorem": release.theorem, "afresh": afresh,
         "mu": release.mu if math.isfinite(release.mu) else None,
     }  # fmt: skip
-
-
-def _given_up(ledger: Ledger) -> set[str]:
-    """Requests that were released, never finished, and abandoned or superseded since: the model is still the one before
-    them. What they spent stays spent."""
-    ended = {entry.key.split("/")[0] for entry in ledger.entries(END)}
-    return ended - {entry.key for entry in ledger.entries("fulfilment")}
 
 
 def _spent(entry: Entry, item: Mapping[str, Any]) -> Spent:
@@ -256,7 +249,7 @@ class ModelFolder:
         with Ledger(self.book.path) as ledger:
             promise = next(e for e in ledger.entries(PUBLISHED, self.book.model) if e.key == self.book.model)
             releases, fulfilments = ledger.entries("release"), ledger.entries("fulfilment")
-            given_up = _given_up(ledger)
+            given_up = RequestBook(ledger).given_up()
         place, content = self.path, promise.payload["content"]
         released = [
             entry.key

@@ -165,7 +165,16 @@ class RequestBook:
                 return ends[-1]
             if status == "superseded" or not may(status):
                 raise InputError(f"request {request_id!r} is {status}: {_INSTEAD[word]}")
-            return self.ledger.append(END, f"{request_id}/{len(ends) + 1}", payload)
+            return self.ledger.append(END, f"{request_id}/end-{len(ends) + 1}", payload)
+
+    def given_up(self) -> dict[str, str]:
+        """Requests that were released, never finished, and abandoned or superseded since: the model is still the one before
+        them, and what they spent stays spent. Each with the key of the entry that ended it."""
+        ends = {entry.key.split("/")[0]: entry.key for entry in self.ledger.entries(END)}
+        if not ends:
+            return {}
+        released, fulfilled = ({e.key for e in self.ledger.entries(kind)} for kind in ("release", "fulfilment"))
+        return {request: key for request, key in ends.items() if request in released - fulfilled}
 
     def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate

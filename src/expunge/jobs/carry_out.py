@@ -153,7 +153,7 @@ def carry_out(
         with book.ledger.transaction():
             must_be_latest(cases, outcomes, identity, status)
             book.release(identity, {"releases": items, "record": name_of(shown(evidence, setting.private_below))})
-        keys = [identity, *(case.folder.book.model for case in cases if case.folder)]
+        keys = [identity, *(case.folder.book.model for case in cases if case.folder), *book.given_up().values()]
         evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(keys))
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
         written = write_evidence(
