@@ -20,7 +20,7 @@ from typing import Any
 
 from expunge.core.digest import digest_file, keyed_hash
 from expunge.core.errors import InputError, RefusedError, TamperedError
-from expunge.core.files import private_folder
+from expunge.core.files import private_folder, sweep
 from expunge.core.keys import subject_key
 from expunge.core.task import Task
 from expunge.core.trained import Spent, Trained
@@ -231,8 +231,14 @@ class ModelFolder:
         return _content(place)
 
     def purge(self) -> None:
-        """Delete whatever the model now has replaced: un-noised weights and iterates hold what was removed."""
+        """Delete whatever the model now has replaced, and files that a killed run did not finish: un-noised weights and
+        iterates hold what was removed.
+
+        Raises:
+            RefusedError: while a request is released and not finished, whose run may be writing here.
+        """
         place, _ = self._now(None)
+        sweep(self.path)
         others = [path for path in self.path.glob(f"{_AFTER}*") if path != place and path.is_dir()]
         for folder in [*others, *([self.path] if place != self.path else [])]:
             for path in [folder / RECORD, *folder.glob("*.safetensors")]:

@@ -158,3 +158,24 @@ def test_a_language_model_that_diverged_is_refused_before_anything_is_written(cl
     result = cli("run", job, "--out", "first")
     assert result.code == 2 and "cannot be used" in result.err and "Traceback" not in result.err
     assert not (tmp_path / "first").exists() and not (tmp_path / "book.sqlite").exists()
+
+
+# --- nothing unfinished is left -----------------------------------------------------------------------------------------
+
+
+def parts_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(".*.part"))
+
+
+def test_files_that_a_killed_try_did_not_finish_are_swept_by_the_run_that_ends(cli, tmp_path, monkeypatch):
+    """They can hold weights without noise, in the private folder and beside a published model."""
+    job = published(cli, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(carry_out, "write_evidence", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "no disk")))
+        assert cli("run", job, "--model", "model", "--out", "first").code == 75
+    (after,) = [f"after-{row['id']}" for row in rows_of(tmp_path / "model" / "ledger.sqlite")]
+    for folder in ("first.private", "first.private/next-SoftmaxHead", "model", f"model/{after}"):
+        (tmp_path / folder).mkdir(exist_ok=True, mode=0o700)
+        (tmp_path / folder / ".0123456789abcdef.part").write_bytes(b"half of some weights")
+    assert cli("run", job, "--model", "model", "--out", "first").code in (0, 4)
+    assert parts_of(tmp_path) == []

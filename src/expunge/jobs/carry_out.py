@@ -19,7 +19,7 @@ from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_file, digest_json, keyed_hash
 from expunge.core.errors import InputError, RefusedError, TamperedError
-from expunge.core.files import private_folder, read_json
+from expunge.core.files import private_folder, read_json, sweep
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
 from expunge.core.method import InMemory, Outcome, Watch, silent
@@ -167,6 +167,7 @@ def carry_out(
                 models[case.folder.book.model] = case.folder.keep(after, identity)
             elif not after.views:
                 save_trained(private / f"next-{slug(case.name)}", after)
+        sweep(private)  # of a killed try: weights without noise
         shown_record = digest_file(written[EVIDENCE])
         book.fulfil(
             identity, {"evidence": shown_record, "verdicts": verdicts, **({"models": models} if models else {})}
