@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tests.product.language import write_job
-from tests.product.test_gone_for_good import table_job
+from tests.product.test_gone_for_good import learnt, table_job
 
 from expunge.jobs import carry_out
 from expunge.ledger import Ledger
@@ -20,6 +20,7 @@ from expunge.privacy.gaussian import epsilon_of
 from expunge.requests_book import RequestBook
 
 # One step over all rows: its loss is finite, the weights are too, and what they compute is not.
+__all__ = ["learnt"]  # a fixture
 DIVERGING = {"name": "fine_tune", "epochs": 1, "batch_size": 1000, "lr": 1e30}
 
 
@@ -179,3 +180,13 @@ def test_files_that_a_killed_try_did_not_finish_are_swept_by_the_run_that_ends(c
         (tmp_path / folder / ".0123456789abcdef.part").write_bytes(b"half of some weights")
     assert cli("run", job, "--model", "model", "--out", "first").code in (0, 4)
     assert parts_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "setting", [{"lr": -1}, {"lr": float("nan")}, {"lr": float("inf")}, {"epochs": 0}, {"batch_size": -3}], ids=str
+)
+def test_settings_that_no_method_can_use_are_refused_before_anything_is_trained(cli, tmp_path, learnt, setting):
+    learnt["now"] = "refused"
+    result = cli("run", table_job(tmp_path, "P3", method={"name": "fine_tune", **setting}), "--out", "first")
+    assert result.code == 2 and f"method.{next(iter(setting))}: expected" in result.err
+    assert not learnt["refused"] and not (tmp_path / "first").exists()
