@@ -20,7 +20,7 @@ from typing import Any
 
 from expunge.core.digest import digest_file, keyed_hash
 from expunge.core.errors import InputError, RefusedError, TamperedError
-from expunge.core.files import private_folder
+from expunge.core.files import private_folder, sweep
 from expunge.core.keys import subject_key
 from expunge.core.task import Task
 from expunge.core.trained import Spent, Trained
@@ -72,10 +72,11 @@ class ModelLedger:
     def last_released(self, but: str) -> str:
         """Digest of the model that was released last, requests ``but`` left out; empty where nothing was."""
         with Ledger(self.path) as ledger:
+            given_up = RequestBook(ledger).given_up()
             found = [
                 item.get("digest", "")
                 for entry in ledger.entries("release")
-                if entry.key != but
+                if entry.key != but and entry.key not in given_up
                 for item in entry.payload.get("releases", ())
                 if item.get("model") == self.model
             ]
@@ -97,7 +98,7 @@ class ModelLedger:
         with Ledger(self.path) as ledger:
             decisions = [entry.payload for entry in ledger.entries("decision", f"{request}/")]
             last = {name: value for name, value in decisions[-1].items() if name != "matched"} if decisions else None
-            return ledger.excerpt([request, self.model]), last
+            return ledger.excerpt([request, self.model, *RequestBook(ledger).given_up().values()]), last
 
     def void(self, request: str) -> None:
         """Measuring refuted what was released for ``request``: from now on that release has spent everything."""
@@ -114,10 +115,10 @@ class ModelLedger:
             book = RequestBook(ledger)
             filed = {name: value for name, value in record.items() if name not in ("matched", "decision")}
             book.file_request(filed)
-            if (status := book.status_of(record["id"])) in ("released", "fulfilled"):
+            if (status := book.status_of(record["id"])) in ("released", "fulfilled", "abandoned", "superseded"):
                 raise RefusedError(
                     f"Request {record['id']} is {status} already: this model is released once for each request. Continue with "
-                    "the model that came of it."
+                    "the model that came of it; or file a request that supersedes it."
                 )
             if status == "received":
                 granted = {"decision": "grant", "reason": "planned and run in Python", "by": "whoever ran it"}
@@ -230,8 +231,14 @@ class ModelFolder:
         return _content(place)
 
     def purge(self) -> None:
-        """Delete whatever the model now has replaced: un-noised weights and iterates hold what was removed."""
+        """Delete whatever the model now has replaced, and files that a killed run did not finish: un-noised weights and
+        iterates hold what was removed.
+
+        Raises:
+            RefusedError: while a request is released and not finished, whose run may be writing here.
+        """
         place, _ = self._now(None)
+        sweep(self.path)
         others = [path for path in self.path.glob(f"{_AFTER}*") if path != place and path.is_dir()]
         for folder in [*others, *([self.path] if place != self.path else [])]:
             for path in [folder / RECORD, *folder.glob("*.safetensors")]:
@@ -248,11 +255,13 @@ class ModelFolder:
         with Ledger(self.book.path) as ledger:
             promise = next(e for e in ledger.entries(PUBLISHED, self.book.model) if e.key == self.book.model)
             releases, fulfilments = ledger.entries("release"), ledger.entries("fulfilment")
+            given_up = RequestBook(ledger).given_up()
         place, content = self.path, promise.payload["content"]
         released = [
             entry.key
             for entry in releases
             if any(item.get("model") == self.book.model for item in entry.payload.get("releases", ()))
+            and entry.key not in given_up
         ]
         left = {entry.key: entry.payload.get("models", {}) for entry in fulfilments}
         for key in released:
@@ -260,7 +269,8 @@ class ModelFolder:
                 if key == request:
                     continue
                 raise RefusedError(
-                    f"Request {key} was released from this model and is not finished. Run its job again with its folder first."
+                    f"Request {key} was released from this model and is not finished. Run its job again with its folder first. "
+                    f"Where that cannot be done, end it: expunge requests abandon {key} --ledger {self.book.path}."
                 )
             if self.book.model not in left[key]:
                 raise RefusedError(

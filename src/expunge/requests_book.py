@@ -1,4 +1,4 @@
-"""The life of a request, kept in a ledger: filed, decided, released, fulfilled; or withdrawn before anything is released.
+"""The life of a request, kept in a ledger: filed, decided, released, fulfilled; or withdrawn, abandoned, superseded.
 
 Each step is one entry; the state of a request is computed from its entries and stored nowhere else.
 """
@@ -6,7 +6,7 @@ Each step is one entry; the state of a request is computed from its entries and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,11 +16,23 @@ from expunge.ledger import Entry, Ledger, canonical_payload
 
 # quarantine: screening or a void result stopped it, a person has yet to decide; withdraw: whoever asked no longer asks
 DECISIONS = ("grant", "refuse", "quarantine", "withdraw")
-STATUSES = ("received", "granted", "refused", "quarantined", "withdrawn", "released", "fulfilled")
-_STATUS_OF = {"grant": "granted", "refuse": "refused", "quarantine": "quarantined", "withdraw": "withdrawn"}
+STATUSES = (
+    "received", "granted", "refused", "quarantined", "withdrawn", "released", "fulfilled", "abandoned", "superseded",
+)  # fmt: skip
+_STATUS_OF = {
+    "grant": "granted", "refuse": "refused", "quarantine": "quarantined", "withdraw": "withdrawn",
+    "abandon": "abandoned", "supersede": "superseded",
+}  # fmt: skip
+UNFINISHED = ("received", "granted", "quarantined", "released")  # what can be abandoned
+NOT_REPLACED = ("received", "refused", "withdrawn", "fulfilled")  # what no other request can take the place of
+END = "end"  # kind of the entry that abandons or supersedes a request
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no slash: it parts the id from a decision's number
 _KEYED_HASH = re.compile(r"[0-9a-f]{64}")
+_INSTEAD = {
+    "abandon": "only a request that was not finished can be abandoned. A result that was not accepted can be superseded",
+    "supersede": "only a request that was tried and did not end as it should can be superseded",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,7 @@ class RequestBook:
             decisions = [entry for entry in entries if entry.kind == "decision"]
             if decisions and canonical_payload(decisions[-1].payload) == canonical_payload(decision):
                 return decisions[-1]
-            if entries[-1].kind in ("release", "fulfilment"):
+            if {entry.kind for entry in entries} & {"release", "fulfilment", END}:
                 raise InputError(
                     f"request {request_id!r} is already {_status(entries)}; its decision can no longer change"
                 )
@@ -114,6 +126,55 @@ class RequestBook:
             InputError: if the request was not filed, or its outcome is already released.
         """
         return self.decide(request_id, {"decision": "withdraw", "reason": reason, "by": by})
+
+    def abandon(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a request will not be finished. Whoever it was granted for stays out of later runs all the same, and
+        what was released for it stays counted.
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or is not in one of the states `UNFINISHED`.
+        """
+        return self._end("abandon", request_id, by, reason, lambda status: status in UNFINISHED)
+
+    def supersede(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that another request of the same person for the same targets takes the place of this one: its result was
+        not accepted, or it never finished. The next run of the job files that request, under an id of its own.
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or nothing was tried for it, or its result was accepted.
+        """
+        return self._end("supersede", request_id, by, reason, lambda status: status not in NOT_REPLACED)
+
+    def ending_of(self, request_id: str) -> dict[str, Any]:
+        """Who abandoned or superseded the request, and why; empty where nobody did."""
+        ends = [entry.payload for entry in self._entries_of(request_id) if entry.kind == END]
+        return ends[-1] if ends else {}
+
+    def _end(self, word: str, request_id: str, by: str, reason: str, may: Callable[[str], bool]) -> Entry:
+        payload = {"decision": word, "by": by, "reason": reason}
+        with self.ledger.transaction():
+            entries = self._entries_of(request_id)
+            ends, status = [entry for entry in entries if entry.kind == END], _status(entries)
+            if ends and ends[-1].payload == payload:
+                return ends[-1]
+            if status == "superseded" or not may(status):
+                raise InputError(f"request {request_id!r} is {status}: {_INSTEAD[word]}")
+            return self.ledger.append(END, f"{request_id}/end-{len(ends) + 1}", payload)
+
+    def given_up(self) -> dict[str, str]:
+        """Requests that were released, never finished, and abandoned or superseded since: the model is still the one before
+        them, and what they spent stays spent. Each with the key of the entry that ended it."""
+        ends = {entry.key.split("/")[0]: entry.key for entry in self.ledger.entries(END)}
+        if not ends:
+            return {}
+        released, fulfilled = ({e.key for e in self.ledger.entries(kind)} for kind in ("release", "fulfilment"))
+        return {request: key for request, key in ends.items() if request in released - fulfilled}
 
     def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate
@@ -169,10 +230,11 @@ class RequestBook:
 
     def requests(self) -> list[dict[str, Any]]:
         """All requests in the order they were filed, each with ``id, kinds, status, subject, received, due, ground,
-        filed, decision, decided, reason, by, released, fulfilled``; ``None`` where something is not known (yet)."""
+        filed, decision, decided, reason, by, released, fulfilled, supersedes``; ``None`` where something is not known (yet).
+        Decision, reason and by are those of the end where there is one."""
         by_id: dict[str, list[Entry]] = {}
         for entry in self.ledger.entries():
-            if entry.kind in ("request", "decision", "release", "fulfilment"):
+            if entry.kind in ("request", "decision", "release", "fulfilment", END):
                 by_id.setdefault(entry.key.split("/")[0], []).append(entry)
         return [_row(entries) for entries in by_id.values() if entries[0].kind == "request"]
 
@@ -197,6 +259,8 @@ class RequestBook:
 
 def _status(entries: list[Entry]) -> str:
     last = {entry.kind: entry for entry in entries}
+    if END in last:
+        return _STATUS_OF[last[END].payload["decision"]]
     if "fulfilment" in last:
         return "fulfilled"
     if "release" in last:
@@ -207,7 +271,8 @@ def _status(entries: list[Entry]) -> str:
 def _row(entries: list[Entry]) -> dict[str, Any]:
     last = {entry.kind: entry for entry in entries}
     record = last["request"].payload
-    decision = last["decision"].payload if "decision" in last else {}
+    decided = last.get(END) or last.get("decision")
+    decision = decided.payload if decided else {}
     return {
         "id": record["id"],
         "kinds": sorted({target["kind"] for target in record.get("targets", ())}),
@@ -215,9 +280,10 @@ def _row(entries: list[Entry]) -> dict[str, Any]:
         **{name: record.get(name) for name in ("subject", "received", "due", "ground")},
         "filed": last["request"].time,
         "decision": decision.get("decision"),
-        "decided": last["decision"].time if "decision" in last else None,
+        "decided": decided.time if decided else None,
         "reason": decision.get("reason"),
         "by": decision.get("by"),
         "released": last["release"].time if "release" in last else None,
         "fulfilled": last["fulfilment"].time if "fulfilment" in last else None,
+        "supersedes": record.get("supersedes"),
     }

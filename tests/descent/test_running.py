@@ -31,6 +31,7 @@ from expunge.objectives.distillation import Scrub as Distilled
 from expunge.objectives.manifold import Manifold
 from expunge.objectives.margins import SelfModeConnectivity
 from expunge.objectives.supervised import AdaptiveAscent, Ascent, RandomLabels
+from expunge.tasks.classification import Classification
 
 SGD = Member("sgd", 0.02, momentum=0.9, weight_decay=5e-4)
 ADAMW = Member("adamw", 1e-2, weight_decay=0.05)
@@ -52,6 +53,7 @@ def held_out(on: Work) -> float:
 
 RESTLESS = functools.partial(work, restless, probes={"validation": blobs(30, seed=9)})
 WIDE = functools.partial(work, functools.partial(restless, SMALLEST_8BIT // 6 + 1))
+HALF = functools.partial(work, task=Classification(restless, dtype=torch.bfloat16))
 IMAGES = functools.partial(
     work, data=pictures(), task=small_pictures_net(), augment=functools.partial(crop_flip, padding=1)
 )
@@ -64,6 +66,8 @@ RUNS: dict[str, tuple[Descend, Callable[[], Work]]] = {
         Descend(AdaptiveAscent(1.0), Interleave(1, 2, retain_steps=9), Dual(ADAMW, SGD), FisherRatio(1.0, 4),
                 clip={"forget": 7.0}, anneal="cosine"), RESTLESS,
     ),
+    "dual, bfloat16": (Descend(RandomLabels(), Passes(2), Dual(ADAMW, SGD)), HALF),
+    "eight bits and a mask, bfloat16": (Descend(RandomLabels(), Passes(2), Shared(EIGHT), Saliency(0.5, 4)), HALF),
     "eight bits, shared": (Descend(RandomLabels(), Passes(1), Shared(EIGHT)), WIDE),
     "eight bits, dual": (Descend(RandomLabels(), Passes(1), Dual(EIGHT, EIGHT)), WIDE),
     "scrub, guarded": (

@@ -40,7 +40,7 @@ def test_the_life_of_a_request(book):
     book.fulfil("q1", {"evidence": "1" * 64})
     statuses.append(book.status_of("q1"))
     assert statuses == ["received", "quarantined", "refused", "granted", "released", "fulfilled"]
-    assert {*statuses, "withdrawn"} == set(STATUSES)
+    assert {*statuses, "withdrawn", "abandoned", "superseded"} == set(STATUSES)
     [row] = book.requests()
     assert row["kinds"] == ["class", "user"]
     assert (row["received"], row["due"], row["ground"]) == ("2026-11-01", "2026-12-01", "GDPR Art. 17(1)(b)")

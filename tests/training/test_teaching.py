@@ -15,6 +15,7 @@ RECIPES = {
     "all weights": LanguageTraining(steps=12, lr=1e-2, batch_size=8),
     "epochs": LanguageTraining(epochs=3, lr=1e-2, batch_size=8, warmup=0.4),
     "adapter with dropout": LanguageTraining(steps=12, lr=1e-2, batch_size=8, lora={"r": 2, "lora_dropout": 0.3}),
+    "bfloat16": LanguageTraining(steps=12, lr=1e-4, batch_size=8),
 }
 
 
@@ -30,7 +31,8 @@ def taught(recipe: LanguageTraining, journal: InMemory | None = None, seen: list
         if seen is not None:
             seen.append(done)
 
-    return recipe.fit(small_language(), facts(), seed=3, watch=watch, journal=journal)
+    dtype = torch.bfloat16 if recipe is RECIPES["bfloat16"] else torch.float32
+    return recipe.fit(small_language(dtype=dtype), facts(), seed=3, watch=watch, journal=journal)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -71,6 +71,34 @@ def requests_withdraw(
     output.show_added(withdraw_request(ledger, request, by, why), json)
 
 
+@requests.command("abandon")
+def requests_abandon(
+    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    json: Json = False,
+) -> None:
+    """End a request that cannot be finished. Whoever it was granted for stays out of later runs all the same."""
+    from expunge.jobs.requests import abandon_request
+
+    output.show_added(abandon_request(ledger, request, by, why), json)
+
+
+@requests.command("supersede")
+def requests_supersede(
+    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    json: Json = False,
+) -> None:
+    """Let the next run of the same request, by another method or settings, take the place of one that did not end well."""
+    from expunge.jobs.requests import supersede_request
+
+    output.show_added(supersede_request(ledger, request, by, why), json)
+
+
 @attack.command("stealthy")
 def attack_stealthy(
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL: question and answer, or text, on each line.")],

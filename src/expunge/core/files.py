@@ -154,6 +154,12 @@ def leftovers(folder: Path) -> Iterator[Path]:
     return folder.glob(f".*{PART}")
 
 
+def sweep(folder: Path) -> None:
+    """Delete what :func:`leftovers` finds in ``folder`` and in all folders in it; nobody may be writing there."""
+    for part in folder.rglob(f".*{PART}"):
+        part.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Bring the names in ``folder`` to disk; a no-op where the platform has no way to do it."""
     if _POSIX:

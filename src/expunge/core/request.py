@@ -119,6 +119,7 @@ class Request:
         received: the day it arrived.
         due: the day an answer is owed; one month after ``received`` where not given (GDPR Art. 12(3)).
         model: tells apart the models that one ledger knows, where the same request is made of a second one; else empty.
+        supersedes: id of the same request as it was made before and did not end as it should; else empty.
     """
 
     subject: str = field(repr=False)
@@ -127,6 +128,7 @@ class Request:
     received: date = field(default_factory=date.today)
     due: date | None = None
     model: str = field(default="", repr=False)
+    supersedes: str = ""
 
     def __post_init__(self):
         targets = (self.targets,) if isinstance(self.targets, Target) else tuple(self.targets)
@@ -151,9 +153,11 @@ class Request:
         return tuple(dict.fromkeys(str(target.kind) for target in self.targets))
 
     def id(self, key: bytes) -> str:
-        """The name of the request: equal subject, targets and model give an equal id, so asking twice is asking once."""
+        """The name of the request: equal subject, targets, model and predecessor give an equal id, so asking twice is asking
+        once."""
         content = [self.subject, sorted([[t.kind, _plain(t.where)] for t in self.targets], key=str)]
-        return "req-" + keyed_hash(key, content)[:20] + (f"-{keyed_hash(key, self.model)[:8]}" if self.model else "")
+        parts = [keyed_hash(key, text)[:8] for text in (self.model, self.supersedes) if text]
+        return "-".join(["req", keyed_hash(key, content)[:20], *parts])
 
     def names(self, key: bytes) -> Names:
         """What names whoever the request is about, for texts that go into records. Row ids name nobody."""
@@ -178,6 +182,7 @@ class Request:
             "ground": names.hide(self.ground),
             "received": self.received.isoformat(),
             "due": self.due.isoformat(),
+            **({"supersedes": self.supersedes} if self.supersedes else {}),
         }
 
 

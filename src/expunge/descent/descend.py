@@ -30,7 +30,7 @@ from expunge.descent.schedule import FORGET, JOINT, RETAIN, Schedule, Turn
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.tasks.seeds import seed_global
-from expunge.training.optimizers import laid_out_like
+from expunge.training.optimizers import laid_out_like, state_bytes
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,7 @@ class _Run:
 
     def _cuts(self, length: int) -> list[int]:
         """Step counts at which the run is stored: from sizes alone, and without an effect on any bit of the result."""
-        weights = self.work.processes.shares * sum(t.numel() * t.element_size() for t in self.moving.values())
-        return cuts(length, 3 * weights)  # with two moments each
+        return cuts(length, self.work.processes.shares * state_bytes(self.moving.values()))
 
     def _stage(self, journal: Once, watch: Watch, until: int, length: int) -> None:
         """Everything up to step ``until``: taken from the journal, or done and written there."""
@@ -280,7 +279,10 @@ class _Run:
         if masks and self.selection.strict:
             with torch.no_grad():
                 for base, weight, mask in zip(self.base, self.moving.values(), masks, strict=True):
-                    torch.lerp(base, weight, mask, out=weight)  # exact at 0 and 1, and several times as fast as where
+                    moved = self.stepper.masters.of(weight)
+                    # exact at 0 and 1, and several times as fast as where
+                    torch.lerp(base.to(moved), moved, mask.to(moved), out=moved)
+            self.stepper.masters.settle(self.moving.values())
         self.steps[turn.role] += 1
         self.losses.append(value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,12 +18,13 @@ from expunge.core.errors import InputError
 from expunge.descent.members import Member
 from expunge.descent.processes import norm_of
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
-from expunge.training.optimizers import Optimizer, laid_out_like
+from expunge.training.optimizers import Masters, Optimizer, laid_out_like
 
 # The settings of DualOptim's released image code (CityU-MLO/DualOptim): AdamW forgets with decay 0.05, the optimizer that
 # trained the model retains.
 FORGET_DECAY = 0.05
 MOMENTUM, RETAIN_DECAY = 0.9, 5e-4
+MASTER = "master"  # of a stored state: whose tensors are the master weights
 
 
 class NonFiniteError(ArithmeticError):
@@ -125,6 +126,9 @@ class Stepper:
         self.optimizers = optimizers
         self.rates = rates
         self.clip = clip
+        self.masters = Masters(parameters.values())
+        for optimizer in optimizers.values():
+            optimizer.masters = self.masters
 
     def step(self, role: str, gradients: Sequence[Tensor], factor: float = 1.0, size: float | None = None) -> None:
         """One step of ``role``'s optimizer along ``gradients``, in the order of the parameters.
@@ -161,29 +165,29 @@ class Stepper:
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as flat named tensors; references, not copies."""
         found = {}
+        for name, parameter in self.parameters.items():
+            if parameter in self.masters.places:
+                found[f"{MASTER}/weight/{name}"] = self.masters.of(parameter)
         for role, optimizer in self._own.items():
             for name, parameter in self.parameters.items():
-                for key, value in optimizer.state.get(parameter, {}).items():
+                for key, value in optimizer.state.get(self.masters.of(parameter), {}).items():
                     if value is not None:
                         found[f"{role}/{key}/{name}"] = torch.as_tensor(value)
         return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take up a stored state."""
-        positions = {name: position for position, name in enumerate(self.parameters)}
+        entries: dict[str, dict[str, dict[str, Tensor]]] = {}  # owner → name → key → value
+        for path, tensor in state.items():
+            owner, key, name = path.split("/", 2)
+            parameter = self.parameters[name]
+            kept = tensor.clone() if key == "step" else laid_out_like(parameter, tensor.clone().to(parameter.device))
+            entries.setdefault(owner, {}).setdefault(name, {})[key] = kept
+        for name, kept in entries.pop(MASTER, {}).items():
+            self.masters.of(self.parameters[name]).copy_(kept["weight"])
         for role, optimizer in self._own.items():
-            values: dict[int, dict[str, Any]] = {}
-            for path, tensor in state.items():
-                owner, key, name = path.split("/", 2)
-                if owner == role:
-                    values.setdefault(positions[name], {})[key] = tensor.clone()
-            ordered = list(self.parameters.values())
-            for position, entries in values.items():
-                parameter = ordered[position]
-                optimizer.state[parameter] = {
-                    key: tensor if key == "step" else laid_out_like(parameter, tensor.to(parameter.device))
-                    for key, tensor in entries.items()
-                }
+            for name, kept in entries.get(role, {}).items():
+                optimizer.state[self.masters.of(self.parameters[name])] = dict(kept)
 
     @property
     def state_bytes(self) -> int:

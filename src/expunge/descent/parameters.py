@@ -20,6 +20,7 @@ from expunge.core.errors import InputError
 from expunge.core.task import with_features
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 from expunge.descent.work import Work
+from expunge.tasks.half_precision import is_half
 from expunge.tasks.passes import evaluating
 from expunge.training.descent import trainable
 
@@ -176,11 +177,11 @@ def gradient_sums(
     The mode of the model is put back, and running statistics stay as they are.
 
     Shapes:
-        name → the parameter's.
+        name → the parameter's; in single precision where the parameter is in half precision.
     """
     model, params = work.model, dict(work.model.named_parameters())
     leaves = [params[name] for name in names]
-    total = [torch.zeros_like(leaf) for leaf in leaves]
+    total = [torch.zeros_like(leaf, dtype=torch.float32 if is_half(leaf) else None) for leaf in leaves]
     with evaluating(model):
         for number, part in enumerate(batch.parts(batch_size)):
             if augmented and work.augment is not None:
@@ -191,7 +192,7 @@ def gradient_sums(
                 loss = work.task.outputs(model, params, part).logits.square().sum(1).mean()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
             for sum_, gradient in zip(total, gradients, strict=True):
-                sum_.add_(gradient if power == 1 else gradient.square_())
+                sum_.add_(gradient if power == 1 else gradient.to(sum_).square_())
     return dict(zip(names, total, strict=True))
 
 

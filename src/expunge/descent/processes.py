@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
 from expunge.descent.schedule import Turn
+from expunge.tasks.half_precision import is_half
 
 
 class Processes:
@@ -175,5 +176,7 @@ def _on(switch: str) -> bool:
 
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:
-    """L2 norm over all tensors, a scalar."""
+    """L2 norm over all tensors, a scalar; of half precision in single precision, which float16 would overflow."""
+    if any(is_half(tensor) for tensor in tensors):
+        return torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]).norm()
     return torch.stack(torch._foreach_norm(list(tensors))).norm()  # pyright: ignore[reportPrivateImportUsage]

@@ -19,13 +19,14 @@ from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_file, digest_json, keyed_hash
 from expunge.core.errors import InputError, RefusedError, TamperedError
-from expunge.core.files import private_folder, read_json
+from expunge.core.files import private_folder, read_json, sweep
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
 from expunge.core.method import InMemory, Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
+from expunge.jobs.identity import identified
 from expunge.jobs.places import Places
 from expunge.jobs.releasing import (
     Accepted,
@@ -80,7 +81,7 @@ def carry_out(
     places = Places.of(out, folders[0].book.path if folders else ledger, of_a_model=bool(folders))
     places.check()
     out, private, ledger_path = places.out, places.private, places.ledger
-    request = _for_this_model(request, setting.model, key, ledger_path)
+    request = identified(request, setting.model, key, ledger_path)
     identity = request.id(key)
     request, status, evidence = _on_record(request, key, ledger_path)
     if status == "fulfilled":
@@ -152,7 +153,7 @@ def carry_out(
         with book.ledger.transaction():
             must_be_latest(cases, outcomes, identity, status)
             book.release(identity, {"releases": items, "record": name_of(shown(evidence, setting.private_below))})
-        keys = [identity, *(case.folder.book.model for case in cases if case.folder)]
+        keys = [identity, *(case.folder.book.model for case in cases if case.folder), *book.given_up().values()]
         evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(keys))
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
         written = write_evidence(
@@ -166,6 +167,7 @@ def carry_out(
                 models[case.folder.book.model] = case.folder.keep(after, identity)
             elif not after.views:
                 save_trained(private / f"next-{slug(case.name)}", after)
+        sweep(private)  # of a killed try: weights without noise
         shown_record = digest_file(written[EVIDENCE])
         book.fulfil(
             identity, {"evidence": shown_record, "verdicts": verdicts, **({"models": models} if models else {})}
@@ -218,15 +220,6 @@ def _screened(request: Request, setting: Setting) -> ScreeningResult:
     return setting.screen() if setting.screen else screen_breadth(request, setting.deletion)
 
 
-def _for_this_model(request: Request, model: str, key: bytes, path: Path) -> Request:
-    """The request with an id of its own where the ledger knows it from another model already."""
-    if not model or not path.exists():
-        return request
-    with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
-        served = RequestBook(ledger).model_of(request.id(key))
-    return request if served in (None, keyed_hash(key, model)) else replace(request, model=model)
-
-
 def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, str | None]:
     """The request as it was filed (its dates count, not today's), its status, and the digest of its evidence.
 
@@ -238,7 +231,8 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
     if not path.exists():
         return request, None, None
     with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
-        entries = {entry.kind: entry.payload for entry in ledger.entries(prefix=identity)}
+        own = [entry for entry in ledger.entries(prefix=identity) if entry.key.split("/")[0] == identity]
+        entries = {entry.kind: entry.payload for entry in own}
         if "request" not in entries:
             return request, None, None
         filed = entries["request"]
@@ -285,7 +279,8 @@ def _must_have_its_journal(places: Places, identity: str, status: str | None) ->
     if status == "released" and not places.unfinished:
         raise InputError(
             f"Request {identity} was released by a run that did not finish, and its journal is not in {places.private}. Run it "
-            "again with the folder of then: a second release would draw noise a second time."
+            "again with the folder of then: a second release would draw noise a second time. Where that folder is lost, record "
+            f"it: expunge requests supersede {identity}; the next run is then another request, and both releases count."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ def show_request(path: Path, identity: str) -> dict[str, Any]:
         if identity not in rows:
             known = ", ".join(rows) or "none"
             raise InputError(f"The ledger has no request {identity!r}; it has {known}.")
-        entries = [entry.record() for entry in ledger.entries(prefix=identity)]
+        own = [entry for entry in ledger.entries(prefix=identity) if entry.key.split("/")[0] == identity]
+        entries = [entry.record() for entry in own]
     return {"request": rows[identity], "entries": entries}
 
 
@@ -66,9 +67,32 @@ def withdraw_request(path: Path, identity: str, by: str, why: str) -> dict[str, 
     Raises:
         InputError: where the ledger has no such request, or something was released for it already.
     """
+    return _ended(path, identity, lambda book: book.withdraw(identity, by, why))
+
+
+def abandon_request(path: Path, identity: str, by: str, why: str) -> dict[str, Any]:
+    """Record that a request will not be finished; see :meth:`~expunge.requests_book.RequestBook.abandon`.
+
+    Raises:
+        InputError: where the ledger has no such request, or it came to an end already.
+    """
+    return _ended(path, identity, lambda book: book.abandon(identity, by, why))
+
+
+def supersede_request(path: Path, identity: str, by: str, why: str) -> dict[str, Any]:
+    """Record that the next run of the same job is another request in the place of this one; see
+    :meth:`~expunge.requests_book.RequestBook.supersede`.
+
+    Raises:
+        InputError: where the ledger has no such request, or it needs no other one in its place.
+    """
+    return _ended(path, identity, lambda book: book.supersede(identity, by, why))
+
+
+def _ended(path: Path, identity: str, end: Callable[[RequestBook], Any]) -> dict[str, Any]:
     with Ledger(path) as ledger:
         book = RequestBook(ledger)
-        book.withdraw(identity, by, why)
+        end(book)
         return next(item for item in book.requests() if item["id"] == identity)
 
 

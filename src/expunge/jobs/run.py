@@ -19,6 +19,7 @@ from expunge.core.trained import Budget, Trained
 from expunge.descent.processes import processes
 from expunge.jobs.carry_out import carry_out, plan_of, prepare_beside
 from expunge.jobs.earlier import Earlier, earlier_requests, match, match_stored
+from expunge.jobs.identity import identified
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
 from expunge.jobs.together import announced, beside
@@ -110,8 +111,10 @@ def prepared(
         _must_be_publishable(opened)
     if model is not None:
         job = served_from(job, model, opened)
-    asked = kind.ask(job, opened)
-    folder = folder_of(job)
+    asked, folder = kind.ask(job, opened), folder_of(job)
+    named = "" if folder is not None else model_name(job.identity())
+    known = identified(asked.request, named, subject_key(), job.ledger if folder is None else folder.book.path)
+    asked = replace(asked, request=known)
     stored = _stored(job, opened, folder, asked.request.id(subject_key()))
     ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
     earlier = earlier_requests(ledgers, opened.data, asked.request)
@@ -123,7 +126,7 @@ def prepared(
     def make(seen: Watch) -> Trained:
         return stored if stored is not None else _trained(job, opened, deletion.before, seen)
 
-    setting = _setting(job, opened, asked, earlier, deletion, served=folder is not None)
+    setting = _setting(job, opened, asked, earlier, deletion, model=named)
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
@@ -275,12 +278,12 @@ def _untrained(opened: Opened, deletion: Deletion) -> Trained | None:
     return replace(adopt(opened.task, weights, deletion.before), recipe=opened.recipe)
 
 
-def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion: Deletion, *, served: bool) -> Setting:
+def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion: Deletion, *, model: str) -> Setting:
     return Setting(
         title=job.name,
         dataset=opened.dataset,
         deletion=deletion,
-        model="" if served else model_name(job.identity()),
+        model=model,
         config=shown(job),
         note=" ".join(filter(None, (opened.note, asked.note, earlier.note))),
         approved_by=job.request.approved_by,

@@ -33,8 +33,9 @@ def dampened(
     result = {}
     for name, weight in weights.items():
         chosen = of_forget[name] > alpha * of_all[name]
-        factor = (lambda_ * of_all[name] / of_forget[name].clamp_min(torch.finfo(weight.dtype).tiny)).clamp_max(1)
-        result[name] = torch.where(chosen, weight * factor, weight)
+        tiny = torch.finfo(of_forget[name].dtype).tiny
+        factor = (lambda_ * of_all[name] / of_forget[name].clamp_min(tiny)).clamp_max(1)
+        result[name] = torch.where(chosen, weight * factor, weight).to(weight.dtype)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def named_method(where: str, name: str, settings: Mapping[str, Any]) -> Any:
     """The method ``name``, ``+dual`` included, with settings of the types that it declares; ``where`` is for messages.
 
     Raises:
-        InputError: as :func:`method_of`.
+        InputError: for an unknown method or setting, or a value that it cannot have.
     """
     settings = dict(settings)
     hints = get_type_hints(registry.load(name.partition("+")[0]))
@@ -58,4 +59,23 @@ def named_method(where: str, name: str, settings: Mapping[str, Any]) -> Any:
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise InputError(f"{where}.{setting}: {problem} (got {settings[setting]!r:.60}).") from None
-    return registry.make(name, settings)
+    method = registry.make(name, settings)
+    for setting in settings:
+        _must_make_sense(f"{where}.{setting}", setting, getattr(method, setting, None))
+    return method
+
+
+def _must_make_sense(where: str, setting: str, value: Any) -> None:
+    """Refuse, before anything is trained, numbers that no method can use: what the method itself checks may come later.
+
+    Raises:
+        InputError: for NaN, a learning rate that is not a finite number above 0, or fewer than one epoch, step or row.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if math.isnan(value):
+        raise InputError(f"{where}: expected a number; got NaN.")
+    if (setting == "lr" or setting.endswith("_lr")) and not 0 < value < math.inf:
+        raise InputError(f"{where}: expected a finite learning rate above 0; got {value}.")
+    if setting in ("epochs", "steps", "batch_size") and value < 1:
+        raise InputError(f"{where}: expected at least 1; got {value}.")

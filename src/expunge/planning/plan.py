@@ -21,6 +21,7 @@ from expunge.model_folder import ModelLedger
 from expunge.planning.checks import check
 from expunge.planning.running import Plan, must_be_current
 from expunge.planning.stages import Scoped
+from expunge.planning.usable import broken
 from expunge.privacy.noise import SystemNoise
 from expunge.training.provenance import must_be_its_rows
 
@@ -64,7 +65,8 @@ def plan(
         A plan with its ``estimate`` (work and promises) and ``deletion`` (what was matched); ``run()`` carries it out.
 
     Raises:
-        InputError: if the request matches nothing, or everything.
+        InputError: if the request matches nothing, or everything; or if the model itself cannot be used (weights or outputs
+            that are not finite).
         RefusedError: if the method cannot serve it here, with the methods that could.
     """
     import secrets
@@ -87,6 +89,11 @@ def plan(
     must_be_current(trained, request.id(key))
     if (spent := _all_spent(trained, request.id(key))) != trained.spent:
         trained = replace(trained, spent=spent)
+    if reason := broken(trained.task, trained.artifact, deletion):
+        raise InputError(
+            f"The model that is to forget cannot be used: {reason}. Train it with a smaller learning rate, or load the weights "
+            "again; nothing can be unlearned from it."
+        )
     shown = deletion if wording is None else deletion.worded(wording)
     shown = shown if retained is None else replace(shown, after=retained)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]

@@ -21,6 +21,7 @@ from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.publishing import coordinates, is_recorded
 from expunge.planning.stages import Scoped
+from expunge.planning.usable import broken
 from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
 from expunge.privacy.noisy_fine_tuning import steps_bounded
 from expunge.privacy.theorems import OWN_NOISE, theorem
@@ -130,8 +131,8 @@ class Plan:
 
         Raises:
             RefusedError: if something was released from the model since this was planned.
-            FailedError: if the method says that it changes the model and left every tensor as it was, or a control
-                changed something.
+            FailedError: if the method says that it changes the model and left every tensor as it was, a control changed
+                something, or what came cannot be used: weights or outputs that are not finite.
         """
         before = self.context.trained
         must_be_current(before, self.record["id"])
@@ -162,6 +163,7 @@ class Plan:
         seconds = time.perf_counter() - started
         change = _change(before, result)
         self._must_have_changed(change)
+        self._must_be_usable(result)
         releases = tuple(
             Release(view, artifact, self._certify(result, view, artifact, witness))
             for view, artifact in result.views.items()
@@ -213,6 +215,16 @@ class Plan:
             )
         if changed and effect == "none":
             raise FailedError(f"{self.method.name} declares that it changes nothing, and the released weights differ.")
+
+    def _must_be_usable(self, result: Unlearned) -> None:
+        """Nothing is certified, counted or released that nobody could use or measure."""
+        for view, artifact in result.views.items():
+            if reason := broken(self.context.task, artifact, self.deletion):
+                raise FailedError(
+                    f"{self.method.name} made a {view} that cannot be used: {reason}. Nothing was released. Take milder "
+                    "settings (a smaller learning rate, fewer steps) under a new folder, or end the request: expunge requests "
+                    f"abandon {self.record['id']}."
+                )
 
     def _certify(self, result: Unlearned, view: str, artifact: Artifact, witness: Witness) -> Certificate | None:
         if result.claim is None:

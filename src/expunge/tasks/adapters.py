@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
+from expunge.tasks.half_precision import is_half, rounded
 from expunge.tasks.seeds import seed_global
 
 NAME = "default"  # of the adapter, PEFT's own word
@@ -202,12 +203,25 @@ def remove(model: nn.Module) -> None:
 
 
 def merge(model: nn.Module) -> None:
-    """Add the adapter to the weights, which are new tensors then, and take it out."""
-    for name, layer in layers(model).items():
+    """Add the adapter to the weights, which are new tensors then, and take it out.
+
+    Weights in half precision are added to in single precision and rounded so that small changes count
+    (:func:`~expunge.tasks.half_precision.rounded`).
+    """
+    for place, (name, layer) in enumerate(layers(model).items()):
         base = layer.get_base_layer()
-        for each, tensor in list(base.named_parameters(recurse=False)):  # another model may hold the old ones
-            setattr(base, each, nn.Parameter(tensor.detach().clone()))
+        before = list(base.named_parameters(recurse=False))
+        for each, tensor in before:  # another model may hold the old ones
+            wide = tensor.detach().float() if is_half(tensor) else tensor.detach().clone()
+            setattr(base, each, nn.Parameter(wide))
+        for factor in layer.parameters():
+            if is_half(factor):
+                factor.data = factor.data.float()
         layer.merge()
+        for number, (each, tensor) in enumerate(before):
+            if is_half(tensor):
+                merged = getattr(base, each).detach()
+                setattr(base, each, nn.Parameter(rounded(merged, tensor.dtype, place * len(before) + number)))
         _replace(model, name, base)
     _without_adapter(model)
 

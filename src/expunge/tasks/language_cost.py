@@ -18,13 +18,12 @@ from expunge.core.errors import InputError
 
 # precision → bytes of a weight that stays, and of one that moves (weight, gradient, AdamW's two moments)
 BYTES = {
-    "mixed": (2, 16),  # 2 + 2 and in single precision a copy of the weight and both moments: 4 + 4 + 4
+    "mixed": (2, 16),  # 2 + 2 and in single precision a master weight and both moments: 4 + 4 + 4; half precision here
     "float32": (4, 16),  # 4 + 4 + 8: against full AdamW an adapter takes (4 + 16 t) / 16, never less than a quarter
-    "bfloat16": (2, 8),  # all four in half precision: what expunge does with a model that is loaded so
     "float64": (8, 32),
 }
-ITEM = {"mixed": 2, "float32": 4, "bfloat16": 2, "float64": 8}  # of an activation
-PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "bfloat16", torch.float64: "float64"}
+ITEM = {"mixed": 2, "float32": 4, "float64": 8}  # of an activation
+PRECISIONS = {torch.float32: "float32", torch.bfloat16: "mixed", torch.float16: "mixed", torch.float64: "float64"}
 MEASURED = 0.05  # seconds that a rate is measured for
 SIDE = 1024  # of the matrices; large enough for a core's full rate
 RECOMPUTED = 2  # further operations a weight and token, where activations are computed again in the backward pass

@@ -27,7 +27,7 @@ from expunge.tasks.seeds import seed_global
 from expunge.training.batches import epoch_order
 from expunge.training.facts import declared, enforced, prepared
 from expunge.training.language_settings import LanguageSettings
-from expunge.training.optimizers import AdamW, laid_out_like
+from expunge.training.optimizers import AdamW, laid_out_like, state_bytes
 
 _SECONDS = "seconds"
 WINDOW = 8  # batches that are sorted by length together
@@ -101,8 +101,8 @@ class _Teaching:
 
     @property
     def state_bytes(self) -> int:
-        """What is stored: each weight that moves, and AdamW's two moments of it."""
-        return 3 * sum(tensor.numel() * tensor.element_size() for tensor in self.moving)
+        """What is stored: each weight that moves, AdamW's two moments of it, and its master if it has one."""
+        return state_bytes(self.moving)
 
     def stage(self, journal: Once, until: int, watch: Any) -> None:
         """Everything up to step ``until``: done and stored, or taken from the journal."""
@@ -149,7 +149,9 @@ class _Teaching:
             for name, tensor in moments.items()
         }
         weights = {f"weight.{i}": tensor.detach() for i, tensor in enumerate(self.moving)}
-        return save({**kept, **weights, _SECONDS: torch.tensor(self.seconds, dtype=torch.float64)})
+        masters = self.optimizer.masters
+        wide = {f"master.{i}": masters.of(each) for i, each in enumerate(self.moving) if each in masters.places}
+        return save({**kept, **weights, **wide, _SECONDS: torch.tensor(self.seconds, dtype=torch.float64)})
 
     def _take_up(self, content: bytes, done: int) -> None:
         stored = load(content)
@@ -161,8 +163,10 @@ class _Teaching:
         with torch.no_grad():
             for i, tensor in enumerate(self.moving):
                 tensor.copy_(state[i].pop("weight"))
+                moving = self.optimizer.masters.of(tensor)
+                moving.copy_(state[i].pop("master", tensor))
                 kept = {name: laid_out_like(tensor, value.to(tensor.device)) for name, value in state[i].items()}
-                self.optimizer.state[tensor] = kept
+                self.optimizer.state[moving] = kept
         self.done = done
 
     def _batch(self, step: int) -> Batch:

@@ -13,6 +13,7 @@ from expunge.core.measurement import Check, Direction, Evidence, Measurement
 from expunge.core.trained import Budget, Fact, Origin
 from expunge.report.measurement_names import keyed, recorded_name
 from expunge.report.record import FORMAT, plain
+from expunge.requests_book import END
 
 Record = Mapping[str, Any]
 FORMAT_1, FORMAT_2 = "expunge-evidence/1", "expunge-evidence/2"
@@ -66,8 +67,13 @@ def _counted(record: Record, run: Record, certificate: Record) -> list[str]:
         "the request lists as matched": (len(matched.get("ids", ())), now),
         "the request counts as matched": (matched.get("count", 0) + matched.get("along", 0), now),
     }
+    excerpt = record["ledger"] or {}
+    given_up = sum(
+        entry.get("kind") == END for entry in excerpt.get("entries", ())
+    )  # the model is not what came of them
     if given["spent"]:
-        says["the last release before counts as removed"] = (given["spent"][-1]["removed"], before)
+        counts = [0, *(item["removed"] for item in given["spent"])][-1 - given_up :]
+        says["the last release before counts as removed"] = (before if before in counts else counts[-1], before)
     if any(a["name"] == "retained_rows" and a["status"] == Status.HOLDS for a in certificate["assumptions"]):
         says["the data count as forgotten"] = (data["forgotten"], now)
         says["the data count as gone"] = (data["rows"] - data["retained"], now)
