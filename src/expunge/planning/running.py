@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
-from expunge.core.data import Deletion
+from expunge.core.data import Deletion, examples_in
 from expunge.core.digest import digest_json, finite
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
@@ -29,6 +29,9 @@ from expunge.training.descent import Step, trainable
 from expunge.training.facts import model_code, proved_constants
 from expunge.training.provenance import trained_again
 from expunge.training.recipes import GradientDescent
+
+
+WEIGHTS_STAY = ("none", "graph")  # effects of methods that release the weights as they are
 
 
 def fresh_digest(data: Any) -> str:
@@ -167,8 +170,11 @@ class Plan:
             for view, artifact in result.views.items()
         )
         removed = before.removed | self.deletion.ids
-        status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
+        effect = self.method.capabilities.effect
+        status = UNCHANGED if effect in WEIGHTS_STAY else "fulfilled"
         after = before if status == UNCHANGED else self._after(result, releases, removed)
+        if effect == "graph":  # the next request finds the data without what went
+            after = replace(before, data=self.deletion.after, removed=removed)
         return Outcome(
             status=status,
             request=self.record,
@@ -206,13 +212,14 @@ class Plan:
 
     def _must_have_changed(self, change: Mapping[str, float]) -> None:
         changed, effect = any(size > 0 for size in change.values()), self.method.capabilities.effect
-        if not changed and effect != "none":
+        if not changed and effect not in WEIGHTS_STAY:
             raise FailedError(
                 f"{self.method.name} declares that it changes the {effect} and left every tensor as it was: nothing was "
                 "forgotten. Check its settings (a learning rate or a number of steps of zero)."
             )
-        if changed and effect == "none":
-            raise FailedError(f"{self.method.name} declares that it changes nothing, and the released weights differ.")
+        if changed and effect in WEIGHTS_STAY:
+            what = "nothing" if effect == "none" else "no weights"
+            raise FailedError(f"{self.method.name} declares that it changes {what}, and the released weights differ.")
 
     def _certify(self, result: Unlearned, view: str, artifact: Artifact, witness: Witness) -> Certificate | None:
         if result.claim is None:
@@ -280,7 +287,7 @@ class Plan:
         before, deletion = self.context.trained, self.deletion
         model, chosen = before.task.build(), theorem(result.claim.theorem)
         names = coordinates(model)
-        gone, named = len(deletion.before) - len(deletion.after), len(deletion.ids["row"])
+        gone, named = len(deletion.before) - len(deletion.after), examples_in(deletion.before, deletion.ids)
         rows = (gone == named, "as many rows went as ids of rows were matched")
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,

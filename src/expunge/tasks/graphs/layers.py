@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from expunge.tasks.graphs.sparse import Pattern, remembered, times
+from expunge.tasks.graphs.dropout import dropped
+from expunge.tasks.graphs.sparse import Pattern, pattern_of, remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,22 +94,6 @@ def glorot(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
-class Dropout(nn.Module):
-    """Sets entries to zero at random in training and scales the others up; of a compressed tensor, its stored entries."""
-
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, d) → (n, d)."""
-        return nn.functional.dropout(x, self.p, self.training)
-
-    def extra_repr(self) -> str:
-        """The share that is dropped."""
-        return f"p={self.p}"
-
-
 class Projection(nn.Module):
     """``x W``, where ``x`` may be compressed and loses entries at random in training first."""
 
@@ -121,12 +106,9 @@ class Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) → (n, outputs)."""
         if x.layout is torch.sparse_csr:
-            from expunge.tasks.graphs.sparse import pattern_of
-
-            values = nn.functional.dropout(x.values(), self.p, self.training)
-            found = pattern_of(x).times(values, self.weight)
+            found = pattern_of(x).times(dropped(x.values(), self.p, self.training, self.weight), self.weight)
         else:
-            found = nn.functional.dropout(x, self.p, self.training) @ self.weight
+            found = dropped(x, self.p, self.training, self.weight) @ self.weight
         return found if self.bias is None else found + self.bias
 
 
@@ -194,7 +176,7 @@ class GATConv(nn.Module):
         """(n, inputs) → (n, heads × width or width)."""
         h = self.project(x).reshape(graph.n, self.heads, -1)
         attention, (source, target) = self.attention(h, graph)
-        attention = nn.functional.dropout(attention, self.p, self.training)
+        attention = dropped(attention, self.p, self.training, self.bias)
         heard = h.index_select(0, source) * attention[:, :, None]
         out = torch.zeros_like(h).index_add(0, target, heard)
         out = out.flatten(1) if self.concatenate else out.mean(1)
@@ -221,8 +203,3 @@ def propagated(x: Tensor, graph: Neighbours, steps: int) -> Tensor:
     for _ in range(steps):
         found = graph.symmetric(found)
     return found
-
-
-__all__ = [
-    "Dropout", "GATConv", "GCNConv", "GINConv", "Neighbours", "Projection", "SAGEConv", "glorot", "propagated", "times",
-]  # fmt: skip

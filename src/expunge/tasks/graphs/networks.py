@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.core.errors import InputError
-from expunge.tasks.graphs.layers import Dropout, GATConv, GCNConv, GINConv, Neighbours, Projection, SAGEConv
+from expunge.tasks.graphs.layers import GATConv, GCNConv, GINConv, Neighbours, Projection, SAGEConv
 
 Edit = Callable[[int, Tensor], Tensor]  # (layer, what it gives before the activation) → what goes on
 

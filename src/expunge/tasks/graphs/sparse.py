@@ -99,13 +99,6 @@ class _Product(Function):
         return torch.stack(each), 0
 
 
-def times(x: Tensor, weight: Tensor) -> Tensor:
-    """``x @ weight``, where ``x`` may be compressed (``torch.sparse_csr``): (n, d) and (d, k) → (n, k)."""
-    if x.layout is torch.sparse_csr:
-        return pattern_of(x).times(x.values(), weight)
-    return x @ weight
-
-
 def pattern_of(matrix: Tensor) -> Pattern:
     """The pattern of a compressed tensor, made once for as long as it lives."""
     return remembered(matrix, "pattern", Pattern.of_matrix)
