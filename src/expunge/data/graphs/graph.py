@@ -16,7 +16,7 @@ from expunge.core.errors import InputError
 from expunge.core.request import Target
 from expunge.core.trained import Fact
 from expunge.data.graphs import names, selecting
-from expunge.data.graphs.reach import within
+from expunge.data.graphs.reach import affected
 from expunge.data.rows import ROWS_AS_GIVEN, as_said
 
 UNKNOWN = -1  # the label of a node without one
@@ -219,14 +219,11 @@ class Graph:
         return int(np.isin(self.examples, ids["node"]).sum())
 
     def touched(self, ids: Ids) -> Ids:
-        """Retained examples whose prediction may change whatever the weights are, within the radius of ``tasks.graphs.radius``.
+        """Retained examples whose prediction may change whatever the weights are (``data.graphs.reach``).
 
-        The radius is that of symmetric normalisation, which reaches furthest; without a known depth it is everything connected.
+        Reckoned with symmetric normalisation, which reaches furthest; without a known depth it is everything connected.
         """
-        depth = len(self.nodes) if self.depth is None else self.depth
-        near = within(self, ids["node"], depth + 1)
-        near |= within(self, names.edges(ids["edge"]).ravel(), depth)
-        near |= within(self, names.apart(ids["feature"])[0], depth)
+        near = affected(self, ids, len(self.nodes) if self.depth is None else self.depth, True)
         return Ids({"node": np.setdiff1d(np.intersect1d(self.nodes[near], self.examples), ids["node"])})
 
 
