@@ -113,9 +113,11 @@ def test_a_served_request_is_carried_out_as_declared(case, name):
     assert set(CASES[case].request.kinds) <= set(can.kinds)
     assert (trained.artifact.digest, trained.data.digest, trained.trail and sorted(trained.trail.iterates)) == digests
     assert outcome.request["matched"]["count"] == outcome.deletion.size > 0
-    if can.effect == "none":
+    if can.effect in ("none", "graph"):  # the weights stay; a graph's next request finds what is left of it
         assert outcome.status == UNCHANGED == outcome.verdict
         assert outcome.after.artifact is trained.artifact and outcome.after.spent == trained.spent
+        cut = outcome.deletion.after if can.effect == "graph" else trained.data
+        assert outcome.after.data.digest == cut.digest
         assert set(outcome.change.values()) == {0.0}
     else:
         assert outcome.status == "fulfilled" and max(outcome.change.values()) > 0

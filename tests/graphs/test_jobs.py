@@ -198,13 +198,14 @@ def test_a_module_of_unknown_depth_may_change_wherever_something_is_connected(tm
         assert names["loss/touched"]["n"] >= least and (depth is None) == (names["loss/touched"]["n"] >= 100)
 
 
-def test_a_stored_model_takes_a_second_request(tmp_path):
+@pytest.mark.parametrize("name", ["retrain", "utu"])
+def test_a_stored_model_takes_a_second_request(name, tmp_path):
     from expunge.training.store import load_trained, save_trained
 
     model, _ = trained()
-    after = planning.plan(model, nodes(1, 5), registry.make("retrain")).run().after
-    save_trained(after, tmp_path / "model")
-    again = load_trained(tmp_path / "model", model.task, after.data)
-    assert again.recipe == model.recipe and again.data.digest == after.data.digest
+    after = planning.plan(model, nodes(1, 5), registry.make(name)).run().after
+    save_trained(tmp_path / "model", after)
+    again = load_trained(tmp_path / "model", model.task, after.data if name == "retrain" else model.data)
+    assert again.recipe == model.recipe and again.data is not None and again.data.digest == after.data.digest
     later = planning.plan(again, nodes(9), registry.make("retrain")).run()
     assert not later.after.data.has(np.array([1, 5, 9])).any()

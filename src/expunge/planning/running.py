@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
-from expunge.core.data import Deletion, examples_in
+from expunge.core.data import CountsExamples, Deletion, examples_in
 from expunge.core.digest import digest_json, finite
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
@@ -288,7 +288,9 @@ class Plan:
         model, chosen = before.task.build(), theorem(result.claim.theorem)
         names = coordinates(model)
         gone, named = len(deletion.before) - len(deletion.after), examples_in(deletion.before, deletion.ids)
-        rows = (gone == named, "as many rows went as ids of rows were matched")
+        rows: Any = (gone == named, "as many rows went as ids of rows were matched")
+        if isinstance(deletion.before, CountsExamples):
+            rows = Fact(gone == named, Origin.DECLARED, "more went than rows: which examples are left is the data's word")
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
             "retained_unchanged": (not len(deletion.touched), "retained records that the deletion says it changes"),
