@@ -307,7 +307,14 @@ def test_without_any_training_row_only_methods_that_need_none_learn_from_authore
             assert message.endswith(f"Eligible here: {', '.join(alone)}.")
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n not in ("no_op", *LANGUAGE, *LEARN_FROM_MATERIAL)])
+ON_ROWS = [
+    n
+    for n in EVERY
+    if {"*", "classification"} & {*registry.load(n).capabilities.tasks} and n not in ("no_op", *LEARN_FROM_MATERIAL)
+]
+
+
+@pytest.mark.parametrize("name", ON_ROWS)
 def test_authored_material_is_refused_by_methods_that_forget_rows(name):
     concept = Request("a rights holder", (Target("concept", {"name": "a square"}),))
     material = CASES["network"].data.only(Deletion.of(CASES["network"].data, samples(1, 2)).ids)

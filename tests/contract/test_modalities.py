@@ -58,7 +58,7 @@ _TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "references": 1,
 RECIPES = {
     "ring": _TOY | {
         "data": {"n": 12}, "kind": "edge", "where": [{"ids": [13, 15]}],
-        "methods": {"exact": {"method": "retrain"}, "fine_tune": {}},
+        "methods": {"exact": {"method": "retrain"}, "l1_sparse": {}},
     },
     "peers": _TOY | {
         "data": {"n": 20}, "kind": "client", "where": [{"owner": 2}],
@@ -170,7 +170,9 @@ def test_authored_material_reaches_the_method_in_place_of_what_was_learnt(tmp_pa
 
 def test_an_unknown_task_is_refused_with_the_names_known(tmp_path):
     (tmp_path / "recipe.yaml").write_text("task: nope\nname: nope\n")
-    with pytest.raises(InputError, match=r"Expected task among classification, graph, language, peers, ring; got 'nope'"):
+    with pytest.raises(
+        InputError, match=r"Expected task among classification, graph, language, peers, ring; got 'nope'"
+    ):
         load_recipe(str(tmp_path / "recipe.yaml"))
 
 
@@ -225,5 +227,10 @@ def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
             constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
             assert not {"classification", "graph", "language"} & constants, f"{path.name}:{node.lineno}"
         if isinstance(node, ast.ImportFrom) and path.parent.name in ("bench", "cli"):
-            own = ("expunge.tasks", "expunge.modalities.classification", "expunge.modalities.graph", "expunge.modalities.language")
+            own = (
+                "expunge.tasks",
+                "expunge.modalities.classification",
+                "expunge.modalities.graph",
+                "expunge.modalities.language",
+            )
             assert not str(node.module).startswith(own), f"{path.name}:{node.lineno} imports from {node.module}"

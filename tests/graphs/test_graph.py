@@ -288,7 +288,9 @@ def test_splits_share_out_every_label_once():
         parts = [train.examples, *(each.examples for each in sets.values())]
         together = np.concatenate(parts)
         assert len(np.unique(together)) == len(together) == len(made)
-    assert np.bincount(per_class(made, 20, 50, 0)[0].labels(per_class(made, 20, 50, 0)[0].examples)).tolist() == [20] * 3
+    assert (
+        np.bincount(per_class(made, 20, 50, 0)[0].labels(per_class(made, 20, 50, 0)[0].examples)).tolist() == [20] * 3
+    )
     with pytest.raises(InputError, match="smallest class"):
         per_class(made, 200, 0, 0)
     with pytest.raises(InputError, match="leave some"):

@@ -22,7 +22,13 @@ from expunge.tasks.graphs.sparse import Pattern
 from expunge.training.graphs import GraphTraining, stackable
 
 COLUMNS, CLASSES = 6, 3
-SMALL = {"gcn": {"hidden": 4}, "gat": {"hidden": 3, "heads": 2}, "graphsage": {"hidden": 4}, "gin": {"hidden": 4}, "sgc": {}}
+SMALL = {
+    "gcn": {"hidden": 4},
+    "gat": {"hidden": 3, "heads": 2},
+    "graphsage": {"hidden": 4},
+    "gin": {"hidden": 4},
+    "sgc": {},
+}
 
 
 def made(seed: int = 0, nodes: int = 30, edges: int = 45, depth: int | None = 2) -> Graph:
@@ -172,7 +178,9 @@ def test_models_that_cannot_be_stacked_are_trained_one_after_another():
     assert not stackable(task, graph)
     recipe = GraphTraining(epochs=3)
     first, second = recipe.fit_together(task, graph, [0, 1])
-    assert torch.equal(recipe.fit(task, graph, seed=1).artifact.tensors["linear.weight"], second.artifact.tensors["linear.weight"])
+    assert torch.equal(
+        recipe.fit(task, graph, seed=1).artifact.tensors["linear.weight"], second.artifact.tensors["linear.weight"]
+    )
     assert not torch.equal(first.artifact.tensors["linear.weight"], second.artifact.tensors["linear.weight"])
 
 
@@ -191,7 +199,9 @@ def test_check_17_labels_of_other_nodes_never_enter(name):
 def test_check_18_the_same_seed_gives_the_same_weights():
     task, graph = task_of("gcn"), made()
     first, second, third = (GraphTraining(epochs=5).fit(task, graph, seed=s).artifact.tensors for s in (0, 0, 1))
-    assert all(torch.equal(first[n], second[n]) for n in first) and any(not torch.equal(first[n], third[n]) for n in first)
+    assert all(torch.equal(first[n], second[n]) for n in first) and any(
+        not torch.equal(first[n], third[n]) for n in first
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -77,7 +77,9 @@ def test_check_07_attributions_are_gradients_by_every_feature(name):
         found, expected = found[full], expected[full]
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-7)
     dense = NodeClassification(task.factory, dtype=torch.float64)
-    assert np.allclose(attribution.of_nodes(dense, weights(task), graph), attribution.of_nodes(task, weights(task), graph))
+    assert np.allclose(
+        attribution.of_nodes(dense, weights(task), graph), attribution.of_nodes(task, weights(task), graph)
+    )
     part = [attribution.of_nodes(task, weights(task), graph, np.array([c])) for c in range(COLUMNS)]
     assert np.allclose(sum(part), attribution.of_nodes(task, weights(task), graph))
 
@@ -137,7 +139,11 @@ def test_check_08_equal_snapshots_differ_by_nothing_and_shifts_are_symmetric():
     assert legacy.score_deviation(first, second, chosen) == legacy.score_deviation(second, first, chosen)
     graph, _ = made()
     deletion = deletion_of(graph, "edge")
-    assert legacy.edit_distance(graph, graph, deletion.ids) == 0 < legacy.edit_distance(graph, deletion.after, deletion.ids)
+    assert (
+        legacy.edit_distance(graph, graph, deletion.ids)
+        == 0
+        < legacy.edit_distance(graph, deletion.after, deletion.ids)
+    )
     found = legacy.rules(graph.x, graph.y)
     assert 1 <= len(found) <= 8 and legacy.rule_shift(found, found) == 0
     assert legacy.rule_shift(found, set()) == len(found)
@@ -196,7 +202,9 @@ def test_the_band_misses_as_often_as_its_level_says(n):
     assert abs(outside / trials - alpha) < 4 * (alpha * (1 - alpha) / trials) ** 0.5
 
 
-NULLS = [{"replay_nll": 1 + 0.01 * z, "replay_auc": 0.5 + 0.01 * z} for z in np.random.default_rng(0).standard_normal(20)]
+NULLS = [
+    {"replay_nll": 1 + 0.01 * z, "replay_auc": 0.5 + 0.01 * z} for z in np.random.default_rng(0).standard_normal(20)
+]
 
 
 @pytest.mark.parametrize(

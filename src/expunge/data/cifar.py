@@ -85,6 +85,7 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             )
     return data.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
+
 def read_plain_pickle(path: Path) -> Any:
     """Dicts, lists, text, bytes, numbers and arrays of unsigned bytes from a pickle (``data.plain_pickles``).
 

@@ -22,7 +22,9 @@ from expunge.core.errors import InputError
 
 BYTES = ("u1",)
 NUMBERS = ("u1", "i4", "i8", "f4", "f8")
-Known = Mapping[tuple[str, str], Callable[..., Any]]  # (module, name) → what takes the room, then its arguments; or a class of ours
+Known = Mapping[
+    tuple[str, str], Callable[..., Any]
+]  # (module, name) → what takes the room, then its arguments; or a class of ours
 
 
 def read_pickle(path: Path, otherwise: str, *, types: tuple[str, ...] = BYTES, known: Known | None = None) -> Any:

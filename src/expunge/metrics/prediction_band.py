@@ -18,7 +18,10 @@ from expunge.metrics.outcomes import Judgement, Word
 
 ALPHA = 0.001  # chance that a true retraining lies outside of one band; measured: 18 of 18 inside, 21 of 21 impostors outside
 FEWEST = 3  # retrained models: below, one has no spread to speak of
-PARTLY, HARDLY = 0.9, 0.3  # of the way from the original to the retrained models; our choice, and they only name what is outside
+PARTLY, HARDLY = (
+    0.9,
+    0.3,
+)  # of the way from the original to the retrained models; our choice, and they only name what is outside
 ROUNDING = 1e-9  # of the mean: what models that should be equal may differ by
 
 
@@ -67,7 +70,9 @@ class Band:
         """
         found = np.asarray(values, dtype=np.float64)
         if len(found) < FEWEST or not np.isfinite(found).all():
-            raise InputError(f"Expected finite statistics of at least {FEWEST} retrained models; got {found.tolist()!r:.120}.")
+            raise InputError(
+                f"Expected finite statistics of at least {FEWEST} retrained models; got {found.tolist()!r:.120}."
+            )
         n = len(found)
         spread = float(found.std(ddof=1)) * (1 + 1 / n) ** 0.5
         spread = max(spread, ROUNDING * max(abs(float(found.mean())), 1e-3))
@@ -126,7 +131,11 @@ def verified(
     """
     used = [name for name in names if name in mine and name in original and all(name in null for null in nulls)]
     if not used or len(nulls) < FEWEST:
-        why = f"There are {len(nulls)} retrained models to compare with." if used else "Nothing that was deleted can be read."
+        why = (
+            f"There are {len(nulls)} retrained models to compare with."
+            if used
+            else "Nothing that was deleted can be read."
+        )
         return Verified(Finding.UNDECIDABLE, "", {}, {}, {}, float("nan"), why)
     bands = {name: Band.of([null[name] for null in nulls], alpha) for name in used}
     z = {name: band.z(mine[name]) for name, band in bands.items()}
@@ -148,7 +157,9 @@ def verified(
     if not outside:
         strongest = max(used, key=lambda name: abs(before[name]))
         if bands[strongest].holds(original[strongest]):
-            return found(Finding.UNDECIDABLE, "", "The original model is like retrained ones as well: nothing could be seen.")
+            return found(
+                Finding.UNDECIDABLE, "", "The original model is like retrained ones as well: nothing could be seen."
+            )
         return found(Finding.FORGOTTEN, strongest, f"Inside every band; {strongest} at {z[strongest]:+.1f}.")
     decides = max(outside, key=lambda name: outside[name])
     way = moved.get(decides, float("inf"))

@@ -31,9 +31,6 @@ from expunge.training.provenance import trained_again
 from expunge.training.recipes import GradientDescent
 
 
-WEIGHTS_STAY = ("none", "graph")  # effects of methods that release the weights as they are
-
-
 def fresh_digest(data: Any) -> str:
     """The digest of rows as they are now: a tensor that was changed in place after its digest was taken is another one."""
     return type(data).of_content(data) if hasattr(type(data), "of_content") else data.digest
@@ -170,10 +167,9 @@ class Plan:
             for view, artifact in result.views.items()
         )
         removed = before.removed | self.deletion.ids
-        effect = self.method.capabilities.effect
-        status = UNCHANGED if effect in WEIGHTS_STAY else "fulfilled"
+        status = UNCHANGED if self.method.capabilities.leaves_weights else "fulfilled"
         after = before if status == UNCHANGED else self._after(result, releases, removed)
-        if effect == "graph":  # the next request finds the data without what went
+        if self.method.capabilities.cuts_data:  # the next request finds the data without what went
             after = replace(before, data=self.deletion.after, removed=removed)
         return Outcome(
             status=status,
@@ -211,14 +207,14 @@ class Plan:
         )  # fmt: skip
 
     def _must_have_changed(self, change: Mapping[str, float]) -> None:
-        changed, effect = any(size > 0 for size in change.values()), self.method.capabilities.effect
-        if not changed and effect not in WEIGHTS_STAY:
+        changed, can = any(size > 0 for size in change.values()), self.method.capabilities
+        if not changed and not can.leaves_weights:
             raise FailedError(
-                f"{self.method.name} declares that it changes the {effect} and left every tensor as it was: nothing was "
+                f"{self.method.name} declares that it changes the {can.effect} and left every tensor as it was: nothing was "
                 "forgotten. Check its settings (a learning rate or a number of steps of zero)."
             )
-        if changed and effect in WEIGHTS_STAY:
-            what = "nothing" if effect == "none" else "no weights"
+        if changed and can.leaves_weights:
+            what = "no weights" if can.cuts_data else "nothing"
             raise FailedError(f"{self.method.name} declares that it changes {what}, and the released weights differ.")
 
     def _certify(self, result: Unlearned, view: str, artifact: Artifact, witness: Witness) -> Certificate | None:
@@ -290,7 +286,9 @@ class Plan:
         gone, named = len(deletion.before) - len(deletion.after), examples_in(deletion.before, deletion.ids)
         rows: Any = (gone == named, "as many rows went as ids of rows were matched")
         if isinstance(deletion.before, CountsExamples):
-            rows = Fact(gone == named, Origin.DECLARED, "more went than rows: which examples are left is the data's word")
+            rows = Fact(
+                gone == named, Origin.DECLARED, "more went than rows: which examples are left is the data's word"
+            )
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
             "retained_unchanged": (not len(deletion.touched), "retained records that the deletion says it changes"),

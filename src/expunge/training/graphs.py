@@ -74,9 +74,13 @@ class GraphTraining:
             optimizer.step()
         if not bool(torch.isfinite(losses).all()):
             at = int((~torch.isfinite(losses)).nonzero()[0])
-            raise InputError(f"The loss of the model with seed {seeds[at]} was not finite; take a smaller learning rate.")
+            raise InputError(
+                f"The loss of the model with seed {seeds[at]} was not finite; take a smaller learning rate."
+            )
         return [
-            Trained(task, Artifact({name: each[r].detach().clone() for name, each in params.items()}), data, self, seed=seed)
+            Trained(
+                task, Artifact({name: each[r].detach().clone() for name, each in params.items()}), data, self, seed=seed
+            )
             for r, seed in enumerate(seeds)
         ]
 
@@ -92,7 +96,11 @@ class _Held(nn.Module):
 def stackable(task: Task, data: Any) -> bool:
     """Whether two models of ``task`` go through one stacked step, each with the loss that it has alone."""
     models = [task.build(seed=seed).train() for seed in (0, 1)]
-    if task.device != "cpu" or any(True for _ in models[0].buffers()) or any(not w.requires_grad for w in models[0].parameters()):
+    if (
+        task.device != "cpu"
+        or any(True for _ in models[0].buffers())
+        or any(not w.requires_grad for w in models[0].parameters())
+    ):
         return False
     params, _ = stack_module_state(models)
     batch = task.batch(data)

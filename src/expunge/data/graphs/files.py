@@ -27,8 +27,20 @@ from expunge.data.places import located
 from expunge.data.rows import by_reader
 
 AS_THEY_ARE = by_reader("fixed", "features are those of the file")
-COAUTHOR = {"CS": ("ms_academic_cs.npz", (18333, 81894, 6805, 15)), "Physics": ("ms_academic_phy.npz", (34493, 247962, 8415, 5))}
-_BENCHMARK = ("adj_data", "adj_indices", "adj_indptr", "adj_shape", "attr_data", "attr_indices", "attr_indptr", "attr_shape")
+COAUTHOR = {
+    "CS": ("ms_academic_cs.npz", (18333, 81894, 6805, 15)),
+    "Physics": ("ms_academic_phy.npz", (34493, 247962, 8415, 5)),
+}
+_BENCHMARK = (
+    "adj_data",
+    "adj_indices",
+    "adj_indptr",
+    "adj_shape",
+    "attr_data",
+    "attr_indices",
+    "attr_indptr",
+    "attr_shape",
+)
 _MISSING = ("", "na", "nan", "null", "none", "?")
 
 
@@ -48,11 +60,15 @@ def coauthor(name: str, root: str | Path | None = None) -> Graph:
     graph = read_graph(folder / file)
     found = (len(graph.nodes), len(graph.edges), graph.x.shape[1], graph.label_count)
     if found != sizes:
-        raise InputError(f"Expected Coauthor {name} with nodes, edges, columns and classes {sizes}; {file} has {found}.")
+        raise InputError(
+            f"Expected Coauthor {name} with nodes, edges, columns and classes {sizes}; {file} has {found}."
+        )
     return graph
 
 
-def read_graph(path: Path, edges: Path | None = None, *, label: str = "label", node: str = "node", scale: str = "none") -> Graph:
+def read_graph(
+    path: Path, edges: Path | None = None, *, label: str = "label", node: str = "node", scale: str = "none"
+) -> Graph:
     """A graph from ``path``; of two tables ``path`` is that of the nodes and ``edges`` that of the edges.
 
     Args:
@@ -64,12 +80,16 @@ def read_graph(path: Path, edges: Path | None = None, *, label: str = "label", n
     """
     for each in (path, edges):
         if each is not None and not each.is_file():
-            raise InputError(f"There is no file {each}; give .npz, .pt, .graphml, or two tables (nodes and edges, .csv).")
+            raise InputError(
+                f"There is no file {each}; give .npz, .pt, .graphml, or two tables (nodes and edges, .csv)."
+            )
     readers = {".npz": _npz, ".pt": _pt, ".graphml": _graphml, ".csv": _csv}
     if path.suffix not in readers:
         raise InputError(f"Expected a graph in .npz, .pt, .graphml or .csv; got {path.name}.")
     if (path.suffix == ".csv") != (edges is not None):
-        raise InputError("Expected two tables for a graph in .csv, its nodes (path) and its edges (edges), and one file else.")
+        raise InputError(
+            "Expected two tables for a graph in .csv, its nodes (path) and its edges (edges), and one file else."
+        )
     try:
         parts = readers[path.suffix](path, edges, label, node)
         return Graph.of(**parts, scale=scale, preprocessing=AS_THEY_ARE)
@@ -77,9 +97,13 @@ def read_graph(path: Path, edges: Path | None = None, *, label: str = "label", n
         known = str(error)
         raise InputError(known if path.name in known else f"{path.name}: {known}") from None
     except ImportError as error:
-        raise InputError(f"GraphML is read with networkx, which is not installed ({error}). Install it: pip install networkx.") from None
+        raise InputError(
+            f"GraphML is read with networkx, which is not installed ({error}). Install it: pip install networkx."
+        ) from None
     except Exception as error:  # a damaged file may fail in any way
-        raise InputError(f"{path.name} is damaged or holds something else ({type(error).__name__}: {error!s:.120}).") from None
+        raise InputError(
+            f"{path.name} is damaged or holds something else ({type(error).__name__}: {error!s:.120})."
+        ) from None
 
 
 def _npz(path: Path, *_: Any) -> dict[str, Any]:
@@ -109,7 +133,8 @@ def _benchmark(arrays: Any) -> dict[str, Any]:
 
     def matrix(name: str) -> sparse.csr_array:
         made = sparse.csr_array(
-            (arrays[f"{name}_data"], arrays[f"{name}_indices"], arrays[f"{name}_indptr"]), shape=tuple(arrays[f"{name}_shape"])
+            (arrays[f"{name}_data"], arrays[f"{name}_indices"], arrays[f"{name}_indptr"]),
+            shape=tuple(arrays[f"{name}_shape"]),
         )
         made.check_format()
         return made
@@ -127,7 +152,9 @@ def _pt(path: Path, *_: Any) -> dict[str, Any]:
 
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"Expected a mapping with tensors x, y and edge_index in {path.name}; it holds {type(content).__name__}.")
+        raise InputError(
+            f"Expected a mapping with tensors x, y and edge_index in {path.name}; it holds {type(content).__name__}."
+        )
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     return _named({name: value if name == "x" else value.numpy() for name, value in tensors.items()}, path)
 
@@ -139,7 +166,9 @@ def _csv(path: Path, edges: Path | None, label: str, node: str) -> dict[str, Any
         if name not in table.names:
             raise InputError(f"{path.name} has no column {name!r}; it has {', '.join(table.names)}.")
     if len(pairs.names) != 2:
-        raise InputError(f"Expected two columns in {edges.name}, the ends of each edge; it has {', '.join(pairs.names)}.")
+        raise InputError(
+            f"Expected two columns in {edges.name}, the ends of each edge; it has {', '.join(pairs.names)}."
+        )
     called = _texts(table, node)
     features = [name for name in table.names if name not in (node, label)]
     if not features:
@@ -160,7 +189,9 @@ def _numbers(table: Any, name: str, path: Path) -> np.ndarray:
         return np.array([float(text) for text in texts], dtype=np.float32)
     except ValueError:
         bad = next(i for i, text in enumerate(texts) if not _is_number(text))
-        raise InputError(f"Expected numbers in column {name} of {path.name}; row {bad + 1} has {texts[bad]!r:.40}.") from None
+        raise InputError(
+            f"Expected numbers in column {name} of {path.name}; row {bad + 1} has {texts[bad]!r:.40}."
+        ) from None
 
 
 def _is_number(text: str) -> bool:
@@ -197,9 +228,15 @@ def _by_name(called: list[str], pairs: list[tuple[str, str]], nodes: Path, edges
     ids = {text: number[text] if whole else i for i, text in enumerate(called)}
     unknown = sorted({end for pair in pairs for end in pair} - ids.keys())
     if unknown:
-        raise InputError(f"{edges.name} names {unknown[0]!r:.40} and {len(unknown) - 1} more that {nodes.name} does not have.")
+        raise InputError(
+            f"{edges.name} names {unknown[0]!r:.40} and {len(unknown) - 1} more that {nodes.name} does not have."
+        )
     found = np.array([[ids[first], ids[second]] for first, second in pairs], dtype=np.int64).reshape(-1, 2)
-    return {"nodes": np.array([ids[text] for text in called]), "edges": found, "called": None if whole else np.array(called)}
+    return {
+        "nodes": np.array([ids[text] for text in called]),
+        "edges": found,
+        "called": None if whole else np.array(called),
+    }
 
 
 def _as_number(text: str) -> int | None:
@@ -225,7 +262,9 @@ def _graphml(path: Path, _: Any, label: str, __: str) -> dict[str, Any]:
     for name, values in nodes:
         odd = [f for f in features if not isinstance(values.get(f), int | float) or isinstance(values.get(f), bool)]
         if odd:
-            raise InputError(f"Expected a number as {odd[0]!r} of every node in {path.name}; node {name} has {values.get(odd[0])!r:.40}.")
+            raise InputError(
+                f"Expected a number as {odd[0]!r} of every node in {path.name}; node {name} has {values.get(odd[0])!r:.40}."
+            )
     x = np.array([[values[name] for name in features] for _, values in nodes], dtype=np.float32)
     y = [_label(str(values.get(label, "")), path) for _, values in nodes]
     pairs = [(str(a), str(b)) for a, b in content.edges()]

@@ -164,9 +164,13 @@ class Graph:
         """
         ids = _whole(examples, "examples")
         if len(np.unique(ids)) != len(ids):
-            raise InputError(f"Expected each example once; {len(ids)} are named, {len(np.unique(ids))} of them different.")
+            raise InputError(
+                f"Expected each example once; {len(ids)} are named, {len(np.unique(ids))} of them different."
+            )
         if len(missing := ids[~self.has(ids)]):
-            raise InputError(f"Expected examples among the nodes of the graph; {selecting.shown(missing)} is or are none.")
+            raise InputError(
+                f"Expected examples among the nodes of the graph; {selecting.shown(missing)} is or are none."
+            )
         ids = np.sort(ids)
         if len(blank := ids[self.labels(ids) == UNKNOWN]):
             raise InputError(f"Expected a label for each example; {selecting.shown(blank)} has or have none.")
@@ -193,7 +197,9 @@ class Graph:
         x = self.x if not len(ids["feature"]) else self._blanked(ids["feature"])
         kept = self.examples[~np.isin(self.examples, ids["node"])]
         called = None if self.called is None else self.called[stays]
-        return replace(self, nodes=self.nodes[stays], x=x[stays], y=self.y[stays], edges=edges, examples=kept, called=called)
+        return replace(
+            self, nodes=self.nodes[stays], x=x[stays], y=self.y[stays], edges=edges, examples=kept, called=called
+        )
 
     def _blanked(self, features: np.ndarray) -> sparse.csr_array:
         nodes, columns = names.apart(features)
@@ -243,7 +249,9 @@ def _features(x: Any) -> sparse.csr_array:
         x = dense.detach().cpu().numpy()
     found = x if sparse.issparse(x) else np.asarray(x)
     if found.ndim != 2 or found.dtype.kind not in "fiub":
-        raise InputError(f"Expected features in numbers of shape (nodes, columns); got {found.dtype} of shape {found.shape}.")
+        raise InputError(
+            f"Expected features in numbers of shape (nodes, columns); got {found.dtype} of shape {found.shape}."
+        )
     made = sparse.csr_array(found).astype(np.float32)
     made.sum_duplicates()
     if not np.isfinite(made.data).all():

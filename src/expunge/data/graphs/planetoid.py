@@ -55,7 +55,9 @@ def planetoid(name: str, root: str | Path | None = None) -> tuple[Graph, dict[st
     whole = Graph.of(x, y, edges, examples=np.arange(train), scale="rows", preprocessing=_PREPARED)
     sizes = (len(whole.nodes), len(whole.edges), x.shape[1], whole.label_count)
     if sizes != SIZES[name]:
-        raise InputError(f"Expected {name} with nodes, edges, columns and classes {SIZES[name]}; the files have {sizes}.")
+        raise InputError(
+            f"Expected {name} with nodes, edges, columns and classes {SIZES[name]}; the files have {sizes}."
+        )
     return whole, {"validation": whole.on(np.arange(train, train + VALIDATION)), "test": whole.on(test)}
 
 
@@ -74,9 +76,7 @@ def _assembled(folder: Path, name: str) -> tuple[sparse.csr_array, np.ndarray, n
     labels = np.full(total, -1, dtype=np.int64)
     for at, one_hot in ((np.arange(first), read["ally"]), (order, read["ty"])):
         labels[at] = np.where(one_hot.any(1), one_hot.argmax(1), -1)
-    pairs = np.array(
-        [(a, b) for a, neighbours in read["graph"].items() for b in neighbours if a != b], dtype=np.int64
-    )
+    pairs = np.array([(a, b) for a, neighbours in read["graph"].items() for b in neighbours if a != b], dtype=np.int64)
     edges = names.edges(np.unique(names.of_edges(pairs)))
     return sparse.csr_array(sparse.vstack([read["allx"], sparse.csr_array(tx)])), labels, edges, len(read["y"]), order
 

@@ -137,7 +137,9 @@ def _pairs(target: Target) -> np.ndarray:
     if len(values) == 2 and all(type(value) is int for value in values):
         values = [values]
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in values):
-        raise InputError(f"An edge target says pairs as a list of two nodes each, [[5, 8], [1, 2]]; got {values!r:.80}.")
+        raise InputError(
+            f"An edge target says pairs as a list of two nodes each, [[5, 8], [1, 2]]; got {values!r:.80}."
+        )
     if not all(type(end) is int and 0 <= end < names.LIMIT for pair in values for end in pair):
         raise InputError(f"An edge target names nodes in whole numbers from 0; got {values!r:.80}.")
     pairs = np.array(values, dtype=np.int64)

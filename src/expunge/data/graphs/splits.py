@@ -15,7 +15,9 @@ def shares(graph: Graph, train: float, validation: float, seed: int) -> tuple[Gr
         InputError: unless both are above 0 and leave something to test on.
     """
     if not (0 < train < 1 and 0 <= validation < 1 and train + validation < 1):
-        raise InputError(f"Expected shares above 0 that leave some to test on; got train {train}, validation {validation}.")
+        raise InputError(
+            f"Expected shares above 0 that leave some to test on; got train {train}, validation {validation}."
+        )
     order = np.random.default_rng(seed).permutation(graph.examples)
     first, second = round(train * len(order)), round((train + validation) * len(order))
     return _split(graph, order[:first], order[first:second], order[second:])

@@ -75,7 +75,10 @@ def rules(x: sparse.csr_array, predicted: np.ndarray) -> set[str]:
     from sklearn.tree import DecisionTreeClassifier, export_text
 
     columns = sparse.csc_matrix(x)
-    columns.indices, columns.indptr = columns.indices.astype(np.int32), columns.indptr.astype(np.int32)  # all that trees take
+    columns.indices, columns.indptr = (
+        columns.indices.astype(np.int32),
+        columns.indptr.astype(np.int32),
+    )  # all that trees take
     tree = DecisionTreeClassifier(max_depth=DEPTH, random_state=SEED).fit(columns, predicted)
     stack: list[str] = []
     found: set[str] = set()

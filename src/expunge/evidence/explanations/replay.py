@@ -86,7 +86,9 @@ def played(task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene
     with torch.no_grad():
         logits = task.every(model, dict(model.named_parameters()), task.batch(scene.graph)).double().cpu().numpy()
     if not np.isfinite(logits).all():
-        raise FailedError("The outputs of the model are not finite on the graph as it was. Take smaller learning rates.")
+        raise FailedError(
+            "The outputs of the model are not finite on the graph as it was. Take smaller learning rates."
+        )
     logits -= logits.max(1, keepdims=True)
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     graph = scene.graph

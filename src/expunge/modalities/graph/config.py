@@ -136,8 +136,8 @@ class Setup(Strict):
 class GraphJob(Setup, Job):
     """One deletion job on a graph network."""
 
-    training: Annotated[
-        WholeGraphTraining | StoredTraining | CheckpointTraining, Field(discriminator="kind")
-    ] = WholeGraphTraining(kind="whole_graph")  # type: ignore[call-arg]
+    training: Annotated[WholeGraphTraining | StoredTraining | CheckpointTraining, Field(discriminator="kind")] = (
+        WholeGraphTraining(kind="whole_graph")
+    )  # type: ignore[call-arg]
     request: RequestSettings
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]

@@ -52,7 +52,9 @@ def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
     if own:
         settings = {"inputs": data.x.shape[1], "classes": data.label_count, **settings}
     elif ":" not in setup.model:
-        raise InputError(f"Expected model among {', '.join(NETWORKS)}, or package.module:callable; got {setup.model!r}.")
+        raise InputError(
+            f"Expected model among {', '.join(NETWORKS)}, or package.module:callable; got {setup.model!r}."
+        )
     factory = functools.partial(NETWORKS[setup.model] if own else resolve(setup.model), **settings)
     try:
         model = factory()
@@ -62,7 +64,9 @@ def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
         raise InputError(f"Expected {setup.model} to return a torch module; it returned {type(model).__name__}.")
     task = NodeClassification.of(factory, dtype=getattr(torch, setup.dtype), device=setup.device)
     if setup.depth is not None and task.depth not in (None, setup.depth):
-        raise InputError(f"The job says depth {setup.depth}, and {setup.model} says {task.depth} itself. Leave depth out.")
+        raise InputError(
+            f"The job says depth {setup.depth}, and {setup.model} says {task.depth} itself. Leave depth out."
+        )
     return task if setup.depth is None else replace(task, depth=setup.depth)
 
 
@@ -76,7 +80,11 @@ def opened_of(setup: config.Setup) -> tuple[NodeClassification, Graph, dict[str,
 
 def recipe_of(training: Any) -> GraphTraining | None:
     """The recipe, or ``None`` for models that come from disk."""
-    return GraphTraining(**training.model_dump(exclude={"kind"})) if isinstance(training, config.WholeGraphTraining) else None
+    return (
+        GraphTraining(**training.model_dump(exclude={"kind"}))
+        if isinstance(training, config.WholeGraphTraining)
+        else None
+    )
 
 
 def must_leave_every_class(data: Graph, ids: Ids) -> None:

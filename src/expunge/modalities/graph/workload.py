@@ -75,7 +75,9 @@ class GraphWorkload(Workload):
         task: NodeClassification = self.opened.task
         before, after = deletion.before, deletion.after
         metrics = dict(played(task, tensors, Scene.of(deletion, deletion.probes["test"])).statistics)
-        metrics["RA"], metrics["TA"] = (accuracy(task, tensors, each) for each in (after, deletion.probes["test"].within(after)))
+        metrics["RA"], metrics["TA"] = (
+            accuracy(task, tensors, each) for each in (after, deletion.probes["test"].within(after))
+        )
         if retrained is not None:
             metrics["distance"] = trainable_distance(task.build(), tensors, retrained)
         then, now = (attribution.of_nodes(task, tensors, each) for each in (before, after))

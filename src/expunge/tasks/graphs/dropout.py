@@ -56,7 +56,9 @@ class _Mask(Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, keep: float) -> tuple[Tensor, int]:
         generators = _DRAWS.get()
         if generators is None or len(generators) != info.batch_size:
-            raise RuntimeError("models with dropout are stacked with a generator each (tasks.graphs.dropout.drawn_from)")
+            raise RuntimeError(
+                "models with dropout are stacked with a generator each (tasks.graphs.dropout.drawn_from)"
+            )
         one = x if in_dims[0] is None else x.select(in_dims[0], 0)
         return torch.stack([_drawn(one, keep, each) for each in generators]), 0
 

@@ -37,9 +37,7 @@ class GraphNetwork(nn.Module):
         """Over how many hops a node gathers."""
         return len(self.layers)
 
-    def forward(
-        self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None, edit: Edit | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None, edit: Edit | None = None) -> Tensor:
         """Logits of every node.
 
         Args:
@@ -117,7 +115,14 @@ class GAT(GraphNetwork):
     activation = staticmethod(nn.functional.elu)
 
     def __init__(
-        self, inputs: int, classes: int, hidden: int = 8, heads: int = 8, last_heads: int = 1, depth: int = 2, dropout: float = 0.6
+        self,
+        inputs: int,
+        classes: int,
+        hidden: int = 8,
+        heads: int = 8,
+        last_heads: int = 1,
+        depth: int = 2,
+        dropout: float = 0.6,
     ):
         wide = [inputs, *[hidden * heads] * (depth - 1)]
         layers: list[nn.Module] = [GATConv(width, hidden, heads, dropout=dropout) for width in wide[:-1]]
@@ -145,9 +150,7 @@ class SGC(nn.Module):
         """Over how many hops a node gathers."""
         return self.steps
 
-    def forward(
-        self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None, edit: Edit | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None, edit: Edit | None = None) -> Tensor:
         """Logits of every node; the linear layer comes first, which is the same function and cheaper."""
         graph, h = Neighbours.of(edge_index, x.shape[0], weight), self.linear(x)
         for _ in range(self.steps):

@@ -108,7 +108,9 @@ class NodeClassification:
             data.nodes,
         )  # fmt: skip
 
-    def every(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None) -> Tensor:
+    def every(
+        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
+    ) -> Tensor:
         """Logits of every node of the graph, (n, classes).
 
         Args:

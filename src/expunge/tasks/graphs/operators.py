@@ -76,7 +76,9 @@ def attached(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     if not count:
         return model
     if not isinstance(model, GraphNetwork):
-        raise InputError(f"Deletion operators stand between the layers of expunge's own networks; got {type(model).__name__}.")
+        raise InputError(
+            f"Deletion operators stand between the layers of expunge's own networks; got {type(model).__name__}."
+        )
     made = []
     for number in range(count):
         names = [f"{PREFIX}.rounds.{number}.{layer}" for layer in range(len(model.layers))]

@@ -88,7 +88,9 @@ class _Product(Function):
         return of_values, of_dense, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], values: Tensor, dense: Tensor, pattern: Pattern) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], values: Tensor, dense: Tensor, pattern: Pattern
+    ) -> tuple[Tensor, int]:
         of_values, of_dense, _ = in_dims
         if of_values is None:  # one matrix for all models: their columns stand side by side
             return pattern.times(values, dense.movedim(of_dense, 1)), 1
