@@ -25,9 +25,9 @@ from expunge.core.method import Calibrated, SmallScale
 from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
 from expunge.core.trained import Budget, InMemoryBook, Trained
-from expunge.data.rows import Rows, by_reader
 from expunge.data.graphs.block_model import BlockModel, block_model
 from expunge.data.graphs.graph import Graph
+from expunge.data.rows import Rows, by_reader
 from expunge.data.texts import Texts
 from expunge.methods import registry
 from expunge.model_folder import ModelFolder

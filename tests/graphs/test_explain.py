@@ -49,7 +49,9 @@ def files(folder: Path) -> dict[str, Path]:
     after = opened.data.without(selected(opened.data, job.request.asked()))
     made = {"original": (opened.data, 0), "other": (opened.data, 7), "retrained": (after, 7)}
     for name, (data, seed) in made.items():
-        save_file(dict(opened.recipe.fit(opened.task, data, seed=seed).artifact.tensors), folder / f"{name}.safetensors")
+        save_file(
+            dict(opened.recipe.fit(opened.task, data, seed=seed).artifact.tensors), folder / f"{name}.safetensors"
+        )
     return {name: folder / f"{name}.safetensors" for name in made}
 
 
@@ -58,16 +60,24 @@ def place(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("explain")
 
 
-@pytest.mark.parametrize(("name", "finding"), [("original", "residual"), ("other", "residual"), ("retrained", "forgotten")])
+@pytest.mark.parametrize(
+    ("name", "finding"), [("original", "residual"), ("other", "residual"), ("retrained", "forgotten")]
+)
 def test_a_model_is_told_from_one_whose_graph_was_cut(name, finding, place):
     weights = files(place)
-    found = explain(load_job(place / "job.yaml"), weights["original"], weights[name], nulls=8, cache=Cache(place / "cache"))
+    found = explain(
+        load_job(place / "job.yaml"), weights["original"], weights[name], nulls=8, cache=Cache(place / "cache")
+    )
     assert found["finding"] == finding, found["reason"]
     assert found["structure"]["as_asked"] and found["forgotten"] == {"node": len(GONE)}
-    assert found["legacy"]["ra_after"] == 0.0 < found["legacy"]["ra_before"]  # of every model: it cannot tell them apart
+    assert (
+        found["legacy"]["ra_after"] == 0.0 < found["legacy"]["ra_before"]
+    )  # of every model: it cannot tell them apart
     kl = found["replay"]["replay_kl"]
     assert (kl["unlearned"] > 3 * kl["retrained"]) == (finding == "residual")
-    assert {each["decides"] for key, each in found["replay"].items() if key in ("replay_kl", "replay_accuracy")} == {False}
+    assert {each["decides"] for key, each in found["replay"].items() if key in ("replay_kl", "replay_accuracy")} == {
+        False
+    }
 
 
 @pytest.mark.parametrize("targets", [

@@ -149,7 +149,7 @@ def test_a_whole_class_is_refused_in_words(tmp_path):
 
 
 def test_nodes_without_a_trained_label_are_noted_and_nothing_can_be_learnt_from_them(tmp_path):
-    graph, sets = shares(block_model("small"), 0.6, 0.2, 0)
+    _, sets = shares(block_model("small"), 0.6, 0.2, 0)
     targets = [{"kind": "node", "where": {"ids": sets["test"].examples[:2].tolist()}}]
     request = {"subject": "a", "targets": targets}
     run_job(job(tmp_path, request=request), (), tmp_path / "out")

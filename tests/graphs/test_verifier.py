@@ -12,7 +12,6 @@ from scipy import stats
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
-from expunge.data.graphs import names
 from expunge.data.graphs.block_model import BlockModel, block_model
 from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.splits import shares

@@ -80,8 +80,8 @@ class GradientMethod(ABC):
         forget, after = (0 if rows is None else len(rows) for rows in (context.deletion.forget, context.deletion.after))
         if not forget and schedule.roles & {FORGET, JOINT, MIXED}:
             return Refusal(
-                f"{self.name} learns from forgotten examples, and the request names none: nothing that it names has a label that "
-                "was trained on.",
+                f"{self.name} learns from forgotten examples, and the request names none: nothing that it names has a label "
+                "that was trained on.",
                 "Use a method that needs no forgotten example: retrain, fine_tune.",
             )
         sizes = {FORGET: forget, RETAIN: after, MIXED: forget + after}

@@ -123,8 +123,8 @@ def verified(
     1. ``undecidable``: no statistic, too few retrained models, or the original model itself is like them in every statistic:
        then nothing could be seen.
     2. ``forgotten``: inside every band.
-    3. Otherwise the statistic that lies furthest outside decides. ``over-forgotten``: beyond the retrained models, seen from the
-       original. ``residual``: less than 30 % of the way was made. ``partial``: more.
+    3. Otherwise the statistic that lies furthest outside decides. ``over-forgotten``: beyond the retrained models, seen from
+       the original. ``residual``: less than 30 % of the way was made. ``partial``: more.
 
     Formal guarantee: of true retrainings whose statistics are normal, at most a share ``alpha`` for each statistic is called
     anything but forgotten. Nothing is guaranteed of methods that know these statistics.

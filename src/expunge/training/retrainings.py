@@ -38,7 +38,6 @@ from expunge.training.ensembles import STAGE, EnsembleSettings, Watch, train_sta
 from expunge.training.recipes import Stochastic, UserFit, for_comparison
 from expunge.training.shadow_models import describe_task, unstacked, worth_stacking
 
-
 STACKED_AT_MOST = 20  # models at once: as many as a verifier takes for its nulls; memory grows with them
 
 

@@ -1,1 +1,1 @@
-"""Graphs whose nodes have features and labels: the data, requests on them, and readers of public and of the user's own graphs."""
+"""Graphs whose nodes have features and labels: data, requests, and readers of public and of your own graphs."""

@@ -218,8 +218,8 @@ def _by_name(called: list[str], pairs: list[tuple[str, str]], nodes: Path, edges
         value = _as_number(text)
         if value is not None and spelled.setdefault(value, text) != text:
             raise InputError(
-                f"{nodes.name} and {edges.name} write one node in two ways, {spelled[value]!r} and {text!r}: whether they are one "
-                "node cannot be known. Write every node in one way."
+                f"{nodes.name} and {edges.name} write one node in two ways, {spelled[value]!r} and {text!r}: whether they are "
+                "one node cannot be known. Write every node in one way."
             )
     if len(set(called)) != len(called):
         twice = next(text for text in called if called.count(text) > 1)

@@ -70,8 +70,8 @@ class Graph:
             examples: ids of the nodes whose labels are trained on; every node with a label where not given.
 
         Raises:
-            InputError: on NaN or infinite features, labels or ids that are no whole numbers, lengths that differ, nodes or edges
-                named twice, edges to nodes that are not there, self-loops, or examples without a label.
+            InputError: on NaN or infinite features, labels or ids that are no whole numbers, lengths that differ, nodes or
+                edges named twice, edges to nodes that are not there, self-loops, or examples without a label.
         """
         ids = np.arange(len(y), dtype=np.int64) if nodes is None else _whole(nodes, "node ids")
         features, labels = _features(x), _whole(y, "labels")
@@ -93,8 +93,8 @@ class Graph:
             raise InputError(f"Expected each node once; {selecting.shown(repeated)} stand(s) there several times.")
         texts = None if called is None else np.asarray(called)[order]
         whole = cls(
-            ids, features[order], labels[order], _edges(pairs, ids), ids[labels[order] != UNKNOWN], scale, depth, tuple(classes),
-            texts, as_said(preprocessing),
+            ids, features[order], labels[order], _edges(pairs, ids), ids[labels[order] != UNKNOWN], scale, depth,
+            tuple(classes), texts, as_said(preprocessing),
         )  # fmt: skip
         return whole if examples is None else whole.on(examples)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def within(graph: Graph, ids: np.ndarray, hops: int) -> np.ndarray:
-    """Nodes of ``graph`` at most ``hops`` edges away from one of ``ids``, (n,) bool; ids that are not there count for nothing."""
+    """Nodes of ``graph`` at most ``hops`` edges away from one of ``ids``, (n,) bool; others of ``ids`` count for nothing."""
     reached = np.zeros(len(graph.nodes), dtype=bool)
     here = np.unique(ids)
     front = graph.positions(here[graph.has(here)])

@@ -24,7 +24,7 @@ def shares(graph: Graph, train: float, validation: float, seed: int) -> tuple[Gr
 
 
 def per_class(graph: Graph, train: int, validation: int, seed: int) -> tuple[Graph, dict[str, Graph]]:
-    """``train`` nodes of each class, then ``validation`` others, and ``test`` is the rest (Shchur et al. 2018: 20 and 30 a class).
+    """``train`` nodes of each class, then ``validation`` others, and ``test`` is the rest (Shchur et al. 2018: 20 a class).
 
     Raises:
         InputError: where a class has fewer nodes, or nothing is left to test on.

@@ -36,8 +36,8 @@ LAYOUT = Layout(
         "legacy\nRA %": "legacy_ra", "legacy\nHS": "legacy_hs", "seconds": "seconds",
     },
     meaning=(
-        "“Forgets” says that the weights, run on the graph as it was, are like those of retrained models in loss, attribution and "
-        "membership of what was deleted, and nothing about what else the model still knows."
+        "“Forgets” says that the weights, run on the graph as it was, are like those of retrained models in loss, attribution "
+        "and membership of what was deleted, and nothing about what else the model still knows."
     ),
     figures=(
         Dots(
@@ -51,8 +51,8 @@ LAYOUT = Layout(
         ),
         Dots(
             "legacy", "The published verifier, on the graph as it is",
-            "Residual attribution is zero for any weights once nodes are cut out of the graph: it cannot tell a model that forgot "
-            "from one that was never changed.",
+            "Residual attribution is zero for any weights once nodes are cut out of the graph: it cannot tell a model that "
+            "forgot from one that was never changed.",
             (Panel(("legacy_ra",), "Residual attribution (%)"), Panel(("legacy_hs",), "Heatmap shift")),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Explain what a deletion did to a graph network: replay, structure, the published metrics and attacks, from files to a record."""
+"""Explain what a deletion did to a graph network: replay, structure, published metrics and attacks, from files to a record."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def explain(
         nulls: retrained models that the bands rest on; each is trained once and found again by content.
 
     Returns:
-        A JSON-like record with ``finding``, ``reason``, ``decided_by``, and the groups ``replay``, ``structure``, ``legacy`` and
-        ``attack``. It is about single nodes and edges: private.
+        A JSON-like record with ``finding``, ``reason``, ``decided_by``, and the groups ``replay``, ``structure``, ``legacy``
+        and ``attack``. It is about single nodes and edges: private.
 
     Raises:
         InputError: for another kind of job, weights that do not fit, or a model that comes from disk without a recipe.
@@ -65,7 +65,9 @@ def explain(
     )
     heldout = opened.probes.get("test")
     if heldout is None:
-        raise InputError("Replay compares with nodes that nobody trained on; the split of this job leaves none to test on.")
+        raise InputError(
+            "Replay compares with nodes that nobody trained on; the split of this job leaves none to test on."
+        )
     scene = Scene.of(deletion, heldout, job.seed)
     plays = [played(task, each, scene) for each in (original, unlearned, *(model.tensors for model in retrained))]
     found = verified(plays[1].statistics, plays[0].statistics, [each.statistics for each in plays[2:]], DECIDING)
@@ -120,7 +122,8 @@ def _legacy(task: NodeClassification, original: Tensors, unlearned: Tensors, del
     named = before.named_by(deletion.ids)
     first, second = _predicted(task, original, before), _predicted(task, unlearned, after)
     residual = [
-        attribution.residual_attribution(each, np.isin(graph.nodes, named)) for each, graph in ((then, before), (now, after))
+        attribution.residual_attribution(each, np.isin(graph.nodes, named))
+        for each, graph in ((then, before), (now, after))
     ]
     return {
         "ra_before": residual[0], "ra_after": residual[1], "ra_delta": residual[0] - residual[1],
@@ -151,7 +154,9 @@ def _attacks(
         draw = np.random.default_rng(seed)
         pairs = np.sort(draw.integers(0, len(graph.nodes), (4 * len(linked), 2)), 1)
         known = names.joined(graph.ends.min(1), graph.ends.max(1))
-        pairs = pairs[(pairs[:, 0] != pairs[:, 1]) & ~np.isin(names.joined(pairs[:, 0], pairs[:, 1]), known)][: len(linked)]
+        pairs = pairs[(pairs[:, 0] != pairs[:, 1]) & ~np.isin(names.joined(pairs[:, 0], pairs[:, 1]), known)][
+            : len(linked)
+        ]
         found["link_similarity_before"] = attack.link_similarity(then, linked, pairs).value
         found["link_similarity_after"] = attack.link_similarity(now, linked, pairs).value
     return found

@@ -110,8 +110,8 @@ def note_of(data: Graph, ids: Ids) -> str:
         alone = named[np.diff(data.adjacency.indptr)[data.positions(named)] == 0]
         if len(unlabelled):
             parts.append(
-                f"The labels of {len(unlabelled)} of {len(named)} nodes were never trained on: of these only features and edges "
-                "can be forgotten."
+                f"The labels of {len(unlabelled)} of {len(named)} nodes were never trained on: of these only features and "
+                "edges can be forgotten."
             )
         if len(alone):
             parts.append(f"{len(alone)} of {len(named)} nodes have no edge.")

@@ -71,7 +71,7 @@ class GraphWorkload(Workload):
     def score(
         self, deletion: Deletion, tensors: Mapping[str, Tensor], retrained: Mapping[str, Tensor] | None
     ) -> Scores:
-        """Replay on the graph as it was; accuracies on the graph as it is; what the metrics of Forget and Explain are made of."""
+        """Replay on the graph as it was; accuracies on the graph as it is; what Forget and Explain measures."""
         task: NodeClassification = self.opened.task
         before, after = deletion.before, deletion.after
         metrics = dict(played(task, tensors, Scene.of(deletion, deletion.probes["test"])).statistics)

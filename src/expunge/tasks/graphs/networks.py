@@ -7,6 +7,7 @@ message is scaled by the degrees at both ends, and ``sparse`` says that ``x`` ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def _widths(inputs: int, hidden: int, outputs: int, depth: int) -> list[tuple[in
     if depth < 1:
         raise InputError(f"Expected at least one layer; got depth={depth}.")
     widths = [inputs, *[hidden] * (depth - 1), outputs]
-    return list(zip(widths[:-1], widths[1:], strict=True))
+    return list(pairwise(widths))
 
 
 class GCN(GraphNetwork):

@@ -79,7 +79,7 @@ class NodeClassification:
         return dict(model.state_dict())
 
     def batch(self, data: Graph, index: Any = None) -> Batch:
-        """Columns ``node`` (place in the graph) and ``y``; shared ``x``, ``edge_index`` (2, e) both ways, and ``nodes`` (ids)."""
+        """Columns ``node`` (place in the graph) and ``y``; shared ``x``, ``edge_index`` (2, e), both ways, ``nodes`` (ids)."""
         places = data.positions(data.examples)
         columns = {"node": torch.from_numpy(places), "y": torch.from_numpy(data.y[places])}
         batch = Batch({name: each.to(self.device) for name, each in columns.items()}, self.shared(data))

@@ -1,7 +1,7 @@
 """Deletion operators: matrices that stand behind the layers of a frozen network and act on some nodes only.
 
-Source: GNNDelete (Cheng et al., ICLR 2023, arXiv 2302.13406), section 4. The nodes are those around what was deleted: whoever holds
-the model can read from them where that was.
+Source: GNNDelete (Cheng et al., ICLR 2023, arXiv 2302.13406), section 4. The nodes are those around what was deleted: whoever
+holds the model can read from them where that was.
 """
 
 from __future__ import annotations
