@@ -66,6 +66,7 @@ class GraphTraining:
         params = {name: nn.Parameter(each.detach()) for name, each in stack_module_state(models)[0].items()}
         batch = task.batch(data)
         optimizer = self._steps().make_optimizer(_Held(params))
+        losses = torch.zeros(len(seeds))
         for epoch in range(1, self.epochs + 1):
             with drawn_from([epoch_generator(seed, epoch, LAYERS) for seed in seeds]):
                 losses = vmap(lambda own: task.losses(models[0], own, batch).mean())(params)

@@ -58,7 +58,7 @@ def coauthor(name: str, root: str | Path | None = None) -> Graph:
     get = f"Get {file} from the folder data/npz of the repository shchur/gnn-benchmark on GitHub."
     folder = located(root, [f"coauthor/{name}/raw", f"{name}/raw"], [file], get)
     graph = read_graph(folder / file)
-    found = (len(graph.nodes), len(graph.edges), graph.x.shape[1], graph.label_count)
+    found = (len(graph.nodes), len(graph.edges), graph.width, graph.label_count)
     if found != sizes:
         raise InputError(
             f"Expected Coauthor {name} with nodes, edges, columns and classes {sizes}; {file} has {found}."

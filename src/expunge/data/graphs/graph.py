@@ -76,7 +76,8 @@ class Graph:
         ids = np.arange(len(y), dtype=np.int64) if nodes is None else _whole(nodes, "node ids")
         features, labels = _features(x), _whole(y, "labels")
         pairs = _whole(edges, "edges").reshape(-1, 2) if np.size(edges) else np.empty((0, 2), np.int64)
-        if not len(ids) or features.shape[0] != len(ids) or labels.shape != ids.shape:
+        rows, width = _shape(features)
+        if not len(ids) or rows != len(ids) or labels.shape != ids.shape:
             raise InputError(
                 f"Expected at least one node, with one row of features and one label each; got {len(ids)} nodes, features of "
                 f"shape {features.shape} and labels of shape {labels.shape}."
@@ -85,7 +86,7 @@ class Graph:
             raise InputError(f"Expected scale among {', '.join(SCALES)}; got {scale!r}.")
         if labels.min() < UNKNOWN:
             raise InputError(f"Expected labels from 0 upwards, or -1 for none; the smallest is {labels.min()}.")
-        if ids.min() < 0 or ids.max() >= names.LIMIT or features.shape[1] >= names.LIMIT:
+        if ids.min() < 0 or ids.max() >= names.LIMIT or width >= names.LIMIT:
             raise InputError(f"Expected node ids and columns from 0 to {names.LIMIT - 1}; got more, or less than 0.")
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
@@ -124,6 +125,11 @@ class Graph:
         """One more than the largest label, or as many as have names."""
         return max(int(self.y.max()) + 1, len(self.classes))
 
+    @property
+    def width(self) -> int:
+        """How many columns of features there are."""
+        return _shape(self.x)[1]
+
     @cached_property
     def ends(self) -> np.ndarray:
         """Positions of both ends of every edge, (m, 2)."""
@@ -141,7 +147,7 @@ class Graph:
         """Features as a model sees them, (n, d): scaled where ``scale`` says so. A node without any stays zero."""
         if self.scale == "none":
             return self.x
-        sums = np.abs(self.x).sum(1)
+        sums = np.asarray(abs(self.x).sum(1))
         return sparse.csr_array(sparse.diags_array(1 / np.where(sums > 0, sums, 1).astype(np.float32)) @ self.x)
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
@@ -207,9 +213,9 @@ class Graph:
         marked = sparse.csr_array(
             (np.ones(int(there.sum()), np.float32), (self.positions(nodes[there]), columns[there])), shape=self.x.shape
         )
-        x = sparse.csr_array(self.x - self.x.multiply(marked > 0))
+        x = sparse.csr_array(self.x - self.x.multiply(marked > 0), dtype=self.x.dtype)
         x.eliminate_zeros()
-        return x.astype(self.x.dtype)
+        return x
 
     def only(self, ids: Ids) -> Graph:
         """The same graph, whose examples are those that ``ids`` name: as nodes, as ends of edges, or by their features."""
@@ -252,10 +258,10 @@ def _features(x: Any) -> sparse.csr_array:
         raise InputError(
             f"Expected features in numbers of shape (nodes, columns); got {found.dtype} of shape {found.shape}."
         )
-    made = sparse.csr_array(found).astype(np.float32)
+    made = sparse.csr_array(found, dtype=np.float32)
     made.sum_duplicates()
     if not np.isfinite(made.data).all():
-        bad = int(np.repeat(np.arange(made.shape[0]), np.diff(made.indptr))[~np.isfinite(made.data)][0])
+        bad = int(np.repeat(np.arange(_shape(made)[0]), np.diff(made.indptr))[~np.isfinite(made.data)][0])
         raise InputError(f"Expected finite features; row {bad} holds NaN or infinity. Fill or drop it before training.")
     made.eliminate_zeros()
     return made
@@ -280,3 +286,8 @@ def _edges(pairs: np.ndarray, ids: np.ndarray) -> np.ndarray:
         f"Expected each undirected edge once, or every edge in both directions; {int((count > 1).sum())} of {len(found)} edges "
         "are named more than once and others are not. A directed graph is not read; name every edge once."
     )
+
+
+def _shape(x: sparse.csr_array) -> tuple[int, int]:
+    rows, columns = x.shape  # type: ignore[misc]
+    return int(rows), int(columns)

@@ -53,7 +53,7 @@ def planetoid(name: str, root: str | Path | None = None) -> tuple[Graph, dict[st
         raise InputError(f"There is no {absent[0]} in {folder}; {name} needs all eight files. {_GET}")
     x, y, edges, train, test = _assembled(folder, name)
     whole = Graph.of(x, y, edges, examples=np.arange(train), scale="rows", preprocessing=_PREPARED)
-    sizes = (len(whole.nodes), len(whole.edges), x.shape[1], whole.label_count)
+    sizes = (len(whole.nodes), len(whole.edges), whole.width, whole.label_count)
     if sizes != SIZES[name]:
         raise InputError(
             f"Expected {name} with nodes, edges, columns and classes {SIZES[name]}; the files have {sizes}."

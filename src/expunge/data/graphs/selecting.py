@@ -125,8 +125,8 @@ def _once(target: Target, name: str) -> np.ndarray:
 
 def _columns(graph: Graph, target: Target) -> np.ndarray:
     columns = _once(target, "column")
-    if (columns >= graph.x.shape[1]).any():
-        raise InputError(f"The graph has columns 0 to {graph.x.shape[1] - 1}; the request names {columns.max()}.")
+    if (columns >= graph.width).any():
+        raise InputError(f"The graph has columns 0 to {graph.width - 1}; the request names {columns.max()}.")
     return columns
 
 

@@ -41,6 +41,7 @@ def data_of(source: Any) -> tuple[Graph, dict[str, Graph]]:
     split = source.split
     if isinstance(split, config.SharesSplit):
         return splits.shares(graph, split.train, split.validation, split.seed)
+    assert isinstance(split, config.PerClassSplit)
     return splits.per_class(graph, split.train, split.validation, split.seed)
 
 
@@ -50,7 +51,7 @@ def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
     settings = dict(setup.model_settings)
     own = setup.model in NETWORKS
     if own:
-        settings = {"inputs": data.x.shape[1], "classes": data.label_count, **settings}
+        settings = {"inputs": data.width, "classes": data.label_count, **settings}
     elif ":" not in setup.model:
         raise InputError(
             f"Expected model among {', '.join(NETWORKS)}, or package.module:callable; got {setup.model!r}."

@@ -53,7 +53,7 @@ class _Mask(Function):
         return None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, keep: float) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, keep: float) -> tuple[Tensor, int]:  # type: ignore[override]
         generators = _DRAWS.get()
         if generators is None or len(generators) != info.batch_size:
             raise RuntimeError(

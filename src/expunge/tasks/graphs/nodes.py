@@ -156,7 +156,7 @@ class NodeClassification:
                 logits = self.every(model, dict(model.named_parameters()), batch)
         except (RuntimeError, ValueError, TypeError) as error:
             raise InputError(
-                f"The model does not accept a graph of {len(data.nodes)} nodes with {data.x.shape[1]} features each: {error}. "
+                f"The model does not accept a graph of {len(data.nodes)} nodes with {data.width} features each: {error}. "
                 "Expected a module (x, edge_index) → logits of every node; check its input size."
             ) from error
         if logits.ndim != 2 or len(logits) != len(data.nodes):

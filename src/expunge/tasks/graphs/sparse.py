@@ -88,7 +88,7 @@ class _Product(Function):
         return of_values, of_dense, None
 
     @staticmethod
-    def vmap(
+    def vmap(  # type: ignore[override]
         info: Any, in_dims: tuple[Any, ...], values: Tensor, dense: Tensor, pattern: Pattern
     ) -> tuple[Tensor, int]:
         of_values, of_dense, _ = in_dims
@@ -111,9 +111,9 @@ _REMEMBERED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 def remembered(tensor: Any, name: str, make: Callable[[Any], T]) -> T:
     """What ``make`` gives for a tensor or array, which nobody changes in place, made once for as long as it lives."""
-    if isinstance(tensor, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # pyright: ignore[reportPrivateImportUsage]
+    if isinstance(tensor, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # pyright: ignore[reportAttributeAccessIssue]
         return make(tensor)
-    known = _REMEMBERED.setdefault(tensor, {})
+    known: dict[str, Any] = _REMEMBERED.setdefault(tensor, {})  # type: ignore[assignment]
     if name not in known:
         known[name] = make(tensor)
     return known[name]
