@@ -28,12 +28,12 @@ class GraphRecipe(Setup, BenchmarkRecipe):
     Attributes:
         training: how source and retrained models are trained.
         forget: what is forgotten.
-        references: retrained models for each forget set; three are the fewest that have a spread.
+        retrained_models: retrained models for each forget set; three are the fewest that have a spread.
     """
 
     training: WholeGraphTraining = WholeGraphTraining(kind="whole_graph")  # type: ignore[call-arg]
     forget: Forget
-    references: int = Field(NULLS, ge=3)
+    retrained_models: int = Field(NULLS, ge=3)
 
     @property
     def digest(self) -> str:
