@@ -25,15 +25,20 @@ from expunge.core.method import Calibrated, SmallScale
 from expunge.core.request import Kind, Request, Target
 from expunge.core.task import Outputs
 from expunge.core.trained import Budget, InMemoryBook, Trained
+from expunge.data.graphs.block_model import BlockModel, block_model
+from expunge.data.graphs.graph import Graph
 from expunge.data.rows import Rows, by_reader
 from expunge.data.texts import Texts
 from expunge.methods import registry
 from expunge.model_folder import ModelFolder
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
+from expunge.tasks.graphs.networks import GCN
+from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.tasks.language import Language
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.tasks.prompts import Prompts
+from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.noisy import NoisyGradientDescent
 from expunge.training.perturbed import PerturbedMinimiser
@@ -231,6 +236,28 @@ def forget_facts(*entities: int) -> Request:
     return Request("somebody", tuple(Target("user", {"entity": f"entity{i}"}) for i in entities))
 
 
+# --- a graph of some dozen nodes ---------------------------------------------------------------------------------------
+
+
+@functools.cache
+def small_graph(seed: int = 0) -> Graph:
+    """Three classes of nodes; every third one is not trained on."""
+    made = block_model(BlockModel(45, 70, 9, 3, words=3), seed)
+    return Graph.of(
+        made.x, made.y, made.edges, examples=made.nodes[made.nodes % 3 != 2], depth=2, preprocessing=made.preprocessing
+    )
+
+
+def small_network(hidden: int = 6) -> NodeClassification:
+    """Two graph convolutions without dropout."""
+    return NodeClassification.of(functools.partial(GCN, 9, 3, hidden=hidden, dropout=0.0))
+
+
+def nodes(*ids: int) -> Request:
+    """A request for nodes by id."""
+    return Request("somebody", (Target("node", {"ids": list(ids)}),))
+
+
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
@@ -419,6 +446,8 @@ CASES: Mapping[str, Case] = {
             GradientDescent(steps=20, lr=0.05, constants={"smoothness": 0.5, "gradient_difference": 2.0}),
             samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
+        Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
+             ("retained data", "forgotten data", "recipe", "untied weights")),
         Case(
             "language", facts(), small_language(), LanguageTraining(steps=40, lr=1e-2, batch_size=24), forget_facts(1, 4),
             ("retained data", "forgotten data", "recipe"),

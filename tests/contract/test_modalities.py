@@ -47,18 +47,29 @@ TOYS = {
         "method": {"name": "gossip_correction"}, "evidence": {"replicates": 0, "pdf": False},
     },
 }  # fmt: skip
-KINDS = ["classification", "language", *TOYS]
+GRAPH = {
+    "task": "graph", "model": "gcn", "data": {"format": "block_model", "preset": "small"},
+    "training": {"kind": "whole_graph", "epochs": 20},
+    "request": {"subject": "a", "targets": [{"kind": "node", "where": {"ids": [1, 5]}}]},
+    "method": {"name": "fine_tune", "epochs": 1}, "evidence": {"replicates": 0, "pdf": False},
+}  # fmt: skip
+KINDS = ["classification", "graph", "language", *TOYS]
 _TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "retrained_models": 1, "seeds": 1}
 RECIPES = {
     "ring": _TOY | {
         "data": {"n": 12}, "kind": "edge", "where": [{"ids": [13, 15]}],
-        "methods": {"exact": {"method": "retrain"}, "fine_tune": {}},
+        "methods": {"exact": {"method": "retrain"}, "l1_sparse": {}},
     },
     "peers": _TOY | {
         "data": {"n": 20}, "kind": "client", "where": [{"owner": 2}],
         "methods": {"gossip_correction": {}, "away": {}, "away@authored": {"method": "away"}},
     },
     "classification": {"retrained_models": 2, "seeds": 1, "methods": {"fine_tune": {"epochs": 1}, "no_op": {}}},
+    "graph": {
+        "model": "gcn", "data": {"format": "block_model", "preset": "small"},
+        "training": {"kind": "whole_graph", "epochs": 20}, "forget": {"kind": "node", "share": 0.1}, "retrained_models": 3,
+        "seeds": 1, "methods": {"retrain_again": {"method": "retrain"}, "utu": {}},
+    },
     "language": {
         "world": {"kind": "micro", "entities": 3, "cities": 0, "forget": 1,
                   "model": {"width": 32, "layers": 1, "heads": 2, "inner": 32}},
@@ -82,6 +93,8 @@ def job_of(kind: str, folder: Path) -> Path:
     content = (
         TOYS[kind]
         if kind in TOYS
+        else GRAPH
+        if kind == "graph"
         else yaml.safe_load(SMALL) | {"publish": None, "method": {"name": "fine_tune", "epochs": 1}}
     )
     path.write_text(yaml.safe_dump(content))
@@ -157,7 +170,9 @@ def test_authored_material_reaches_the_method_in_place_of_what_was_learnt(tmp_pa
 
 def test_an_unknown_task_is_refused_with_the_names_known(tmp_path):
     (tmp_path / "recipe.yaml").write_text("task: nope\nname: nope\n")
-    with pytest.raises(InputError, match=r"Expected task among classification, language, peers, ring; got 'nope'"):
+    with pytest.raises(
+        InputError, match=r"Expected task among classification, graph, language, peers, ring; got 'nope'"
+    ):
         load_recipe(str(tmp_path / "recipe.yaml"))
 
 
@@ -193,7 +208,7 @@ def test_no_kind_of_model_needs_to_say_how_it_is_measured(tmp_path):
     metrics = {item["metric"] for item in full["runs"][0]["evidence"]["measurements"]}
     assert metrics == {"loss", "distance"}
     assert isinstance(reads(SimpleNamespace(name="nobody's")), MeanLosses)  # type: ignore[arg-type]
-    for kind in ("classification", "language"):
+    for kind in ("classification", "graph", "language"):
         assert reads(SimpleNamespace(name=kind)) is modalities.load(kind)  # type: ignore[arg-type]
 
 
@@ -210,7 +225,12 @@ def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
         if isinstance(node, ast.Compare | ast.Dict):
             within = [node, *(node.keys if isinstance(node, ast.Dict) else [])]
             constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
-            assert not {"classification", "language"} & constants, f"{path.name}:{node.lineno}"
+            assert not {"classification", "graph", "language"} & constants, f"{path.name}:{node.lineno}"
         if isinstance(node, ast.ImportFrom) and path.parent.name in ("bench", "cli"):
-            own = ("expunge.tasks", "expunge.modalities.classification", "expunge.modalities.language")
+            own = (
+                "expunge.tasks",
+                "expunge.modalities.classification",
+                "expunge.modalities.graph",
+                "expunge.modalities.language",
+            )
             assert not str(node.module).startswith(own), f"{path.name}:{node.lineno} imports from {node.module}"

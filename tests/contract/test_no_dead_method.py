@@ -285,7 +285,7 @@ def test_check_28_a_method_for_classes_refuses_random_rows():
 def test_check_28_kinds_and_tasks_that_a_method_does_not_declare_are_refused(name):
     case = CASES["convex quadratic"]
     if "*" not in class_of(name).capabilities.tasks:
-        with pytest.raises(RefusedError, match="runs on classification, not on point"):
+        with pytest.raises(RefusedError, match=r"runs on classification(, graph)?, not on point"):
             planning.plan(case.train(), case.request, method(name))
     concept = Request("a rights holder", (Target("concept", {"name": "a square"}),))
     with pytest.raises(RefusedError, match="does not serve requests of kind concept"):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import output, request_commands
+from expunge.cli import graph_commands, output, request_commands
 from expunge.cli.options import Job, Json, Model, Out, Set
 from expunge.core.texts import DATE_STRING
 
@@ -24,6 +24,7 @@ app.add_typer(ledgers, name="ledger")
 app.add_typer(request_commands.requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
+app.command()(graph_commands.explain)
 app.command()(request_commands.screen)
 
 

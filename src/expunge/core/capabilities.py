@@ -65,6 +65,16 @@ class Capabilities:
         if unknown := [need for need in self.needs if need not in NEEDS]:
             raise InputError(f"Expected needs among {', '.join(NEEDS)}; got {', '.join(unknown)}.")
 
+    @property
+    def leaves_weights(self) -> bool:
+        """Whether the weights are released as they are: by a control, and by a method that changes the data only."""
+        return self.effect in ("none", "graph")
+
+    @property
+    def cuts_data(self) -> bool:
+        """Whether the data of the next request are without what went although the weights stayed."""
+        return self.effect == "graph"
+
 
 @dataclass(frozen=True)
 class SmallScale:

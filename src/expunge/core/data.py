@@ -132,6 +132,20 @@ class Recognisable(Data, Protocol):
         ...
 
 
+@runtime_checkable
+class CountsExamples(Protocol):
+    """Data whose ids name more than examples: edges and features go too."""
+
+    def examples_in(self, ids: Ids) -> int:
+        """How many examples go with ``ids``."""
+        ...
+
+
+def examples_in(data: Any, ids: Ids) -> int:
+    """How many examples of ``data`` go with ``ids``: the ids of rows, unless the data count otherwise."""
+    return data.examples_in(ids) if isinstance(data, CountsExamples) else len(ids["row"])
+
+
 def ids_of(data: Any) -> Ids | None:
     """Ids of everything that ``data`` holds; ``None`` for data that name nothing one by one."""
     ids = getattr(data, "ids", None)

@@ -32,7 +32,7 @@ def read_arrays(path: Path, *, people: bool = True) -> Rows:
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"Expected an .npz or .safetensors file; got {path.name}.")
     try:
-        arrays = _npz(path) if path.suffix == ".npz" else _safetensors(path)
+        arrays = read_npz(path) if path.suffix == ".npz" else _safetensors(path)
     except InputError:
         raise
     except Exception as error:  # a damaged file may fail in any way, and none of them is ours
@@ -58,7 +58,12 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     return dict(load_file(path))
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file: none that would need unpickling, and none that claims more than the file can hold.
+
+    Raises:
+        InputError: for such arrays. Whatever NumPy and zipfile raise for a damaged file.
+    """
     with zipfile.ZipFile(path) as archive:
         members = [each for each in archive.infolist() if not each.is_dir()]
         _plain_members(members, path)

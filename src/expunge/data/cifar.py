@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import math
-import pickle
-import pickletools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +12,7 @@ import numpy as np
 from expunge.core.errors import InputError
 from expunge.data.pixels import normalised
 from expunge.data.places import located
+from expunge.data.plain_pickles import read_pickle
 from expunge.data.rows import Rows
 from expunge.data.splits import positions
 
@@ -91,11 +87,7 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Dicts, lists, text, bytes, numbers and arrays of unsigned bytes from a pickle; anything else is refused.
-
-    A pickle is a program: it names callables, and reading runs them. Here every name but the four that an array needs is
-    refused, and even these four lead to stand-ins of ours that check what they are given; NumPy's own reconstruction,
-    which would unpickle the members of an object array, is never called.
+    """Dicts, lists, text, bytes, numbers and arrays of unsigned bytes from a pickle (``data.plain_pickles``).
 
     Raises:
         InputError: where the file is missing, damaged, or asks for anything else.
@@ -104,146 +96,4 @@ def read_plain_pickle(path: Path) -> Any:
         raise InputError(f"There is no file {path.name} in {path.parent}; CIFAR-10's batch files belong there.")
     if path.stat().st_size > LARGEST:
         raise InputError(f"{path.name} has {path.stat().st_size} bytes, a CIFAR-10 batch about 31 million.")
-    try:
-        content = path.read_bytes()
-        _bounded(content)
-        found = _Reader(io.BytesIO(content)).load()
-        return {key: _settled(value) for key, value in found.items()} if isinstance(found, dict) else _settled(found)
-    except _Refused as refused:
-        raise InputError(
-            f"{path.name} was refused: {refused}. A pickle may run code when it is read; nothing in it was executed."
-        ) from None
-    except Exception as error:  # a damaged stream may fail in any way, and none of them is ours
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{path.name} is damaged or no batch of CIFAR-10 ({reason:.100}). Get the file anew."
-        ) from None
-
-
-def _bounded(content: bytes) -> None:
-    """Refuse what would take memory out of proportion: lengths beyond the file's end and far places in the memo."""
-    for opcode, argument, _ in pickletools.genops(content):  # itself refuses lengths beyond the end
-        if "PUT" in opcode.name and isinstance(argument, int) and argument > len(content):
-            raise _Refused(f"it claims place {argument} in a file of {len(content)} bytes")
-
-
-class _Refused(Exception):
-    """The pickle asked for something that is not plain data."""
-
-
-class _Room:
-    """How many bytes a pickle may still come to beyond its own: what it remembers could be copied without an end."""
-
-    def __init__(self, most: int):
-        self.left = most
-
-    def take(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise _Refused("it copies its content over and over")
-
-
-class _Array:
-    """Stands in for ``numpy.ndarray`` while reading: keeps shape and bytes, if they are plain unsigned bytes."""
-
-    __slots__ = ("found", "room")
-
-    def __init__(self, room: _Room):
-        self.found: np.ndarray | None = None
-        self.room = room
-
-    def __setstate__(self, state: Any) -> None:
-        match state:
-            case (1, tuple() as shape, _Type(code="u1"), False, str() | bytes() as raw) if all(
-                type(side) is int and side >= 0 for side in shape
-            ):
-                self.room.take(len(raw))
-                raw = raw.encode("latin1") if isinstance(raw, str) else raw
-                if math.prod(shape) != len(raw):
-                    raise _Refused(f"an array of shape {shape} with {len(raw)} bytes")
-                self.found = np.frombuffer(raw, dtype=np.uint8).reshape(shape)
-            case _:
-                raise _Refused("an array of something else than unsigned bytes")
-
-
-class _Type:
-    """Stands in for ``numpy.dtype``: unsigned bytes or nothing."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: str):
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        # (version, byte order, subtype, field names, fields, size, alignment, flags); all empty for plain bytes
-        if not isinstance(state, tuple) or tuple(state[1:5]) != ("|", None, None, None) or state[7:8] not in ((0,), ()):
-            raise _Refused("an array with fields or objects")
-
-
-class _Maker:
-    """Stands in for a callable that the pickle names. Has no attribute that a pickle could set."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Any):
-        object.__setattr__(self, "_make", make)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._make(*arguments)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise _Refused("a changed callable")
-
-    def __setstate__(self, state: Any) -> None:
-        raise _Refused("a changed callable")
-
-
-def _new_array(room: _Room, *_: Any) -> _Array:
-    return _Array(room)
-
-
-def _new_type(_room: _Room, code: Any, *_: Any) -> _Type:
-    if code not in ("u1", "|u1", b"u1"):
-        raise _Refused(f"an array of type {code!r:.20}")
-    return _Type("u1")
-
-
-def _encoded(room: _Room, text: Any, encoding: Any = "latin1") -> bytes:
-    """What Python 3 writes for bytes in an old protocol."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _Refused("an encoding other than latin1")
-    room.take(len(text))
-    return text.encode("latin1")
-
-
-class _Reader(pickle.Unpickler):
-    """An unpickler that knows four names."""
-
-    _KNOWN = {  # noqa: RUF012 - read only
-        ("numpy.core.multiarray", "_reconstruct"): _new_array,
-        ("numpy._core.multiarray", "_reconstruct"): _new_array,
-        ("numpy", "ndarray"): _new_array,
-        ("numpy", "dtype"): _new_type,
-        ("_codecs", "encode"): _encoded,
-    }
-
-    def __init__(self, stream: io.BytesIO):
-        super().__init__(stream, encoding="latin1")
-        self.room = _Room(2 * stream.getbuffer().nbytes)
-
-    def find_class(self, module: str, name: str) -> _Maker:
-        """A stand-in for one of the four names; never anything that exists."""
-        if (module, name) not in self._KNOWN:
-            raise _Refused(f"it asks for {module}.{name}")
-        return _Maker(functools.partial(self._KNOWN[module, name], self.room))
-
-
-def _settled(value: Any) -> Any:
-    """An array in place of its stand-in; everything else must be plain."""
-    if isinstance(value, _Array):
-        if value.found is None:
-            raise _Refused("an array without content")
-        return value.found
-    if isinstance(value, _Type | _Maker):
-        raise _Refused("a name in place of a value")
-    return value
+    return read_pickle(path, "no batch of CIFAR-10")

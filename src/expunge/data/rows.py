@@ -32,7 +32,7 @@ def by_reader(value: str, note: str) -> Fact:
     return _ByReader(value, Origin.ENFORCED, note)
 
 
-def _as_said(fact: Fact) -> Fact:
+def as_said(fact: Fact) -> Fact:
     """``fact`` of a reader as it is; anybody else's as a declaration, whatever origin was typed into it."""
     strong = fact.origin in (Origin.PROVED, Origin.ENFORCED) and type(fact) is not _ByReader
     return Fact(fact.value, Origin.DECLARED, fact.note or ROWS_AS_GIVEN.note) if strong else fact
@@ -99,7 +99,7 @@ class Rows:
         if int(y.min()) < 0:
             raise InputError(f"Expected class labels from 0 upwards; the smallest is {int(y.min())}.")
         arrays = {str(name): column(str(name), values, len(x)) for name, values in (columns or {}).items()}
-        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, _as_said(preprocessing), tuple(names))
+        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, as_said(preprocessing), tuple(names))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -78,6 +78,12 @@ class GradientMethod(ABC):
         if min(batches.values()) < 1:
             raise InputError(f"Expected a batch_size of at least 1; got {min(batches.values())}.")
         forget, after = (0 if rows is None else len(rows) for rows in (context.deletion.forget, context.deletion.after))
+        if not forget and schedule.roles & {FORGET, JOINT, MIXED}:
+            return Refusal(
+                f"{self.name} learns from forgotten examples, and the request names none: nothing that it names has a label "
+                "that was trained on.",
+                "Use a method that needs no forgotten example: retrain, fine_tune.",
+            )
         sizes = {FORGET: forget, RETAIN: after, MIXED: forget + after}
         rows = {role: min(batches[role], size) for role, size in sizes.items()}
         rows[JOINT] = rows[FORGET] + rows[RETAIN]

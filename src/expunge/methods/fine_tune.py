@@ -27,7 +27,9 @@ class FineTune(GradientMethod):
     """
 
     name: ClassVar[str] = "fine_tune"
-    capabilities: ClassVar[Capabilities] = Capabilities(needs=("retained data",))
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user", "class", "node", "edge", "feature"), needs=("retained data",)
+    )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "Eternal sunshine of the spotless net: selective forgetting in deep networks",

@@ -27,7 +27,9 @@ class GradientAscent(GradientMethod):
     """
 
     name: ClassVar[str] = "gradient_ascent"
-    capabilities: ClassVar[Capabilities] = Capabilities(needs=("forgotten data",))
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user", "class", "node", "edge", "feature"), needs=("forgotten data",)
+    )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "Unrolling SGD: understanding factors influencing machine unlearning",

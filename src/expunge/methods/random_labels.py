@@ -31,7 +31,9 @@ class RandomLabels(GradientMethod):
     """
 
     name: ClassVar[str] = "random_labels"
-    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user", "class", "node", "edge", "feature"), tasks=("classification", "graph")
+    )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Amnesiac machine learning", "Graves et al., AAAI 2021", "2010.10981"),
     )

@@ -52,6 +52,7 @@ BUILTIN: Mapping[str, str] = {
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",
     "langevin": "expunge.methods.langevin:Langevin",
+    "utu": "expunge.methods.utu:UtU",
     "no_op": "expunge.methods.no_op:NoOp",
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
-from expunge.core.data import Deletion
+from expunge.core.data import CountsExamples, Deletion, examples_in
 from expunge.core.digest import digest_json, finite
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
@@ -169,8 +169,10 @@ class Plan:
             for view, artifact in result.views.items()
         )
         removed = before.removed | self.deletion.ids
-        status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
+        status = UNCHANGED if self.method.capabilities.leaves_weights else "fulfilled"
         after = before if status == UNCHANGED else self._after(result, releases, removed)
+        if self.method.capabilities.cuts_data:  # the next request finds the data without what went
+            after = replace(before, data=self.deletion.after, removed=removed)
         return Outcome(
             status=status,
             request=self.record,
@@ -207,14 +209,15 @@ class Plan:
         )  # fmt: skip
 
     def _must_have_changed(self, change: Mapping[str, float]) -> None:
-        changed, effect = any(size > 0 for size in change.values()), self.method.capabilities.effect
-        if not changed and effect != "none":
+        changed, can = any(size > 0 for size in change.values()), self.method.capabilities
+        if not changed and not can.leaves_weights:
             raise FailedError(
-                f"{self.method.name} declares that it changes the {effect} and left every tensor as it was: nothing was "
+                f"{self.method.name} declares that it changes the {can.effect} and left every tensor as it was: nothing was "
                 "forgotten. Check its settings (a learning rate or a number of steps of zero)."
             )
-        if changed and effect == "none":
-            raise FailedError(f"{self.method.name} declares that it changes nothing, and the released weights differ.")
+        if changed and can.leaves_weights:
+            what = "no weights" if can.cuts_data else "nothing"
+            raise FailedError(f"{self.method.name} declares that it changes {what}, and the released weights differ.")
 
     def _must_be_usable(self, result: Unlearned) -> None:
         """Nothing is certified, counted or released that nobody could use or measure."""
@@ -292,8 +295,12 @@ class Plan:
         before, deletion = self.context.trained, self.deletion
         model, chosen = before.task.build(), theorem(result.claim.theorem)
         names = coordinates(model)
-        gone, named = len(deletion.before) - len(deletion.after), len(deletion.ids["row"])
-        rows = (gone == named, "as many rows went as ids of rows were matched")
+        gone, named = len(deletion.before) - len(deletion.after), examples_in(deletion.before, deletion.ids)
+        rows: Any = (gone == named, "as many rows went as ids of rows were matched")
+        if isinstance(deletion.before, CountsExamples):
+            rows = Fact(
+                gone == named, Origin.DECLARED, "more went than rows: which examples are left is the data's word"
+            )
         seen: dict[str, Any] = {
             "retained_rows": rows if self._reads_only_what_it_is_given else _SOMEBODYS_RECIPE,
             "retained_unchanged": (not len(deletion.touched), "retained records that the deletion says it changes"),

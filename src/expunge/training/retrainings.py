@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,11 +31,14 @@ from torch import Tensor
 from expunge.core.digest import canonical_json, digest_bytes, digest_json
 from expunge.core.errors import FailedError, InputError
 from expunge.core.task import Task
+from expunge.core.trained import Trained
 from expunge.data.rows import Rows
 from expunge.training.descent import Step
 from expunge.training.ensembles import STAGE, EnsembleSettings, Watch, train_stacked
 from expunge.training.recipes import Stochastic, UserFit, for_comparison
 from expunge.training.shadow_models import describe_task, unstacked, worth_stacking
+
+STACKED_AT_MOST = 20  # models at once: as many as a verifier takes for its nulls; memory grows with them
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def retrain_all(
     with one_thread():
         if pending and union is not None and how is not None:
             _together(task, union, list(pending.values()), how, done)
+        elif isinstance(recipe, TrainsTogether):
+            _by_rows(task, recipe, list(pending.values()), done)
         elif processes > 1 and len(pending) > 1:
             _in_processes(task, recipe, list(pending.values()), processes, done)
         else:
@@ -327,6 +332,30 @@ def _union(parts: Sequence[Any]) -> Rows | None:
             return None
         x[at], y[at], known[at] = part.x, part.y, True
     return Rows(x, y, ids)
+
+
+@runtime_checkable
+class TrainsTogether(Protocol):
+    """A recipe that trains several models on the same data at once, each to the weights that it has when trained alone."""
+
+    def fit_together(self, task: Task, data: Any, seeds: Sequence[int]) -> Sequence[Trained]:
+        """As ``fit`` for each of ``seeds``, up to rounding; one after another where models cannot be stacked."""
+        ...
+
+
+def _by_rows(task: Task, recipe: TrainsTogether, jobs: Sequence[_Job], done: Callable[[_Job, bytes], None]) -> None:
+    """Jobs on the same data together, at most :data:`STACKED_AT_MOST` of them."""
+    groups: dict[str, list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.rows.digest, []).append(job)
+    for group in groups.values():
+        for first in range(0, len(group), STACKED_AT_MOST):
+            part = group[first : first + STACKED_AT_MOST]
+            started = time.perf_counter()
+            made = recipe.fit_together(task, part[0].rows, [job.seed for job in part])
+            seconds = (time.perf_counter() - started) / len(part)
+            for job, trained in zip(part, made, strict=True):
+                done(job, _entry(_plain(trained.artifact.tensors), seconds))
 
 
 def _together(

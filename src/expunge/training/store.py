@@ -23,6 +23,7 @@ from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
+from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
 
@@ -148,7 +149,7 @@ def _runs(ids: Ids | None) -> list[list[int]] | None:
 
 
 # Recipes that are plain settings, by the name that they have on disk.
-_SETTINGS = {"stochastic": Stochastic, "language": LanguageTraining}
+_SETTINGS = {"stochastic": Stochastic, "language": LanguageTraining, "graph": GraphTraining}
 
 
 def _recipe(recipe: Any) -> dict[str, Any] | None:

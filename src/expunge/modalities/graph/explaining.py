@@ -1,0 +1,170 @@
+"""Explain what a deletion did to a graph network: replay, structure, published metrics and attacks, from files to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expunge.core.cache import Cache
+from expunge.core.data import Deletion
+from expunge.core.errors import InputError
+from expunge.data.graphs import names
+from expunge.data.graphs.graph import Graph
+from expunge.evidence.explanations import attack, attribution, legacy
+from expunge.evidence.explanations.replay import DECIDING, Played, Scene, divergence, played
+from expunge.evidence.explanations.structure import structure
+from expunge.metrics.prediction_band import FEWEST, verified
+from expunge.modalities.graph import MODALITY
+from expunge.modalities.graph.config import GraphJob
+from expunge.modalities.graph.recipes import NULLS
+from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.training.retrainings import retrain_all
+from expunge.training.store import load_checkpoint
+
+NULL_SEEDS = 1_000  # of retrained models, added to the job's own: its model is none of them
+Tensors = Mapping[str, Tensor]
+
+
+def explain(
+    job: Any, before: Path, after: Path, *, nulls: int = NULLS, cache: Cache | None = None,
+    watch: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What the weights in ``after`` still know of what the job's request names, next to retrained models.
+
+    Args:
+        job: a checked job for a graph network: its graph, model, training and request.
+        before, after: files of weights, before and after the deletion.
+        nulls: retrained models that the bands rest on; each is trained once and found again by content.
+
+    Returns:
+        A JSON-like record with ``finding``, ``reason``, ``decided_by``, and the groups ``replay``, ``structure``, ``legacy``
+        and ``attack``. It is about single nodes and edges: private.
+
+    Raises:
+        InputError: for another kind of job, weights that do not fit, or a model that comes from disk without a recipe.
+    """
+    if not isinstance(job, GraphJob):
+        raise InputError(f"Expected a job for a graph network (task: graph); got task: {getattr(job, 'task', None)}.")
+    if nulls < FEWEST:
+        raise InputError(f"Expected at least {FEWEST} retrained models; got {nulls}.")
+    opened = MODALITY.open(job)
+    if opened.recipe is None:
+        raise InputError("The job's model comes from disk: say how it is trained (training: {kind: whole_graph}).")
+    asked = MODALITY.ask(job, opened)
+    deletion = Deletion.of(opened.data, asked.request, opened.probes)
+    task: NodeClassification = opened.task
+    original, unlearned = (dict(task.released(task.build(load_checkpoint(path)))) for path in (before, after))
+    seeds = [job.seed + NULL_SEEDS + i for i in range(nulls)]
+    retrained = retrain_all(
+        task, [(deletion.after, seed) for seed in seeds], opened.recipe, cache=cache or Cache(), watch=watch
+    )
+    heldout = opened.probes.get("test")
+    if heldout is None:
+        raise InputError(
+            "Replay compares with nodes that nobody trained on; the split of this job leaves none to test on."
+        )
+    scene = Scene.of(deletion, heldout, job.seed)
+    plays = [played(task, each, scene) for each in (original, unlearned, *(model.tensors for model in retrained))]
+    found = verified(plays[1].statistics, plays[0].statistics, [each.statistics for each in plays[2:]], DECIDING)
+    return {
+        "finding": str(found.finding),
+        "outcome": str(found.judgement.word),
+        "decided_by": found.statistic,
+        "reason": found.reason,
+        "nulls": nulls,
+        "explainer": "saliency",
+        "forgotten": {unit: len(ids) for unit, ids in deletion.ids.of.items()},
+        "replay": _replay(plays, found),
+        "structure": _structure(deletion),
+        "legacy": _legacy(task, original, unlearned, deletion),
+        "attack": _attacks(task, original, unlearned, deletion, job.seed),
+    }
+
+
+def _replay(plays: Sequence[Played], found: Any) -> dict[str, Any]:
+    original, unlearned, *others = plays
+    record: dict[str, Any] = {}
+    for name, value in unlearned.statistics.items():
+        null = np.array([each.statistics[name] for each in others])
+        record[name] = {
+            "original": original.statistics[name], "unlearned": value, "retrained": float(null.mean()),
+            "std": float(null.std(ddof=1)), "z": found.z.get(name), "moved": found.moved.get(name), "decides": name in DECIDING,
+        }  # fmt: skip
+    if len(unlearned.probabilities):
+        null = np.stack([each.probabilities for each in others])
+        left_out = [divergence(np.delete(null, i, 0), null[i]) for i in range(len(null))]
+        record["replay_kl"] = {
+            "original": divergence(null, original.probabilities), "unlearned": divergence(null, unlearned.probabilities),
+            "retrained": float(np.mean(left_out)), "std": float(np.std(left_out, ddof=1)), "z": None, "moved": None,
+            "decides": False,
+        }  # fmt: skip
+    return record
+
+
+def _structure(deletion: Deletion) -> dict[str, Any]:
+    found = structure(deletion)
+    return {
+        "edit_distance": found.distance, "nodes": found.nodes, "edges": found.edges, "features": found.features,
+        "as_asked": found.as_asked,
+    }  # fmt: skip
+
+
+def _legacy(task: NodeClassification, original: Tensors, unlearned: Tensors, deletion: Deletion) -> dict[str, Any]:
+    """The published numbers: the original on the graph before, the other model on the graph after."""
+    before, after = deletion.before, deletion.after
+    gone = before.positions(before.named_by(deletion.ids))
+    then, now = attribution.of_nodes(task, original, before), attribution.of_nodes(task, unlearned, after)
+    named = before.named_by(deletion.ids)
+    first, second = _predicted(task, original, before), _predicted(task, unlearned, after)
+    residual = [
+        attribution.residual_attribution(each, np.isin(graph.nodes, named))
+        for each, graph in ((then, before), (now, after))
+    ]
+    return {
+        "ra_before": residual[0], "ra_after": residual[1], "ra_delta": residual[0] - residual[1],
+        "hs": legacy.heatmap_shift(then, now), "esd": legacy.score_deviation(then, now, gone),
+        "ged": legacy.edit_distance(before, after, deletion.ids),
+        "rules_removed": legacy.rule_shift(
+            legacy.rules(before.features, first.argmax(1)), legacy.rules(after.features, second.argmax(1))
+        ),
+        "membership_before": _membership(before, first), "membership_after": _membership(after, second),
+    }  # fmt: skip
+
+
+def _membership(graph: Graph, probabilities: np.ndarray) -> dict[str, float]:
+    labelled = np.flatnonzero(graph.y >= 0)
+    own = probabilities[labelled, graph.y[labelled]]
+    return legacy.train_membership(own, np.isin(graph.nodes[labelled], graph.examples))
+
+
+def _attacks(
+    task: NodeClassification, original: Tensors, unlearned: Tensors, deletion: Deletion, seed: int
+) -> dict[str, Any]:
+    graph, ids = deletion.before, deletion.ids
+    then, now = _predicted(task, original, graph), _predicted(task, unlearned, graph)
+    chosen = np.isin(graph.nodes, graph.named_by(ids))
+    found: dict[str, Any] = {"update_detection": attack.update_detection(then, now, chosen).value}
+    linked = graph.ends[np.isin(names.of_edges(graph.edges), ids["edge"]) | np.isin(graph.edges, ids["node"]).any(1)]
+    if len(linked):
+        draw = np.random.default_rng(seed)
+        pairs = np.sort(draw.integers(0, len(graph.nodes), (4 * len(linked), 2)), 1)
+        known = names.joined(graph.ends.min(1), graph.ends.max(1))
+        pairs = pairs[(pairs[:, 0] != pairs[:, 1]) & ~np.isin(names.joined(pairs[:, 0], pairs[:, 1]), known)][
+            : len(linked)
+        ]
+        found["link_similarity_before"] = attack.link_similarity(then, linked, pairs).value
+        found["link_similarity_after"] = attack.link_similarity(now, linked, pairs).value
+    return found
+
+
+def _predicted(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
+    """Probabilities of every node, (n, classes)."""
+    model = task.build(tensors).eval()
+    with torch.no_grad():
+        logits = task.every(model, dict(model.named_parameters()), task.batch(graph))
+    return torch.softmax(logits.double(), 1).cpu().numpy()

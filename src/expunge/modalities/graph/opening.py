@@ -1,0 +1,131 @@
+"""From a checked job for a graph network to live objects: task, graph, recipe; and what its request may not ask."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from expunge.core.data import Ids
+from expunge.core.errors import InputError
+from expunge.data.graphs import selecting, splits
+from expunge.data.graphs.block_model import block_model
+from expunge.data.graphs.files import coauthor, read_graph
+from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.planetoid import planetoid
+from expunge.modalities.graph import config
+from expunge.modalities.named import must_exist, resolve
+from expunge.tasks.graphs.networks import NETWORKS
+from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.training.graphs import GraphTraining
+
+
+def data_of(source: Any) -> tuple[Graph, dict[str, Graph]]:
+    """The graph with its training nodes as examples, and the sets to measure on."""
+    match source:
+        case config.PlanetoidData():
+            graph, sets = planetoid(source.name, source.path)
+            if isinstance(source.split, config.PublicSplit):
+                return graph, sets
+            graph = graph.on(graph.nodes[graph.y >= 0])
+        case config.CoauthorData():
+            graph = coauthor(source.name, source.path)
+        case config.BlockModelData():
+            graph = block_model(source.preset, source.seed)
+        case _:
+            graph = read_graph(source.path, source.edges, label=source.label, node=source.node, scale=source.scale)
+    split = source.split
+    if isinstance(split, config.SharesSplit):
+        return splits.shares(graph, split.train, split.validation, split.seed)
+    assert isinstance(split, config.PerClassSplit)
+    return splits.per_class(graph, split.train, split.validation, split.seed)
+
+
+def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
+    """The task; the model factory is called once to see that it works."""
+    must_exist(setup.device)
+    settings = dict(setup.model_settings)
+    own = setup.model in NETWORKS
+    if own:
+        settings = {"inputs": data.width, "classes": data.label_count, **settings}
+    elif ":" not in setup.model:
+        raise InputError(
+            f"Expected model among {', '.join(NETWORKS)}, or package.module:callable; got {setup.model!r}."
+        )
+    factory = functools.partial(NETWORKS[setup.model] if own else resolve(setup.model), **settings)
+    try:
+        model = factory()
+    except TypeError as error:
+        raise InputError(f"{setup.model} does not take model_settings {setup.model_settings}: {error}.") from error
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"Expected {setup.model} to return a torch module; it returned {type(model).__name__}.")
+    task = NodeClassification.of(factory, dtype=getattr(torch, setup.dtype), device=setup.device)
+    if setup.depth is not None and task.depth not in (None, setup.depth):
+        raise InputError(
+            f"The job says depth {setup.depth}, and {setup.model} says {task.depth} itself. Leave depth out."
+        )
+    return task if setup.depth is None else replace(task, depth=setup.depth)
+
+
+def opened_of(setup: config.Setup) -> tuple[NodeClassification, Graph, dict[str, Graph]]:
+    """Task, data and sets, each graph knowing how far the model gathers."""
+    data, sets = data_of(setup.data)
+    task = task_of(setup, data)
+    deep = {name: replace(each, depth=task.depth) for name, each in sets.items()}
+    return task, replace(data, depth=task.depth), deep
+
+
+def recipe_of(training: Any) -> GraphTraining | None:
+    """The recipe, or ``None`` for models that come from disk."""
+    return (
+        GraphTraining(**training.model_dump(exclude={"kind"}))
+        if isinstance(training, config.WholeGraphTraining)
+        else None
+    )
+
+
+def must_leave_every_class(data: Graph, ids: Ids) -> None:
+    """Raise InputError where no training node of a class would be left.
+
+    A retrained model could not know the class, and would have an output that nothing ever asked for.
+    """
+    left = np.unique(data.labels(np.setdiff1d(data.examples, ids["node"])))
+    gone = np.setdiff1d(np.unique(data.labels(data.examples)), left)
+    if len(gone):
+        raise InputError(
+            f"The request takes every training node of class {selecting.shown(gone)}: a model retrained without them has an "
+            "output for a class that it never saw, and nothing can be compared. Train a model without this class instead."
+        )
+
+
+def note_of(data: Graph, ids: Ids) -> str:
+    """What a reader should know of a request: nodes whose label nobody trained on, and nodes without edges."""
+    parts = []
+    named = np.intersect1d(ids["node"], data.nodes)
+    if len(named):
+        unlabelled = np.setdiff1d(named, data.examples)
+        alone = named[np.diff(data.adjacency.indptr)[data.positions(named)] == 0]
+        if len(unlabelled):
+            parts.append(
+                f"The labels of {len(unlabelled)} of {len(named)} nodes were never trained on: of these only features and "
+                "edges can be forgotten."
+            )
+        if len(alone):
+            parts.append(f"{len(alone)} of {len(named)} nodes have no edge.")
+        if len(np.intersect1d(unlabelled, alone)):
+            parts.append("A node with neither never reached the model: nothing of it was learnt.")
+    return " ".join(parts)
+
+
+def called(setup: config.Setup) -> str:
+    """What a report calls the model."""
+    return setup.model.upper() if setup.model in NETWORKS else setup.model.rpartition(":")[2]
+
+
+def settings_of(task: NodeClassification) -> Mapping[str, Any]:
+    """What a record says of the model besides its name."""
+    return {"depth": task.depth, "symmetric": task.symmetric}

@@ -1,0 +1,119 @@
+"""Products of a sparse and a dense matrix that can be differentiated twice, by both, and stacked over models.
+
+``torch.sparse`` has no derivative by the values of a compressed matrix and no rule for ``torch.func.vmap``: both are here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.utils.weak import WeakIdKeyDictionary
+
+T = TypeVar("T")
+
+with warnings.catch_warnings():  # said once in a process: compressed layouts are called a beta feature of PyTorch
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.empty(0, dtype=torch.int64), torch.empty(0), (1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Where a matrix of shape (n, m) has entries, row by row: ``starts`` (n + 1,) and ``columns`` (e,)."""
+
+    starts: Tensor
+    columns: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> tuple[Pattern, Tensor]:
+        """From positions in any order, each once; and the order in which their values are to be taken, (e,)."""
+        order = torch.argsort(rows * shape[1] + columns)
+        starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=rows.device)
+        starts[1:] = torch.bincount(rows, minlength=shape[0]).cumsum(0)
+        return cls(starts, columns[order], shape), order
+
+    @classmethod
+    def of_matrix(cls, matrix: Tensor) -> Pattern:
+        """Of a compressed tensor (``torch.sparse_csr``)."""
+        return cls(matrix.crow_indices(), matrix.col_indices(), (matrix.shape[0], matrix.shape[1]))
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The row of each entry, (e,)."""
+        counts = self.starts.diff()
+        return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+    @cached_property
+    def transposed(self) -> tuple[Pattern, Tensor]:
+        """The pattern of the transpose, and the order in which values are to be taken for it."""
+        return Pattern.of(self.columns, self.rows, (self.shape[1], self.shape[0]))
+
+    def times(self, values: Tensor, dense: Tensor) -> Tensor:
+        """The matrix with ``values`` (e,) times ``dense`` (m, …) → (n, …)."""
+        found = _Product.apply(values, dense, self)
+        assert isinstance(found, Tensor)
+        return found
+
+
+class _Product(Function):
+    @staticmethod
+    def forward(values: Tensor, dense: Tensor, pattern: Pattern) -> Tensor:  # type: ignore[override]
+        matrix = torch.sparse_csr_tensor(pattern.starts, pattern.columns, values, pattern.shape)
+        flat = dense.reshape(dense.shape[0], -1)
+        return (matrix @ flat).reshape(pattern.shape[0], *dense.shape[1:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        values, dense, ctx.pattern = inputs
+        ctx.save_for_backward(values, dense)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+        values, dense = ctx.saved_tensors
+        pattern: Pattern = ctx.pattern
+        of_values = of_dense = None
+        if ctx.needs_input_grad[0]:
+            at_rows, at_columns = gradient.index_select(0, pattern.rows), dense.index_select(0, pattern.columns)
+            of_values = (at_rows * at_columns).reshape(len(pattern.columns), -1).sum(1)
+        if ctx.needs_input_grad[1]:
+            other, order = pattern.transposed
+            of_dense = other.times(values.index_select(0, order), gradient)
+        return of_values, of_dense, None
+
+    @staticmethod
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[Any, ...], values: Tensor, dense: Tensor, pattern: Pattern
+    ) -> tuple[Tensor, int]:
+        of_values, of_dense, _ = in_dims
+        if of_values is None:  # one matrix for all models: their columns stand side by side
+            return pattern.times(values, dense.movedim(of_dense, 1)), 1
+        each = [
+            pattern.times(one, dense if of_dense is None else dense.select(of_dense, i))
+            for i, one in enumerate(values.unbind(of_values))
+        ]
+        return torch.stack(each), 0
+
+
+def pattern_of(matrix: Tensor) -> Pattern:
+    """The pattern of a compressed tensor, made once for as long as it lives."""
+    return remembered(matrix, "pattern", Pattern.of_matrix)
+
+
+_REMEMBERED: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def remembered(tensor: Any, name: str, make: Callable[[Any], T]) -> T:
+    """What ``make`` gives for a tensor or array, which nobody changes in place, made once for as long as it lives."""
+    if isinstance(tensor, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # pyright: ignore[reportAttributeAccessIssue]
+        return make(tensor)
+    known: dict[str, Any] = _REMEMBERED.setdefault(tensor, {})  # type: ignore[assignment]
+    if name not in known:
+        known[name] = make(tensor)
+    return known[name]

@@ -1,0 +1,211 @@
+"""Jobs on graph networks from file to verified evidence; what a graph method leaves behind; requests that are refused."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from expunge import planning
+from expunge.core.certificate import UNCHANGED
+from expunge.core.errors import FailedError, InputError, RefusedError
+from expunge.core.method import Capabilities
+from expunge.core.request import Request, Target
+from expunge.core.trained import Trained
+from expunge.data.graphs.block_model import block_model
+from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.splits import shares
+from expunge.jobs.run import run_job
+from expunge.measuring import measure
+from expunge.methods import registry
+from expunge.methods.utu import UtU
+from expunge.report.verify import verify_folder
+from expunge.tasks.graphs.networks import GCN
+from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.training.graphs import GraphTraining
+
+JOB = {
+    "task": "graph", "model": "gcn", "data": {"format": "block_model", "preset": "small"},
+    "training": {"kind": "whole_graph", "epochs": 30},
+    "request": {"subject": "a", "targets": [{"kind": "node", "where": {"ids": [1, 5, 9, 17]}}]},
+    "method": {"name": "retrain"}, "evidence": {"replicates": 2, "pdf": False},
+}  # fmt: skip
+GRADIENT = {"fine_tune": {}, "gradient_ascent": {"lr": 0.05}, "random_labels": {"lr": 0.05, "retain_lr": 0.05}}
+
+
+def job(folder: Path, **changes) -> Path:
+    (folder / "job.yaml").write_text(yaml.safe_dump({**JOB, **changes}))
+    return folder / "job.yaml"
+
+
+@functools.cache
+def trained() -> tuple[Trained, dict[str, Graph]]:
+    graph, sets = shares(block_model("small"), 0.6, 0.2, 0)
+    graph = replace(graph, depth=2)
+    task = NodeClassification.of(functools.partial(GCN, graph.x.shape[1], graph.label_count))
+    return planning.train(task, graph, GraphTraining(epochs=30)), sets
+
+
+def nodes(*ids: int) -> Request:
+    return Request("a", (Target("node", {"ids": list(ids)}),))
+
+
+TARGETS = {
+    "node": [{"kind": "node", "where": {"ids": [1, 5]}}],
+    "edge": [{"kind": "edge", "where": {"pairs": block_model("small").edges[[3, 40, 77]].tolist()}}],
+    "feature": [{"kind": "feature", "where": {"node": [1, 5]}}],
+    "mixed": [{"kind": "node", "where": {"ids": [1]}}, {"kind": "feature", "where": {"node": 5}}],
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_job_of_each_kind_of_request_retrains_and_verifies(kind, tmp_path):
+    run_job(job(tmp_path, request={"subject": "a", "targets": TARGETS[kind]}), (), tmp_path / "out")
+    assert verify_folder(tmp_path / "out").consistent
+    record = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert record["runs"][0]["verdict"] == "certified-under-declared-constants"
+    full = json.loads((tmp_path / "out.private" / "review.json").read_text())
+    names = {item["name"]: item for item in full["runs"][0]["evidence"]["measurements"]}
+    assert names["distance to retrained"]["value"] == 0 and names["loss/touched"]["n"] > 0
+
+
+@pytest.mark.parametrize("name", [*GRADIENT, "no_op", "utu"])
+def test_methods_without_a_promise_carry_none(name, tmp_path):
+    settings = {"name": name, **GRADIENT.get(name, {})}
+    run_job(job(tmp_path, method=settings), (), tmp_path / "out")
+    assert verify_folder(tmp_path / "out").consistent
+    record = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert record["runs"][0]["verdict"] == ("no-certificate" if name in GRADIENT else "unchanged")
+
+
+def test_retraining_equals_training_on_the_cut_graph():
+    model, _ = trained()
+    outcome = planning.plan(model, nodes(1, 5), registry.make("retrain")).run()
+    by_hand = GraphTraining(epochs=30).fit(model.task, model.data.without(model.data.select(nodes(1, 5).targets[0])))
+    for name, tensor in by_hand.artifact.tensors.items():
+        assert torch.equal(outcome.releases[0].artifact.tensors[name], tensor)
+
+
+def test_ids_keep_their_meaning_over_requests_and_the_cut_graph_is_handed_on():
+    """Two requests by a method that only cuts the graph, then a retraining: it knows neither."""
+    model, _ = trained()
+    first = planning.plan(model, nodes(1, 5), UtU()).run()
+    assert first.status == UNCHANGED == first.verdict and first.certificate is None
+    assert first.after.artifact is model.artifact and not first.after.data.has(np.array([1, 5])).any()
+    second = planning.plan(first.after, nodes(9), UtU()).run()
+    assert second.deletion.before.digest == first.after.data.digest
+    assert not second.after.data.has(np.array([1, 5, 9])).any() and second.after.data.has(np.array([10])).all()
+    third = planning.plan(second.after, nodes(17), registry.make("retrain")).run()
+    alone = model.data.without(model.data.select(nodes(1, 5, 9, 17).targets[0]))
+    assert third.deletion.after.digest == alone.digest
+    with pytest.raises(InputError, match=r"ids 5 \(1 of 1\)|removed already"):
+        planning.plan(second.after, nodes(5), UtU())
+
+
+class Moves(UtU):
+    """Declares that it leaves the weights, and does not."""
+
+    def run(self, context):
+        result = super().run(context)
+        moved = {name: tensor + 1 for name, tensor in context.trained.artifact.tensors.items()}
+        return replace(result, views={"model": replace(context.trained.artifact, tensors=moved)})
+
+
+def test_a_graph_method_that_moves_weights_has_failed():
+    with pytest.raises(FailedError, match="changes no weights"):
+        planning.plan(trained()[0], nodes(1), Moves()).run()
+    assert UtU.capabilities == Capabilities(("node", "edge", "feature"), ("graph",), ("retained data",), "graph")
+
+
+def test_what_is_forgotten_is_read_on_the_graph_as_it_was_and_all_else_on_the_graph_as_it_is():
+    model, sets = trained()
+    request = nodes(1, 5, 9)
+    outcome = planning.plan(model, request, registry.make("fine_tune"), probes=sets).run()
+    evidence, tensors, task = measure(outcome), outcome.releases[0].artifact.tensors, model.task
+    built = task.build(tensors).eval()
+
+    def loss(graph: Graph) -> float:
+        return float(task.losses(built, dict(built.named_parameters()), task.batch(graph)).mean().detach())
+
+    before, after = outcome.deletion.before, outcome.deletion.after
+    assert evidence["loss/forget"].value == pytest.approx(loss(before.only(outcome.deletion.ids)), rel=1e-6)
+    assert evidence["loss/test"].value == pytest.approx(loss(sets["test"].within(after)), rel=1e-6)
+    assert loss(sets["test"].within(after)) != loss(sets["test"])
+
+
+def test_a_whole_class_is_refused_in_words(tmp_path):
+    graph, _ = shares(block_model("small"), 0.6, 0.2, 0)
+    ids = graph.examples[graph.labels(graph.examples) == 1].tolist()
+    targets = [{"kind": "node", "where": {"ids": ids}}]
+    with pytest.raises(InputError, match="every training node of class 1"):
+        run_job(job(tmp_path, request={"subject": "a", "targets": targets}), (), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nodes_without_a_trained_label_are_noted_and_nothing_can_be_learnt_from_them(tmp_path):
+    _, sets = shares(block_model("small"), 0.6, 0.2, 0)
+    targets = [{"kind": "node", "where": {"ids": sets["test"].examples[:2].tolist()}}]
+    request = {"subject": "a", "targets": targets}
+    run_job(job(tmp_path, request=request), (), tmp_path / "out")
+    assert "labels of 2 of 2 nodes were never trained on" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(RefusedError, match="learns from forgotten examples"):
+        run_job(job(tmp_path, request=request, method={"name": "gradient_ascent"}), (), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "gcnn"}, "Expected model among gcn"),
+        ({"model_settings": {"width": 3}}, "does not take model_settings"),
+        ({"data": {"format": "block_model", "preset": "huge"}}, "preset among"),
+        ({"data": {"format": "planetoid", "name": "Cora", "path": "nowhere"}}, r"no ind\.cora\.x"),
+        ({"data": {"format": "graph", "path": "absent.npz"}}, r"no file .*absent\.npz"),
+        ({"depth": 5}, "says 2 itself"),
+        ({"training": {"kind": "stochastic", "epochs": 3}}, "whole_graph"),
+    ],
+)
+def test_jobs_that_cannot_be_meant_are_refused_before_work(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run_job(job(tmp_path, **changes), (), tmp_path / "out")
+
+
+class OneLayer(torch.nn.Module):
+    """A user's own module: dense features, sums over neighbours, and it does not say how far it gathers."""
+
+    def __init__(self, inputs: int = 60, classes: int = 3):
+        super().__init__()
+        self.linear = torch.nn.Linear(inputs, classes)
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+        h = self.linear(x)
+        return h.index_add(0, edge_index[1], h[edge_index[0]])
+
+
+def test_a_module_of_unknown_depth_may_change_wherever_something_is_connected(tmp_path):
+    place = f"{__name__}:OneLayer"
+    for depth, least in ((None, 100), (1, 1)):
+        out = tmp_path / f"out{depth}"
+        changes = {} if depth is None else {"depth": depth}
+        run_job(job(tmp_path, model=place, **changes), (), out)
+        full = json.loads((out.parent / f"{out.name}.private" / "review.json").read_text())
+        names = {item["name"]: item for item in full["runs"][0]["evidence"]["measurements"]}
+        assert names["loss/touched"]["n"] >= least and (depth is None) == (names["loss/touched"]["n"] >= 100)
+
+
+@pytest.mark.parametrize("name", ["retrain", "utu"])
+def test_a_stored_model_takes_a_second_request(name, tmp_path):
+    from expunge.training.store import load_trained, save_trained
+
+    model, _ = trained()
+    after = planning.plan(model, nodes(1, 5), registry.make(name)).run().after
+    save_trained(tmp_path / "model", after)
+    again = load_trained(tmp_path / "model", model.task, after.data if name == "retrain" else model.data)
+    assert again.recipe == model.recipe and again.data is not None and again.data.digest == after.data.digest
+    later = planning.plan(again, nodes(9), registry.make("retrain")).run()
+    assert not later.after.data.has(np.array([1, 5, 9])).any()
