@@ -51,7 +51,7 @@ def train(task: Task, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = s
 _RECORDED = {
     "GradientDescent": "expunge.training.recipes", "Stochastic": "expunge.training.stochastic",
     "NoisyGradientDescent": "expunge.training.noisy", "PerturbedMinimiser": "expunge.training.perturbed",
-    "LanguageTraining": "expunge.training.language",
+    "LanguageTraining": "expunge.training.language", "Gossip": "expunge.network.gossip",
 }  # fmt: skip
 
 
