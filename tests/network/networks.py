@@ -42,4 +42,6 @@ def head(rows: Rows) -> Classification:
 
 def recipe(kind: str = "ring", clients: int = 10, **settings) -> Gossip:
     names = tuple(str(i) for i in range(clients))
-    return Gossip(**{"topology": Topology.make(kind, names), "rounds": 60, "lr": 2.0, "l2": 1e-2, **settings})
+    return Gossip(
+        **{"topology": Topology.make(kind, names, probability=0.5), "rounds": 60, "lr": 2.0, "l2": 1e-2, **settings}
+    )

@@ -21,8 +21,9 @@ from expunge.data.partition import Partition
 from expunge.network.mixing import as_torch, metropolis, with_drops
 from expunge.network.peers import Peers
 from expunge.network.topology import Topology
-from expunge.training.descent import Step
+from expunge.training.descent import Step, trainable
 from expunge.training.facts import enforced, inspect, prepared, proved_constants, start_fact
+from expunge.training.flat import flatten
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ class Gossip:
         return Trained(task, next(iter(views.values())), data, self, None, facts, seed=seed, views=views)
 
     def _facts(self, task: Task, data: Partition, peers: Peers, seed: int) -> dict[str, Any]:
-        model = peers.model
+        model, start = peers.model, dict(task.build(seed=seed).state_dict())
         return {
             "optimizer": enforced("decentralised gradient descent"),
             "batch": enforced("full" if self.batch_size is None else "drawn"),
@@ -158,7 +159,8 @@ class Gossip:
             **inspect(model),
             "buffers_moved": enforced(False, "the module has none"),
             **proved_constants(task, model, Step(self.lr, self.l2)),
-            "start": start_fact(task, dict(task.build(seed=seed).state_dict()), seed),
+            "start": start_fact(task, start, seed),
+            "start_norm": enforced(float(flatten(start, trainable(model)).double().norm()), "norm of theta_0"),
             **prepared(data),
         }  # fmt: skip
 

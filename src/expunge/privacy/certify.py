@@ -17,7 +17,7 @@ from expunge.privacy.preconditions import RULES, constant
 from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Theorem, theorem
 
 # What only the run itself can know: the one thing that a claim may add to the record of training.
-RUN_FACTS = ("converged",)
+RUN_FACTS = ("converged", "residual_within")
 # Facts of training that are only known to have been fixed before a request where the ledger's sequence shows it.
 FIXED_FIRST = ("selection",)
 CURVE_EPSILONS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -107,7 +107,7 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         bounds=evaluation.bounds if evaluation else (),
         parameters={**parameters, "theorem": chosen.name, "spent": mus, "together": around.together},
         covers=chosen.covers,
-        excludes=ALWAYS_EXCLUDED,
+        excludes=(*ALWAYS_EXCLUDED, *chosen.excludes),
         assumptions=assumptions,
         binds=dict(around.binds),
         curve=_curve(composed) if not (evaluation and evaluation.epsilon) else (),

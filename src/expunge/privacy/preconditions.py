@@ -89,6 +89,8 @@ RULES: Mapping[str, Rule] = {
         Rule("within_capacity", "no more records went than the published capacity", _equals(True)),
         Rule("within_budget", "all releases together stay within the published epsilon", _equals(True)),
         Rule("converged", "the start of the Newton step is the minimiser up to the recorded residual", _equals(True)),
+        Rule("residual_within", "the gradient of the retained objective at the corrected model is as small as the agreed "
+             "distance needs", _equals(True)),
         Rule("noisy_training", "training added fresh noise in every step", _equals(True)),
     )
 }  # fmt: skip

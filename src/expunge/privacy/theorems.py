@@ -67,6 +67,7 @@ class Theorem:
         draws: how many draws of noise a run makes and the sigma of each, from the parameters; ``None``: it draws none itself.
         after: theorems of earlier requests after which it still holds; ``None``: after any.
         claimed: what the published argument presumes and nobody here can check; empty where it was re-derived.
+        excludes: what is not promised besides what no theorem does, in words.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Theorem:
     recorded: tuple[str, ...] = ()
     alternatives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     claimed: str = ""
+    excludes: tuple[str, ...] = ()
     cumulative: bool = False
     draws: Callable[[Parameters], tuple[int, float]] | None = None
     after: tuple[str, ...] | None = None
@@ -208,6 +210,14 @@ def _certified_removal(p: Parameters) -> Evaluation:
     return Evaluation((bound,), residual, epsilon=lambda sigma, delta: guo_epsilon(residual, sigma, delta))
 
 
+def _network_newton(p: Parameters) -> Evaluation:
+    bound = Bound(
+        "agreed", float(p["distance"]),
+        "agreed before any request; a run keeps (||gradient of the retained objective|| + tau) / mu within it or is refused",
+    )  # fmt: skip
+    return Evaluation((bound,), bound.value)
+
+
 def _retrain(p: Parameters) -> Evaluation:
     return Evaluation((Bound("exact", 0.0, "the release is made by the reference procedure itself"),), 0.0)
 
@@ -275,6 +285,39 @@ THEOREMS: Mapping[str, Theorem] = {
             _newton,
             draws=_one_draw,
             recorded=("rows",),
+        ),
+        Theorem(
+            "network-newton",
+            "strong convexity at both models (derived here; setting of arXiv 2601.06436)",
+            _RETRAIN_INDISTINGUISHABLE,
+            "gossip among the peers that stay on their retained rows, until the gradient of their mean objective at the "
+            "network's mean model is at most tau; that mean at every peer, with the same noise",
+            (
+                "dropout",
+                "batch_norm",
+                "augmentation",
+                "preprocessing",
+                "residual_within",
+                "retained_unchanged",
+                *_RELEASE,
+                *_NOISE,
+                *_PUBLISHED,
+            ),
+            {"strong_convexity": "the mean objective of the peers on any retained rows is mu-strongly convex"},
+            (
+                "presence of the forgotten records as a group, against whoever holds the models of any number of peers after "
+                "the deletion: all hold the same bytes",
+            ),
+            _network_newton,
+            draws=_one_draw,
+            recorded=("rows", "lr", "l2"),
+            excludes=(
+                "peers that kept the model from before: what they see is a curvature-weighted gradient of the forgotten "
+                "records, from which records can be reconstructed (arXiv 2502.14558)",
+                "the transcript of messages: gradients and curvature products that peers summed while they corrected, and all "
+                "messages of training",
+                "that a run was carried out at all: whether the agreed distance could be kept depends on the forgotten records",
+            ),
         ),
         Theorem(
             "certified-removal",
