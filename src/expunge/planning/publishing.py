@@ -52,6 +52,7 @@ _RECORDED = {
     "GradientDescent": "expunge.training.recipes", "Stochastic": "expunge.training.stochastic",
     "NoisyGradientDescent": "expunge.training.noisy", "PerturbedMinimiser": "expunge.training.perturbed",
     "LanguageTraining": "expunge.training.language", "Gossip": "expunge.network.gossip",
+    "Walk": "expunge.network.walk",
 }  # fmt: skip
 
 
