@@ -373,6 +373,7 @@ BY_HAND = Budget(epsilon=None, delta=1e-5, capacity=6, sigma=0.05)
 DATA = ("retained data", "forgotten data", "recipe", "untied weights")
 NETWORK = (*DATA, "trail", "representation")  # what enters the classifier head
 CONVEX = (*DATA, "trail", "budget", "convex loss", "gradient descent")
+PEERS = evenly(blobs(), 4)
 HEAD = GradientDescent(steps=40, lr=1.0, l2=0.1)
 QUADRATIC = {"smoothness": 1.3, "strong_convexity": 1.3, "convex": True, "gradient_bound": 9.0}
 
@@ -423,8 +424,9 @@ CASES: Mapping[str, Case] = {
             samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
         Case(
-            "peers", evenly(blobs(), 4), softmax_head(2, 3),
-            Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3), samples(3, 4, 5),
+            "peers", PEERS, softmax_head(2, 3),
+            Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3),
+            samples(*PEERS.ids[PEERS.at("0")][:3].tolist()),
             (*DATA, "convex loss", "peers", "budget"), PROMISE, "network_newton",
         ),
         Case(

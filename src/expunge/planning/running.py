@@ -311,6 +311,10 @@ class Plan:
             p = result.claim.parameters
             bounded = steps_bounded(witness.draws, clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"])
             seen["steps_bounded"] = (bounded, "norms of the start and of every step, where the noise entered")
+        if chosen.name == "rr-du":
+            largest = result.claim.parameters["clip"] * result.claim.parameters["factor"] * (1 + 1e-6)
+            bounded = all(draw.norm <= largest for draw in witness.draws)
+            seen["steps_bounded"] = (bounded, "norm of the gradient that each draw entered, against the clipping norm")
         return seen
 
     @property

@@ -58,9 +58,10 @@ def inverse_delay(peers: int, restart: float) -> float:
     """
     if peers < 2:
         raise InputError(f"Expected at least two peers; got {peers}: nobody else sees the token.")
-    probability("restart", restart)
+    if not 0 < restart <= 1:
+        raise InputError(f"Expected a restart probability in (0, 1]; got {restart}.")
     q = (1 - restart) / (peers - 1)
-    return 1.0 if q >= 1 else -q * math.log(q) / (1 - q)
+    return 0.0 if q == 0 else 1.0 if q >= 1 else -q * math.log(q) / (1 - q)
 
 
 def claimed_epsilon(visits: float, delta_l2: float, sigma: float, delta: float, kappa: float) -> float:
