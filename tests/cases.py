@@ -27,10 +27,13 @@ from expunge.core.task import Outputs
 from expunge.core.trained import Budget, InMemoryBook, Trained
 from expunge.data.graphs.block_model import BlockModel, block_model
 from expunge.data.graphs.graph import Graph
+from expunge.data.partition import evenly
 from expunge.data.rows import Rows, by_reader
 from expunge.data.texts import Texts
 from expunge.methods import registry
 from expunge.model_folder import ModelFolder
+from expunge.network.gossip import Gossip
+from expunge.network.topology import Topology
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
 from expunge.tasks.graphs.networks import GCN
@@ -396,7 +399,8 @@ PROMISE = Budget(epsilon=4.0, delta=1e-5, capacity=6)
 BY_HAND = Budget(epsilon=None, delta=1e-5, capacity=6, sigma=0.05)
 DATA = ("retained data", "forgotten data", "recipe", "untied weights")
 NETWORK = (*DATA, "trail", "representation")  # what enters the classifier head
-CONVEX = (*DATA, "trail", "budget", "convex loss")
+CONVEX = (*DATA, "trail", "budget", "convex loss", "gradient descent")
+PEERS = evenly(blobs(), 4)
 HEAD = GradientDescent(steps=40, lr=1.0, l2=0.1)
 QUADRATIC = {"smoothness": 1.3, "strong_convexity": 1.3, "convex": True, "gradient_bound": 9.0}
 
@@ -448,6 +452,12 @@ CASES: Mapping[str, Case] = {
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
              ("retained data", "forgotten data", "recipe", "untied weights")),
+        Case(
+            "peers", PEERS, softmax_head(2, 3),
+            Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3),
+            samples(*PEERS.ids[PEERS.at("0")][:3].tolist()),
+            (*DATA, "convex loss", "peers", "budget"), PROMISE, "network_newton",
+        ),
         Case(
             "language", facts(), small_language(), LanguageTraining(steps=40, lr=1e-2, batch_size=24), forget_facts(1, 4),
             ("retained data", "forgotten data", "recipe"),

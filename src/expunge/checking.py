@@ -126,7 +126,7 @@ def _checks_of_release(
 
 
 # Theorems whose procedure is deterministic up to the noise: what a method says it did is done again by our own code.
-_REPLAYED = ("rewind-to-delete", "descent-to-delete", "newton", "retrain")
+_REPLAYED = ("rewind-to-delete", "descent-to-delete", "newton", "network-newton", "retrain")
 
 
 def _replayed(outcome: Outcome, certificate: Certificate, watch: Watch) -> Tensors | Check | None:
@@ -138,12 +138,14 @@ def _replayed(outcome: Outcome, certificate: Certificate, watch: Watch) -> Tenso
     before, p = outcome.before, certificate.parameters
     if outcome.deletion.after is None:
         return None
-    settings = outcome.method["settings"] if outcome.method["name"] == "newton" else {}
+    own = ("newton", "network_newton")
+    settings = outcome.method["settings"] if outcome.method["name"] in own else {}
     try:
         method: Replayable = {
             "rewind-to-delete": lambda: registry.make("r2d", {"rewind": p["rewind"] / p["steps"]}),
             "descent-to-delete": lambda: registry.make("descent_to_delete", {"steps": p["unlearn_steps"]}),
             "newton": lambda: registry.make("newton", settings),
+            "network-newton": lambda: registry.make("network_newton", settings),
         }[p["theorem"]]()
         return method.replay(Context(before.task, before, outcome.deletion, "replay", SystemNoise(), InMemory(), watch))
     except InputError as error:

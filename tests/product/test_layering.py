@@ -12,8 +12,8 @@ LONGEST = 400  # lines; a longer module hides two ideas
 
 # Lowest first; rooms in one group do not know each other, except where a name says that one is above.
 ORDER = [
-    ["core"], ["data"], ["tasks"], ["privacy", "curvature"], ["training"], ["metrics"], ["descent"], ["objectives"],
-    ["methods"], ["network"], ["screening", "attacks"], ["evidence"], ["ledger"], ["requests_book"], ["model_folder"],
+    ["core"], ["data"], ["tasks"], ["privacy", "curvature"], ["training"], ["metrics"], ["network"], ["descent"],
+    ["objectives"], ["methods"], ["screening", "attacks"], ["evidence"], ["ledger"], ["requests_book"], ["model_folder"],
     ["report"], ["modalities"], ["planning"], ["auditing", "checking"], ["measuring"], ["jobs"], ["bench"], ["demo"], ["cli"],
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -15,6 +15,7 @@ from expunge.core.capabilities import Ranges as Ranges
 from expunge.core.capabilities import SmallScale as SmallScale
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Certificate, Claim, weakest
 from expunge.core.data import Deletion
+from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Budget, Facts, Tensors, Trail, Trained
 
@@ -185,11 +186,24 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Release:
-    """One thing that leaves the house, who sees it, and what is certified about it."""
+    """One thing that leaves the house, who sees it, and what is certified about it.
+
+    Attributes:
+        view: what records call it: the model's, or the first peer that holds it.
+        artifact: what leaves.
+        certificate: what is certified about it; ``None`` where nothing is promised.
+        views: all that hold these same bytes. Peers that were sent one model saw one release, whatever their number.
+    """
 
     view: str
     artifact: Artifact
     certificate: Certificate | None = None
+    views: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "views", self.views or (self.view,))
+        if self.view not in self.views:
+            raise InputError(f"Expected {self.view!r} among those that hold the release; got {', '.join(self.views)}.")
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,7 @@ class Outcome:
         status: ``fulfilled`` or ``unchanged`` (a control).
         request: record of the request (names nobody).
         method: name and settings.
-        releases: one for a model, one per view for a network.
+        releases: one for a model, one per distinct model for a network.
         before, after: the model before, and the next one, so that requests follow one another.
         deletion: what went.
         change: L2 norm of the change of each tensor, measured by the planner, not told by the method.
@@ -238,7 +252,8 @@ class Outcome:
     @property
     def digests(self) -> Mapping[str, str]:
         """View → digest of what it was given, of a network; empty where there is one release."""
-        return {item.view: item.artifact.digest for item in self.releases} if len(self.releases) > 1 else {}
+        held = {view: item.artifact.digest for item in self.releases for view in item.views}
+        return held if len(held) > 1 else {}
 
     @property
     def verdict(self) -> str:

@@ -29,7 +29,7 @@ class DescentToDelete:
 
     name: ClassVar[str] = "descent_to_delete"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        needs=("retained data", "recipe", "budget", "convex loss"), certified=True
+        needs=("retained data", "recipe", "budget", "convex loss", "gradient descent"), certified=True
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
@@ -47,6 +47,12 @@ class DescentToDelete:
             return Refusal(
                 "descent_to_delete needs a smooth, strongly convex loss; this model's is not known to be.",
                 "Use a SoftmaxHead with l2 > 0, or r2d, noisy_fine_tune or retrain.",
+            )
+        if trained.fact("optimizer", "gradient descent") != "gradient descent":
+            return Refusal(
+                f"descent_to_delete goes on where full-batch gradient descent stopped; this model was trained by "
+                f"{trained.fact('optimizer')}.",
+                "Use noisy_fine_tune, retrain, or for a network of peers network_newton.",
             )
         if trained.budget is None or trained.budget.sigma is None:
             return Refusal(

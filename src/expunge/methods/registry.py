@@ -48,6 +48,8 @@ BUILTIN: Mapping[str, str] = {
     "wga": "expunge.methods.wga:WGA",
     "satimp": "expunge.methods.satimp:SatImp",
     "newton": "expunge.methods.newton:Newton",
+    "network_newton": "expunge.methods.network_newton:NetworkNewton",
+    "rr_du": "expunge.methods.rr_du:RRDU",
     "certified_removal": "expunge.methods.certified_removal:CertifiedRemoval",
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",

@@ -6,10 +6,12 @@ start nor its settings nor the preparation of rows looked at what is gone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.core.certificate import Claim
+from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.trained import Artifact, Tensors
 from expunge.methods.release import noisy_release
@@ -57,7 +59,7 @@ class Retrain:
             return fitted[0].artifact.tensors
 
         final = stage_once(context.journal, "retrained", fit)
-        if trained.trail is not None and not fitted:  # a run that was started again: iterates are made anew
+        if (trained.trail is not None or trained.views) and not fitted:  # a run that was started again
             fit()
         budget = trained.budget
         sigma = budget.sigma if budget and budget.sigma else 0.0
@@ -66,10 +68,22 @@ class Retrain:
             released = noisy_release(context.task.build(), final, sigma, context.noise, context.journal)
         delta = budget.delta if budget else 1e-5  # mu is zero: the statement is true at every delta
         return Unlearned(
-            views={"model": Artifact(released)},
+            views=_views(fitted[0].views if fitted else {}, released, sigma),
             claim=Claim("retrain", {"sigma": sigma, "delta": delta, "forget": context.deletion.size}, {}, after.digest),
             state=final,
             trail=fitted[0].trail if fitted else None,
             purged=("every weight and iterate trained on the removed records",),
             gradient_evaluations=trained.fact("steps", 0) * len(after),
         )
+
+
+def _views(fitted: Mapping[str, Artifact], released: Tensors, sigma: float) -> dict[str, Artifact]:
+    """The model, or of a network what each peer gets: the one that all hold, or without noise its own."""
+    whole = Artifact(released)
+    if len({view.digest for view in fitted.values()}) == 1:
+        return dict.fromkeys(fitted, whole)
+    if fitted and sigma:
+        raise InputError(
+            "Expected peers that all hold one model: noise that is drawn once covers one. Use a consensus."
+        )
+    return dict(fitted) or {"model": whole}

@@ -52,6 +52,7 @@ _RECORDED = {
     "GradientDescent": "expunge.training.recipes", "Stochastic": "expunge.training.stochastic",
     "NoisyGradientDescent": "expunge.training.noisy", "PerturbedMinimiser": "expunge.training.perturbed",
     "LanguageTraining": "expunge.training.language", "GraphTraining": "expunge.training.graphs",
+    "Gossip": "expunge.network.gossip", "Walk": "expunge.network.walk",
 }  # fmt: skip
 
 
@@ -109,15 +110,22 @@ def publish(
         if folder is None:
             raise InputError("Expected a budget, or a folder to publish to for a method that brings its own noise.")
         return folder.publish(replace(trained, book=InMemoryBook()), named)
+    if len({view.digest for view in trained.views.values()}) > 1:
+        raise InputError(
+            "Expected a network whose peers all hold one model: noise that is drawn once covers one. End training with a "
+            "consensus (Gossip(consensus=True))."
+        )
     fixed = fix_budget(trained, budget, method)
     model, sigma = trained.task.build(), fixed.sigma or 0.0
     witness = Witness(noise or SystemNoise())
     stages = WitnessedJournal(Scoped(journal or InMemory(), [trained.artifact.digest, sigma]), witness)
     released = noisy_release(model, trained.artifact.tensors, sigma, witness, stages, "published")
     _must_be_noisy(witness, model, sigma, released)
+    whole = Artifact(released)
     published = replace(
-        trained, artifact=Artifact(released), state=trained.artifact.tensors, budget=fixed, book=InMemoryBook()
-    )
+        trained, artifact=whole, state=trained.artifact.tensors, budget=fixed, book=InMemoryBook(),
+        views=dict.fromkeys(trained.views, whole),
+    )  # fmt: skip
     return published if folder is None else folder.publish(published, named)
 
 

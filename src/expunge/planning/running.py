@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from expunge.core.certificate import UNCHANGED, Certificate, Claim, Verdict
+from expunge.core.certificate import UNCHANGED, Certificate, Claim
 from expunge.core.data import CountsExamples, Deletion, examples_in
 from expunge.core.digest import digest_json, finite
 from expunge.core.errors import FailedError, InputError, RefusedError
@@ -20,6 +20,7 @@ from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.publishing import coordinates, is_recorded
+from expunge.planning.released import change_of, distinct, mu_of
 from expunge.planning.stages import Scoped
 from expunge.planning.usable import broken
 from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
@@ -139,7 +140,7 @@ class Plan:
         before.book.begin(self.record)
         outcome = self.run_uncounted()
         first, after = outcome.releases[0], outcome.after
-        if all(math.isfinite(_mu(release)) for release in outcome.releases):
+        if all(math.isfinite(mu_of(release)) for release in outcome.releases):
             counted = after.spent[-1] if after.spent else Spent(self.record["id"], 0, 0.0, "retrain")
             after.book.add(
                 counted,
@@ -161,12 +162,12 @@ class Plan:
         started, memory = time.perf_counter(), _peak_memory()
         result = self.method.run(context)
         seconds = time.perf_counter() - started
-        change = _change(before, result)
+        change = change_of(before, result)
         self._must_have_changed(change)
         self._must_be_usable(result)
         releases = tuple(
-            Release(view, artifact, self._certify(result, view, artifact, witness))
-            for view, artifact in result.views.items()
+            Release(views[0], artifact, self._certify(result, views, artifact, witness), views)
+            for views, artifact in distinct(result.views)
         )
         removed = before.removed | self.deletion.ids
         status = UNCHANGED if self.method.capabilities.leaves_weights else "fulfilled"
@@ -229,16 +230,18 @@ class Plan:
                     f"abandon {self.record['id']}."
                 )
 
-    def _certify(self, result: Unlearned, view: str, artifact: Artifact, witness: Witness) -> Certificate | None:
+    def _certify(
+        self, result: Unlearned, views: tuple[str, ...], artifact: Artifact, witness: Witness
+    ) -> Certificate | None:
         if result.claim is None:
             return None
         before, deletion = self.context.trained, self.deletion
-        old = before.view(view)
+        old = [before.view(view) for view in views]
         binds = {
             "request": digest_json(dict(self.record)),
             "retained": deletion.after.digest,
             "trail": before.trail.data if before.trail else "none",
-            "before": old.digest,
+            "before": old[0].digest,
             "release": artifact.digest,
         }
         try:
@@ -250,7 +253,8 @@ class Plan:
             ) from None
 
     def _certificate(
-        self, claim: Claim, result: Unlearned, artifact: Artifact, witness: Witness, binds: Mapping[str, str], old: Artifact
+        self, claim: Claim, result: Unlearned, artifact: Artifact, witness: Witness, binds: Mapping[str, str],
+        old: Sequence[Artifact],
     ) -> Certificate:  # fmt: skip
         before, deletion = self.context.trained, self.deletion
         on_ledger = type(before.book) is ModelLedger and before.book.promised(before.budget)
@@ -259,14 +263,14 @@ class Plan:
             spent=() if self._starts_afresh else before.spent,
             removed=len(before.removed | deletion.ids),
             retained=deletion.after.digest,
-            changed=artifact.digest != old.digest,
+            changed=all(artifact.digest != each.digest for each in old),
             binds=binds,
             seen=self._seen(result, artifact, witness),
             published_first=on_ledger and before.book.published_before(self.record["id"]),
             ledger=on_ledger,
             own=registry.is_own(self.method),
             published=before.budget,
-            together=len(result.views),
+            together=len(distinct(result.views)),
         )
         return certify(claim, self._facts(), around)
 
@@ -315,11 +319,21 @@ class Plan:
             draws, sigma = chosen.draws(parameters)
             moved = {name: artifact.tensors[name] for name in names if name in artifact.tensors}
             state = {} if result.state is None else {n: result.state[n] for n in names if n in result.state}
-            seen |= noise_facts(witness, names=names, draws=draws, sigma=sigma, released=moved, state=state)
+            several = distinct(result.views)
+            if artifact is not several[0][1]:  # the state that a run keeps is that of its first model
+                state = None
+            seen |= noise_facts(
+                witness, names=names, draws=draws, sigma=sigma, released=moved, state=state, releases=len(several)
+            )
+        seen["noise_draws"] = (len(witness.draws), "counted by the planner's own wrapper around the noise")
         if chosen.name == "noisy-fine-tuning":
             p = result.claim.parameters
             bounded = steps_bounded(witness.draws, clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"])
             seen["steps_bounded"] = (bounded, "norms of the start and of every step, where the noise entered")
+        if chosen.name == "rr-du":
+            largest = result.claim.parameters["clip"] * result.claim.parameters["factor"] * (1 + 1e-6)
+            bounded = all(draw.norm <= largest for draw in witness.draws)
+            seen["steps_bounded"] = (bounded, "norm of the gradient that each draw entered, against the clipping norm")
         return seen
 
     @property
@@ -360,9 +374,9 @@ class Plan:
                 before, artifact=first.artifact, data=deletion.after, trail=trail, facts=facts, state=result.state,
                 removed=type(removed).none(), spent=(), views=views,
             )  # fmt: skip
-        certificate, mu = first.certificate, max(map(_mu, releases))  # whoever sees all views sees the weakest
+        certificate, mu = first.certificate, max(map(mu_of, releases))  # whoever sees all views sees the weakest
         named = "" if certificate is None else str(certificate.parameters["theorem"])
-        spent = (*before.spent, Spent(self.record["id"], len(removed), mu * len(result.views) ** 0.5, named))
+        spent = (*before.spent, Spent(self.record["id"], len(removed), mu * len(releases) ** 0.5, named))
         return replace(
             before, artifact=first.artifact, data=deletion.after, trail=result.trail, state=result.state,
             removed=removed, spent=spent, views=views,
@@ -377,28 +391,6 @@ _SOMEBODYS_RECIPE = Fact(
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values that JSON can carry; ``None`` for an infinite number, which bounds nothing."""
     return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}
-
-
-def _mu(release: Release) -> float:
-    """What a release adds to the composition; infinite where nothing bounds it."""
-    certificate = release.certificate
-    return math.inf if certificate is None or certificate.verdict is Verdict.VOID else certificate.mu
-
-
-def _change(before: Trained, result: Unlearned) -> dict[str, float]:
-    """L2 change of each tensor, the largest over views; a tensor without counterpart counts as changed."""
-    change: dict[str, float] = {}
-    for view, artifact in result.views.items():
-        for name, tensor in artifact.tensors.items():
-            old = before.view(view).tensors.get(name)
-            if old is None or old.shape != tensor.shape:
-                size = float("inf")
-            elif torch.equal(old.cpu(), tensor.cpu()):
-                size = 0.0
-            else:
-                size = float((tensor.detach().cpu().double() - old.detach().cpu().double()).norm()) or 5e-324
-            change[name] = max(size, change.get(name, 0.0))
-    return change
 
 
 def _peak_memory() -> int:

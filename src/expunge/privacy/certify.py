@@ -17,7 +17,7 @@ from expunge.privacy.preconditions import RULES, constant
 from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Theorem, theorem
 
 # What only the run itself can know: the one thing that a claim may add to the record of training.
-RUN_FACTS = ("converged",)
+RUN_FACTS = ("converged", "residual_within")
 # Facts of training that are only known to have been fixed before a request where the ledger's sequence shows it.
 FIXED_FIRST = ("selection",)
 CURVE_EPSILONS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -40,8 +40,9 @@ class Circumstances:
         ledger: whether the ledger of releases lies beside the model; otherwise somebody vouches that no release is missing.
         own: whether expunge's own implementation ran, by its exact type.
         published: the promise about all releases that this one must fit in where ``budget`` does not fix its noise.
-        together: how many releases this run makes at once: one for a model, one per view for a network. Whoever sees all
-            of them sees the difference that often.
+        together: how many different models this run releases at once: one for a model, and for a network one for each
+            distinct model that some peer holds. Whoever sees all of them sees the difference that often, if each carries
+            noise of its own; copies of one model are seen once.
     """
 
     budget: Budget | None
@@ -86,6 +87,7 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         *(RULES[name].check(known) for name in chosen.rules),
         *(constant(known, name, statement) for name, statement in chosen.constants_from(parameters).items()),
         *_about_convexity(evaluation, known, chosen),
+        *_about_joint_view(around, known, chosen, parameters),
         *_about_publication(chosen),
         *_about_noise(around.budget, epsilon, chosen),
     )
@@ -105,7 +107,7 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         bounds=evaluation.bounds if evaluation else (),
         parameters={**parameters, "theorem": chosen.name, "spent": mus, "together": around.together},
         covers=chosen.covers,
-        excludes=ALWAYS_EXCLUDED,
+        excludes=(*ALWAYS_EXCLUDED, *chosen.excludes),
         assumptions=assumptions,
         binds=dict(around.binds),
         curve=_curve(composed) if not (evaluation and evaluation.epsilon) else (),
@@ -122,7 +124,7 @@ def _given(claim: Claim, recorded: Mapping[str, Fact], around: Circumstances, ch
     seen = {
         name: item if isinstance(item, Fact) else Fact(item[0], Origin.ENFORCED) for name, item in around.seen.items()
     }
-    decide = {*chosen.rules, *chosen.constants, *(other for other, _ in chosen.alternatives.values())}
+    decide = {"noise_draws", *chosen.rules, *chosen.constants, *(other for other, _ in chosen.alternatives.values())}
     return {
         "claimed": {name: plain(fact) for name, fact in claim.facts.items() if recorded.get(name) is fact},
         "seen": {name: plain(fact) for name, fact in seen.items() if name in decide},
@@ -290,6 +292,21 @@ def _about_noise(budget: Budget | None, epsilon: float, chosen: Theorem) -> tupl
         )
     )  # fmt: skip
     return tuple(items)
+
+
+def _about_joint_view(
+    around: Circumstances, known: Facts, chosen: Theorem, parameters: Parameters
+) -> tuple[Assumption, ...]:
+    """Of several different models: whether there were as many draws of noise as all of them need.
+
+    Models that share one draw differ by numbers without any noise, so whoever holds two of them faces no (epsilon, delta).
+    """
+    if around.together == 1 or not any(name.startswith("noise_") for name in chosen.rules):
+        return ()
+    needed = around.together * (1 if chosen.draws is None else chosen.draws(parameters)[0])
+    made = known.get("noise_draws", Fact(0, Origin.DECLARED))
+    fact = replace(made, value=made.value >= needed, note=f"{made.value} draws for {around.together} different models")
+    return (RULES["joint_view_covered"].check({"joint_view_covered": fact}),)
 
 
 def _about_publication(chosen: Theorem) -> tuple[Assumption, ...]:

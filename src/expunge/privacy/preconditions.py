@@ -84,9 +84,13 @@ RULES: Mapping[str, Rule] = {
         Rule("trail_of_these_rows", "the stored iterates come from training on these rows", _equals(True)),
         Rule("release_ledger", "every release of this model is on a ledger that belongs to the model", _equals("complete")),
         Rule("earlier_releases", "earlier requests were served in ways that the argument covers", _equals(True)),
+        Rule("joint_view_covered", "whoever sees several of the released models sees noise of its own in each: their "
+             "differences tell nothing that the noise does not cover", _equals(True)),
         Rule("within_capacity", "no more records went than the published capacity", _equals(True)),
         Rule("within_budget", "all releases together stay within the published epsilon", _equals(True)),
         Rule("converged", "the start of the Newton step is the minimiser up to the recorded residual", _equals(True)),
+        Rule("residual_within", "the gradient of the retained objective at the corrected model is as small as the agreed "
+             "distance needs", _equals(True)),
         Rule("noisy_training", "training added fresh noise in every step", _equals(True)),
     )
 }  # fmt: skip

@@ -1,127 +1,38 @@
-"""Every guarantee that expunge can state: what it needs, against what it compares, and its numbers from its parameters.
+"""Every guarantee that expunge can state.
 
 A theorem is evaluated from a flat mapping of parameters alone, so that a reader of the record can evaluate it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 from expunge.core.certificate import Bound
 from expunge.core.errors import InputError
-
-Parameters = Mapping[str, Any]
-
-ALWAYS_EXCLUDED = (
-    "someone who holds the model from before the deletion, or a copy, quantised export or fine-tuned child of it",
-    "the secret un-noised iterates kept for later requests",
-    "requests chosen after seeing a release (adaptive requests)",
-    "settings that somebody chose by looking at the forgotten rows",
-    "rounding inside the floating-point noise sampler and the arithmetic of descent",
-    "that membership attacks score one half: a retrained model need not either",
-    "releases from a copy of the model's folder, or from the same training published to another one",
-)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a theorem says for given parameters.
-
-    Attributes:
-        bounds: every bound computed, with validity.
-        sensitivity: the tightest valid one (L2), plus recovery error.
-        noise: effective noise standard deviation for given ``sigma``.
-        epsilon: for guarantees that are not Gaussian trade-offs: epsilon at a delta, given sigma; ``None`` otherwise.
-    """
-
-    bounds: tuple[Bound, ...]
-    sensitivity: float
-    noise: Callable[[float], float] = lambda sigma: sigma
-    epsilon: Callable[[float, float], float] | None = None
-
-    def mu(self, sigma: float) -> float:
-        """Sensitivity over noise; 0 for no difference, infinite without noise."""
-        noise = self.noise(sigma)
-        if self.sensitivity == 0:
-            return 0.0
-        return self.sensitivity / noise if noise > 0 else float("inf")
-
-
-@dataclass(frozen=True)
-class Theorem:
-    """One guarantee.
-
-    Attributes:
-        name, source: how it is called, and where it is proved.
-        definition: in which sense the release is indistinguishable.
-        procedure: the reference procedure it is compared with.
-        rules: preconditions (``privacy.preconditions``).
-        constants: facts that its bounds are computed with, and what each means.
-        covers: what is promised, in words.
-        evaluate: numbers from parameters.
-        recorded: parameters that belong to training: its record decides them, not what a method says.
-        alternatives: constant → another one that stands in where only that is known, and what it means.
-        cumulative: whether its parameters already contain what earlier releases used up, so that nothing composes.
-        draws: how many draws of noise a run makes and the sigma of each, from the parameters; ``None``: it draws none itself.
-        after: theorems of earlier requests after which it still holds; ``None``: after any.
-        claimed: what the published argument presumes and nobody here can check; empty where it was re-derived.
-    """
-
-    name: str
-    source: str
-    definition: str
-    procedure: str
-    rules: tuple[str, ...]
-    constants: Mapping[str, str]
-    covers: tuple[str, ...]
-    evaluate: Callable[[Parameters], Evaluation]
-    adjacency: str = "the forgotten records are present in training, or were never there (removal)"
-    recorded: tuple[str, ...] = ()
-    alternatives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    claimed: str = ""
-    cumulative: bool = False
-    draws: Callable[[Parameters], tuple[int, float]] | None = None
-    after: tuple[str, ...] | None = None
-
-    def constants_from(self, known: Mapping[str, Any]) -> dict[str, str]:
-        """The constants it is evaluated with, given what is known: a stand-in only where the constant itself is missing."""
-        chosen = {}
-        for name, statement in self.constants.items():
-            other, meaning = self.alternatives.get(name, (name, statement))
-            if known.get(name) is None and known.get(other) is not None:
-                name, statement = other, meaning
-            chosen[name] = statement
-        return chosen
-
-
-_TRAINING = (
-    "optimizer", "batch", "schedule", "momentum", "decay_outside_loss", "dropout", "batch_norm", "augmentation", "start",
-    "selection", "preprocessing",
+from expunge.privacy.network_theorems import NETWORK_THEOREMS
+from expunge.privacy.theorem import ALWAYS_EXCLUDED as ALWAYS_EXCLUDED
+from expunge.privacy.theorem import (
+    BOUNDED,
+    DRAWN,
+    GROUP,
+    NOISE,
+    PUBLISHED,
+    RELEASE,
+    RETRAIN_INDISTINGUISHABLE,
+    RUN,
+    SMOOTH,
+    TRAINING,
+    UNLEARN_INDISTINGUISHABLE,
+    Evaluation,
+    Parameters,
+    Theorem,
+    one_draw,
 )  # fmt: skip
-_DRAWN = ("noise_source", "noise_precision", "noise_covers", "noise_resolved", "noise_level", "noise_written_ahead")
-_NOISE = (*_DRAWN, "noise_entered")
-_RUN = ("own_implementation", "model_code", "retained_rows", "release_changed", "unnoised_tensors")
-_RELEASE = (*_RUN, "buffers_moved")
-_PUBLISHED = ("noise_fixed_before", "within_capacity", "within_budget", "release_ledger")
 
-
-def _one_draw(p: Parameters) -> tuple[int, float]:
-    return 1, p["sigma"]
-
-
-_RETRAIN_INDISTINGUISHABLE = (
-    "the released model and a model retrained without the forgotten records, with the same noise, are "
-    "(epsilon, delta)-indistinguishable (retrain-indistinguishability)"
-)
-_UNLEARN_INDISTINGUISHABLE = (
-    "the released model and what the same procedure releases when the forgotten records were never there are "
-    "(epsilon, delta)-indistinguishable (unlearn-indistinguishability)"
-)
-_GROUP = ("presence of the forgotten records as a group, whatever their number up to the capacity",)
-_SMOOTH = "every row's loss is L-smooth in the weights, everywhere the two runs go"
-_BOUNDED = "every row's gradient has norm at most G, everywhere the two runs go"
+__all__ = [
+    "ADDED_SINCE_FORMAT_1", "ADDED_SINCE_FORMAT_2", "ALWAYS_EXCLUDED", "DROPPED_RULES", "OWN_NOISE", "THEOREMS", "Evaluation",
+    "Parameters", "Theorem", "theorem",
+]  # fmt: skip
 
 
 def _r2d(p: Parameters) -> Evaluation:
@@ -218,13 +129,13 @@ THEOREMS: Mapping[str, Theorem] = {
         Theorem(
             "rewind-to-delete",
             "R2D Theorem 3.1 (arXiv 2409.09778), with tighter bounds under the same assumptions",
-            _RETRAIN_INDISTINGUISHABLE,
+            RETRAIN_INDISTINGUISHABLE,
             "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
-            (*_TRAINING, "trail_of_these_rows", "retained_unchanged", *_RELEASE, *_NOISE, *_PUBLISHED),
-            {"smoothness": _SMOOTH, "gradient_bound": _BOUNDED},
-            _GROUP,
+            (*TRAINING, "trail_of_these_rows", "retained_unchanged", *RELEASE, *NOISE, *PUBLISHED),
+            {"smoothness": SMOOTH, "gradient_bound": BOUNDED},
+            GROUP,
             _r2d,
-            draws=_one_draw,
+            draws=one_draw,
             recorded=("rows", "steps", "lr", "l2", "clip"),
             alternatives={
                 "gradient_bound": (
@@ -236,24 +147,24 @@ THEOREMS: Mapping[str, Theorem] = {
         Theorem(
             "descent-to-delete",
             "Neel et al. 2021 (arXiv 2007.02923), contraction argument with every constant explicit",
-            _RETRAIN_INDISTINGUISHABLE,
+            RETRAIN_INDISTINGUISHABLE,
             "full-batch gradient descent on the retained rows from the same start, same steps, step size and noise",
-            (*_TRAINING, "retained_unchanged", *_RELEASE, *_NOISE, *_PUBLISHED, "earlier_releases"),
+            (*TRAINING, "retained_unchanged", *RELEASE, *NOISE, *PUBLISHED, "earlier_releases"),
             {
-                "smoothness": _SMOOTH,
-                "gradient_bound": _BOUNDED,
+                "smoothness": SMOOTH,
+                "gradient_bound": BOUNDED,
                 "strong_convexity": "the loss on any retained rows is lambda-strongly convex",
             },
-            _GROUP,
+            GROUP,
             _descent_to_delete,
-            draws=_one_draw,
+            draws=one_draw,
             after=("descent-to-delete",),
             recorded=("rows", "steps", "lr", "start_norm"),
         ),
         Theorem(
             "newton",
             "Sekhari et al. 2021 (arXiv 2103.03279)",
-            _UNLEARN_INDISTINGUISHABLE,
+            UNLEARN_INDISTINGUISHABLE,
             "the exact minimiser on the retained rows, with the same noise",
             (
                 "dropout",
@@ -262,18 +173,18 @@ THEOREMS: Mapping[str, Theorem] = {
                 "preprocessing",
                 "converged",
                 "retained_unchanged",
-                *_RELEASE,
-                *_NOISE,
-                *_PUBLISHED,
+                *RELEASE,
+                *NOISE,
+                *PUBLISHED,
             ),
             {
-                "gradient_bound": _BOUNDED,
+                "gradient_bound": BOUNDED,
                 "strong_convexity": "the loss on any rows is lambda-strongly convex",
                 "hessian_lipschitz": "every row's Hessian is M-Lipschitz",
             },
-            _GROUP,
+            GROUP,
             _newton,
-            draws=_one_draw,
+            draws=one_draw,
             recorded=("rows",),
         ),
         Theorem(
@@ -289,7 +200,7 @@ THEOREMS: Mapping[str, Theorem] = {
                 "preprocessing",
                 "converged",
                 "retained_unchanged",
-                *_RELEASE,
+                *RELEASE,
                 "noise_source",
                 "noise_precision",
                 "noise_covers",
@@ -301,7 +212,7 @@ THEOREMS: Mapping[str, Theorem] = {
                 "strong_convexity": "the loss on any rows is lambda-strongly convex",
                 "hessian_lipschitz": "every row's Hessian is M-Lipschitz",
             },
-            _GROUP,
+            GROUP,
             _certified_removal,
             recorded=("rows",),
             claimed="the published tail argument holds for gradient residuals that are bounded on the data at hand",
@@ -311,15 +222,15 @@ THEOREMS: Mapping[str, Theorem] = {
         Theorem(
             "noisy-fine-tuning",
             "Koloskova et al. 2025 (arXiv 2506.06985), accounting by shifted divergence",
-            _UNLEARN_INDISTINGUISHABLE,
+            UNLEARN_INDISTINGUISHABLE,
             "the same clipped noisy fine-tuning on the retained rows, started from any other model",
             (
                 "dropout",
                 "batch_norm",
                 "augmentation",
                 "preprocessing",
-                *_RELEASE,
-                *_DRAWN,
+                *RELEASE,
+                *DRAWN,
                 "steps_bounded",
                 "within_budget",
                 "release_ledger",
@@ -342,12 +253,12 @@ THEOREMS: Mapping[str, Theorem] = {
                 "preprocessing",
                 "noisy_training",
                 "retained_unchanged",
-                *_RELEASE,
-                *_DRAWN,
+                *RELEASE,
+                *DRAWN,
                 "release_ledger",
             ),
-            {"strong_convexity": "the loss is strongly convex", "smoothness": _SMOOTH},
-            _GROUP,
+            {"strong_convexity": "the loss is strongly convex", "smoothness": SMOOTH},
+            GROUP,
             _langevin,
             "the forgotten records are replaced by records without gradient; n is unchanged",
             recorded=("rows", "lr", "clip"),
@@ -357,19 +268,20 @@ THEOREMS: Mapping[str, Theorem] = {
         Theorem(
             "retrain",
             "by construction",
-            _RETRAIN_INDISTINGUISHABLE,
+            RETRAIN_INDISTINGUISHABLE,
             "the recipe itself on the retained rows",
-            ("start", "selection", "preprocessing", *_RUN),
+            ("start", "selection", "preprocessing", *RUN),
             {},
-            _GROUP,
+            GROUP,
             _retrain,
         ),
+        *NETWORK_THEOREMS,
     )
 }
 
 
 # Theorems whose noise follows from the method's own settings, not from the published budget.
-OWN_NOISE = ("noisy-fine-tuning", "langevin")
+OWN_NOISE = ("noisy-fine-tuning", "langevin", "rr-du")
 
 # Rules that came, or went, while records of the format expunge-evidence/2 were written.
 ADDED_SINCE_FORMAT_2, DROPPED_RULES = ("model_code", "retained_unchanged"), ("earlier_releases",)

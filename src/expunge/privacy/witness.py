@@ -248,30 +248,33 @@ def _spacing(tensor: Tensor) -> float:
 
 def noise_facts(
     witness: Witness, *, names: Mapping[str, int], draws: int, sigma: float, released: Mapping[str, Any],
-    state: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None, releases: int = 1,
 ) -> dict[str, tuple[Any, str]]:  # fmt: skip
     """What the draws of a run amount to: fact → value and note.
 
     Args:
         names: trainable tensor → coordinates: what every draw must cover.
-        draws: how many a theorem speaks of.
+        draws: how many a theorem speaks of, for one release.
         sigma: of each of them.
         released: the trainable tensors of what is released.
         state: the un-noised weights that the run kept: what the noise must have entered; ``None``: not asked for.
+        releases: how many different models the run released: each needs draws of its own.
 
     Returns:
         ``noise_source``, ``noise_precision``, ``noise_covers``, ``noise_resolved``, ``noise_level``, ``noise_entered`` (the
-        released weights are what the last draw left) and ``noise_written_ahead``.
+        released weights are what the last draw left; of several models what one of the draws left) and
+        ``noise_written_ahead``.
     """
     seen = witness.draws
     sources = sorted({draw.source for draw in seen}) or ["none"]
-    level = len(seen) == draws and all(math.isclose(draw.sigma, sigma, rel_tol=1e-12) for draw in seen)
+    level = len(seen) == draws * releases and all(math.isclose(draw.sigma, sigma, rel_tol=1e-12) for draw in seen)
     covers = bool(seen) and all(dict(draw.names) == dict(names) and draw.gaussian for draw in seen)
-    entered = bool(seen) and seen[-1].left == digest_arrays(
-        {name: torch.as_tensor(t).cpu() for name, t in released.items()}
-    )
-    if state is not None and entered:
-        entered = seen[-1].entered == digest_arrays({name: torch.as_tensor(t).cpu() for name, t in state.items()})
+    last = seen[-1:] if releases == 1 else seen
+    left = digest_arrays({name: torch.as_tensor(t).cpu() for name, t in released.items()})
+    own = next((draw for draw in last if draw.left == left), None)
+    entered = own is not None
+    if state is not None and own is not None:
+        entered = own.entered == digest_arrays({name: torch.as_tensor(t).cpu() for name, t in state.items()})
     return {
         "noise_source": ("+".join(sources), "the type of the source that drew, as the planner saw it"),
         "noise_precision": (
@@ -284,6 +287,9 @@ def noise_facts(
             "sigma against the spacing of the weights",
         ),
         "noise_level": (level, "number of draws and sigma of each, as the planner saw them"),
-        "noise_entered": (entered, "the released weights against what the last draw left"),
+        "noise_entered": (
+            entered,
+            f"the released weights against what {'the last' if releases == 1 else 'each'} draw left",
+        ),
         "noise_written_ahead": (all(draw.written_ahead for draw in seen), "every draw was made inside a stored stage"),
     }

@@ -155,8 +155,10 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "name": name,
         "model": _model(key, first, folder),
         "view": first.view,
+        "views": list(first.views),
         "other_views": [
-            {"model": _model(key, item, folder), **_certificate(item), "view": item.view} for key, item in others
+            {"model": _model(key, item, folder), **_certificate(item), "view": item.view, "views": list(item.views)}
+            for key, item in others
         ],
         "method": dict(outcome.method),
         "paper": _paper(outcome.method.get("name", "")),
@@ -187,7 +189,7 @@ def _measured(evidence: Evidence) -> dict[str, Any]:
 
 
 def released(name: str, outcome: Outcome) -> dict[str, Release]:
-    """The releases of a run by their keys: its name, and ``name/view`` for further views of a network."""
+    """The releases of a run by their keys: its name, and ``name/view`` for further models of a network."""
     first, *others = outcome.releases
     return {name: first, **{f"{name}/{item.view}": item for item in others}}
 

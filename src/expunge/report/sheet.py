@@ -14,6 +14,7 @@ from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
 from expunge.report.measurement_names import with_keys
+from expunge.report.views import held_by, in_short
 from expunge.report.vocabulary import ORIGINS, STATUSES, label
 
 Record = Mapping[str, Any]
@@ -28,6 +29,7 @@ _FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
     """Everything on the page. ``outline``: figures with letters as shapes, for the PDF."""
     record, figures = with_keys(record), _numbered(outline)
+    record = {**record, "runs": [in_short(run) for run in record["runs"]]}
     return {
         "title": record["title"],
         "request_id": record["request"]["id"],
@@ -103,7 +105,15 @@ def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
             *([["Change (L2)", _change(run)]] if run["change"] else []),
             ["Digest", model["digest"]],
             *_adapter(model),
-            *([f"Digest of view {view['view']}", view["model"]["digest"]] for view in run.get("other_views", ())),
+            *_holders("Held by", run),
+            *(
+                row
+                for view in run.get("other_views", ())
+                for row in (
+                    [f"Digest of view {view['view']}", view["model"]["digest"]],
+                    *_holders(f"View {view['view']} held by", view),
+                )
+            ),
         ],
         "purged": run["purged"],
         "remains": run["remains"],
@@ -121,6 +131,12 @@ def _adapter(model: Record) -> list[list[str]]:
         return []
     size = f"{adapter['parameters']:,} numbers, the same release beside the weights of before"
     return [["Adapter", f"{adapter['folder']} ({size})"], ["Digest of the adapter", adapter["digest"]]]
+
+
+def _holders(title: str, release: Record) -> list[list[str]]:
+    """Which peers were sent one model; nothing where it is held by one alone. Earlier records name none."""
+    views = release.get("views", ())
+    return [[title, held_by(views)]] if len(views) > 1 else []
 
 
 def _check_name(check: Record) -> str:

@@ -80,6 +80,9 @@ def _released_as_certified(run: Record, released: Iterable[Item]) -> list[str]:
     problems = []
     if item.get("verdict", run["verdict"]) != run["verdict"]:
         problems.append(f"the ledger released {run['name']} as {item['verdict']}, the record says {run['verdict']}")
+    held = {view: each["model"]["digest"] for each in (run, *run["other_views"]) for view in each.get("views", ())}
+    if len(held) > 1 and item.get("views") != held:
+        problems.append(f"the ledger gave the peers of {run['name']} other models than the record's")
     if not item["afresh"] and (item["removed"] != given["removed"] or not math.isclose(said, together, rel_tol=1e-9)):
         problems.append(f"the ledger counts {run['name']} otherwise than its certificate")
     return problems

@@ -48,7 +48,7 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
             elif check.passed and refuting(check, again):
                 problems.append(f"{check.name} says that it passed; its own numbers refute the certificate")
         if not old:
-            problems += _counted(record, run, certificate)
+            problems += _counted(record, run, certificate) + _together(run, certificate)
         verdicts.append(Verdict(certificate["verdict"]))
     whole = UNCERTIFIED if len(verdicts) < len(views) else weakest(verdicts).value
     whole = UNCHANGED if run["status"] == UNCHANGED else whole
@@ -84,6 +84,16 @@ def _counted(record: Record, run: Record, certificate: Record) -> list[str]:
     return [
         f"{what} {one}, the rest of the record comes to {other}" for what, (one, other) in says.items() if one != other
     ]
+
+
+def _together(run: Record, certificate: Record) -> list[str]:
+    """Whoever sees all released models sees as many as there are different ones: what noise was composed for."""
+    models = [each["model"] for each in (run, *run["other_views"])]
+    different = {(model["digest"], (model.get("adapter") or {}).get("digest")) for model in models}
+    counted = certificate["given"]["together"]
+    if counted == len(different):
+        return []
+    return [f"the certificate counts {counted} released model(s), the record holds {len(different)} different one(s)"]
 
 
 def measurement_problems(evidence: Record) -> list[str]:

@@ -1,0 +1,270 @@
+"""A Newton-style correction that every peer of a network subtracts from its model, with one draw of noise.
+
+"Certified Unlearning in Decentralized Federated Learning" (Wu, Tao et al., arXiv 2601.06436): training is gossip; a deletion is
+one correction, built from the curvature at the model as it is, and broadcast. Its printed formulas are UNKNOWN to us; what is
+computed is derived in ``network.correction``.
+
+Formal guarantee: (epsilon, delta) retrain-indistinguishability for strongly convex objectives, where all peers hold one model
+and the bound that is evaluated at the corrected model stays within a distance that was agreed before any request. Without a
+published budget, or for ``stacked``: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from expunge.core.certificate import Claim
+from expunge.core.digest import digest_arrays
+from expunge.core.errors import ExpungeError, InputError, RefusedError
+from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
+from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
+from expunge.curvature.weighted_head import WeightedHead
+from expunge.methods.release import noisy_release
+from expunge.methods.stages import stage_once
+from expunge.network.correction import (
+    CORRECTIONS,
+    CURVATURES,
+    Correction,
+    correct,
+    correct_stacked,
+    network_objective,
+    residual_bound,
+)
+from expunge.network.gossip import Gossip
+from expunge.network.mixing import metropolis
+from expunge.network.peers import Peers
+from expunge.network.topology import Topology
+from expunge.training.descent import trainable
+from expunge.training.flat import flatten, unflatten
+
+REJECTED = 1.0  # relative residual from which a correction leaves more, to first order, than doing nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkNewton:
+    """The correction of a network that was trained by gossip.
+
+    Attributes:
+        correction: ``difference``, ``horizon``, ``full`` or ``stacked``; see ``network.correction``. Default: its target is a
+            retraining of the same length.
+        curvature: ``hessian`` (of a linear head also the true Fisher matrix), ``hessian_diagonal``, ``fisher_empirical`` or
+            ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the paper's is UNKNOWN.
+        distance: B_max, by how much a corrected model may differ from a retrained one; agreed before any request, because the
+            bound itself depends on what is forgotten. Noise is derived from it; a run that cannot keep it is refused.
+        tau: the gradient norm at the network's mean model at which the reference retraining stops; 1e-4: our choice. It enters
+            the bound as tau / mu.
+        tolerance: relative residual of the conjugate gradients; 1e-8: small against any tau.
+        max_products: of them; 1000: d products suffice in exact arithmetic.
+    """
+
+    name: ClassVar[str] = "network_newton"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        kinds=("samples", "user", "class", "client"),
+        tasks=("classification",),
+        needs=("retained data", "forgotten data", "recipe", "convex loss", "peers"),
+        certified=True,
+    )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Certified Unlearning in Decentralized Federated Learning", "Wu, Tao et al. 2026", "2601.06436"),
+    )
+    small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05})
+    correction: str = "difference"
+    curvature: str = "hessian"
+    distance: float | None = None
+    tau: float = 1e-4
+    tolerance: float = 1e-8
+    max_products: int = 1000
+
+    def __post_init__(self):
+        if self.correction not in CORRECTIONS:
+            raise InputError(f"Expected a correction among {', '.join(CORRECTIONS)}; got {self.correction!r}.")
+        if self.curvature not in CURVATURES:
+            raise InputError(f"Expected a curvature among {', '.join(CURVATURES)}; got {self.curvature!r}.")
+        if self.curvature != "hessian" and self.correction in ("horizon", "stacked"):
+            raise InputError(f"Expected curvature hessian for {self.correction}; got {self.curvature}.")
+        if self.distance is not None and not self.distance > 0:
+            raise InputError(f"Expected an agreed distance > 0; got {self.distance}.")
+        if not self.tau > 0:
+            raise InputError(f"Expected tau > 0; got {self.tau}: no retraining reaches a gradient of zero.")
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Needs a network trained by gossip and a linear head; with a budget also strong convexity and an agreed distance."""
+        trained = context.trained
+        if type(trained.recipe) is not Gossip or not trained.views:
+            return Refusal(
+                "network_newton corrects a network of peers; this model was not trained by gossip.",
+                "Train with network.gossip.Gossip, or use newton for one model.",
+            )
+        try:
+            topology = trained.recipe.network_of(context.deletion.after)
+            network_objective(context.task, context.deletion.after, topology, trained.recipe.l2, trained.secret)
+        except ExpungeError as error:
+            return Refusal(str(error))
+        if refusal := self._uncertified(trained) if trained.budget is not None else None:
+            return refusal
+        if self.correction == "stacked" and trained.recipe.batch_size is not None:
+            return Refusal("stacked knows where gossip with full batches stands still; this network drew batches.")
+        rows = len(context.deletion.after)
+        promises = {} if trained.budget is None else self._promises(trained, context)
+        products = min(self.max_products, sum(t.numel() for t in trained.secret.values()))
+        return Estimate((products + 3) * rows, trained.recipe.rounds * rows, promises)
+
+    def _uncertified(self, trained: Trained) -> Refusal | None:
+        """Why a network with a published budget cannot be served."""
+        if not trained.fact("strong_convexity", 0):
+            return Refusal(
+                "network_newton needs a strongly convex objective for its certificate.", "Train with l2 > 0."
+            )
+        if self.correction == "stacked":
+            return Refusal(
+                "stacked leaves every peer a model of its own, and one draw of noise covers one.",
+                "Use difference, horizon or full on a network that ends with a consensus.",
+            )
+        if self.distance is None or trained.budget is None or trained.budget.sigma is None:
+            return Refusal(
+                "network_newton needs the distance that was agreed when the network was published.",
+                "Give distance=…, the one that its noise was derived from.",
+            )
+        return None
+
+    def _promises(self, trained: Trained, context: Context) -> dict[str, float]:
+        from expunge.privacy.certify import promise
+
+        assert trained.budget is not None
+        removed = len(trained.removed | context.deletion.ids)
+        return promise("network-newton", self.parameters(removed), trained.facts, trained.budget, trained.spent)
+
+    def parameters(self, removed: int) -> dict[str, Any]:
+        """The bound's inputs."""
+        return {"forget": removed, "distance": self.distance, "tau": self.tau}
+
+    def calibrate(self, trained: Trained, budget: Budget) -> float:
+        """sigma for ``budget`` from the agreed distance."""
+        from expunge.privacy.certify import calibrate
+
+        if self.distance is None:
+            raise InputError(
+                "Expected distance=…: by how much a corrected model may differ from a retrained one. The bound of a run "
+                "depends on what is forgotten, so the distance that noise is derived from is agreed before any request."
+            )
+        return calibrate("network-newton", self.parameters(budget.capacity), trained.facts, budget)
+
+    def run(self, context: Context) -> Unlearned:
+        """Correct the mean model, or every peer's; with a budget bound the distance, add noise once, and hand it to all."""
+        trained, recipe = context.trained, context.trained.recipe
+        assert isinstance(recipe, Gossip)
+        topology = recipe.network_of(context.deletion.after)
+        model, notes = context.task.build(), {}
+
+        def compute() -> dict[str, Tensor]:
+            final, found = self._corrected(context, topology)
+            notes.update(found)
+            return {f"{i}/{name}": t for i, tensors in enumerate(final) for name, t in tensors.items()}
+
+        stored = stage_once(context.journal, "corrected", compute)
+        count = len({name.partition("/")[0] for name in stored})
+        final = [{n.partition("/")[2]: t for n, t in stored.items() if n.startswith(f"{i}/")} for i in range(count)]
+        common = {
+            "purged": ("the correction as it was before noise",),
+            "remains": ("models from before at peers that kept a copy, and the messages of training",),
+            "gradient_evaluations": (notes.get("products", 0) + 3) * len(context.deletion.before),
+            "details": notes,
+        }  # fmt: skip
+        budget = trained.budget
+        if budget is None:
+            views = {peer: Artifact(dict(final[i % count])) for i, peer in enumerate(topology.peers)}
+            return Unlearned(views, **common)
+        assert budget.sigma is not None
+        released = Artifact(noisy_release(model, final[0], budget.sigma, context.noise, context.journal))
+        matrix = metropolis(topology)
+        removed = len(trained.removed | context.deletion.ids)
+        parameters = {
+            **self.parameters(removed), "sigma": budget.sigma, "peers": len(topology), "rounds": recipe.rounds,
+            "mixing": digest_arrays({"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}),
+        }  # fmt: skip
+        kept = Fact(
+            True, Origin.ENFORCED, "the bound was evaluated on the retained data; a run that exceeds it is refused"
+        )
+        claim = Claim("network-newton", parameters, {"residual_within": kept}, context.deletion.after.digest)
+        return Unlearned(dict.fromkeys(topology.peers, released), claim, final[0], **common)
+
+    def replay(self, context: Context) -> Tensors:
+        """The corrected mean model again, from the secret weights, the forgotten and the retained data."""
+        recipe = context.trained.recipe
+        assert isinstance(recipe, Gossip)
+        return self._corrected(context, recipe.network_of(context.deletion.after))[0][0]
+
+    def _corrected(self, context: Context, topology: Topology) -> tuple[list[dict[str, Tensor]], dict[str, Any]]:
+        """The corrected model, or each peer's, and what it rests on.
+
+        Raises:
+            RefusedError: where the correction would do harm, or the agreed distance cannot be kept.
+        """
+        trained, deletion, recipe = context.trained, context.deletion, context.trained.recipe
+        assert isinstance(recipe, Gossip)
+        names, like = trainable(context.task.build()), trained.secret
+        earlier = recipe.network_of(deletion.before)
+        before, after = (
+            network_objective(context.task, rows, network, recipe.l2, like)
+            for rows, network in ((deletion.before, earlier), (deletion.after, topology))
+        )
+        models = torch.stack([flatten(trained.view(peer).tensors, names) for peer in earlier.peers])
+        agreed = len({trained.view(peer).digest for peer in earlier.peers}) == 1
+        mean = flatten(like, names) if agreed else models.mean(0)
+        if self.correction == "stacked":
+            pairs = [
+                (network, Peers.of(context.task, rows, network, recipe.l2, like))
+                for rows, network in ((deletion.before, earlier), (deletion.after, topology))
+            ]
+            found = correct_stacked(pairs[0], pairs[1], models, recipe.lr, tolerance=self.tolerance)
+        else:
+            found = correct(
+                self.correction, before, after, mean, curvature=self.curvature, lr=recipe.lr, rounds=recipe.rounds,
+                tolerance=self.tolerance, most=self.max_products,
+            )  # fmt: skip
+        notes = self._guard(trained, before, after, mean, found)
+        stay = [earlier.peers.index(peer) for peer in topology.peers]
+        corrected = mean - found.step if agreed and found.step.ndim == 1 else models[stay] - found.step
+        each = [corrected] if corrected.ndim == 1 else list(corrected)
+        return [_own(unflatten(theta, like, names)) for theta in each], notes
+
+    def _guard(
+        self, trained: Trained, before: WeightedHead, after: WeightedHead, mean: Tensor, found: Correction
+    ) -> dict[str, Any]:
+        """What was found; raises RefusedError where the correction must not be released."""
+        notes = {"products": found.products, "relative_residual": found.residual}
+        if found.residual >= REJECTED:
+            raise RefusedError(
+                f"With curvature {self.curvature} the correction leaves {found.residual:.3g} times the gradient that it was to "
+                "remove: it would do more harm than good. Use curvature hessian, or more max_products."
+            )
+        start = float(before.gradient(mean).norm())
+        if self.correction == "full" and trained.budget is None and start > self.tau:
+            raise RefusedError(
+                f"The full step leads to the minimiser, and this model is none: its gradient norm is {start:.3g}, above tau = "
+                f"{self.tau:.3g}. A retraining of the same length would stop elsewhere. Use difference or horizon, or train on."
+            )
+        if found.step.ndim > 1:
+            return notes
+        mu = float(trained.fact("strong_convexity", 0.0) or 0.0)
+        gradient = float(after.gradient(mean - found.step).norm())
+        notes |= {"gradient_before": start, "gradient_after": gradient}
+        if trained.budget is None:
+            return notes
+        assert self.distance is not None
+        bound = residual_bound(gradient, self.tau, mu)
+        if bound > self.distance:
+            raise RefusedError(
+                f"The corrected model may be {bound:.3g} from a retrained one, more than the agreed {self.distance:.3g}: "
+                "retraining is required. Nothing was released."
+            )
+        return notes | {"bound": bound}
+
+
+def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,243 @@
+"""RR-DU: a token walks from peer to peer; at the client that forgets it takes a noisy gradient, elsewhere it descends.
+
+"Fully Decentralized Certified Unlearning" (Lamri and Maniatakos, arXiv 2512.08443): randomised restarts at the client u,
+a trust region around the model at the start, gradient alignment exact (descent on what u retains) or lightweight (ascent on
+what it forgets, weighed by m / n_u).
+
+Formal guarantee: as claimed. What everybody together sees of u's gradients after the request is (epsilon, delta) close to what
+they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained on the
+forgotten records is masked by nothing. Compare with ``weight=0`` (noise alone) and ``weight=0, sigma=0`` (the others alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expunge.core.certificate import Claim
+from expunge.core.errors import ExpungeError, InputError
+from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
+from expunge.core.trained import Artifact, Budget
+from expunge.data.partition import Partition
+from expunge.methods.release import noisy_once
+from expunge.network.gossip import Gossip
+from expunge.network.topology import Topology
+from expunge.network.walk import Token, Walk, walk_with_restarts
+from expunge.privacy import token_walk as accounts
+
+ALIGNMENTS, ACCOUNTANTS = ("lightweight", "exact"), ("conservative", "as-claimed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RRDU:
+    """Random-walk unlearning with restarts.
+
+    Attributes:
+        alignment: ``lightweight`` (the paper's choice where m / n_u is small) or ``exact``.
+        hops: T_u, 100. lr: eta, 0.005. clip: L, 0.5. radius: rho of the trust region, 10.82. batches: s mini-batches averaged
+            at a hop, 4: the paper's for MNIST.
+        restart: p; 1 / N where not given, which makes the walk unbiased.
+        weight: of the ascent; m / n_u where not given. 0: u adds noise alone, or does nothing without noise.
+        sigma: noise of each coordinate of u's gradient; where not given the published scale with constant 1, which is UNKNOWN.
+        epsilon, delta: 1 and 1e-5, the paper's.
+        adjacency: ``query`` (with and without u's gradient), ``replace`` or ``forgotten``; see ``privacy.token_walk``.
+        accountant: ``conservative``, or ``as-claimed``, whose network amplification nobody here can derive.
+        optimizer: of the peers that descend, ``adam`` (the paper's) or ``sgd``; its moments stay at each peer.
+        batch_size: 64: our choice, UNKNOWN in the paper.
+    """
+
+    name: ClassVar[str] = "rr_du"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        needs=("retained data", "forgotten data", "recipe", "peers"), tasks=("classification",), certified=True
+    )
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Fully Decentralized Certified Unlearning", "Lamri and Maniatakos, CVPR 2026", "2512.08443"),
+    )
+    configurations: ClassVar[Configurations] = {
+        "rr_du_exact": {"alignment": "exact"},
+        "rr_du_no_ascent": {"weight": 0.0, "sigma": 0.0},
+        "rr_du_noise_only": {"weight": 0.0},
+    }
+    small: ClassVar[SmallScale] = SmallScale(quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5})
+    alignment: str = "lightweight"
+    hops: int = 100
+    lr: float = 0.005
+    clip: float = 0.5
+    radius: float = 10.82
+    batches: int = 4
+    restart: float | None = None
+    weight: float | None = None
+    sigma: float | None = None
+    epsilon: float = 1.0
+    delta: float = 1e-5
+    adjacency: str = "query"
+    accountant: str = "conservative"
+    optimizer: str = "adam"
+    batch_size: int = 64
+
+    def __post_init__(self):
+        for value, known, what in (
+            (self.alignment, ALIGNMENTS, "an alignment"), (self.accountant, ACCOUNTANTS, "an accountant"),
+            (self.adjacency, accounts.ADJACENCIES, "an adjacency"), (self.optimizer, ("adam", "sgd"), "an optimizer"),
+        ):  # fmt: skip
+            if value not in known:
+                raise InputError(f"Expected {what} among {', '.join(known)}; got {value!r}.")
+        if min(self.hops, self.batches, self.batch_size) < 1 or min(self.lr, self.clip, self.radius, self.epsilon) <= 0:
+            raise InputError("Expected hops, batches, batch_size, lr, clip, radius and epsilon above 0.")
+        if self.restart is not None and not 0 < self.restart <= 1:
+            raise InputError(f"Expected a restart probability in (0, 1]; got {self.restart}.")
+        if min(self.weight or 0.0, self.sigma or 0.0) < 0:
+            raise InputError("Expected a weight and a sigma of at least 0.")
+
+    def check(self, context: Context) -> Estimate | Refusal:
+        """Needs a network of peers, and a request for a part of what one client holds."""
+        recipe, deletion = context.trained.recipe, context.deletion
+        if not isinstance(recipe, Gossip | Walk) or not context.trained.views:
+            return Refusal(
+                "rr_du walks through a network of peers; this model was not trained by one.",
+                "Train with network.walk.Walk or network.gossip.Gossip.",
+            )
+        if len({view.digest for view in context.trained.views.values()}) > 1:
+            return Refusal(
+                "rr_du starts from one model; the peers of this network hold different ones.", "Use a consensus."
+            )
+        owners = deletion.forget.clients
+        if len(owners) > 1:
+            return Refusal(f"rr_du forgets for one client at a time; these rows belong to {', '.join(owners)}.")
+        if owners[0] not in deletion.after.clients:
+            return Refusal(
+                "rr_du needs a client that stays; this one would retain nothing.", "Use network_newton or retrain."
+            )
+        try:
+            topology = recipe.network_of(deletion.after)
+        except ExpungeError as error:
+            return Refusal(str(error))
+        if len(topology) < 2:
+            return Refusal("rr_du needs at least two peers: a token has nowhere to go in a network of one.")
+        cost = self.hops * self.batches * self.batch_size
+        return Estimate(cost, context.trained.fact("steps", 0) * len(deletion.after), self._promises(context, topology))
+
+    def _promises(self, context: Context, topology: Topology) -> dict[str, float]:
+        """What the visits will come to: the walk follows from the seed and not from data, so it is known before."""
+        from expunge.privacy.certify import promise
+
+        (owner,), restart = context.deletion.forget.clients, self.restart or 1 / len(topology)
+        u, sigma = topology.peers.index(owner), self._sigma(topology, restart)
+        holders = walk_with_restarts(topology, self.hops, u, restart, np.random.default_rng(context.generator_seed))
+        own = len(context.deletion.after.at(owner))
+        share = len(context.deletion.forget) / (len(context.deletion.forget) + own)
+        claim = self._claim(context, topology, restart, sigma, holders.count(u), share)
+        if claim is None or self.accountant != "conservative":
+            return {}
+        budget = Budget(None, self.delta, 1, sigma)
+        return promise("rr-du", claim.parameters, context.trained.facts, budget, context.trained.spent)
+
+    def run(self, context: Context) -> Unlearned:
+        """Walk; at u a clipped gradient with noise and the trust region, elsewhere a descent step."""
+        deletion, trained, recipe = context.deletion, context.trained, context.trained.recipe
+        assert isinstance(recipe, Gossip | Walk)
+        topology = recipe.network_of(deletion.after)
+        (owner,), places = deletion.forget.clients, [deletion.after.at(peer) for peer in topology.peers]
+        u, generator = topology.peers.index(owner), np.random.default_rng(context.generator_seed)
+        restart = self.restart or 1 / len(topology)
+        sigma = self._sigma(topology, restart)
+        share = len(deletion.forget) / (len(deletion.forget) + len(places[u]))
+        token = Token.of(context.task, trained.secret, self.optimizer, self.lr)
+        start = {name: tensor.detach().clone() for name, tensor in token.weights.items()}
+        optimizers: dict[int, torch.optim.Optimizer] = {}
+        holders, lengths = walk_with_restarts(topology, self.hops, u, restart, generator), []
+        visits = 0
+        for done, holder in enumerate(holders, 1):
+            if holder == u:
+                gradient = self._aligned(context, token, deletion.forget, deletion.after, places[u], share, generator)
+                lengths.append(_norm(gradient))
+                noisy = gradient
+                if sigma:
+                    noisy = noisy_once(
+                        context.journal,
+                        f"visit-{visits}",
+                        context.noise,
+                        lambda source, g=gradient: source.add(g, sigma)[0],
+                    )
+                visits += 1
+                with torch.no_grad():
+                    for name, tensor in token.weights.items():
+                        tensor.add_(noisy[name].to(tensor), alpha=self.lr)
+                    _project(token.weights, start, self.radius)
+            else:
+                optimizer = optimizers.setdefault(holder, token.local())
+                token.descend(deletion.after, places[holder], optimizer, generator, self.batches, self.batch_size)
+            context.watch("walk", done, self.hops)
+        whole = Artifact(token.tensors())
+        weights = sum(tensor.numel() for tensor in start.values())
+        return Unlearned(
+            dict.fromkeys(topology.peers, whole),
+            self._claim(context, topology, restart, sigma, visits, share),
+            whole.tensors,
+            remains=(
+                "the model that the walk started from, which was trained on the forgotten records and nothing masks",
+            ),
+            gradient_evaluations=self.hops * self.batches * self.batch_size,
+            details={
+                "visits": visits,
+                "signal_to_noise": accounts.signal_to_noise(max(lengths, default=0.0), sigma, weights)
+                if sigma
+                else None,
+            },
+        )
+
+    def _sigma(self, topology: Topology, restart: float) -> float:
+        if self.sigma is not None:
+            return self.sigma
+        return accounts.published_sigma(self.clip, self.epsilon, self.delta, len(topology), self.hops, restart)
+
+    def _aligned(
+        self, context: Context, token: Token, forget: Partition, after: Partition, own: np.ndarray, share: float,
+        generator: np.random.Generator,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """g_u: what is added to the model at u, of norm at most L."""
+        drawn = self.batches * self.batch_size
+        if self.alignment == "exact":
+            factor, data, at = -1.0 if self.weight is None else -self.weight, after, generator.choice(own, drawn)
+        else:
+            factor = share if self.weight is None else self.weight
+            data, at = forget, generator.choice(len(forget), drawn)
+        if factor == 0:
+            return {name: torch.zeros_like(tensor) for name, tensor in token.weights.items()}
+        gradient = token.gradient(context.task.batch(data, torch.from_numpy(np.sort(at))))
+        shrink = self.clip / max(_norm(gradient), self.clip)
+        return {name: tensor * (factor * shrink) for name, tensor in gradient.items()}
+
+    def _claim(
+        self, context: Context, topology: Topology, restart: float, sigma: float, visits: int, share: float
+    ) -> Claim | None:
+        """What the walk can say; nothing without noise, or where a weight above 1 takes u's gradient beyond L."""
+        if not sigma or (self.weight or 0.0) > 1:
+            return None
+        factor = 1.0 if self.alignment == "exact" else share if self.weight is None else self.weight
+        parameters = {
+            "forget": len(context.trained.removed | context.deletion.ids), "sigma": sigma, "delta": self.delta,
+            "visits": visits, "factor": factor, "adjacency": self.adjacency, "clip": self.clip,
+            "accountant": self.accountant, "kappa": accounts.inverse_delay(len(topology), restart), "tier": "T2, as claimed",
+            "alignment": self.alignment, "peers": len(topology), "hops": self.hops, "restart": restart, "radius": self.radius,
+        }  # fmt: skip
+        return Claim("rr-du", parameters, {}, context.deletion.after.digest)
+
+
+def _norm(tensors: Mapping[str, Tensor]) -> float:
+    return float(
+        torch.sqrt(sum((t.double().square().sum() for t in tensors.values()), torch.zeros((), dtype=torch.float64)))
+    )
+
+
+def _project(weights: Mapping[str, Tensor], centre: Mapping[str, Tensor], radius: float) -> None:
+    """Bring ``weights`` back to the ball around ``centre``, in place."""
+    apart = _norm({name: weights[name] - centre[name] for name in centre})
+    if apart > radius:
+        for name, tensor in weights.items():
+            tensor.copy_(centre[name] + (tensor - centre[name]) * (radius / apart))

@@ -1,0 +1,175 @@
+"""What must be subtracted from every peer's model when examples leave: Newton corrections in a network without a server.
+
+F(x) = (1/N) sum_i f_i(x), f_i the mean loss of peer i's examples plus (mu/2) ||x||². F^- is the same without the examples that
+leave; a peer whose examples are all gone leaves too. At the mean model x, with dg = grad F^-(x) - grad F(x) and H^- the Hessian
+of F^-:
+
+* ``difference``: s = (H^-)^-1 dg. Its target is a retraining of the same length: where training stopped early, both models are
+  equally far from their optima. A model that was stopped after a few rounds has not taken up what ``difference`` takes away:
+  there it does harm, and ``horizon`` does not.
+* ``horizon``: s = Phi_K(H^-) dg with Phi_K(h) = (1 - (1 - gamma h)^K) / h, as K steps of s <- s - gamma (H^- s - dg): what K
+  rounds of the mean model made of dg.
+* ``full``: s = (H^-)^-1 grad F^-(x). Its target is the minimiser; on a model that is none it goes past every retraining.
+* ``stacked``: full-batch gossip with constant gamma minimises Psi(X) = sum_i f_i(x_i) + tr(X' (I - Q) X) / (2 gamma); one
+  system [blkdiag(H_i^-) + (I - Q) / gamma] dX = grad Psi^-(X) - grad Psi(X) corrects every peer by itself.
+
+Derived here; "Certified Unlearning in Decentralized Federated Learning" (arXiv 2601.06436) broadcasts a Newton-style correction
+whose printed form is UNKNOWN to us. ``full`` is the step of Guo et al. 2020 (arXiv 1911.03030).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expunge.core.errors import InputError
+from expunge.core.task import Task
+from expunge.curvature.conjugate_gradient import Solution, conjugate_gradient
+from expunge.curvature.weighted_head import WeightedHead
+from expunge.data.partition import Partition
+from expunge.network.mixing import as_torch, metropolis
+from expunge.network.peers import Peers, must_be_shared_out
+from expunge.network.topology import Topology
+from expunge.tasks.closed_forms import closed_form
+
+CORRECTIONS = ("difference", "horizon", "full", "stacked")
+CURVATURES = ("hessian", "hessian_diagonal", "fisher_empirical", "fisher_diagonal")
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What to subtract.
+
+    Attributes:
+        step: s, (d,), or (N, d) for ``stacked``.
+        products: with the curvature: each takes one sum over the network.
+        residual: ||H^- s - b|| / ||b|| with the exact Hessian, whatever curvature solved for s; b is the right-hand side. At
+            1 or above the correction leaves more to first order than doing nothing.
+    """
+
+    step: Tensor
+    products: int
+    residual: float
+
+
+def network_objective(
+    task: Task, data: Partition, topology: Topology, l2: float, start: Mapping[str, Tensor]
+) -> WeightedHead:
+    """F: every peer counts alike, and every example of a peer.
+
+    Raises:
+        InputError: for a model that is no plain linear head, whose second derivatives are written out.
+    """
+    must_be_shared_out(data, topology)
+    form = closed_form(task, task.build(start))
+    if form is None or len(form.layers) > 1:
+        raise InputError(
+            "Expected a linear head under cross-entropy (SoftmaxHead): corrections of other networks are not written out. Keep "
+            "a backbone frozen and train a head on its features."
+        )
+    counts = dict(zip(*np.unique(data.owners.astype(str), return_counts=True), strict=True))
+    weights = np.array([1 / (len(topology) * counts[owner]) for owner in data.owners])
+    examples = form.examples(task.batch(data))
+    return WeightedHead(form, examples, torch.from_numpy(weights).to(examples.features)[None], l2)
+
+
+def correct(
+    kind: str, before: WeightedHead, after: WeightedHead, theta: Tensor, *, curvature: str = "hessian", lr: float = 0.0,
+    rounds: int = 0, tolerance: float = 1e-8, most: int = 1000,
+) -> Correction:  # fmt: skip
+    """The correction of the mean model ``theta`` (d,), for every kind but ``stacked``.
+
+    Args:
+        before, after: F and F^-.
+        curvature: one of :data:`CURVATURES`; the diagonals divide elementwise.
+        lr, rounds: gamma and K of ``horizon``.
+        tolerance, most: of the conjugate gradients.
+    """
+    right = after.gradient(theta) if kind == "full" else after.gradient(theta) - before.gradient(theta)
+    exact = lambda v: after.hessian_product(theta, v)  # noqa: E731
+    if kind == "horizon":
+        if not (lr > 0 and rounds > 0):
+            raise InputError(f"Expected the step size and the rounds of training for horizon; got {lr} and {rounds}.")
+        step = torch.zeros_like(right)
+        for _ in range(rounds):
+            step -= lr * (exact(step) - right)
+        return Correction(step, rounds, _relative(exact, step, right))
+    if kind not in ("difference", "full"):
+        raise InputError(f"Expected a correction among {', '.join(CORRECTIONS)}; got {kind!r}.")
+    solution = _solved(after, theta, right, curvature, tolerance, most)
+    return Correction(solution.solution, solution.products, _relative(exact, solution.solution, right))
+
+
+def _solved(after: WeightedHead, theta: Tensor, right: Tensor, curvature: str, tolerance: float, most: int) -> Solution:
+    if curvature == "hessian_diagonal":
+        return Solution(right / after.hessian_diagonal(theta), 1, 0.0)
+    if curvature == "fisher_diagonal":
+        return Solution(right / after.empirical_diagonal(theta), 1, 0.0)
+    products = {"hessian": after.hessian_product, "fisher_empirical": after.empirical_product}
+    if curvature not in products:
+        raise InputError(f"Expected a curvature among {', '.join(CURVATURES)}; got {curvature!r}.")
+    product = products[curvature]
+    return conjugate_gradient(lambda v: product(theta, v), right, tolerance, most)
+
+
+def _relative(product: Callable[[Tensor], Tensor], step: Tensor, right: Tensor) -> float:
+    size = float(right.norm())
+    return float((product(step) - right).norm()) / size if size else 0.0
+
+
+def correct_stacked(
+    before: tuple[Topology, Peers], after: tuple[Topology, Peers], models: Tensor, lr: float, *, tolerance: float = 1e-8,
+    most: int = 2000,
+) -> Correction:  # fmt: skip
+    """The correction of every peer's own model, for those that stay.
+
+    Args:
+        before, after: the network with and without the examples that leave.
+        models: of all peers before, (N, d).
+        lr: gamma of training.
+
+    Shapes:
+        the step is (N', d), N' peers after.
+    """
+    places = [before[0].peers.index(peer) for peer in after[0].peers]
+    old = _stationarity(*before, models, lr)[places]
+    kept = models[places]
+    right = _stationarity(*after, kept, lr) - old
+    topology, peers = after
+    local = peers.all_examples()
+    if peers.form is None or len(peers.form.layers) > 1 or local.examples is None:
+        raise InputError("Expected a linear head under cross-entropy (SoftmaxHead) for the stacked correction.")
+    head = WeightedHead(peers.form, local.examples, local.share[:, None], peers.l2)
+    matrix = as_torch(metropolis(topology), models.dtype)
+
+    def product(v: Tensor) -> Tensor:
+        return head.hessian_product(kept, v) + (v - matrix @ v) / lr
+
+    solution = conjugate_gradient(product, right, tolerance, most)
+    return Correction(solution.solution, solution.products, solution.residual)
+
+
+def _stationarity(topology: Topology, peers: Peers, models: Tensor, lr: float) -> Tensor:
+    """grad Psi(X), (N, d): zero where gossip with full batches stands still."""
+    matrix = as_torch(metropolis(topology), models.dtype)
+    return peers.all_examples().gradient(models) + (models - matrix @ models) / lr
+
+
+def residual_bound(gradient: float, tau: float, strong_convexity: float, apart: float = 0.0) -> float:
+    """B = (||grad F^-(x)|| + tau) / mu + C: how far a corrected model can be from a retrained one.
+
+    Both lie within gradient norm over mu of the one minimiser of F^-.
+
+    Args:
+        gradient: ||grad F^-|| at the corrected mean model.
+        tau: the largest ||grad F^-|| at the mean model with which a retraining stops.
+        strong_convexity: mu.
+        apart: C, the largest distance of a peer's model from the mean's, of both together; 0 after consensus.
+    """
+    if not strong_convexity > 0:
+        raise InputError(f"Expected a strong convexity above 0; got {strong_convexity}: no gradient bounds a distance.")
+    return (gradient + tau) / strong_convexity + apart

@@ -1,0 +1,112 @@
+"""Guarantees about networks of peers: a correction that all subtract, and a token that walks."""
+
+from __future__ import annotations
+
+from expunge.core.certificate import Bound
+from expunge.privacy import token_walk
+from expunge.privacy.theorem import (
+    DRAWN,
+    NOISE,
+    PUBLISHED,
+    RELEASE,
+    RETRAIN_INDISTINGUISHABLE,
+    Evaluation,
+    Parameters,
+    Theorem,
+    one_draw,
+)
+
+
+def _network_newton(p: Parameters) -> Evaluation:
+    bound = Bound(
+        "agreed", float(p["distance"]),
+        "agreed before any request; a run keeps (||gradient of the retained objective|| + tau) / mu within it or is refused",
+    )  # fmt: skip
+    return Evaluation((bound,), bound.value)
+
+
+def _rr_du(p: Parameters) -> Evaluation:
+    visits = int(p["visits"])
+    apart = token_walk.sensitivity(p["adjacency"], float(p["clip"]), float(p["factor"]), p["alignment"] == "exact")
+    bound = Bound(
+        "visit", apart, f"by how much one visit's gradient can differ ({p['adjacency']}), norm at most {p['clip']:g}"
+    )
+    if p["accountant"] == "conservative":
+        return Evaluation((bound,), apart, lambda sigma: sigma / max(visits, 1) ** 0.5)
+    return Evaluation(
+        (bound,), float("inf"),
+        epsilon=lambda sigma, delta: token_walk.claimed_epsilon(visits, apart, sigma, delta, p["kappa"]),
+    )  # fmt: skip
+
+
+NETWORK_THEOREMS = (
+    Theorem(
+        "network-newton",
+        "strong convexity at both models (derived here; setting of arXiv 2601.06436)",
+        RETRAIN_INDISTINGUISHABLE,
+        "gossip among the peers that stay on their retained rows, until the gradient of their mean objective at the "
+        "network's mean model is at most tau; that mean at every peer, with the same noise",
+        (
+            "dropout",
+            "batch_norm",
+            "augmentation",
+            "preprocessing",
+            "residual_within",
+            "retained_unchanged",
+            *RELEASE,
+            *NOISE,
+            *PUBLISHED,
+        ),
+        {"strong_convexity": "the mean objective of the peers on any retained rows is mu-strongly convex"},
+        (
+            "presence of the forgotten records as a group, against whoever holds the models of any number of peers after "
+            "the deletion: all hold the same bytes",
+        ),
+        _network_newton,
+        draws=one_draw,
+        recorded=("rows", "lr", "l2"),
+        excludes=(
+            "peers that kept the model from before: what they see is a curvature-weighted gradient of the forgotten "
+            "records, from which records can be reconstructed (arXiv 2502.14558)",
+            "the transcript of messages: gradients and curvature products that peers summed while they corrected, and all "
+            "messages of training",
+            "that a run was carried out at all: whether the agreed distance could be kept depends on the forgotten records",
+        ),
+    ),
+    Theorem(
+        "rr-du",
+        "RR-DU, Corollary 5.2 (arXiv 2512.08443), taken as claimed; visits composed here",
+        "what all peers together see after the request and what they would see if the client's gradients at its visits "
+        "were "
+        "other ones of the stated sensitivity are (epsilon, delta)-indistinguishable",
+        "the same walk from the same start model, with other gradients at the client's visits",
+        (
+            "dropout",
+            "batch_norm",
+            "augmentation",
+            "preprocessing",
+            "own_implementation",
+            "model_code",
+            "release_changed",
+            "unnoised_tensors",
+            "buffers_moved",
+            *DRAWN,
+            "steps_bounded",
+            "release_ledger",
+        ),
+        {},
+        (
+            "the client's gradients after the request (tier T2, as claimed); nothing is said of what the start model knows",
+        ),
+        _rr_du,
+        "the client's queries after the request are there, replaced, or without the forgotten records, as the parameters say",
+        draws=lambda p: (int(p["visits"]), p["sigma"]),
+        claimed="the published guarantee presumes that masking the client's gradients after the request is enough: the walk "
+        "starts from a model that was trained on the forgotten records, and no noise masks that",
+        excludes=(
+            "that the model the walk started from was trained on the forgotten records (the start-model caveat): masking it "
+            "would take noise for the distance to a retrained model, which no deep network is known to keep",
+            "messages of training from before the request",
+        ),
+    ),
+)
