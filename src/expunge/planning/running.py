@@ -98,6 +98,7 @@ class Plan:
             "method": dict(registry.settings_of(self.method)),
             "matched": {"count": len(deletion.matched), "ids": matched},
             "forgotten": deletion.size,
+            "absent": len(deletion.absent),
             "retained": None if deletion.after is None else len(deletion.after),
             "touched": len(deletion.touched),
             "certified": self.method.capabilities.certified,
@@ -166,7 +167,7 @@ class Plan:
             Release(view, artifact, self._certify(result, view, artifact, witness))
             for view, artifact in result.views.items()
         )
-        removed = before.removed | self.deletion.ids
+        removed = before.removed | self.deletion.ids | self.deletion.absent
         status = UNCHANGED if self.method.capabilities.effect == "none" else "fulfilled"
         after = before if status == UNCHANGED else self._after(result, releases, removed)
         return Outcome(
