@@ -271,4 +271,4 @@ def without_questions(data: Any) -> Refusal | None:
 
 
 def _content(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(record.get(key) for key in ("question", "answer", "text"))
+    return tuple(record.get(key) for key in ("question", "answer", "text", "image"))
