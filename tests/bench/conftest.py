@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
-    """One cache for all tests: source and references of the tiny world are trained once."""
+    """One cache for all tests: original and retrained models of the tiny world are trained once."""
     return tmp_path_factory.mktemp("bench-cache")

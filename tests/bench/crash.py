@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from tests.waiting import runs, wait_until
 
 from expunge.bench.run import fingerprint
@@ -135,6 +136,7 @@ def killed_at(recipe: Path, step: int) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # a copy of a process with several threads waits for those that were not copied
     if len(sys.argv) == 3:
         killed_at(Path(sys.argv[1]) / "recipe.yaml", int(sys.argv[2]))
     else:

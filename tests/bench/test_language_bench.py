@@ -146,7 +146,7 @@ def test_another_share_of_templates_is_another_cell_of_the_same_benchmark(tmp_pa
 
 
 def test_a_reference_is_taught_without_the_forgotten_facts(tmp_path, cache):
-    record = run(write(tmp_path, references=1), tmp_path / "out", cache, seeds=1, methods=("npo",))
+    record = run(write(tmp_path, retrained_models=1), tmp_path / "out", cache, seeds=1, methods=("npo",))
     reference = record["reference"]["metrics"]
     assert reference["clean"]["mean"] >= 0.8 and reference["forget"]["mean"] <= 0.5, reference
     assert record["reference"]["seconds_of_all"] > 0

@@ -131,7 +131,9 @@ def test_every_method_of_the_registry_can_be_a_row(tmp_path, cache):
 def test_a_finished_cell_is_never_run_again(tmp_path, cache, counted):
     recipe, out = write(tmp_path), tmp_path / "out"
     first = run(recipe, out, cache)
-    assert counted["run"] == 2 + 2 * 2 + 3 * 2  # the source and two references on two sets, three rows of two seeds
+    assert (
+        counted["run"] == 2 + 2 * 2 + 3 * 2
+    )  # the source and two retrained models on two sets, three rows of two seeds
     before = files(out)
     counted.update(trained=0, run=0)
     again = run(recipe, out, cache)
@@ -186,7 +188,7 @@ def test_a_line_that_was_never_finished_is_run_again(tmp_path, cache, counted):
 
 
 def test_changed_margins_are_noticed(tmp_path, cache):
-    recipe, out = write(tmp_path, references=4), tmp_path / "out"
+    recipe, out = write(tmp_path, retrained_models=4), tmp_path / "out"
     run(recipe, out, cache, forget_sets=1, seeds=4, methods=("fine_tune",))
     key = next(cell["key"] for cell in tiny.lines(out) if cell["row"] == "fine_tune")
     path = out / "margins" / f"{key}.safetensors"
@@ -203,7 +205,7 @@ def test_tuning_gives_every_row_as_many_trials_and_repeats_none(tmp_path, cache,
     recipe, out = write(tmp_path), tmp_path / "out"
     rows = ("random_labels", "salun+dual")
     record = run(recipe, out, cache, tune=3, seeds=1, methods=rows)
-    assert counted["run"] == 2 * 3 + 2 + (2 + 1 + 2)  # trials and what they are held against; rows, source, references
+    assert counted["run"] == 2 * 3 + 2 + (2 + 1 + 2)  # trials and what they are held against; rows, source, retrained
     for each in record["rows"]:
         assert each["metrics"]["tuning_trials"]["mean"] == each["tuning"]["trials"] == 3
         trials = [cell for cell in tiny.lines(out) if cell["row"] == each["method"] and cell["trial"] is not None]
@@ -287,15 +289,20 @@ def test_defaults_are_the_shipped_settings_of_the_same_rows(tmp_path, cache):
 # --- many models on one forget set ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("references", [4, 6])
-def test_many_models_on_one_forget_set_give_distributions_with_nulls_and_no_headline(tmp_path, cache, references):
+@pytest.mark.parametrize("retrained", [4, 6])
+def test_many_models_on_one_forget_set_give_distributions_with_nulls_and_no_headline(tmp_path, cache, retrained):
     record = run(
-        write(tmp_path, references=references), tmp_path / "out", cache, forget_sets=1, seeds=5, methods=("fine_tune",)
+        write(tmp_path, retrained_models=retrained),
+        tmp_path / "out",
+        cache,
+        forget_sets=1,
+        seeds=5,
+        methods=("fine_tune",),
     )
     (each,) = record["rows"]
     assert record["forget_sets"] == 1
     for name in ("klom", "challenge", "ulira"):
-        assert each["metrics"][name]["models"] == min(5, references)
+        assert each["metrics"][name]["models"] == min(5, retrained)
         assert "too few models" in each["not_for_headlines"][name]
     assert each["metrics"]["klom"]["null"] > 1, "identical models differ by chance, and the table says by how much"
     assert each["metrics"]["klom"]["ideal"] == each["metrics"]["klom"]["null"]
@@ -371,7 +378,7 @@ def test_unknown_names_are_refused(tmp_path, refused):
     assert "quick names salun" in refused(write(tmp_path, quick={"salun": {"epochs": 1}}), quick=True)
     assert "no setting epoch" in refused(write(tmp_path, methods={"salun": {"epoch": 3}}))
     assert "fine_tune.lr" in refused(write(tmp_path, methods={"fine_tune": {"lr": "fast"}}))
-    assert "did you mean references?" in refused(write(tmp_path, reference=3))
+    assert "did you mean retrained_models?" in refused(write(tmp_path, retrained_model=3))
     assert "forget" in refused(write(tmp_path, forget={"kind": "samples", "share": 1.5}))
     assert "'drawer'; there are person" in refused(write(tmp_path, forget={"kind": "user", "column": "drawer"}))
 

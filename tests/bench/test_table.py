@@ -86,9 +86,9 @@ def test_nulls_are_what_retrained_models_of_one_forget_set_differ_by(world):
     assert metrics["distance"]["null"] == metrics["distance"]["ideal"] == 3.0
 
 
-@pytest.mark.parametrize(("sets", "seeds", "references"), [(1, 1, 2), (1, 6, 2), (3, 3, 2), (2, 6, 5)])
+@pytest.mark.parametrize(("sets", "seeds", "retrained"), [(1, 1, 2), (1, 6, 2), (3, 3, 2), (2, 6, 5)])
 def test_control_the_null_of_both_gaps_is_what_retrained_models_show_as_a_row(
-    tmp_path, monkeypatch, sets, seeds, references
+    tmp_path, monkeypatch, sets, seeds, retrained
 ):
     """Rows that are retrained models themselves: over many tables their gaps average to the nulls beside them."""
     monkeypatch.setattr(
@@ -106,7 +106,7 @@ def test_control_the_null_of_both_gaps_is_what_retrained_models_show_as_a_row(
             return cell(row, number, seed, tuple(values))
 
         lines = [cell("source", number, 0, (100, 60, 60, 2, 95)) for number in range(sets)]
-        lines += [model("retrain", number, r) for number in range(sets) for r in range(references)]
+        lines += [model("retrain", number, r) for number in range(sets) for r in range(retrained)]
         lines += [model("method", seed % sets, seed) for seed in range(seeds)]
         made.results.cells = {line["key"]: line for line in lines}
         metrics = made.row()["metrics"]
@@ -175,22 +175,22 @@ def test_trials_and_other_runs_are_not_in_the_table(world):
     assert table(world.recipe, seen, ["method"])["reference"]["seeds"] == 2
 
 
-def many(folder: Path, shift: float, seeds: int, references: int) -> dict[str, Any]:
+def many(folder: Path, shift: float, seeds: int, retrained: int) -> dict[str, Any]:
     """Models on one forget set; those of the row are ``shift`` surer of forgotten rows than retrained ones are."""
     made, draw = World(folder), np.random.default_rng(3)
     made.add(cell("source", 0, 0, (100, 100, 88, 2, 95)))
     hard, surer = draw.normal(size=80), shift * (np.arange(80) < 40)
-    for r in range(references):
+    for r in range(retrained):
         made.add(cell("retrain", 0, r, (90, 99, 86, 20, 66)), hard + draw.normal(size=80))
     for seed in range(seeds):
         made.add(cell("method", 0, seed, (90, 99, 86, 20, 66)), hard + surer + draw.normal(size=80))
     return made.row()
 
 
-@pytest.mark.parametrize(("seeds", "references"), [(16, 16), (20, 16), (16, 24)])
-def test_control_identical_models_score_the_null_and_shifted_ones_do_not(tmp_path, seeds, references):
-    same = many(tmp_path / "same", 0, seeds, references)["metrics"]
-    apart = many(tmp_path / "apart", 2, seeds, references)["metrics"]
+@pytest.mark.parametrize(("seeds", "retrained"), [(16, 16), (20, 16), (16, 24)])
+def test_control_identical_models_score_the_null_and_shifted_ones_do_not(tmp_path, seeds, retrained):
+    same = many(tmp_path / "same", 0, seeds, retrained)["metrics"]
+    apart = many(tmp_path / "apart", 2, seeds, retrained)["metrics"]
     assert same["klom"]["mean"] == pytest.approx(same["klom"]["null"], rel=0.25)
     assert apart["klom"]["mean"] > 1.5 * apart["klom"]["null"]
     assert same["challenge"]["mean"] == pytest.approx(same["challenge"]["null"], abs=0.08)

@@ -23,7 +23,7 @@ model_settings: {{features: {FEATURES}, classes: {CLASSES}, hidden: [64]}}
 data: {{format: arrays, path: train.npz, test_path: test.npz}}
 training: {{kind: stochastic, epochs: 40, lr: 0.1, momentum: 0.9, batch_size: 50}}
 forget: {{kind: samples, share: 0.2}}
-references: 2
+retrained_models: 2
 seeds: 2
 methods:
   fine_tune: {{epochs: 2}}

@@ -48,7 +48,7 @@ TOYS = {
     },
 }  # fmt: skip
 KINDS = ["classification", "language", *TOYS]
-_TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "references": 1, "seeds": 1}
+_TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "retrained_models": 1, "seeds": 1}
 RECIPES = {
     "ring": _TOY | {
         "data": {"n": 12}, "kind": "edge", "where": [{"ids": [13, 15]}],
@@ -58,11 +58,11 @@ RECIPES = {
         "data": {"n": 20}, "kind": "client", "where": [{"owner": 2}],
         "methods": {"gossip_correction": {}, "away": {}, "away@authored": {"method": "away"}},
     },
-    "classification": {"references": 2, "seeds": 1, "methods": {"fine_tune": {"epochs": 1}, "no_op": {}}},
+    "classification": {"retrained_models": 2, "seeds": 1, "methods": {"fine_tune": {"epochs": 1}, "no_op": {}}},
     "language": {
         "world": {"kind": "micro", "entities": 3, "cities": 0, "forget": 1,
                   "model": {"width": 32, "layers": 1, "heads": 2, "inner": 32}},
-        "training": {"steps": 120, "batch_size": 18, "lr": 0.01}, "seeds": 1, "references": 1,
+        "training": {"steps": 120, "batch_size": 18, "lr": 0.01}, "seeds": 1, "retrained_models": 1,
         "methods": {"grad_diff": {"steps": 2, "batch_size": 6}, "grad_diff@attack_all": {}},
     },
 }  # fmt: skip

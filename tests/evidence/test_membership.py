@@ -9,7 +9,7 @@ from expunge.core.data import Ids
 from expunge.core.errors import InputError
 from expunge.data.digits import digits
 from expunge.data.rows import Rows
-from expunge.evidence.membership import AttackResult, Shadows, attacked, difference_test, shadow_members
+from expunge.evidence.membership import AttackResult, Shadows, attacked, shadow_members
 from expunge.evidence.outputs import example_losses, example_outputs
 from expunge.metrics.membership import lira_scores, log_odds
 from expunge.modalities.classification.readings import ATTACKS, read, score
@@ -100,8 +100,6 @@ def test_attacks_do_find_members_in_the_original_models(splits, models, shadows)
     (_, forget, holdout), (original, retrained) = splits[0], models[0]
     lira = [attack("lira", tensors, forget, holdout, shadows[0]) for tensors in (original, retrained)]
     assert lira[0].auc.value - 0.5 > 3 * lira[0].null_error  # the negative control of check 15
-    difference = difference_test(*lira)
-    assert difference.p < 0.01 and difference.interval.low > 0
 
 
 def test_loss_attack_is_blind_to_nothing_but_order(splits, models):
@@ -111,7 +109,6 @@ def test_loss_attack_is_blind_to_nothing_but_order(splits, models):
     assert found.auc.covers(found.auc.value) and found.auc.pair is not None
     swapped = attack("loss", original, holdout, forget)
     assert swapped.auc.value == pytest.approx(1 - found.auc.value)
-    assert difference_test(found, found).p == 1
 
 
 def test_confidence_orders_rows_as_the_largest_probability(splits, models):
@@ -188,11 +185,36 @@ def test_measuring_runs_in_evaluation_mode_in_batches_and_changes_nothing(splits
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Smoothed(Classification):
+    """Another loss than its type's."""
+
+    def losses(self, model, params, batch):
+        return nn.functional.cross_entropy(
+            self.outputs(model, params, batch).logits, batch["y"], reduction="none", label_smoothing=0.1
+        )
+
+
+def test_each_set_takes_one_pass_and_a_task_with_a_loss_of_its_own_is_measured_by_that(splits, models):
+    forget, passes = splits[0][1], []
+
+    def counted():
+        model = TASK.factory()
+        model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+        return model
+
+    example_outputs(Classification(counted), models[0][0], {"forget": forget})
+    assert passes == [len(forget)]
+    outputs = example_outputs(Smoothed(TASK.factory), models[0][0], {"forget": forget})["forget"]
+    expected = nn.functional.cross_entropy(
+        torch.from_numpy(outputs.logits), forget.y, reduction="none", label_smoothing=0.1
+    )
+    assert outputs.losses == pytest.approx(expected.numpy(), abs=1e-5)
+
+
 def test_impossible_inputs_are_refused_in_words(splits, models):
     (_, forget, holdout), (original, _) = splits[0], models[0]
     empty = only(forget, np.empty(0, np.int64))
     broken = {name: tensor * torch.nan for name, tensor in original.items()}
-    found = attack("loss", original, forget, holdout)
     few = Shadows((read(TASK, original, {"forget": forget, "test": holdout}),), np.ones((1, 3), bool), np.arange(3))
     for call in (
         lambda: read(TASK, original, {"none": empty}),
@@ -203,8 +225,6 @@ def test_impossible_inputs_are_refused_in_words(splits, models):
         lambda: attack("lira", original, forget, holdout, few),
         lambda: attack("lira", original, forget, holdout),
         lambda: shadow_members(1, 2, 3, np.random.default_rng(0)),
-        lambda: difference_test(found, attack("confidence", original, forget, holdout)),
-        lambda: difference_test(found, attack("loss", original, forget, forget)),
     ):
         with pytest.raises(InputError, match=r"Expected|another architecture"):
             call()

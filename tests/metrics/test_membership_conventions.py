@@ -9,7 +9,6 @@ from expunge.metrics import membership_conventions
 from expunge.metrics.membership_conventions import (
     entropy,
     entropy_member_percent,
-    modified_entropy,
     svc_nonmember_percent,
     true_label_confidence,
 )
@@ -110,22 +109,6 @@ def test_features_of_the_other_convention_are_refused():
         entropy_member_percent(good, good, -good)
     with pytest.raises(InputError, match="softmax"):
         entropy(np.ones((3, 4)))
-
-
-def test_check_19_modified_entropy_equals_a_loop_over_rows():
-    generator = np.random.default_rng(4)
-    p, labels = generator.dirichlet(np.ones(6), 40), generator.integers(0, 6, 40)
-    expected = []
-    for row, label in zip(p, labels, strict=True):
-        value = -(1 - row[label]) * np.log(row[label])
-        for c in range(6):
-            if c != label:
-                value -= row[c] * np.log(1 - row[c])
-        expected.append(value)
-    assert modified_entropy(p, labels) == pytest.approx(expected)
-    assert modified_entropy(np.eye(2), np.array([0, 1])) == pytest.approx([0, 0])
-    wrong = modified_entropy(np.eye(2), np.array([1, 0]))
-    assert np.isfinite(wrong).all() and (wrong > 100).all()
 
 
 def test_entropy_and_confidence():

@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 from expunge.core.errors import InputError
 from expunge.metrics.membership import (
     auc,
-    balanced_accuracy,
     lira_scores,
     log_odds,
     logit_confidence,
@@ -32,13 +31,6 @@ def test_tpr_at_fpr_lets_no_more_negatives_pass_than_allowed():
     assert tpr_at_fpr(above, below, 0.009) == 0.5  # less than one negative may pass: none does
     assert tpr_at_fpr(above, below, 1.0) == 1.0
     assert tpr_at_fpr(np.ones(5), np.ones(5), 0.2) == 0.0  # all tied: no threshold separates
-
-
-def test_balanced_accuracy_at_a_threshold_and_at_the_best_one():
-    assert balanced_accuracy([2, 3, 4], [0, 1, 2], 2) == pytest.approx((1 + 2 / 3) / 2)
-    assert balanced_accuracy([2, 3, 4], [0, 1]) == 1.0
-    assert balanced_accuracy([0.0], [1.0]) == 0.5
-    assert balanced_accuracy(np.ones(4), np.ones(9)) == 0.5
 
 
 def test_logit_confidence_is_exact_where_the_naive_form_is_not():

@@ -11,11 +11,9 @@ from expunge.metrics.intervals import mean_interval
 from expunge.metrics.unlearning import (
     average_gap,
     average_std,
-    expected_gap_per_seed,
     gap_per_seed,
     tow,
     tow_mia,
-    unlearning_accuracy,
     zrf,
 )
 
@@ -106,13 +104,6 @@ def seeds_of(generator, count, shift=0.0):
     return {name: 80 + generator.normal(size=count) + shift for name in NAMES}
 
 
-def test_check_17_ua_is_100_minus_fa():
-    assert unlearning_accuracy([94.61, 0, 100]) == pytest.approx([5.39, 100, 0])
-    assert unlearning_accuracy(unlearning_accuracy(37.5)) == 37.5
-    with pytest.raises(InputError, match="percent"):
-        unlearning_accuracy(101)
-
-
 def test_check_17_gap_and_std_from_the_cells_match_the_printed_ones():
     found = list(rows())
     assert len(found) == 50
@@ -120,19 +111,6 @@ def test_check_17_gap_and_std_from_the_cells_match_the_printed_ones():
         result = average_gap(of_cells(cells), of_cells(retrained))
         assert result.value.value == pytest.approx(gap, abs=0.02), (table, name)
         assert (abs(result.std - std) <= 0.02) == ((table, name) not in FLAGGED), (table, name, result.std)
-
-
-def test_check_17_expected_per_seed_gap_matches_the_specification():
-    for table, name, cells, (_, _, expected), retrained in rows():
-        found = expected_gap_per_seed(cells[:, 0], cells[:, 1], retrained[:, 0])
-        assert found == pytest.approx(expected, abs=0.02), (table, name)
-
-
-def test_expected_per_seed_gap_is_the_mean_of_simulated_ones():
-    generator = np.random.default_rng(0)
-    d, s = np.array([0.0, 0.5, -2.0, 3.0]), np.array([1.0, 1.0, 0.5, 0.0])
-    drawn = generator.normal(d, s, (200_000, 4))
-    assert expected_gap_per_seed(d, s, np.zeros(4)) == pytest.approx(np.abs(drawn).mean(), abs=0.005)
 
 
 def test_the_gap_averages_before_the_absolute_value_and_keeps_the_signs():

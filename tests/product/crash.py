@@ -18,6 +18,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 from safetensors.torch import load
 from tests.product.conftest import SMALL
@@ -233,4 +234,5 @@ def main(folder: Path, kills: int, fork: bool) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # a copy of a process with several threads waits for those that were not copied
     main(Path(sys.argv[1]), int(sys.argv[2]), "--fork" in sys.argv)

@@ -10,6 +10,7 @@ from tests.product.conftest import ROOT, SMALL
 from tests.product.language import SMALL_LANGUAGE
 
 from expunge import modalities
+from expunge.bench.recipe import load_recipe
 from expunge.core.errors import InputError
 from expunge.jobs.schema import load_job
 from expunge.measuring import MeasureSettings
@@ -76,3 +77,15 @@ def test_evidence_of_jobs_that_were_written_for_the_version_before_is_read(path,
     evidence = modalities.load(content.get("task", "classification")).job.model_fields["evidence"].annotation
     read = evidence.model_validate(content["evidence"])
     assert read.replicates == content["evidence"]["twins"] and "twins (now replicates)" in caplog.text
+
+
+def test_a_recipe_with_the_former_key_is_the_recipe_with_the_present_one(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    text = (ROOT / "src" / "expunge" / "recipes" / "omniglot_user.yaml").read_text()
+    assert text.count("\nretrained_models: 5\n") == 1
+    former = tmp_path / "omniglot_user.yaml"
+    former.write_text(text.replace("\nretrained_models: 5\n", "\nreferences: 5\n"))
+    assert load_recipe(str(former)) == load_recipe("omniglot_user")
+    assert [
+        record.getMessage() for record in caplog.records if "references (now retrained_models)" in record.getMessage()
+    ]

@@ -170,7 +170,7 @@ class TwoCopies(BenchmarkRecipe):
 
 
 def test_a_cell_of_the_benchmark_scores_every_peer(tmp_path):
-    recipe = TwoCopies(name="two", title="Two", task="two", references=0)
+    recipe = TwoCopies(name="two", title="Two", task="two", retrained_models=0)
     training = GradientDescent(steps=30, lr=0.5, l2=0.05)
     workload = TwoPeers(recipe, Opened(softmax_head(2, 3), blobs(), {}, training, None, "two", "blobs"))
     line, margins = run_cell(World(workload, Cache(tmp_path / "cache")), Cell("copies", 0, 0), tmp_path)

@@ -32,6 +32,15 @@ def test_an_answer_has_one_end_token_whatever_the_tokenizer_adds(post):
     assert (asked, prompt) == ([*first, 4, 9, 6, 1], len(first) + 2)
 
 
+def test_an_end_token_of_the_job_ends_every_answer_and_pads_where_the_tokenizer_has_no_pad_token():
+    words = tokenizer()
+    words.pad_token = None
+    prompts = Prompts(words, "{question}\n{answer}", 20, end=8)
+    batch = prompts.encode([{"text": "hi\nhi"}, {"text": "hi"}])
+    assert batch["input_ids"].tolist() == [[7, 9, 7, 8], [7, 8, 8, 8]]
+    assert batch["labels"].tolist() == [[NO_LABEL, 9, 7, 8], [NO_LABEL, 8, NO_LABEL, NO_LABEL]]
+
+
 def test_a_pad_token_without_a_row_gives_way_to_the_end_token():
     words = tokenizer()
     words.add_special_tokens({"pad_token": "[PAD]"})

@@ -93,12 +93,12 @@ def count_word(count: int) -> str:
 def summary(record: Record, lines: Sequence[Line]) -> str:
     """What was forgotten, what the table rests on, and how many rows got which verdict."""
     seeds, sets = record["seeds"], record["forget_sets"]
-    references = (record.get("reference") or {}).get("seeds") or 0
+    retrained = (record.get("reference") or {}).get("seeds") or 0
     each = "a single seed" if seeds == 1 else f"the mean over {count_word(seeds)} seeds"
     over = "one forget set" if sets == 1 else f"{count_word(sets)} forget sets"
     beside = (
-        f"beside {count_word(references)} model{'s' if references > 1 else ''} retrained without the forgotten rows"
-        if references
+        f"beside {count_word(retrained)} model{'s' if retrained > 1 else ''} retrained without the forgotten rows"
+        if retrained
         else "without any retrained model to compare with"
     )
     counts = Counter(line.word for line in lines)

@@ -124,7 +124,7 @@ def bench(
         sets_of_all = [*numbers, *([TUNING_SET] if settings.tune else [])]
         models = world.models(sets_of_all, jobs, watch, out / "running")
         compared = [Cell(SOURCE, number, 0) for number in numbers]
-        compared += [Cell(RETRAIN, number, r) for number in numbers for r in range(recipe.references)]
+        compared += [Cell(RETRAIN, number, r) for number in numbers for r in range(recipe.retrained_models)]
         with _Runner(world, results, out / "running", jobs, watch) as runner:
             runner.run(compared)  # a source that learnt nothing ends here, before any method runs
             tuned = runner.tune(rows, settings.tune) if settings.tune else {}

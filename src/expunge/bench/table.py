@@ -45,7 +45,8 @@ def table(
         "note": recipe.note,
         "forget": dict(recipe.forgets),
         "n_forget": [count for _, count in sorted({(c["forget_set"], c["n_forget"]) for c in sources})],
-        "references_per_set": recipe.references,
+        "retrained_models_per_set": recipe.retrained_models,
+        "references_per_set": recipe.retrained_models,  # the name that versions before printed
         "published": [item.model_dump() for item in recipe.published],
     }
 

@@ -44,7 +44,7 @@ def tune(recipe: BenchmarkRecipe, row: str, trials: int, run: Run) -> dict[str, 
         raise ExtraMissingError("tune", "optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, names = ranges(recipe.method(row)), modalities.load(recipe.task).benchmark.tuned_by
-    references = [run(Cell(RETRAIN, TUNING_SET, r, trial=-1)) for r in range(recipe.references)]
+    retrained = [run(Cell(RETRAIN, TUNING_SET, r, trial=-1)) for r in range(recipe.retrained_models)]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=recipe.seed))
     best: tuple[float, dict[str, Any]] = (float("inf"), {})
     seconds = 0.0
@@ -56,7 +56,7 @@ def tune(recipe: BenchmarkRecipe, row: str, trials: int, run: Run) -> dict[str, 
             trial = study.ask()
             settings = {name: trial.suggest_float(name, *limits, log=True) for name, limits in space.items()}
         line = run(Cell(row, TUNING_SET, 0, tuple(sorted(settings.items())), trial=number))
-        value = _gap(line, references, names)
+        value = _gap(line, retrained, names)
         seconds += float(line.get("metrics", {}).get("seconds", 0.0))
         if trial is not None:
             study.tell(trial, value)
@@ -65,8 +65,8 @@ def tune(recipe: BenchmarkRecipe, row: str, trials: int, run: Run) -> dict[str, 
     return {"trials": count, "seconds": seconds, "settings": best[1], "gap": best[0] if best[0] < FAILED else None}
 
 
-def _gap(line: Mapping[str, Any], references: Sequence[Mapping[str, Any]], names: Sequence[str]) -> float:
+def _gap(line: Mapping[str, Any], retrained: Sequence[Mapping[str, Any]], names: Sequence[str]) -> float:
     """The gap of one trial; a failed one is as far off as can be."""
     if line["status"] != "done":
         return FAILED
-    return float(np.mean([abs(line["metrics"][n] - np.mean([r["metrics"][n] for r in references])) for n in names]))
+    return float(np.mean([abs(line["metrics"][n] - np.mean([r["metrics"][n] for r in retrained])) for n in names]))

@@ -51,9 +51,9 @@ class World:
         """
         cache = cache or Cache()
         workload = modalities.load(recipe.task).benchmark.workload(recipe, cache)
-        if workload.opened.recipe is None and recipe.references:
+        if workload.opened.recipe is None and recipe.retrained_models:
             raise InputError(
-                f"The model of {recipe.name} comes from disk: there is nothing to retrain. Set references: 0."
+                f"The model of {recipe.name} comes from disk: there is nothing to retrain. Set retrained_models: 0."
             )
         return cls(workload, cache)
 
@@ -84,7 +84,7 @@ class World:
     def models(
         self, sets: Sequence[int], jobs: int = 1, watch: Watch = silent, folder: Path | None = None
     ) -> Mapping[Key, Retraining]:
-        """The source and the references of ``sets``: ("source", 0, 0) and ("retrain", set, r), trained or cached.
+        """The original model and the retrained models of ``sets``: ("source", 0, 0) and ("retrain", set, r), trained or cached.
 
         Each is in the cache as soon as it is trained.
 
@@ -94,7 +94,7 @@ class World:
         opened, seed = self.workload.opened, self.recipe.seed
         wanted: dict[Key, tuple[Any, int]] = {(SOURCE, 0, 0): (opened.data, seed)}
         for number in sets:
-            for r in range(self.recipe.references):
+            for r in range(self.recipe.retrained_models):
                 wanted[RETRAIN, number, r] = (self.deletion(number).after, REFERENCE_SEEDS * (number + 1) + r)
         missing = [name for name in wanted if name not in self._models]
         if missing and opened.recipe is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import zipfile
 import zlib
@@ -77,8 +76,3 @@ def _opened(raw: IO[bytes], path: Path) -> IO[bytes]:
             f"Expected one file in {path.name}; it holds {len(names)}. Unpack it and name the one that is meant."
         )
     return archive.open(names[0])
-
-
-def in_memory(content: bytes) -> IO[bytes]:
-    """``content`` as a file."""
-    return io.BytesIO(content)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from expunge.core.errors import InputError
-from expunge.metrics.intervals import Difference, Interval, auc_difference, auc_interval, null_error
+from expunge.metrics.intervals import Interval, auc_interval, null_error
 from expunge.metrics.membership import lira_scores
 
 FORGET, HELD_OUT = "forget", "test"
@@ -142,21 +142,3 @@ def shadow_members(n_fixed: int, n_pool: int, models: int, generator: np.random.
 def possible(attack: MembershipAttack, sets: Mapping[str, Any]) -> bool:
     """Whether ``sets`` hold what the attack tells apart."""
     return {FORGET, attack.heldout} <= sets.keys()
-
-
-def difference_test(unlearned: AttackResult, retrained: AttackResult, level: float = 0.95) -> Difference:
-    """Whether the attack does differently on the unlearned than on the retrained model: DeLong's paired test.
-
-    Both attacks must have scored the same examples in the same order. The test holds both models fixed: it does not know
-    how much two retrainings differ, which several retrained models show.
-
-    Formal guarantee: none; a small p refutes "like retraining" for these two models, a large one confirms nothing.
-
-    Raises:
-        InputError: if the attacks differ in kind or in examples.
-    """
-    if unlearned.name != retrained.name:
-        raise InputError(f"Expected the same attack on both models; got {unlearned.name} and {retrained.name}.")
-    return auc_difference(
-        (unlearned.forgotten, unlearned.heldout), (retrained.forgotten, retrained.heldout), level=level
-    )

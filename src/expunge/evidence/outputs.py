@@ -12,6 +12,7 @@ from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.task import Task
+from expunge.tasks.exact_types import plain_classification
 from expunge.tasks.passes import OUTPUTS
 
 
@@ -71,12 +72,17 @@ def _some(name: str, examples: Any) -> Any:
 
 
 def _outputs(task: Task, model: torch.nn.Module, params: Mapping[str, Tensor], examples: Any) -> ExampleOutputs:
-    batch = task.batch(examples)
+    batch, plain = task.batch(examples), plain_classification(task)
     losses, logits = [], []
     with torch.no_grad():
         for part in batch.parts(OUTPUTS):
-            losses.append(task.losses(model, params, part).double().cpu().numpy())
-            logits.append(task.outputs(model, params, part).logits.double().cpu().numpy())
+            out = task.outputs(model, params, part).logits
+            if plain:  # its loss is known, so that the logits of one pass are enough
+                each = torch.nn.functional.cross_entropy(out, part["y"], reduction="none")
+            else:
+                each = task.losses(model, params, part)
+            losses.append(each.double().cpu().numpy())
+            logits.append(out.double().cpu().numpy())
     result = ExampleOutputs(np.concatenate(losses), np.concatenate(logits), batch["y"].cpu().numpy())
     if result.logits.ndim != 2 or result.losses.shape != result.labels.shape:
         raise InputError(

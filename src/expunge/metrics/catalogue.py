@@ -194,15 +194,3 @@ def measurement(
 ) -> Measurement:  # fmt: skip
     """A measured value of the metric ``name``; which way is better says the catalogue."""
     return Measurement(name, set, view, value, interval, n, metric(name).direction, ideal, null, original, reference)
-
-
-def check_together(names: tuple[str, ...] | list[str]) -> None:
-    """Whether these metrics may stand in one average or one column.
-
-    Raises:
-        InputError: naming the two that may not, or an unknown name.
-    """
-    for name in names:
-        for other in metric(name).excludes:
-            if other in names:
-                raise InputError(f"Expected {name} or {other}, which are not comparable or are one number; got both.")

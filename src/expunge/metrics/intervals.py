@@ -87,23 +87,6 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     return Interval(share, low, high, float(np.sqrt(share * (1 - share) / trials)), level)
 
 
-def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """A proportion with the exact binomial interval (Clopper and Pearson 1934).
-
-    Formal guarantee: for independent trials it covers with probability at least ``level``; each end alone holds with
-    probability at least ``(1 + level) / 2``, so a one-sided 95 % bound is an end at level 0.90.
-
-    Raises:
-        InputError: if the counts or the level are impossible.
-    """
-    _counts(successes, trials)
-    _quantile(level)
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(special.betaincinv(successes + 1, trials - successes, 1 - tail))
-    return Interval(successes / trials, low, high, None, level)
-
-
 def mean_interval(values: Any, level: float = 0.95) -> Interval:
     """A mean with Student's interval; without bounds for a single value, or where an entry is infinite.
 
@@ -262,49 +245,6 @@ def _root(excess: Callable[[float], float], above: float, below: float) -> float
             above = middle
         else:
             below = middle
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two estimates on the same rows compared.
-
-    Attributes:
-        interval: of first minus second.
-        p: two-sided p-value of "no difference".
-    """
-
-    interval: Interval
-    p: float
-
-
-def auc_difference(first: tuple[Any, Any], second: tuple[Any, Any], level: float = 0.95) -> Difference:
-    """Difference of two AUCs over the same rows, each given as (positives, negatives) in the same order (DeLong 1988).
-
-    Where the scores rank all rows alike the difference is exactly 0 with p = 1; where the paired variance vanishes but
-    the areas differ (one perfect, one perfectly wrong) the p-value is 0 in name only.
-
-    Formal guarantee: none; asymptotic in both row counts.
-
-    Raises:
-        InputError: on scores of different lengths, or fewer than two rows on a side.
-    """
-    z = _quantile(level)
-    above, below = placements(*first)
-    other_above, other_below = placements(*second)
-    if above.shape != other_above.shape or below.shape != other_below.shape:
-        raise InputError(
-            f"Expected both attacks on the same rows; got {len(above)}+{len(below)} and "
-            f"{len(other_above)}+{len(other_below)} scores."
-        )
-    error = _delong_error(above - other_above, below - other_below)
-    if np.isnan(error):
-        raise InputError("Expected at least two positives and two negatives to compare two areas.")
-    value = float(above.mean() - other_above.mean())
-    if error > 0:
-        p = float(2 * special.ndtr(-abs(value) / error))
-    else:
-        p = 1.0 if abs(value) < 1e-12 else 0.0
-    return Difference(Interval(value, max(-1.0, value - z * error), min(1.0, value + z * error), error, level), p)
 
 
 def share_interval(mean: Interval, n: int) -> Interval:

@@ -54,27 +54,6 @@ def tpr_at_fpr(positives: Any, negatives: Any, fpr: float) -> float:
     return float((above > np.sort(below)[::-1][allowed]).mean())
 
 
-def balanced_accuracy(positives: Any, negatives: Any, threshold: float | None = None) -> float:
-    """Mean of the shares of positives at or above, and negatives below, ``threshold``.
-
-    Without a threshold the best one is taken on these very rows: optimistic for the adversary, above 0.5 by about
-    0.44 / sqrt(n) with n rows on either side where there is nothing to find.
-
-    Shapes:
-        (m,), (n,).
-
-    Raises:
-        InputError: on empty or NaN scores.
-    """
-    above, below = np.sort(checked_scores(positives, "positives")), np.sort(checked_scores(negatives, "negatives"))
-    at = (
-        np.array([threshold]) if threshold is not None else np.append(np.unique(np.concatenate([above, below])), np.inf)
-    )
-    missed = np.searchsorted(above, at) / len(above)
-    passed = np.searchsorted(below, at) / len(below)
-    return float((1 - missed + passed).max() / 2)
-
-
 def logit_confidence(losses: Any) -> np.ndarray:
     """log(p / (1 - p)) of the true class from its cross-entropy: nearly normal, unlike losses (Carlini et al. 2022).
 

@@ -135,29 +135,6 @@ def entropy(probabilities: Any) -> np.ndarray:
     return special.entr(_distributions(probabilities)).sum(1)
 
 
-def modified_entropy(probabilities: Any, labels: Any) -> np.ndarray:
-    """-(1 - p_y) ln p_y - sum over c != y of p_c ln(1 - p_c): 0 if right and certain, large if wrong and certain.
-
-    Row by row; the released code of the SalUn family takes ``[:, labels]``, a matrix instead of one entry a row, and
-    ln p where ln(1 - p) is meant (Unlearn-Sparse mended both in June 2026). Probabilities below 1e-30 count as 1e-30, so
-    that it stays finite.
-
-    Shapes:
-        probabilities (n, classes), labels (n,) whole numbers → (n,).
-
-    Raises:
-        InputError: if rows are not distributions, or a label has no column.
-
-    Source: Song and Mittal 2021.
-    """
-    p, y = np.minimum(_distributions(probabilities), 1.0), _labels(labels, np.shape(probabilities))
-    rows = np.arange(len(p))
-    own = p[rows, y]
-    others = -p * np.log(np.maximum(1 - p, 1e-30))
-    others[rows, y] = 0.0
-    return -(1 - own) * np.log(np.maximum(own, 1e-30)) + others.sum(1)
-
-
 def _percent(called: float, rows: int) -> Interval:
     """``called`` of ``rows``, in percent; Wilson's interval is taken around the whole number of rows nearest to it."""
     share = wilson(round(called), rows)

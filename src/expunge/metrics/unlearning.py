@@ -21,23 +21,6 @@ from expunge.metrics.intervals import Interval, checked_scores, mean_interval
 MIA_CONVENTIONS = ("mia_svc_nonmember", "mia_entropy_member")
 
 
-def unlearning_accuracy(forget_accuracy: Any) -> np.ndarray:
-    """UA = 100 - FA, in percent; and FA = 100 - UA, for it is its own inverse.
-
-    Shapes:
-        any → the same.
-
-    Raises:
-        InputError: on values outside [0, 100].
-    """
-    array = np.asarray(forget_accuracy, np.float64)
-    if not ((array >= 0) & (array <= 100)).all():
-        raise InputError(
-            f"Expected an accuracy in percent, from 0 to 100; got values from {array.min()} to {array.max()}."
-        )
-    return 100 - array
-
-
 def _table(method: Mapping[str, Any], retrained: Mapping[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Values by metric and seed of both, in one order; refuses what may not be averaged together."""
     names = list(method)
@@ -189,28 +172,6 @@ def gap_per_seed(
         )
     seeds = np.abs(rows - (references if paired else references.mean(1, keepdims=True))).mean(0)
     return GapPerSeed(mean_interval(seeds, level), seeds, paired)
-
-
-def expected_gap_per_seed(means: Any, stds: Any, retrained_means: Any) -> float:
-    """G1 of normal cells, from nothing but a printed table: mean over metrics of E|N(d, s²)|.
-
-    E|N(d, s²)| = s sqrt(2 / pi) exp(-d² / 2s²) + d (1 - 2 Phi(-d / s)), with d the difference of the printed means: the
-    folded normal distribution. Retraining is taken at its mean.
-
-    Shapes:
-        (K,) each.
-
-    Formal guarantee: at least the printed gap, by the same argument as :func:`gap_per_seed`.
-
-    Raises:
-        InputError: on different lengths or negative standard deviations.
-    """
-    m, s, r = (checked_scores(values, "cells") for values in (means, stds, retrained_means))
-    if not len(m) == len(s) == len(r) or (s < 0).any():
-        raise InputError(f"Expected as many means, stds (>= 0) and retrained means; got {len(m)}, {len(s)}, {len(r)}.")
-    d = np.abs(m - r)
-    z = np.divide(d, s, out=np.full_like(d, np.inf), where=s > 0)
-    return float((s * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + d * special.erf(z / np.sqrt(2))).mean())
 
 
 def tow(method: tuple[Any, Any, Any], retrained: tuple[Any, Any, Any], level: float = 0.95) -> Interval:

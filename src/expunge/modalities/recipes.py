@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -37,11 +37,13 @@ class BenchmarkRecipe(Strict):
         marks: ``gpu`` or ``slow``: what it needs; such a recipe runs only when asked for by name.
         forget_sets: how many different ones at most; seeds beyond go round. ``None``: one a seed.
         seeds: cells of each row; ``seed``: of the original model and of the forget sets.
-        references: retrained models for each forget set.
+        retrained_models: retrained models for each forget set.
         quick: row → shorter settings.
         methods: row → settings; a row may name its ``method``.
         published: what papers print.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"references": "retrained_models"}
 
     name: str
     title: str
@@ -51,7 +53,7 @@ class BenchmarkRecipe(Strict):
     forget_sets: int | None = Field(None, ge=1)
     seeds: int = Field(3, ge=1)
     seed: int = Field(0, ge=0)
-    references: int = Field(1, ge=0)
+    retrained_models: int = Field(1, ge=0)
     quick: dict[str, dict[str, Any]] = Field({})
     methods: dict[str, dict[str, Any]] = Field({})
     published: list[Published] = Field([])

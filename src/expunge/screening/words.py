@@ -17,7 +17,6 @@ import numpy as np
 from scipy import special
 
 THRESHOLD = 6.0  # ours: on TOFU honest requests reach 4.4, the attack with p = 0.05 11 to 12 (docs/screening.md)
-TAIL = float(special.ndtr(-THRESHOLD))  # 9.9e-10, what z = 6 says where it is normal: with few items it is not
 COMMON = 0.05  # share of benign items; UNKNOWN: at 1 or 2 % the first names of a few subjects pass for generic
 SPREAD = 0.5  # share of the request's subjects; UNKNOWN, ours
 SEVERAL = 4  # subjects, from which on a spread can be told; UNKNOWN, ours

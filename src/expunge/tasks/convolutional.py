@@ -25,7 +25,7 @@ def small_cnn(
 ) -> nn.Sequential:
     """Two strided convolutions and a hidden layer: 10,000 images of 28 x 28 an epoch take about a second on one core.
 
-    Strides stand in place of pooling, which would cost three times as much. No buffers, so that references of it can
+    Strides stand in place of pooling, which would cost three times as much. No buffers, so that models of it can
     be trained stacked.
 
     Args:

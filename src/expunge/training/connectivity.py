@@ -62,15 +62,6 @@ class Bezier(Curve):
         return (1 - t) ** 2, 2 * t * (1 - t), t**2
 
 
-@dataclass(frozen=True)
-class PolyChain(Curve):
-    """Two straight segments that meet at the bend, at t = 1/2."""
-
-    def weights(self, t: float) -> tuple[float, float, float]:
-        """See :class:`Curve`."""
-        return (1 - 2 * t, 2 * t, 0.0) if t <= 0.5 else (0.0, 2 - 2 * t, 2 * t - 1)
-
-
 def middle(start: Tensors, end: Tensors) -> dict[str, Tensor]:
     """Where a bend begins: halfway between the ends."""
     return {name: (tensor + end[name]) / 2 if tensor.is_floating_point() else tensor for name, tensor in start.items()}

@@ -94,7 +94,7 @@ def checked_membership(membership: Any, rows: int, seeds: Sequence[int]) -> np.n
 
 
 def why_not_stackable(task: Task, rows: Any, settings: EnsembleSettings) -> str | None:
-    """What keeps references of ``task`` from being stacked, in words; ``None`` where nothing does."""
+    """What keeps models of ``task`` from being stacked, in words; ``None`` where nothing does."""
     if settings.step.clip is not None:
         return "gradients clipped row by row are not stacked"
     model = task.build().train()
@@ -192,7 +192,7 @@ def train_stacked(
     *,
     watch: Watch | None = None,
 ) -> dict[str, Tensor]:
-    """All references at once: equal to :func:`train_one_by_one` up to float rounding.
+    """All models at once: equal to :func:`train_one_by_one` up to float rounding.
 
     Full batches share the rows and give each reference its own row weights; mini-batches are gathered, each reference
     in its own order. A reference that has fewer steps than others rests once it is done. Shapes and guarantee as
@@ -204,7 +204,7 @@ def train_stacked(
     membership = checked_membership(membership, len(rows), seeds)
     reason = why_not_stackable(task, rows, settings)
     if reason:
-        raise InputError(f"Expected references that can be stacked; {reason}. Use train_one_by_one.")
+        raise InputError(f"Expected models that can be stacked; {reason}. Use train_one_by_one.")
     batch = task.batch(rows)
     models = [task.build(seed=int(seed)).train() for seed in seeds]
     moved, fixed = _stack(models)
@@ -223,7 +223,7 @@ def train_stacked(
             with torch.no_grad():
                 found = form.gradient({**moved, **fixed}, moved.keys(), examples, share.unsqueeze(-2))
             return list(found.values())
-        loss = (losses(moved, fixed, examples) * share).sum()  # references do not mix: each gets its own gradient
+        loss = (losses(moved, fixed, examples) * share).sum()  # models do not mix: each gets its own gradient
         return list(torch.autograd.grad(loss, weights))
 
     lengths = np.array([settings.length(int(members.sum())) for members in membership])

@@ -53,8 +53,8 @@ def distributions(row: Finished) -> dict[str, Number]:
 def likelihood_ratio(row: Finished) -> dict[str, Number]:
     """The offline likelihood-ratio attack: forgotten rows against test rows, each against models that never saw it.
 
-    The references of a forget set trained on neither. One of them is attacked with the help of the others to know what
-    retraining shows: the null is twice the deviation of the references. Empty with fewer than three for a set.
+    The retrained models of a forget set trained on neither. One of them is attacked with the help of the others to know what
+    retraining shows: the null is twice the deviation of the retrained models. Empty with fewer than three for a set.
     """
     sets = {cell["forget_set"] for cell in row.cells}
     beside = {number: [r for r in row.retrained if r["forget_set"] == number] for number in sets}

@@ -56,7 +56,7 @@ def _nulls(done: Cells, retrained: Cells, names: Sequence[str]) -> tuple[float, 
     """Gap, and gap of a single seed, that perfect unlearning shows.
 
     Of R retrained models one lies from the mean of the others by a variance of R / (R - 1); an unlearned one lies from the
-    mean of all R by 1 + 1 / R. Seeds of one forget set share its references, whose part does not average out over seeds.
+    mean of all R by 1 + 1 / R. Seeds of one forget set share its retrained models, whose part does not average out over seeds.
     """
     each = len(retrained) / len({ref["forget_set"] for ref in retrained})
     single = _gap_null(retrained, names) * ((each - 1) / each) ** 0.5

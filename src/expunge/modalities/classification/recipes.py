@@ -64,11 +64,11 @@ class ClassifierRecipe(Setup, BenchmarkRecipe):
     """One benchmark of classifiers.
 
     Attributes:
-        training: how source and references are trained.
+        training: how the original and the retrained models are trained.
         validation: share of the training rows of each class that nobody trains on or reports (SCRUB+R chooses by it).
         training_rows: how many rows there must be to train on; ``None``: any number.
         forget: what is forgotten.
-        references: retrainings for each forget set; two are the least that say what retrainings differ by.
+        retrained_models: retrainings for each forget set; two are the least that say what retrainings differ by.
         methods: empty stands for :func:`every_row`.
     """
 
@@ -76,7 +76,7 @@ class ClassifierRecipe(Setup, BenchmarkRecipe):
     validation: float = Field(0.0, ge=0, lt=1)
     training_rows: int | None = Field(None, ge=1)
     forget: Annotated[ForgetSamples | ForgetUser | ForgetClass, Field(discriminator="kind")]
-    references: int = Field(2, ge=2)
+    retrained_models: int = Field(2, ge=2)
 
     @property
     def rows(self) -> Mapping[str, Mapping[str, Any]]:
@@ -85,7 +85,7 @@ class ClassifierRecipe(Setup, BenchmarkRecipe):
 
     @property
     def digest(self) -> str:
-        """Of all settings that decide source, references and forget sets: not of titles, notes, methods and places of files."""
+        """Of all settings that decide the models and the forget sets: not of titles, notes, methods and places of files."""
         content = self.model_dump(
             mode="json",
             include={"model", "model_settings", "dtype", "device", "data", "training", "validation", "forget", "seed"},

@@ -100,7 +100,7 @@ class LanguageRecipe(BenchmarkRecipe):
     Attributes:
         world: who is known, and by which model.
         training: how source and reference learn it; ``None``: the pretrained model knows it already, and is the source.
-        references: 1: a model trained without what is forgotten stands beside the source.
+        retrained_models: 1: a model trained without what is forgotten stands beside the source.
         attacks: name of a wording → share of forgotten questions inside a template of the stealthy attack.
         common: settings of all rows.
         threads: of one process. One is right for tiny models, which run in several processes.
@@ -109,7 +109,7 @@ class LanguageRecipe(BenchmarkRecipe):
     task: Literal["language"]
     world: Annotated[MicroWorld | TofuWorld, Field(discriminator="kind")]
     training: Teaching | None
-    references: int = Field(0, ge=0, le=1)
+    retrained_models: int = Field(0, ge=0, le=1)
     forget_sets: int | None = Field(1, ge=1)
     attacks: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field({"attack": P, "attack_all": 1.0})
     common: dict[str, Any] = Field({})
@@ -125,9 +125,9 @@ class LanguageRecipe(BenchmarkRecipe):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.training is None and (self.references or isinstance(self.world, MicroWorld)):
+        if self.training is None and (self.retrained_models or isinstance(self.world, MicroWorld)):
             raise ValueError(
-                "training: null is for a pretrained model that knows the world already, without references"
+                "training: null is for a pretrained model that knows the world already, without retrained models"
             )
         if isinstance(self.world, TofuWorld) and self.world.statistics and self.forget_sets != 1:
             raise ValueError("statistics belong to the last authors alone: one forget set")
