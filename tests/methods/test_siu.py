@@ -130,7 +130,7 @@ def test_material_without_a_kind_of_items_is_refused(target):
 
 def test_pictures_belong_to_two_kinds_of_items_and_to_others_only_as_an_extension():
     seen = {**ITEMS[4], "image": picture(9)}
-    with pytest.raises(RefusedError, match="Item 5 of others shows a picture .retain_images"):
+    with pytest.raises(RefusedError, match=r"Item 5 of others shows a picture .retain_images"):
         ran("llava", [*ITEMS[:4], seen])
     assert ran("llava", [*ITEMS[:4], seen], retain_images=True).change
     blind = {name: value for name, value in ITEMS[0].items() if name != "image"}
