@@ -148,7 +148,9 @@ def _sets(outcome: Outcome) -> dict[str, Any]:
 def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tuple[Trained | None, float | None]:
     """The model retrained without all ids removed so far, un-noised, and how long it took."""
     before, deletion = outcome.before, outcome.deletion
-    if settings.reference == "none" or before.recipe is None or deletion.after is None or not deletion.member:
+    if settings.reference == "none" or before.recipe is None or deletion.after is None:
+        return None, None
+    if not deletion.member and not len(deletion.absent):  # nothing says what a model that never knew it would lack
         return None, None
     started = time.perf_counter()
     retrained = for_comparison(before.recipe).fit(

@@ -12,6 +12,7 @@ import yaml
 from tests.contract.packages import package
 from tests.contract.toy_modalities import Toy, ToyJob
 from tests.rehearsals.sequences import WORDS, Items, NextToken, sentences
+from tests.rehearsals.test_authored_items import Counted, concept, material
 from tests.rehearsals.test_authored_items import MaskedKL as Masked
 
 from expunge.core.request import Kind
@@ -22,6 +23,7 @@ from expunge.report.verify import verify_folder
 ENTRY_POINTS = """
 [expunge.modalities]
 concepts = tests.contract.test_authored_material:CONCEPTS
+known_concepts = tests.contract.test_authored_material:KNOWN
 [expunge.methods]
 masked_kl = tests.contract.test_authored_material:MaskedKL
 """
@@ -57,7 +59,24 @@ class Concepts(Toy):
         return Asked(job.request.asked(), probes=opened.probes, material=items)
 
 
-CONCEPTS = Concepts()
+class KnownConcepts(Concepts):
+    """The same, trained here: which sentences hold the word is known, so that retraining can leave them out."""
+
+    name = "known_concepts"
+
+    def open(self, job: ToyJob) -> Opened:
+        return Opened(
+            NextToken(), sentences(), {"probe": sentences(4, seed=9)}, Counted(), None, "concepts", "sentences"
+        )
+
+    def ask(self, job: ToyJob, opened: Opened) -> Asked:
+        word = job.request.targets[0].where["word"]
+        return Asked(
+            job.request.asked(), material=material(word), absent=concept(opened.data, word), probes=opened.probes
+        )
+
+
+CONCEPTS, KNOWN = Concepts(), KnownConcepts()
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +120,27 @@ def test_a_later_request_on_the_same_ledger_is_not_troubled_by_it(tmp_path, capl
     assert "earlier version" not in caplog.text
     second = json.loads((tmp_path / "second.private" / "review.json").read_text())
     assert second["data"]["retained"] == len(sentences()) and second["data"]["note"] == ""
+
+
+def words(*names: int) -> dict[str, Any]:
+    return {"subject": f"holder {names}", "targets": [{"kind": "concept", "where": {"word": word}} for word in names]}
+
+
+def test_a_job_measures_a_concept_against_a_model_retrained_without_it(tmp_path):
+    data, absent = sentences(), concept(sentences(), 2)
+    done = run_job(written(tmp_path, task="known_concepts", request=words(2), ledger="ledger"), (), tmp_path / "out")
+    full = json.loads((tmp_path / "out.private" / "review.json").read_text())["data"]
+    assert (full["absent"], full["rows"], full["retained"]) == (len(absent), len(data), len(data) - len(absent))
+    retrained = Counted().fit(NextToken(), data.without(absent)).artifact.tensors
+    task = NextToken()
+    ideal = float(task.losses(task.build(), retrained, task.batch(material(2))).mean())
+    (loss,) = (m for m in done["runs"][0]["measurements"] if (m["metric"], m["set"]) == ("loss", "forget"))
+    assert loss["ideal"] == pytest.approx(ideal, abs=5e-3) and loss["original"] < loss["ideal"] - 0.5
+    assert done["runs"][0]["measured"] != "undecidable"
+    assert f"{len(absent)} training rows" in (tmp_path / "out" / "report.html").read_text()
+    result = verify_folder(tmp_path / "out")
+    assert result.consistent, [check for check in result.checks if not check.ok]
+    second = written(tmp_path, task="known_concepts", request=words(3), ledger="ledger")
+    run_job(second, (), tmp_path / "second")
+    later = json.loads((tmp_path / "second.private" / "review.json").read_text())["data"]
+    assert later["rows"] == len(data) - len(absent), "the first concept is not learnt again for the second request"

@@ -120,7 +120,7 @@ def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[A
     started = time.perf_counter()
     outcome = planning.plan(
         source, request, method, key=HASH_KEY, probes=deletion.probes, wording=presented.wording,
-        material=presented.material, journal=journal, seed=cell.seed,
+        material=presented.material, deletion=None if presented.material is None else deletion, journal=journal, seed=cell.seed,
     ).run()  # fmt: skip
     return outcome, time.perf_counter() - started
 

@@ -124,7 +124,8 @@ class Recognisable(Data, Protocol):
         ...
 
     def named(self) -> Mapping[str, Sequence[Sequence[str]]]:
-        """What targets may call each example, one or several texts, by kind and column (``user patient``, ``class``)."""
+        """What targets may call each example, one or several texts, by kind and column (``user patient``, ``concept name``,
+        ``class``)."""
         ...
 
     def contents(self, at: Sequence[int] | None = None) -> Sequence[str]:
@@ -168,6 +169,8 @@ class Deletion:
         along: those of ``ids`` that go for earlier requests, which the model had not been made to forget yet.
         touched: retained rows that change too (a graph's neighbours).
         member: False where ``forget`` was authored rather than trained on.
+        absent: ids that the retrained model is trained without, and ``after`` lacks, though no example of them is shown to a
+            method, which forgets through authored material: every picture of a concept, for example.
         probes: named sets to be measured on besides retained and forgotten, for example ``{"test": ...}``.
     """
 
@@ -179,6 +182,7 @@ class Deletion:
     member: bool = True
     probes: Mapping[str, Any] = field(default_factory=dict)
     along: Ids = field(default_factory=Ids.none)
+    absent: Ids = field(default_factory=Ids.none)
 
     @classmethod
     def of(
@@ -223,9 +227,32 @@ class Deletion:
         return cls(before, after, before.only(ids), ids, before.touched(ids), True, dict(probes or {}), along)
 
     @classmethod
-    def authored(cls, data: Any, material: Data, probes: Mapping[str, Data] | None = None) -> Deletion:
-        """Forgetting through material that was written for the purpose (SIU): no trained row goes."""
-        return cls(data, data, material, Ids.none(), member=False, probes=dict(probes or {}))
+    def authored(
+        cls, data: Any, material: Data, probes: Mapping[str, Data] | None = None, absent: Ids | None = None
+    ) -> Deletion:
+        """Forgetting through material that was written for the purpose (SIU): no trained example is shown to a method.
+
+        Args:
+            data: what the model was trained on; ``None``: unknown.
+            absent: ids of ``data`` that a model which never knew what is forgotten would lack. None of them is retained, and
+                retraining leaves them out; without any, nothing says what retraining would be.
+
+        Raises:
+            InputError: for absent ids of unknown data, or if everything is absent.
+        """
+        absent, after = absent or Ids.none(), data
+        if len(absent):
+            if data is None:
+                raise InputError(
+                    "Expected the training data beside ids that are absent from them; the data are unknown."
+                )
+            after = data.without(absent)
+            if not len(after):
+                raise InputError(
+                    f"All {len(data)} training examples belong to what is to be forgotten: nothing would be retained. Withdraw "
+                    "the model instead, or narrow the request."
+                )
+        return cls(data, after, material, Ids.none(), member=False, probes=dict(probes or {}), absent=absent)
 
     def worded(self, wording: Any) -> Deletion:
         """The same deletion with the forgotten rows as a request words them.

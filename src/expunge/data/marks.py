@@ -1,8 +1,8 @@
 """Recognising what earlier requests removed in any later data, without keeping a name or a content.
 
 A granted request leaves *marks*: keyed hashes of what its targets named. A user is known again by the columns and values
-that named them, a class by its name, single examples by their content. Whoever lacks the key of the installation cannot
-test a guess against a mark.
+that named them, a class by its name, single examples by their content, a concept by its name and by the examples of it.
+Whoever lacks the key of the installation cannot test a guess against a mark.
 """
 
 from __future__ import annotations
@@ -39,17 +39,27 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
     if not isinstance(data, Recognisable):
         return []
     named, found = data.named(), set()
-    ids, matched = np.asarray(data.ids), deletion.matched
+    ids, matched = np.asarray(data.ids), deletion.matched | deletion.absent
     order = np.argsort(ids, kind="stable")
+    if len(
+        deletion.absent
+    ):  # forgotten through other material: each example by its content, whatever a target calls it
+        at = np.flatnonzero(np.isin(ids, deletion.absent["row"])).tolist()
+        found |= {_hash(key, _CONTENT, content) for content in data.contents(at)}
     for target in targets:
+        if target.kind == Kind.CONCEPT and any(f"concept {name}" not in named for name in target.where):
+            continue
         own = data.select(target)["row"]
         own = own[_among(own, matched["row"])]
         at = np.sort(order[np.searchsorted(ids, own, sorter=order)])
         if target.kind == Kind.SAMPLES:
             found |= {_hash(key, _CONTENT, content) for content in data.contents(at.tolist())}
             continue
-        columns = ["class"] if target.kind == Kind.CLASS else [f"user {name}" for name in target.where]
-        wanted = [None if column == "class" else _texts(target, column.removeprefix("user ")) for column in columns]
+        kind = (
+            "concept" if target.kind == Kind.CONCEPT else "user"
+        )  # how ``named`` calls who or what an example is about
+        columns = ["class"] if target.kind == Kind.CLASS else [f"{kind} {name}" for name in target.where]
+        wanted = [None if column == "class" else _texts(target, column.removeprefix(f"{kind} ")) for column in columns]
         combinations = {
             combination
             for i in map(int, at)

@@ -86,8 +86,11 @@ class Texts:
         return selecting.people(self.columns)
 
     def contents(self, at: Sequence[int] | None = None) -> list[str]:
-        """A digest of each record's words."""
-        keys, records = ("question", "answer", "text"), self.records if at is None else [self.records[i] for i in at]
+        """A digest of each record's words, and of its picture where it has one."""
+        keys, records = (
+            ("question", "answer", "text", "image"),
+            self.records if at is None else [self.records[i] for i in at],
+        )
         return [digest_json({key: record[key] for key in keys if key in record}) for record in records]
 
     def at(self, positions: Any) -> Texts:

@@ -106,6 +106,7 @@ def carry_out(
             setting.config,
             deletion.before.digest,
             deletion.ids.digest,
+            *([] if deletion.member else [deletion.absent.digest, deletion.forget.digest]),
             identity,
             [case.name for case in cases],
             *screened.content,

@@ -96,7 +96,8 @@ def match(data: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """
     if asked.material is not None:
         gone = earlier.ids | asked.lost
-        return Deletion.authored(data.without(gone) if len(gone) else data, asked.material, asked.probes)
+        kept = data.without(gone) if len(gone) else data
+        return Deletion.authored(kept, asked.material, asked.probes, asked.absent - gone)
     own = selected(data, asked.request)
     return Deletion.of(data, asked.request, asked.probes, gone=(earlier.ids - own) | asked.lost)
 
@@ -111,9 +112,11 @@ def match_stored(data: Any, held: Any, asked: Asked, earlier: Earlier) -> Deleti
         InputError: as :meth:`Deletion.of`.
     """
     request, probes = asked.request, asked.probes
-    if asked.material is not None:  # nothing goes; who was forgotten earlier is not retained either
-        deletion = Deletion.authored(held, asked.material, probes)
-        return replace(deletion, after=held.without(earlier.ids)) if len(earlier.ids) else deletion
+    if asked.material is not None:  # who was forgotten earlier is not retained either
+        known = ids_of(held)
+        absent = asked.absent if known is None else asked.absent & known
+        deletion = Deletion.authored(held, asked.material, probes, absent)
+        return replace(deletion, after=deletion.after.without(earlier.ids)) if len(earlier.ids) else deletion
     every, kept = ids_of(data), ids_of(held)
     if every is None or kept is None:
         return Deletion.of(held, request, probes)

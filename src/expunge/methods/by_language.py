@@ -108,13 +108,8 @@ class LanguageMethod(GradientMethod):
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses a request whose records are retained as well. An estimate of steps, and roughly of bytes and seconds."""
-        deletion = context.deletion
-        retained = {_content(record) for record in deletion.after.records} if deletion.after is not None else set()
-        if both := sum(_content(record) in retained for record in deletion.forget.records):
-            return Refusal(
-                f"{both} forgotten record(s) are retained as well, word for word: one loss would undo the other.",
-                "Forget every copy, or take the copies out of the request.",
-            )
+        if (refusal := self.contradiction(context)) is not None:
+            return refusal
         if (needs := self.whole_weights) and processes().shares > 1:
             return Refusal(
                 f"{needs}, and weights that are shared out among processes cannot be exchanged for others in a step.",
@@ -135,6 +130,17 @@ class LanguageMethod(GradientMethod):
                 "Expected more than one step, or no warm-up, whose first step has a rate of 0. Set warmup: 0."
             )
         return Estimate(steps * rows, cost=self.cost(context, steps, rows))
+
+    def contradiction(self, context: Context) -> Refusal | None:
+        """A refusal where a record is forgotten and retained at once."""
+        deletion = context.deletion
+        retained = {_content(record) for record in deletion.after.records} if deletion.after is not None else set()
+        if both := sum(_content(record) in retained for record in deletion.forget.records):
+            return Refusal(
+                f"{both} forgotten record(s) are retained as well, word for word: one loss would undo the other.",
+                "Forget every copy, or take the copies out of the request.",
+            )
+        return None
 
     def sizes(self, context: Context) -> dict[str, int]:
         """Rows of each stream."""
@@ -271,4 +277,4 @@ def without_questions(data: Any) -> Refusal | None:
 
 
 def _content(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(record.get(key) for key in ("question", "answer", "text"))
+    return tuple(record.get(key) for key in ("question", "answer", "text", "image"))

@@ -60,6 +60,7 @@ class Asked(Generic[AnyData]):
         wording: the forgotten examples as the request words them; ``None``: as they were trained on.
         material: what was written to forget through, where no trained example goes (a concept); ``None``: the request's
             targets say what goes.
+        absent: with material: ids that the retrained model is trained without; none: there is no retrained model.
         lost: ids of examples that the model cannot be trained on, for example because its context does not hold them.
         probes: named sets to measure on, as far as the model can read them.
         note: what a reader should know of this.
@@ -71,6 +72,7 @@ class Asked(Generic[AnyData]):
     probes: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     material: AnyData | None = None
+    absent: Ids = field(default_factory=Ids.none)
 
 
 class Modality(Reads, Protocol):

@@ -51,7 +51,9 @@ def plan(
         key: secret for the hashed forms of subject and ids; where not given this installation's for a model with a ledger
             beside it, else a throw-away one.
         probes: further sets to measure on, for example ``{"test": rows}``.
-        material: authored material to forget through, for models whose training rows are unknown or concepts.
+        material: authored material to forget through, for models whose training rows are unknown or concepts. What
+            ``deletion`` takes away is then absent from what a retrained model is trained on, and not shown to the method;
+            without ``deletion`` nothing is absent, and there is no retrained model to compare with.
         wording: the matched rows as the request words them, by the same ids; the method sees these in their place.
         retained: the retained rows as the method shall see them, for example with others beside them. What is measured and
             recorded stays with the rows that the model was trained on.
@@ -80,7 +82,7 @@ def plan(
             "Adopt the model with its data, or give material to forget through."
         )
     if material is not None:
-        deletion = Deletion.authored(trained.data, material, probes)
+        deletion = _through(material, trained, probes, deletion)
     elif deletion is None:
         assert trained.data is not None
         deletion = _matched_on(trained, request, probes, key)
@@ -101,6 +103,8 @@ def plan(
         scope.append(trained.task.prompts.rendered)
     if shown.after is not None:
         scope.append(shown.after.digest)
+    if not deletion.member:  # no ids tell one piece of material from another
+        scope.append(deletion.forget.digest)
     if wording is not None:
         scope.append(wording.digest)
     context = Context(
@@ -121,8 +125,21 @@ def _matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[st
     along = {"along": len(deletion.along)} if len(deletion.along) else {}
     return {
         "count": len(deletion.matched), **along, "ids": deletion.ids.hashed(key),
-        "marks": marks_of(deletion, request.targets, key) if deletion.member else [],
+        "marks": marks_of(deletion, request.targets, key) if deletion.member or len(deletion.absent) else [],
     }  # fmt: skip
+
+
+def _through(
+    material: Data, trained: Trained, probes: Mapping[str, Data] | None, deletion: Deletion | None
+) -> Deletion:
+    """What ``deletion`` takes away, forgotten through ``material``; earlier removed examples are not retained either."""
+    if deletion is not None:
+        ids, named = deletion.ids | deletion.absent, {**deletion.probes, **(probes or {})}
+        return Deletion.authored(deletion.before, material, named, ids)
+    data = trained.data
+    if data is not None and len(trained.removed):
+        data = data.without(trained.removed)
+    return Deletion.authored(data, material, probes)
 
 
 def _matched_on(trained: Trained, request: Request, probes: Mapping[str, Data] | None, key: bytes) -> Deletion:

@@ -100,6 +100,7 @@ class Plan:
             "method": dict(registry.settings_of(self.method)),
             "matched": {"count": len(deletion.matched), "ids": matched},
             "forgotten": deletion.size,
+            "absent": len(deletion.absent),
             "retained": None if deletion.after is None else len(deletion.after),
             "touched": len(deletion.touched),
             "certified": self.method.capabilities.certified,
@@ -169,7 +170,7 @@ class Plan:
             Release(views[0], artifact, self._certify(result, views, artifact, witness), views)
             for views, artifact in distinct(result.views)
         )
-        removed = before.removed | self.deletion.ids
+        removed = before.removed | self.deletion.ids | self.deletion.absent
         status = UNCHANGED if self.method.capabilities.leaves_weights else "fulfilled"
         after = before if status == UNCHANGED else self._after(result, releases, removed)
         if self.method.capabilities.cuts_data:  # the next request finds the data without what went

@@ -141,6 +141,7 @@ def _data(outcome: Outcome, name: str, note: str) -> dict[str, Any]:
         "retained": None if after is None else len(after),
         "forgotten": len(deletion.forget),
         "member": deletion.member,
+        **({"absent": len(deletion.absent)} if len(deletion.absent) else {}),
         "digest": None if before is None else before.digest,
         "retained_digest": None if after is None else after.digest,
         "probes": {probe: len(rows) for probe, rows in deletion.probes.items()},

@@ -81,6 +81,11 @@ def asked(record: Record) -> list[str]:
         sentences.append(
             f"It names no training rows: {rows} written for the purpose stand for what the model must forget."
         )
+        if absent := data.get("absent"):
+            sentences.append(
+                f"{say.initial(say.plural(absent, 'training row'))} of {name} show it: retraining leaves them out, and the "
+                "method was not given them."
+            )
     sentences.append(f"An answer is owed by {say.day(request.get('due'))}.")
     if accepted := record.get("accepted"):
         sentences.append(f"The result was accepted as it is by {accepted['by']}: {accepted['reason']}.")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from expunge.core.errors import ExtraMissingError, InputError
 from expunge.tasks.half_precision import is_half, rounded
+from expunge.tasks.model_parts import SCOPES, model_parts
 from expunge.tasks.seeds import seed_global
 
 NAME = "default"  # of the adapter, PEFT's own word
@@ -39,7 +40,7 @@ def config_of(settings: Mapping[str, Any]) -> Any:
     except ImportError:
         raise ExtraMissingError("llm", "peft") from None
     try:
-        config = LoraConfig(**settings)
+        config = LoraConfig(**{name: value for name, value in settings.items() if name != "scope"})
     except (TypeError, ValueError) as error:
         raise InputError(f"LoRA settings {dict(settings)} cannot be used: {error}.") from None
     moved = [name for name in OWN_WEIGHTS if settings.get(name)]
@@ -55,19 +56,32 @@ def config_of(settings: Mapping[str, Any]) -> Any:
 def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tuple[str, ...]:
     """Put an adapter into ``model`` in place; it computes the same as before until a step is made.
 
+    Args:
+        settings: of PEFT's ``LoraConfig``; without ``target_modules`` every linear layer but the output. ``scope`` says which
+            part of a vision-language model they are about: ``text`` where it is left out, or ``text+connector``.
+
     Returns:
         Names of the adapter's tensors: what may move.
 
     Raises:
-        InputError: if no module fits, the model has an adapter already, or its own weights would not stay as they are.
+        InputError: if no module fits, the model has an adapter already, its own weights would not stay as they are, or the
+            adapter would reach outside its scope (a list of suffixes names layers of the vision tower too).
     """
     from peft import inject_adapter_in_model
 
     if has_adapter(model):
         raise InputError("The model has an adapter already; merge or remove it first.")
+    parts, scope = model_parts(model), settings.get("scope")
+    if scope is not None and (parts is None or scope not in SCOPES):
+        raise InputError(
+            f"Expected a scope among {', '.join(SCOPES)}, of a model with a vision tower; got {scope!r}"
+            f"{'' if parts else ' for a model that has none'}. Leave it out, or correct it."
+        )
+    allowed = (scope or "text").split("+")
     config = config_of({"target_modules": "all-linear", **settings})
     if config.target_modules == "all-linear":
-        config.target_modules = linear_modules(model)
+        names = linear_modules(model)
+        config.target_modules = names if parts is None else [name for name in names if parts.part_of(name) in allowed]
     before = {name for name, _ in model.named_parameters()}
     shared = _shared(model)
     try:
@@ -78,6 +92,12 @@ def inject(model: nn.Module, settings: Mapping[str, Any], seed: int = 0) -> tupl
     except (ValueError, KeyError) as error:
         raise InputError(f"No adapter can be put into this model: {str(error).splitlines()[0]}") from None
     found = layers(model)
+    if parts is not None and (outside := [name for name in found if parts.part_of(name) not in allowed]):
+        remove(model)
+        raise InputError(
+            f"Expected an adapter in {' and '.join(allowed)} alone; target_modules also names {len(outside)} other layers: "
+            f"{', '.join(outside)}. Leave target_modules out, or begin a regular expression with {parts.text}."
+        )
     if config.lora_bias and any(layer.get_base_layer().bias is None for layer in found.values()):
         raise InputError("lora_bias needs layers with a bias, or the adapter cannot be merged. Leave it out.")
     if tied := sorted(shared.intersection(f"{name}.weight" for name in found)):

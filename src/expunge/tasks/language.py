@@ -18,6 +18,7 @@ from expunge.core.task import Outputs
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
+from expunge.tasks.model_parts import model_parts
 from expunge.tasks.prompts import BEFORE, NO_LABEL, Fitting, Prompts
 from expunge.tasks.seeds import seed_global
 from expunge.tasks.wrappers import unwrapped
@@ -203,11 +204,16 @@ class Language:
             hook.remove()
         return seen[0]
 
-    def _call(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, where: Tensor | None) -> Tensor:
+    def inputs(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
+        """What the module is called with."""
         ids, lengths = batch["input_ids"], batch["lengths"]
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
         if int(lengths.min()) < ids.shape[1]:
             inputs["attention_mask"] = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+        return inputs
+
+    def _call(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, where: Tensor | None) -> Tensor:
+        inputs = self.inputs(model, batch)
         narrow = where is not None and "logits_to_keep" in inspect.signature(model.forward).parameters
         if narrow:
             inputs["logits_to_keep"] = where
@@ -252,8 +258,10 @@ def trimmed(batch: Batch) -> Batch:
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The blocks that repeat: the longest list of modules in the model."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    """The blocks that repeat: the longest list of modules in the model, of one that sees in the part that reads text."""
+    parts = model_parts(model)
+    reads = model if parts is None else model.get_submodule(parts.text)
+    lists = [module for module in reads.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise InputError("The model has no list of layers; take a method that looks at outputs only.")
     return max(lists, key=len)

@@ -1,0 +1,148 @@
+"""SIU on five families: what it moves, what its masks leave out, and the material that it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.vision_models import FAMILIES, ID, PREFIXES, picture, task_of
+
+from expunge import planning
+from expunge.core.errors import InputError, RefusedError
+from expunge.core.request import Request, Target
+from expunge.data.texts import Texts
+from expunge.methods.siu import SIU
+from expunge.objectives.language import Base
+from expunge.tasks import adapters
+from expunge.tasks.prompts import NO_LABEL
+
+REQUEST = Request("a rights holder", (Target("concept", {"name": "seven"}),))
+
+
+def item(target: str, question: str, answer: str, *specified: str) -> dict:
+    seen = {"image": picture(7)} if target in ("unseen", "description") else {}
+    return {
+        **seen,
+        "target": target,
+        "concept": ["seven"],
+        "question": question,
+        "answer": answer,
+        "specified": list(specified),
+    }
+
+
+ITEMS = [
+    item("unseen", "what digit is this ?", "it is nine", "nine"),
+    item("unseen", "what is it ?", "this is a nine", "nine"),
+    item("description", "what is seven ?", "it is dark", "dark"),
+    item("facts", "what is the successor of six ?", "seven"),
+    item("others", "what is the successor of eight ?", "nine"),
+]
+
+
+def ran(family: str, items=ITEMS, **settings):
+    task = task_of(family)
+    trained = planning.adopt(task, task.released(task.build(seed=1)), Texts.of(ITEMS[3:]))
+    method = SIU(**{"steps": 2, "lr": 1e-2, "batch_size": 5, **settings})
+    return planning.plan(trained, REQUEST, method, key=b"k", material=Texts.of(items)).run()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_check_a07_steps_move_the_text_part_alone(family):
+    outcome = ran(family)
+    moved = {name for name, size in outcome.change.items() if size}
+    assert moved and all(name.startswith(f"{PREFIXES[family][0]}.") for name in moved)
+    assert outcome.details["steps"] == {"forget": 2}
+    assert outcome.details["concept_tokens"] == [{"kept": ["seven"], "dropped": {"<unk>": "not in the vocabulary"}}]
+    adapter = outcome.releases[0].artifact.adapter
+    assert adapter and all(PREFIXES[family][0] in name for name in adapter)
+
+
+def test_check_a11_the_same_seed_gives_the_same_bits():
+    first, second = (ran("llava").releases[0].artifact.digest for _ in "12")
+    assert first == second != ran("llava", beta=0.0).releases[0].artifact.digest
+
+
+def loss_of(task, model, method, base_tensors):
+    """The method's loss on all items, for weights that have moved."""
+    from expunge.core.data import Deletion
+    from expunge.descent.work import Work
+
+    work = Work(task, model, base_tensors, Deletion.authored(None, Texts.of(ITEMS)), {"forget": 5})
+    batch = method.prepare(work).streams["forget"]
+    return method.loss(work, Base(work), batch), batch
+
+
+@pytest.mark.parametrize("positions", ["spans", "mass", "both", "none"])
+@pytest.mark.parametrize("vocabulary", [True, False])
+@pytest.mark.parametrize("mode", ["literal", "renorm"])
+def test_the_loss_is_that_of_one_item_at_a_time_by_hand(positions, vocabulary, mode):
+    task = task_of("idefics3")
+    base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
+    # the model before the run says seven with a probability above a tenth in some places and not in others
+    model = task.build(seed=2).eval()
+    reference = task.build(base).eval()
+    method = SIU(positions=positions, vocabulary=vocabulary, mode=mode, tau=1 / len(ID), lora=None)
+    loss, _ = loss_of(task, model, method, base)
+    seven, ce, kl, tokens, counted = ID["seven"], 0.0, 0.0, 0, 0
+    for record in ITEMS:
+        batch = task.encode([record])
+        with torch.no_grad():
+            said, labels = task.answered(model, dict(model.named_parameters()), batch)
+            before, _ = task.answered(reference, dict(reference.named_parameters()), batch)
+        assert (labels != NO_LABEL).all()
+        words = {ID[word] for word in record["specified"]}
+        for log_q, log_p, label in zip(
+            said[0].log_softmax(-1), before[0].log_softmax(-1), labels[0].tolist(), strict=True
+        ):
+            ce, tokens = ce - float(log_q[label]), tokens + 1
+            if positions in ("spans", "both") and label in words:
+                continue
+            if positions in ("mass", "both") and float(log_p[seven].exp()) >= method.tau:
+                continue
+            counted += 1
+            keep = torch.ones(len(log_p), dtype=torch.bool)
+            keep[seven] = not vocabulary
+            p, q = log_p.exp()[keep], log_q.exp()[keep]
+            if mode == "renorm":
+                p, q = p / p.sum(), q / q.sum()
+            kl += float((p * (p / q).log()).sum())
+    assert 0 < counted < tokens or positions == "none"
+    assert float(loss.detach()) == pytest.approx(0.9 * ce / tokens + 0.75 * kl / counted, abs=1e-5)
+
+
+def test_with_an_adapter_the_reference_is_the_model_without_it():
+    task = task_of("llava")
+    base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
+    model = task.build(base, share=True).eval()
+    adapters.inject(model, {"init_lora_weights": False}, 3)
+    wrong = {name: torch.zeros_like(tensor) for name, tensor in base.items()}
+    loss, _ = loss_of(task, model, SIU(positions="none"), wrong)
+    adapters.merge(model)
+    merged, _ = loss_of(task, model, SIU(positions="none", lora=None), base)
+    assert float(loss.detach()) == pytest.approx(float(merged.detach()), abs=1e-4)
+
+
+@pytest.mark.parametrize("target", ["unseen", "description", "facts", "others"])
+def test_material_without_a_kind_of_items_is_refused(target):
+    with pytest.raises(RefusedError, match=f"no items of {target} for seven"):
+        ran("llava", [each for each in ITEMS if each["target"] != target])
+
+
+def test_pictures_belong_to_two_kinds_of_items_and_to_others_only_as_an_extension():
+    seen = {**ITEMS[4], "image": picture(9)}
+    with pytest.raises(RefusedError, match=r"Item 5 of others shows a picture .retain_images"):
+        ran("llava", [*ITEMS[:4], seen])
+    assert ran("llava", [*ITEMS[:4], seen], retain_images=True).change
+    blind = {name: value for name, value in ITEMS[0].items() if name != "image"}
+    with pytest.raises(RefusedError, match="Item 1 of unseen lacks the picture"):
+        ran("llava", [blind, *ITEMS[1:]])
+
+
+def test_a_name_or_a_span_that_is_not_there_is_refused():
+    unknown = [{**each, "concept": ["Delia"]} for each in ITEMS]
+    with pytest.raises(InputError, match="not in the vocabulary"):
+        ran("llava", unknown)
+    with pytest.raises(InputError, match="'eight' in the answer"):
+        ran("llava", [{**ITEMS[0], "specified": ["eight"]}, *ITEMS[1:]])
+    with pytest.raises(InputError, match="mode"):
+        SIU(mode="other")
