@@ -367,11 +367,16 @@ def _mu(release: Release) -> float:
 
 
 def _change(before: Trained, result: Unlearned) -> dict[str, float]:
-    """L2 change of each tensor, the largest over views; a tensor without counterpart counts as changed."""
+    """L2 change of each tensor, the largest over views; a tensor without counterpart counts as changed.
+
+    Counters (whole numbers, such as the batches that batch normalisation has seen) are no weights and are left out.
+    """
     change: dict[str, float] = {}
     for view, artifact in result.views.items():
         for name, tensor in artifact.tensors.items():
             old = before.view(view).tensors.get(name)
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                continue
             if old is None or old.shape != tensor.shape:
                 size = float("inf")
             elif torch.equal(old.cpu(), tensor.cpu()):

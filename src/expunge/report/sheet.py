@@ -13,8 +13,9 @@ from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
+from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
-from expunge.report.vocabulary import ORIGINS, STATUSES, label
+from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNKNOWN, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 _AGREES = {True: ("✓", "agrees"), False: ("✗", "differs"), None: ("?", "undecidable")}
 _NOT_COMPARED = (say.NOTHING, "not compared")
 _PASSED = {True: ("✓", "passed"), False: ("✗", "failed"), None: ("?", "undecided")}
-_FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict is read first
+_FIRST = {"violated": 0, UNKNOWN: 1, "unchecked": 2, "holds": 3}  # what decides the verdict is read first
 
 
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         ],
         "answer": answer(record),
         "figures": figures(plots.accuracy(record), plots.membership(record)),
-        "runs": [_run(run, figures) for run in record["runs"]],
+        "runs": [_run(run, figures, record.get("accepted")) for run in record["runs"]],
         "request": _request(record),
         "data": _data(record),
         "ledger": _ledger(record.get("ledger")),
@@ -69,7 +70,7 @@ def _numbered(outline: bool) -> Callable[..., list[Row]]:
     return figures
 
 
-def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
+def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) -> Row:
     certificates = words.certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
@@ -77,7 +78,7 @@ def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
         "name": say.initial(run["name"]),
         "verdict": verdict_row(run),
         "proven": words.proven(run),
-        "measured": words.measured(run),
+        "measured": [*forgetting(run, person), *words.measured(run)],
         "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
         "figures": figures(
             *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
@@ -153,10 +154,10 @@ def _certificate(certificate: Record, view: str) -> Row:
             {
                 "statement": item["statement"],
                 "value": say.text(item["value"]) if item["value"] is not None else "",
-                "origin": ORIGINS.get(item["origin"], item["origin"]),
-                "status": STATUSES.get(item["status"], ("?", item["status"])),
+                "origin": NOBODY if status_of(item) == UNKNOWN else ORIGINS.get(item["origin"], item["origin"]),
+                "status": STATUSES.get(status_of(item), ("?", item["status"])),
             }
-            for item in sorted(certificate["assumptions"], key=lambda item: _FIRST.get(item["status"], 0))
+            for item in sorted(certificate["assumptions"], key=lambda item: _FIRST.get(status_of(item), 0))
         ],
         "bounds": [
             {"name": item["name"].replace("_", " "), "value": say.number(item["value"], "infinite"), "source": item["source"],
