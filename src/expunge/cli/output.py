@@ -150,6 +150,8 @@ def _say(sentence: str) -> None:
 
 
 _MODELS = ("original", "unlearned", "retrained")
+
+
 def _measured(item: Mapping[str, Any]) -> list[str]:
     """A measurement: what it is called, and the value of each model in its unit."""
     from expunge.report import numbers as say

@@ -94,7 +94,9 @@ def of_accuracies(
             f"Expected at least one forgotten row, and TA of both models or of neither; got n_forget={n_forget}, "
             f"ta={ta}, ta_source={ta_source}."
         )
-    kept = [(kept_as, ra, ra_source)] + ([(tested_as, ta, ta_source)] if ta is not None and ta_source is not None else [])
+    kept = [(kept_as, ra, ra_source)] + (
+        [(tested_as, ta, ta_source)] if ta is not None and ta_source is not None else []
+    )
     moved = None
     if fa_retrained is not None and fa_source > fa_retrained:
         low, high = (x / (fa_source - fa_retrained) for x in _newcombe(fa_source, fa, n_forget, level))
@@ -154,12 +156,15 @@ def of_losses(
         usual = max(before, before if again is None else again)
         enough = max((1 / COLLAPSES_BELOW - 1) * abs(usual), retained_null or 0.0, way or 0.0, resolution)
         if now - usual > enough:
-            return Judgement(Word.UTILITY_COLLAPSE, f"The loss on retained examples rose from {usual:.3g} to {now:.3g}.")
+            return Judgement(
+                Word.UTILITY_COLLAPSE, f"The loss on retained examples rose from {usual:.3g} to {now:.3g}."
+            )
     if retrained is None or way is None:
         return Judgement(Word.UNDECIDABLE, "There is no retrained model to compare with.")
     if null is None:
         return Judgement(
-            Word.UNDECIDABLE, "By how much the losses of two retrained models differ is unknown: set evidence.replicates."
+            Word.UNDECIDABLE,
+            "By how much the losses of two retrained models differ is unknown: set evidence.replicates.",
         )
     if way <= max(2 * null, resolution):
         return Judgement(

@@ -10,7 +10,7 @@ from expunge.core.measurement import Key
 from expunge.report import numbers as say
 from expunge.report import words
 from expunge.report.forgetting import outcome_row
-from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNKNOWN, VERDICTS, is_attack, key, label, status_of
+from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNRECORDED, VERDICTS, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -89,7 +89,9 @@ def _assumption_count(run: Record) -> tuple[str, str]:
         return say.NOTHING, ""
     statuses = [status_of(item) for item in certificate["assumptions"]]
     counted = [
-        f"{statuses.count(status)} {status}" for status in ("holds", "unchecked", UNKNOWN, "violated") if status in statuses
+        f"{statuses.count(status)} {status}"
+        for status in ("holds", "unchecked", UNRECORDED, "violated")
+        if status in statuses
     ]
     return ", ".join(counted).replace("holds", "hold"), ""
 

@@ -94,7 +94,9 @@ def _beside_retraining(run: Record) -> str:
 def _times(value: float, ideal: float) -> str:
     """``three times as likely``, ``about as likely``, ``a tenth as likely``: one probability as a multiple of another."""
     if min(value, ideal) <= 0:
-        return "about as likely" if value == ideal else "beyond any factor more likely" if value > ideal else "less likely"
+        return (
+            "about as likely" if value == ideal else "beyond any factor more likely" if value > ideal else "less likely"
+        )
     factor = value / ideal
     if 1 / _SAME <= factor <= _SAME:
         return "about as likely"

@@ -15,7 +15,7 @@ from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
-from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNKNOWN, label, status_of
+from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 _AGREES = {True: ("✓", "agrees"), False: ("✗", "differs"), None: ("?", "undecidable")}
 _NOT_COMPARED = (say.NOTHING, "not compared")
 _PASSED = {True: ("✓", "passed"), False: ("✗", "failed"), None: ("?", "undecided")}
-_FIRST = {"violated": 0, UNKNOWN: 1, "unchecked": 2, "holds": 3}  # what decides the verdict is read first
+_FIRST = {"violated": 0, UNRECORDED: 1, "unchecked": 2, "holds": 3}  # what decides the verdict is read first
 
 
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _certificate(certificate: Record, view: str) -> Row:
             {
                 "statement": item["statement"],
                 "value": say.text(item["value"]) if item["value"] is not None else "",
-                "origin": NOBODY if status_of(item) == UNKNOWN else ORIGINS.get(item["origin"], item["origin"]),
+                "origin": NOBODY if status_of(item) == UNRECORDED else ORIGINS.get(item["origin"], item["origin"]),
                 "status": STATUSES.get(status_of(item), ("?", item["status"])),
             }
             for item in sorted(certificate["assumptions"], key=lambda item: _FIRST.get(status_of(item), 0))

@@ -27,7 +27,7 @@ MEASURED_VERDICTS: Mapping[str, str] = {
     "differs from retraining": "Differs from retraining",
     "not told from retraining": "Not told from retraining",
 }
-UNKNOWN, NOBODY = "unknown", "nobody recorded it"  # status and origin of an assumption of which nothing is recorded
+UNRECORDED, NOBODY = "unknown", "nobody recorded it"  # status and origin of an assumption of which nothing is recorded
 ORIGINS: Mapping[str, str] = {
     Origin.PROVED: "proved",
     Origin.ENFORCED: "enforced by the code",
@@ -40,7 +40,7 @@ STATUSES: Mapping[str, tuple[str, str]] = {
     Status.HOLDS: ("✓", "holds"),
     Status.UNCHECKED: ("?", "unchecked"),
     Status.VIOLATED: ("✗", "violated"),
-    UNKNOWN: ("?", "unknown"),
+    UNRECORDED: ("?", "unknown"),
 }
 SYMBOLS: Mapping[str, str] = {  # beside the word, never instead of it
     Verdict.CERTIFIED: "✓",
@@ -60,7 +60,7 @@ def status_of(assumption: Mapping[str, Any]) -> str:
     To the verdict it is the same: what is unknown supports nothing, and the certificate calls it violated.
     """
     nothing = assumption["value"] is None and assumption["origin"] == Origin.DECLARED
-    return UNKNOWN if nothing and assumption["status"] == Status.VIOLATED else assumption["status"]
+    return UNRECORDED if nothing and assumption["status"] == Status.VIOLATED else assumption["status"]
 
 
 def label(item: Mapping[str, Any]) -> str:

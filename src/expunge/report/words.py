@@ -18,7 +18,7 @@ from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report.forgetting import forgetting
 from expunge.report.headline import headline
-from expunge.report.vocabulary import UNKNOWN, is_attack, key, label, status_of
+from expunge.report.vocabulary import UNRECORDED, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
 
@@ -156,7 +156,7 @@ def proven(run: Record) -> list[str]:
             "Nothing is proven: a plug-in made this model, and nothing here did its steps again. The pair that it claims "
             f"({pair(certificate)}) is its author's word."
         ]
-    said = {"violated": "Violated", UNKNOWN: "Unknown"}
+    said = {"violated": "Violated", UNRECORDED: "Unknown"}
     apart = {word: [item for item in items if status_of(item) == status] for status, word in said.items()}
     reason = "".join(f" {word}: {_statements(found)}." for word, found in apart.items() if found)
     return [f"Nothing is proven: the theorem does not apply.{reason} Its numbers mean nothing here."]
@@ -288,7 +288,10 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
         return sentences
     if verdict == "differs from retraining":
         agreeing = [item["agrees"] for item in evidence["measurements"] if item["agrees"] is not None]
-        apart, compared = agreeing.count(False), say.plural(len(agreeing), "measurement that was", "measurements that were")
+        apart, compared = (
+            agreeing.count(False),
+            say.plural(len(agreeing), "measurement that was", "measurements that were"),
+        )
         return [f"It differs from retraining in {apart} of {compared} compared with it."]
     sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:

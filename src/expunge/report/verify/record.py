@@ -118,7 +118,9 @@ def outcome_problems(record: Record, run: Record) -> list[str]:
         return [] if reason is None else ["the outcome's reason tells values that are private"]
     again = outcome_of(evidence)
     if written != again:
-        return [f"the outcome says {word!r} ({reason}), the measurements amount to {again['word']!r} ({again['reason']})"]
+        return [
+            f"the outcome says {word!r} ({reason}), the measurements amount to {again['word']!r} ({again['reason']})"
+        ]
     return []
 
 
