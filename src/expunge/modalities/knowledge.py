@@ -85,7 +85,8 @@ def must_know(
         if known.value < known.least:
             _LOG.warning(
                 "The original model scores %.3f on %s, below %s (%.3f): it may have nothing to forget. If these are not its "
-                "weights, or the data are prepared otherwise than for its training, stop here; expected_accuracy in the job refuses it.",
+                "weights, or the data are prepared otherwise than for its training, stop here; with expected_accuracy in the "
+                "job it is refused.",
                 known.value, known.what, known.bar, known.least,
             )  # fmt: skip
         return
