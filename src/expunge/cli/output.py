@@ -296,7 +296,7 @@ def _work(result: Mapping[str, Any]) -> str:
         text += f"; retraining takes {again:,} ({share(here / again)})"
     if cost := result["cost"]:
         memory = (cost["state_bytes"] + cost["activation_bytes"]) / 1e9
-        text += f"; about {memory:.2g} GB of memory and at least {cost['seconds'] / 60:.2g} minutes"
+        text += f"; about {memory:.2g} GB of memory and about {cost['seconds'] / 60:.2g} minutes"
     return text + "."
 
 

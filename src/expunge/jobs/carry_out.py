@@ -360,7 +360,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
     estimate = planned.estimate.cost
     if estimate:
         _LOG.warning(
-            "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), at least %.2g minutes.",
+            "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), about %.2g minutes.",
             case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
         )  # fmt: skip
     outcome = planned.run_uncounted()  # counted on the ledger when it leaves
