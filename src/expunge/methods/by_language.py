@@ -144,7 +144,7 @@ class LanguageMethod(GradientMethod):
         return {FORGET: len(context.deletion.forget), RETAIN: 0 if after is None else len(after)}
 
     def cost(self, context: Context, steps: int, rows: int) -> dict[str, Any]:
-        """Bytes and operations of ``steps`` steps on ``rows`` rows from shapes, and seconds from one step that is made and timed.
+        """Bytes and operations of ``steps`` steps on ``rows`` rows from shapes, and seconds from one step, made and timed.
 
         Where several processes share the work, seconds are a lower bound, from the rate of a matrix product.
         """

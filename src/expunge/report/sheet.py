@@ -15,7 +15,7 @@ from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
-from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, label, status_of
+from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
         "method": [
             ["Method", method["name"]],
             *([["Paper", run["paper"]]] if run["paper"] else []),
-            *([f"Setting {name.replace('_', ' ')}", say.text(item)] for name, item in settings.items()),
+            *([f"Setting {name.replace('_', ' ')}", say.text(item)] for name, item in settings.items() if acts(item)),
             *([name.capitalize(), say.text(item)] for name, item in say.flat(run["details"])),
         ],
         "cost": _cost(run),

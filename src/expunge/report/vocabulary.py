@@ -63,6 +63,11 @@ def status_of(assumption: Mapping[str, Any]) -> str:
     return UNRECORDED if nothing and assumption["status"] == Status.VIOLATED else assumption["status"]
 
 
+def acts(setting: Any) -> bool:
+    """Whether a method's setting did anything: not where it is absent, switched off, or empty."""
+    return setting is not None and setting is not False and setting != {} and setting != []
+
+
 def label(item: Mapping[str, Any]) -> str:
     """What a measurement is called."""
     known = METRICS.get(item["metric"])

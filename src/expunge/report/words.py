@@ -18,7 +18,7 @@ from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report.forgetting import forgetting
 from expunge.report.headline import headline
-from expunge.report.vocabulary import UNRECORDED, is_attack, key, label, status_of
+from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
 
@@ -103,7 +103,9 @@ _DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back"
 def done(run: Record) -> list[str]:
     """The method and what it cost."""
     method = run["method"]
-    settings = ", ".join(f"{name} {say.text(item)}" for name, item in (method.get("settings") or {}).items())
+    settings = ", ".join(
+        f"{name} {say.text(item)}" for name, item in (method.get("settings") or {}).items() if acts(item)
+    )
     what = f"{method['name']} ({settings})" if settings else method["name"]
     if run["status"] == UNCHANGED:
         return [f"Nothing was changed: {what} is a control that releases the model as it was."]
@@ -305,7 +307,7 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
     """What nobody knows: short, for the half page; each run's own section has the full lists."""
     paragraphs = []
     for run in record["runs"]:
-        own = [*_unchecked(run), *_undecided(run)]
+        own = [*_unchecked(run), *_undecided(run), *_base(run)]
         if run["remains"]:
             own.append(
                 f"The forgotten records are still held, directly or in their effect, by {_several(run['remains'])}."
@@ -331,6 +333,16 @@ def _unchecked(run: Record) -> list[str]:
     return (
         [f"Whether these assumptions hold: {say.joined([name.replace('_', ' ') for name in open_])}."] if open_ else []
     )
+
+
+def _base(run: Record) -> list[str]:
+    start = run["facts"].get("start", {}).get("value")
+    if start != "pretrained":
+        return []
+    return [
+        "Whether the pretrained weights that training began with know the forgotten examples: a retrained model begins with "
+        "the same weights, and would know them too."
+    ]
 
 
 def _undecided(run: Record) -> list[str]:
