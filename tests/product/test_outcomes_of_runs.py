@@ -130,11 +130,10 @@ PEOPLE = [{"kind": "user", "where": {"subject": [f"person{i}" for i in range(3, 
     [
         ({"name": "npo", "steps": 2, "lr": 1e-6, "batch_size": 12}, 4, "under-forgets", None),
         ({"name": "ga", "steps": 30, "lr": 3e-2, "batch_size": 12}, 4, "utility-collapse", None),
-        ({"name": "grad_diff", "steps": 16, "lr": 3e-3, "batch_size": 12}, 0, "forgets", "outcome"),
     ],
 )
 def test_language_models(cli, tmp_path, method, code, word, by):
-    training, request = {"steps": 400, "lr": 0.01}, {"targets": PEOPLE}
+    training, request = {"steps": 200, "lr": 0.01}, {"targets": PEOPLE}
     job = write_job(
         tmp_path, training=training, request=request, method=method, evidence={"replicates": 2}, ledger="book.sqlite"
     )
