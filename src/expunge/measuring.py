@@ -17,7 +17,7 @@ import torch
 from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
-from expunge.core.data import Ids
+from expunge.core.data import Deletion, Ids
 from expunge.core.measurement import Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
@@ -93,7 +93,7 @@ def measure(
     def released(plain: Tensors) -> Tensors:
         return {**plain, **noise.add({n: plain[n] for n in names}, sigma)[0]} if sigma else plain
 
-    kind, sets = reads(task), _sets(outcome)
+    kind, sets = reads(task), sets_of(outcome.deletion)
     shadows = _shadows(outcome, kind, sets, settings, watch)
     measurements: list[Measurement] = []
     private: dict[str, Any] = {}
@@ -136,9 +136,8 @@ def measure(
     )
 
 
-def _sets(outcome: Outcome) -> dict[str, Any]:
+def sets_of(deletion: Deletion) -> dict[str, Any]:
     """The named sets that are measured on: retained, forgotten and changed examples, and the probes; none of them empty."""
-    deletion = outcome.deletion
     sets = {"retain": deletion.after, FORGET: deletion.forget, **deletion.probes}
     if len(deletion.touched):
         sets["touched"] = deletion.after.only(deletion.touched)

@@ -25,7 +25,7 @@ from expunge.core.keys import subject_key
 from expunge.core.task import Task
 from expunge.core.trained import Spent, Trained
 from expunge.ledger import Entry, Ledger
-from expunge.requests_book import Granted, RequestBook
+from expunge.requests_book import CLOSED, Granted, RequestBook
 from expunge.training.store import load_trained, save_trained
 
 LEDGER, RECORD, MODEL = "ledger.sqlite", "trained.json", "model"
@@ -115,7 +115,7 @@ class ModelLedger:
             book = RequestBook(ledger)
             filed = {name: value for name, value in record.items() if name not in ("matched", "decision")}
             book.file_request(filed)
-            if (status := book.status_of(record["id"])) in ("released", "fulfilled", "abandoned", "superseded"):
+            if (status := book.status_of(record["id"])) in ("released", *CLOSED, "abandoned", "superseded"):
                 raise RefusedError(
                     f"Request {record['id']} is {status} already: this model is released once for each request. Continue with "
                     "the model that came of it; or file a request that supersedes it."

@@ -16,8 +16,10 @@ from expunge.ledger import Entry, Ledger, canonical_payload
 
 # quarantine: screening or a void result stopped it, a person has yet to decide; withdraw: whoever asked no longer asks
 DECISIONS = ("grant", "refuse", "quarantine", "withdraw")
+NOT_ACCEPTED = "delivered-not-accepted"  # released and closed, and the result is not what was asked for
+CLOSED = ("fulfilled", NOT_ACCEPTED)
 STATUSES = (
-    "received", "granted", "refused", "quarantined", "withdrawn", "released", "fulfilled", "abandoned", "superseded",
+    "received", "granted", "refused", "quarantined", "withdrawn", "released", *CLOSED, "abandoned", "superseded",
 )  # fmt: skip
 _STATUS_OF = {
     "grant": "granted", "refuse": "refused", "quarantine": "quarantined", "withdraw": "withdrawn",
@@ -187,7 +189,9 @@ class RequestBook:
 
     def fulfil(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record that a granted request is closed (receipts, digest of the evidence), with or without a release: where
-        the model never saw the data, there is nothing to release.
+        the model never saw the data, there is nothing to release. With ``accepted`` false in the payload its status is
+        `NOT_ACCEPTED`: something was delivered that does not do what was asked. What was to be forgotten stays out of later
+        runs all the same.
 
         Raises:
             InputError: if the request is not granted, or was closed with another content.
@@ -231,7 +235,8 @@ class RequestBook:
     def requests(self) -> list[dict[str, Any]]:
         """All requests in the order they were filed, each with ``id, kinds, status, subject, received, due, ground,
         filed, decision, decided, reason, by, released, fulfilled, supersedes``; ``None`` where something is not known (yet).
-        Decision, reason and by are those of the end where there is one."""
+        Decision, reason and by are those of the end where there is one.
+        """
         by_id: dict[str, list[Entry]] = {}
         for entry in self.ledger.entries():
             if entry.kind in ("request", "decision", "release", "fulfilment", END):
@@ -244,7 +249,7 @@ class RequestBook:
             kinds = {entry.kind for entry in entries}
             if kind not in kinds:
                 status = _status(entries)
-                if status == "fulfilled":  # a release now would change what the closing said
+                if status in CLOSED:  # a release now would change what the closing said
                     raise InputError(f"request {request_id!r} is closed; file a new request")
                 if status not in ("granted", "released"):
                     raise InputError(f"request {request_id!r} is {status}, not granted: record a decision first")
@@ -262,7 +267,7 @@ def _status(entries: list[Entry]) -> str:
     if END in last:
         return _STATUS_OF[last[END].payload["decision"]]
     if "fulfilment" in last:
-        return "fulfilled"
+        return "fulfilled" if last["fulfilment"].payload.get("accepted", True) else NOT_ACCEPTED
     if "release" in last:
         return "released"
     return _STATUS_OF[last["decision"].payload["decision"]] if "decision" in last else "received"

@@ -244,7 +244,7 @@ def test_screening_holds_a_broad_request_back(refused, cli, job):
     done = cli(
         "run", job(**settings, ledger="book.sqlite"), "--out", "evidence", "--set", "request.approved_by=the officer"
     )
-    assert done.code == 0, done.err
+    assert done.code == 4, done.err  # an adopted model: whether it forgets is undecidable
     (row,) = cli("requests", "list", "--ledger", "book.sqlite", "--json").json
     assert (row["decision"], row["by"]) == ("grant", "the officer")
     assert "overruled" in row["reason"]

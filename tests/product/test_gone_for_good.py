@@ -24,7 +24,7 @@ from expunge.jobs.run import publish_job, run_job
 from expunge.jobs.schema import load_job
 from expunge.ledger import Ledger
 from expunge.modalities.classification import opening as build
-from expunge.requests_book import RequestBook
+from expunge.requests_book import NOT_ACCEPTED, RequestBook
 from expunge.tasks.networks import perceptron
 from expunge.training import shadow_models
 from expunge.training.language import LanguageTraining
@@ -141,7 +141,7 @@ def test_a_week_of_requests_on_tables(learnt, tmp_path, cli):
     assert learnt["tuesday"] == everyone - {"P3"}
     assert learnt["thursday"] == everyone - {"P3", "P4"}
     assert learnt["friday"] == everyone - {"P3", "P4", *batch}  # P7 withdrew and P99 is nobody
-    assert statuses(tmp_path / "book.sqlite") == ["fulfilled", "fulfilled", "withdrawn", "fulfilled", "fulfilled"]
+    assert statuses(tmp_path / "book.sqlite") == [NOT_ACCEPTED, NOT_ACCEPTED, "withdrawn", "fulfilled", NOT_ACCEPTED]
 
 
 def test_a_week_of_requests_on_images(learnt, tmp_path):
@@ -218,11 +218,11 @@ def test_a_second_model_on_one_ledger_forgets_the_same_person(learnt, tmp_path):
     other = table_job(tmp_path, "P3", model_settings={"widths": [2, 4, 2]})
     two = run(learnt, other, "two")
     assert two["request"]["id"].startswith(one["request"]["id"] + "-")
-    assert "P3" in learnt["two"]  # this model knew the person, and forgot them
-    assert statuses(tmp_path / "book.sqlite") == ["fulfilled", "fulfilled"]
+    assert "P3" in learnt["two"]  # this model knew the person
+    assert statuses(tmp_path / "book.sqlite") == [NOT_ACCEPTED, NOT_ACCEPTED]
     again = run(learnt, other, "two")
     assert again["request"] == two["request"]
-    with pytest.raises(InputError, match="fulfilled already for this model"):
+    with pytest.raises(InputError, match="delivered-not-accepted already for this model"):
         run_job(other, (), tmp_path / "elsewhere")
 
 

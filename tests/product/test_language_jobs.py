@@ -59,9 +59,10 @@ def test_a_taught_model_forgets_beside_a_retrained_one(cli, tmp_path):
     sets = {"test": write(tmp_path / "test.jsonl", facts()[:9])}
     job = write_job(tmp_path, data={"sets": sets}, ledger="book.sqlite")
     done = cli("run", job, "--out", "out", "--json")
-    assert done.code == 0, done.err
+    assert done.code == 4, done.err  # six small steps on a model that learnt little: nothing that could be seen to go
     (run,) = done.json["runs"]
     assert (run["model"], run["method"], run["verdict"]) == ("micro", "npo", "no-certificate")
+    assert run["outcome"] == "undecidable"
     for what in ("loss", "probability"):
         assert all(number is not None for three in run[what].values() for number in three.values())
     assert run["accuracy"]["forget"] == {"original": None, "unlearned": None, "retrained": None}

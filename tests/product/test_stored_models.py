@@ -259,8 +259,10 @@ def test_the_example_job_of_a_language_model_runs(cli, tmp_path):
     quick = ("training.epochs=2", "method.epochs=2", "evidence.replicates=0", "evidence.pdf=false")
     settings = [word for setting in quick for word in ("--set", setting)]
     done = cli("run", "examples/jobs/people.yaml", "--out", "out/people", "--json", *settings)
-    assert done.code == 0, done.err
-    assert done.json["runs"][0]["verdict"] == "no-certificate"
+    assert done.code == 4, (
+        done.err
+    )  # two epochs of training: there is nothing that the measurements could see forgotten
+    assert (done.json["runs"][0]["verdict"], done.json["accepted"]) == ("no-certificate", False)
     assert cli("verify", "out/people").code in (5, 6)
     decision = json.loads((tmp_path / "out/people/evidence.json").read_text())["request"]["decision"]
     assert (decision["decision"], decision["action"]) == ("grant", "strip")

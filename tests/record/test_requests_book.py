@@ -40,13 +40,26 @@ def test_the_life_of_a_request(book):
     book.fulfil("q1", {"evidence": "1" * 64})
     statuses.append(book.status_of("q1"))
     assert statuses == ["received", "quarantined", "refused", "granted", "released", "fulfilled"]
-    assert {*statuses, "withdrawn", "abandoned", "superseded"} == set(STATUSES)
+    assert {*statuses, "withdrawn", "delivered-not-accepted", "abandoned", "superseded"} == set(STATUSES)
     [row] = book.requests()
     assert row["kinds"] == ["class", "user"]
     assert (row["received"], row["due"], row["ground"]) == ("2026-11-01", "2026-12-01", "GDPR Art. 17(1)(b)")
     assert (row["decision"], row["by"], row["reason"]) == ("grant", "officer-3", None)
     assert row["filed"] <= row["decided"] <= row["released"] <= row["fulfilled"]
     assert book.ledger.head()[0] == 6
+
+
+def test_what_was_delivered_and_not_accepted_is_closed_and_not_fulfilled(book):
+    book.file_request(RECORD)
+    matched = {"count": 1, "ids": ["0" * 64], "marks": ["a" * 20]}
+    book.decide("q1", {**GRANT, "matched": matched})
+    book.release("q1", {"model": "0" * 64})
+    book.fulfil("q1", {"evidence": "1" * 64, "accepted": False})
+    assert book.status_of("q1") == "delivered-not-accepted"
+    with pytest.raises(InputError):
+        book.decide("q1", {"decision": "withdraw", "by": "clerk"})
+    (granted,) = book.granted({})
+    assert granted.marks == ("a" * 20,), "who asked stays out of later training all the same"
 
 
 def test_a_resumed_run_repeats_every_step_for_nothing(book):

@@ -1,9 +1,9 @@
 """The command line: parse, call one library function, print.
 
 Exit codes: 0 done (or verified), 1 failed or tampered with, 2 input that cannot be used or a request that is refused,
-3 held back for a person, 5 verified but for the signer, 6 verified but for a check that was skipped, 70 an unexpected error
-with its traceback, 75 interrupted or the machine failed: run it again. Nothing heavy is imported before a command runs, so that
-``--help`` answers at once.
+3 held back for a person, 4 delivered and not accepted, 5 verified but for the signer, 6 verified but for a check that was
+skipped, 70 an unexpected error with its traceback, 75 interrupted or the machine failed: run it again. Nothing heavy is
+imported before a command runs, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import sys
 
 INTERRUPTED = 130  # what typer reports for Ctrl-C
+NOT_ACCEPTED = 4  # a run did its work, and its result is not what was asked for
 AGAIN, UNEXPECTED = 75, 70  # EX_TEMPFAIL and EX_SOFTWARE of sysexits.h
 # What a machine lacks for a while, and a user can mend: space, quota, memory, open files, a disk that answers.
 MACHINE = (

@@ -62,14 +62,21 @@ def run(
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Carry out a deletion job on your model and data, and write the evidence. Exit code 3: held back for a person."""
+    """Carry out a deletion job on your model and data, and write the evidence.
+
+    Exit code 0: the result is accepted; 3: held back for a person; 4: delivered, and not accepted: nothing is certified, and
+    what was measured is not that it forgets.
+    """
     checked = _checked(job, set_)
+    from expunge.cli import NOT_ACCEPTED
     from expunge.jobs.run import run_job
 
     with output.progress() as watch:
         result = run_job(checked, (), out, model=model, watch=watch)
     if result:  # the first of several processes speaks for all
         output.show_runs(result, json)
+        if not result["accepted"]:
+            raise typer.Exit(NOT_ACCEPTED)
 
 
 @app.command()

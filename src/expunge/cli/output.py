@@ -116,20 +116,12 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
     if json:
         show(result, True)
         return
+    from expunge.report.headline import headline
+
     rows: list[list[str]] = []
     for run in result["runs"]:
-        heads = [run["model"], f"by {run['method']}", run["verdict"], _promise(run)]
-        three = lambda value: number(value, 3)  # noqa: E731
-        if any(values["unlearned"] is not None for values in run["probability"].values()):
-            known = {
-                where: name for where, name in _WHERE.items() if run["probability"][where]["unlearned"] is not None
-            }
-            cells = [
-                [f"probability {name}", *_three(run["probability"][where], three)] for where, name in known.items()
-            ]
-        else:
-            cells = [[f"accuracy {name}", *_three(run["accuracy"][where], share)] for where, name in _WHERE.items()]
-            cells.append(["membership AUC", *_three(run["membership_auc"], three)])
+        heads = [run["model"], f"by {run['method']}", run["verdict"], _promise(run), *_outcome(run)]
+        cells = [_measured(item) for item in headline(run["measurements"])]
         seconds = run["seconds"]
         cells.append(["seconds", "", number(seconds["unlearn"], 2), number(seconds["retrain"], 2)])
         heads += [""] * (len(cells) - len(heads))
@@ -158,11 +150,21 @@ def _say(sentence: str) -> None:
 
 
 _MODELS = ("original", "unlearned", "retrained")
-_WHERE = {"retain": "retained", "forget": "forgotten", "test": "test"}
 
 
-def _three(values: Mapping[str, float | None], form: Callable[[float | None], str]) -> list[str]:
-    return [form(values[model]) for model in _MODELS]
+def _measured(item: Mapping[str, Any]) -> list[str]:
+    """A measurement: what it is called, and the value of each model in its unit."""
+    from expunge.report import numbers as say
+    from expunge.report.vocabulary import label
+
+    return [label(item), *(say.value(item["metric"], item[model]) for model in ("original", "value", "ideal"))]
+
+
+def _outcome(run: Mapping[str, Any]) -> list[str]:
+    """The outcome, and whether the result is accepted."""
+    if run["outcome"] is None:
+        return []
+    return [run["outcome"], f"accepted: {run['accepted_by']}" if run["accepted_by"] else "not accepted"]
 
 
 def _promise(run: Mapping[str, Any]) -> str:
@@ -294,7 +296,7 @@ def _work(result: Mapping[str, Any]) -> str:
         text += f"; retraining takes {again:,} ({share(here / again)})"
     if cost := result["cost"]:
         memory = (cost["state_bytes"] + cost["activation_bytes"]) / 1e9
-        text += f"; about {memory:.2g} GB of memory and at least {cost['seconds'] / 60:.2g} minutes"
+        text += f"; about {memory:.2g} GB of memory and about {cost['seconds'] / 60:.2g} minutes"
     return text + "."
 
 

@@ -43,11 +43,12 @@ from expunge.jobs.summary import summary
 from expunge.ledger import Ledger
 from expunge.measuring import measure
 from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
+from expunge.report.outcome import is_accepted
 from expunge.report.record import build, plain, slug
 from expunge.report.shown import name_of, shown
 from expunge.report.signing import signing_key
 from expunge.report.verify import verify_folder
-from expunge.requests_book import RequestBook
+from expunge.requests_book import CLOSED, RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
 
@@ -84,8 +85,8 @@ def carry_out(
     request = identified(request, setting.model, key, ledger_path)
     identity = request.id(key)
     request, status, evidence = _on_record(request, key, ledger_path)
-    if status == "fulfilled":
-        return _again(identity, evidence, out, private, ledger_path)
+    if status in CLOSED:
+        return _again(identity, status, evidence, out, private, ledger_path)
     places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
     _must_have_its_journal(places, identity, status)
     deletion = setting.deletion
@@ -169,9 +170,16 @@ def carry_out(
             elif not after.views:
                 save_trained(private / f"next-{slug(case.name)}", after)
         sweep(private)  # of a killed try: weights without noise
-        shown_record = digest_file(written[EVIDENCE])
+        shown_record, told = digest_file(written[EVIDENCE]), read_json(written[EVIDENCE])
         book.fulfil(
-            identity, {"evidence": shown_record, "verdicts": verdicts, **({"models": models} if models else {})}
+            identity,
+            {
+                "evidence": shown_record,
+                "verdicts": verdicts,
+                "outcomes": {run["name"]: run["outcome"]["word"] for run in told["runs"]},
+                "accepted": is_accepted(told),
+                **({"models": models} if models else {}),
+            },
         )
         for case in cases:
             if case.folder is not None:
@@ -248,8 +256,8 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
         return request, RequestBook(ledger).status_of(identity), entries.get("fulfilment", {}).get("evidence")
 
 
-def _again(identity: str, evidence: str | None, out: Path, private: Path, ledger: Path) -> dict[str, Any]:
-    """The summary of a request that was fulfilled before; nothing is done a second time.
+def _again(identity: str, status: str, evidence: str | None, out: Path, private: Path, ledger: Path) -> dict[str, Any]:
+    """The summary of a request that was carried out before; nothing is done a second time.
 
     Raises:
         InputError: if its evidence is not in ``out``.
@@ -258,20 +266,20 @@ def _again(identity: str, evidence: str | None, out: Path, private: Path, ledger
     path, full = out / EVIDENCE, private / REVIEWED
     if not path.is_file() or evidence not in (digest_file(path), digest_json(read_json(path))):
         raise InputError(
-            f"Request {identity} was fulfilled already for this model, and its evidence is not in {out}. Name the folder that "
+            f"Request {identity} is {status} already for this model, and its evidence is not in {out}. Name the folder that "
             "holds it."
         )
     result = verify_folder(out, signing_key().public_key(), ledger=ledger)
     if not result.consistent:
         problems = "; ".join(f"{check.name}: {check.problem}" for check in result.checks if not check.ok)
         raise TamperedError(
-            f"Request {identity} was fulfilled already, and its evidence in {out} does not verify: {problems[:1000]}. "
+            f"Request {identity} is {status} already, and its evidence in {out} does not verify: {problems[:1000]}. "
             "Restore the folder from a backup: its release is not made a second time."
         )
     for folder in private.glob("journal-*"):  # where a crash came between the last entry and the clearing
         with Journal(folder) as journal:
             journal.clear()
-    _LOG.warning("Request %s was fulfilled already: this is its evidence, nothing was done again.", identity)
+    _LOG.warning("Request %s is %s already: this is its evidence, nothing was done again.", identity, status)
     return summary(read_json(full if full.is_file() else path), out)
 
 
@@ -348,7 +356,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
     estimate = planned.estimate.cost
     if estimate:
         _LOG.warning(
-            "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), at least %.2g minutes.",
+            "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), about %.2g minutes.",
             case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
         )  # fmt: skip
     outcome = planned.run_uncounted()  # counted on the ledger when it leaves

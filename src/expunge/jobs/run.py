@@ -23,7 +23,8 @@ from expunge.jobs.identity import identified
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
 from expunge.jobs.together import announced, beside
-from expunge.measuring import MeasureSettings
+from expunge.measuring import MeasureSettings, sets_of
+from expunge.modalities.knowledge import must_know
 from expunge.modalities.modality import Asked, Opened
 from expunge.modalities.named import named_method
 from expunge.modalities.settings import Job, StoredTraining
@@ -124,7 +125,10 @@ def prepared(
         deletion = match_stored(opened.data, stored.data, asked, earlier)
 
     def make(seen: Watch) -> Trained:
-        return stored if stored is not None else _trained(job, opened, deletion.before, seen)
+        made = stored if stored is not None else _trained(job, opened, deletion.before, seen)
+        if deletion.member:
+            must_know(kind, made.task, made.secret, deletion.before, sets_of(deletion), job.expected_accuracy)
+        return made
 
     setting = _setting(job, opened, asked, earlier, deletion, model=named)
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))

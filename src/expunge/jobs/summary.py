@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.report.measurement_names import keyed
+from expunge.report.outcome import accepted_by, is_accepted
 from expunge.report.words import weakest_certificate
 
 WHERE = ("retain", "forget", "test")
@@ -17,15 +18,16 @@ def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Request, runs and the report's path, from an evidence record."""
     return {
         "request": {"id": record["request"]["id"], "kind": record["request"]["kind"]},
-        "runs": [_run(run) for run in record["runs"]],
+        "runs": [_run(run, record.get("accepted")) for run in record["runs"]],
+        "accepted": is_accepted(record),
         "report": str(out / "report.html"),
         "evidence": str(out),
     }
 
 
-def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+def _run(run: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, Any]:
     certificate = weakest_certificate(run) or {}
-    certified = run["verdict"].startswith("certified")
+    certified, outcome = run["verdict"].startswith("certified"), run.get("outcome") or {}
     items = [keyed(item) for item in run["evidence"]["measurements"]]
     measured = {(item["metric"], item["set"]): item for item in items if item["view"] is None}
 
@@ -40,6 +42,9 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
         "model": run["name"],
         "method": run["method"]["name"],
         "verdict": run["verdict"],
+        "outcome": outcome.get("word"),
+        "outcome_reason": outcome.get("reason"),
+        "accepted_by": accepted_by(run, person) if outcome else None,
         "epsilon": certificate.get("epsilon") if certified else None,
         "nominal_epsilon": certificate.get("epsilon"),
         "delta": certificate.get("delta"),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
@@ -28,8 +29,9 @@ from expunge.methods.trajectory import Remembering, Trajectory
 from expunge.objectives.language import Answers
 from expunge.objectives.scope import SU, too_long
 from expunge.tasks import adapters
-from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of
+from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of, step_seconds
 
+_TIMED: dict[str, float] = {}  # model, records, rows and adapter → seconds of a step in this process
 RETAIN_STEPS = 5  # retain steps for each forget step in DualOptim's released code for language models
 
 
@@ -148,7 +150,10 @@ class LanguageMethod(GradientMethod):
         return {FORGET: len(context.deletion.forget), RETAIN: 0 if after is None else len(after)}
 
     def cost(self, context: Context, steps: int, rows: int) -> dict[str, Any]:
-        """Bytes, operations and seconds of ``steps`` steps on ``rows`` rows, roughly: from shapes and one matrix product."""
+        """Bytes and operations of ``steps`` steps on ``rows`` rows from shapes, and seconds from one step, made and timed.
+
+        Where several processes share the work, seconds are a lower bound, from the rate of a matrix product.
+        """
         task = autoregressive(context.task)
         model = shape_of(task.factory)
         if self.lora is not None:
@@ -160,7 +165,20 @@ class LanguageMethod(GradientMethod):
             model, rows=rows, length=length, steps=steps, precision=PRECISIONS[task.dtype],
             checkpointing=task.checkpointing, rate=matmul_rate(task.device, task.dtype),
         )  # fmt: skip
-        return asdict(found)
+        if processes().count > 1:
+            return asdict(found)
+        return asdict(replace(found, seconds=steps * self._step_seconds(context, rows)))
+
+    def _step_seconds(self, context: Context, rows: int) -> float:
+        """Seconds of one step, timed once for a model, a number of rows and an adapter."""
+        task, artifact = autoregressive(context.task), context.trained.artifact
+        place = digest_json([artifact.digest, context.deletion.forget.digest, rows, self.lora])
+        if place not in _TIMED:
+            model = task.build(artifact.tensors)
+            if self.lora is not None:
+                adapters.inject(model, self.lora)
+            _TIMED[place] = step_seconds(task, model.train(), context.deletion.forget, rows)
+        return _TIMED[place]
 
     def run(self, context: Context) -> Unlearned:
         """Descend; an adapter is released beside the merged weights."""

@@ -16,6 +16,7 @@ from expunge.core.data import Deletion
 from expunge.core.request import Request
 from expunge.metrics.intervals import Interval
 from expunge.metrics.outcomes import Judgement
+from expunge.modalities.knowledge import Knowledge
 from expunge.modalities.layout import Layout
 from expunge.modalities.modality import Opened
 from expunge.modalities.recipes import BenchmarkRecipe
@@ -50,16 +51,6 @@ class Presented:
 
     wording: Any = None
     material: Any = None
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """What the original model knows of ``what``, and the ``least`` that makes a table mean anything, ``bar`` in words."""
-
-    value: float
-    least: float
-    what: str
-    bar: str
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class RequestSettings(Strict):
 
 
 class AcceptSettings(Strict):
-    """Who lets a result leave that would be held back, and why: the report prints both."""
+    """Who lets a result leave that would be held back, or accepts one that is undecidable, and why: the report prints both."""
 
     by: str = Field(min_length=1)
     reason: str = Field(min_length=1)
@@ -158,9 +158,12 @@ class Job(Strict):
         device, seed: a torch device; one seed for everything pseudo-random.
         publish: the promise that is made before requests come.
         method: ``name``, and the method's settings.
+        expected_accuracy: the share of right answers that the original model should have, on test examples where the job names
+            some, else on its training examples (language models: the share of the answers' tokens). One that has less is
+            refused before anything else is trained; without it a model that is no better than chance is only warned of.
         ledger: the ledger file, where it is not the one beside the model.
         excluded_by: further ledgers whose granted requests are kept out of what is learnt.
-        accept: who lets a void result leave, and why.
+        accept: who lets a void result leave, or takes one of which measuring cannot tell whether it forgets, and why.
     """
 
     called: ClassVar[str] = "job"  # in messages
@@ -179,6 +182,7 @@ class Job(Strict):
     ledger: Path | None = None
     excluded_by: list[Path] = Field([])
     accept: AcceptSettings | None = None
+    expected_accuracy: float | None = Field(None, ge=0, le=1)
 
     def identity(self) -> dict[str, Any]:
         """The sections that say how the model is made, and of which data: they tell one model from another."""

@@ -29,10 +29,15 @@ def mu_of(release: Release) -> float:
 
 
 def change_of(before: Trained, result: Unlearned) -> dict[str, float]:
-    """L2 change of each tensor, the largest over views; a tensor without counterpart counts as changed."""
+    """L2 change of each tensor, the largest over views; a tensor without counterpart counts as changed.
+
+    Counters (whole numbers, such as the batches that batch normalisation has seen) are no weights and are left out.
+    """
     change: dict[str, float] = {}
     for view, artifact in result.views.items():
         for name, tensor in artifact.tensors.items():
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                continue
             old = before.view(view).tensors.get(name)
             if old is None or old.shape != tensor.shape:
                 size = float("inf")

@@ -9,7 +9,8 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import Key
 from expunge.report import numbers as say
 from expunge.report import words
-from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, VERDICTS, is_attack, key, label
+from expunge.report.forgetting import outcome_row
+from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNRECORDED, VERDICTS, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -25,12 +26,14 @@ def answer(record: Record) -> dict[str, Any]:
     def row(head: str, cell: Callable[[Record], tuple[str, str]]) -> Row:
         return {"head": head, "cells": [dict(zip(("main", "note"), cell(run), strict=True)) for run in runs]}
 
+    person = record.get("accepted")
+    judged = [row("Outcome", lambda run: outcome_row(run, person))] if all("outcome" in run for run in runs) else []
     groups = [
         ("Proven", [row("Verdict", _verdict_cell), row("Guarantee", _guarantee), row("Assumptions", _assumption_count)]),
         (
             "Measured",
             [*(row(label(item), lambda run, item=item: _measured_cell(run, key(item))) for item in items.values()),
-             row("Taken together", _together)],
+             row("Taken together", _together), *judged],
         ),
         ("Cost", [row("Time", time_cell), row("Gradients of single rows", gradients_cell)]),
         ("Left", [row("Capacity used", _capacity), row("Still holding the forgotten rows", _holding)]),
@@ -84,9 +87,11 @@ def _assumption_count(run: Record) -> tuple[str, str]:
     certificate = words.weakest_certificate(run)
     if certificate is None:
         return say.NOTHING, ""
-    statuses = [item["status"] for item in certificate["assumptions"]]
+    statuses = [status_of(item) for item in certificate["assumptions"]]
     counted = [
-        f"{statuses.count(status)} {status}" for status in ("holds", "unchecked", "violated") if status in statuses
+        f"{statuses.count(status)} {status}"
+        for status in ("holds", "unchecked", UNRECORDED, "violated")
+        if status in statuses
     ]
     return ", ".join(counted).replace("holds", "hold"), ""
 

@@ -22,6 +22,7 @@ from expunge.core.errors import InputError
 from expunge.core.measurement import Evidence
 from expunge.core.method import Outcome, Release
 from expunge.report.measurement_names import recorded_name
+from expunge.report.outcome import outcome_of
 from expunge.report.shown import supported
 
 FORMAT = "expunge-evidence/3"
@@ -150,7 +151,7 @@ def _data(outcome: Outcome, name: str, note: str) -> dict[str, Any]:
 
 def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
     (key, first), *others = released(name, outcome).items()
-    before, folder = outcome.before, bool(outcome.after.task.files())
+    before, folder, measured = outcome.before, bool(outcome.after.task.files()), plain(_measured(evidence))
     budget = None if before.budget is None else {**asdict(before.budget), "used": len(outcome.after.removed)}
     return {
         "name": name,
@@ -166,11 +167,12 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "status": outcome.status,
         "own": outcome.own,
         "verdict": outcome.verdict,
+        "outcome": outcome_of(measured),
         **_certificate(first),
         "budget": budget,
         "removed": {"before": len(before.removed), "now": outcome.deletion.size},
         "facts": {fact: asdict(known) for fact, known in (outcome.facts or before.facts).items()},
-        "evidence": _measured(evidence),
+        "evidence": measured,
         "change": dict(outcome.change),
         "cost": dict(outcome.cost),
         "purged": list(outcome.purged),

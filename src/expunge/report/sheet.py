@@ -13,9 +13,10 @@ from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.drawing import Figure
+from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
 from expunge.report.views import held_by, in_short
-from expunge.report.vocabulary import ORIGINS, STATUSES, label
+from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 _AGREES = {True: ("✓", "agrees"), False: ("✗", "differs"), None: ("?", "undecidable")}
 _NOT_COMPARED = (say.NOTHING, "not compared")
 _PASSED = {True: ("✓", "passed"), False: ("✗", "failed"), None: ("?", "undecided")}
-_FIRST = {"violated": 0, "unchecked": 1, "holds": 2}  # what decides the verdict is read first
+_FIRST = {"violated": 0, UNRECORDED: 1, "unchecked": 2, "holds": 3}  # what decides the verdict is read first
 
 
 def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         ],
         "answer": answer(record),
         "figures": figures(plots.accuracy(record), plots.membership(record)),
-        "runs": [_run(run, figures) for run in record["runs"]],
+        "runs": [_run(run, figures, record.get("accepted")) for run in record["runs"]],
         "request": _request(record),
         "data": _data(record),
         "ledger": _ledger(record.get("ledger")),
@@ -71,7 +72,7 @@ def _numbered(outline: bool) -> Callable[..., list[Row]]:
     return figures
 
 
-def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
+def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) -> Row:
     certificates = words.certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
@@ -79,7 +80,7 @@ def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
         "name": say.initial(run["name"]),
         "verdict": verdict_row(run),
         "proven": words.proven(run),
-        "measured": words.measured(run),
+        "measured": [*forgetting(run, person), *words.measured(run)],
         "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
         "figures": figures(
             *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
@@ -95,7 +96,7 @@ def _run(run: Record, figures: Callable[..., list[Row]]) -> Row:
         "method": [
             ["Method", method["name"]],
             *([["Paper", run["paper"]]] if run["paper"] else []),
-            *([f"Setting {name.replace('_', ' ')}", say.text(item)] for name, item in settings.items()),
+            *([f"Setting {name.replace('_', ' ')}", say.text(item)] for name, item in settings.items() if acts(item)),
             *([name.capitalize(), say.text(item)] for name, item in say.flat(run["details"])),
         ],
         "cost": _cost(run),
@@ -169,10 +170,10 @@ def _certificate(certificate: Record, view: str) -> Row:
             {
                 "statement": item["statement"],
                 "value": say.text(item["value"]) if item["value"] is not None else "",
-                "origin": ORIGINS.get(item["origin"], item["origin"]),
-                "status": STATUSES.get(item["status"], ("?", item["status"])),
+                "origin": NOBODY if status_of(item) == UNRECORDED else ORIGINS.get(item["origin"], item["origin"]),
+                "status": STATUSES.get(status_of(item), ("?", item["status"])),
             }
-            for item in sorted(certificate["assumptions"], key=lambda item: _FIRST.get(item["status"], 0))
+            for item in sorted(certificate["assumptions"], key=lambda item: _FIRST.get(status_of(item), 0))
         ],
         "bounds": [
             {"name": item["name"].replace("_", " "), "value": say.number(item["value"], "infinite"), "source": item["source"],

@@ -17,6 +17,7 @@ from typing import Any
 from expunge.core.digest import digest_json, keyed_hash
 from expunge.core.measurement import PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
+from expunge.report.outcome import promises, shown_outcome
 from expunge.report.vocabulary import is_attack
 from expunge.training.facts import TRAINING_IDS
 
@@ -57,10 +58,12 @@ def _keyed(salt: bytes, digest: str | None) -> str | None:
 
 def _run(run: Record, salt: bytes, data: Record, forgotten_open: bool) -> dict[str, Any]:
     evidence = run["evidence"]
-    items = [_measurement(item, data, forgotten_open) for item in evidence["measurements"]]
+    original_open = shows_original(run, forgotten_open)
+    items = [_measurement(item, data, forgotten_open, original_open) for item in evidence["measurements"]]
     cost = {name: value for name, value in evidence["cost"].items() if name != "change_per_module"}
     return {
         **run,
+        **({"outcome": shown_outcome(run, original_open)} if "outcome" in run else {}),
         "certificate": _certificate(run["certificate"], salt),
         "other_views": [
             {**view, "certificate": _certificate(view["certificate"], salt)} for view in run["other_views"]
@@ -96,10 +99,17 @@ def name_of(record: Record) -> str:
     return digest_json({name: value for name, value in record.items() if name not in AFTER_RELEASE})
 
 
-def _measurement(item: Record, data: Record, forgotten_open: bool) -> dict[str, Any]:
-    """The values where they may be shown, else whether they agree; never what the model before scored."""
+def shows_original(run: Record, forgotten_open: bool) -> bool:
+    """Whether values of the original model may be shown: where nothing was promised that they would break, and where those
+    who go are many enough not to be told from them.
+    """
+    return forgotten_open and not promises(run)
+
+
+def _measurement(item: Record, data: Record, forgotten_open: bool, original_open: bool) -> dict[str, Any]:
+    """The values where they may be shown; what the original model scored by a rule of its own."""
     if is_open(item, data["probes"], forgotten_open):
-        return {**item, "original": None}
+        return dict(item) if original_open else {**item, "original": None}
     # whether each agrees stays at home too: who knows the retained rows could compute it for every candidate and compare
     hidden = dict.fromkeys(("value", "interval", "ideal", "null", "original", "agrees"))
     return {**item, **hidden, "withheld": True}

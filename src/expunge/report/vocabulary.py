@@ -27,6 +27,7 @@ MEASURED_VERDICTS: Mapping[str, str] = {
     "differs from retraining": "Differs from retraining",
     "not told from retraining": "Not told from retraining",
 }
+UNRECORDED, NOBODY = "unknown", "nobody recorded it"  # status and origin of an assumption of which nothing is recorded
 ORIGINS: Mapping[str, str] = {
     Origin.PROVED: "proved",
     Origin.ENFORCED: "enforced by the code",
@@ -39,6 +40,7 @@ STATUSES: Mapping[str, tuple[str, str]] = {
     Status.HOLDS: ("✓", "holds"),
     Status.UNCHECKED: ("?", "unchecked"),
     Status.VIOLATED: ("✗", "violated"),
+    UNRECORDED: ("?", "unknown"),
 }
 SYMBOLS: Mapping[str, str] = {  # beside the word, never instead of it
     Verdict.CERTIFIED: "✓",
@@ -50,6 +52,20 @@ SYMBOLS: Mapping[str, str] = {  # beside the word, never instead of it
     UNCERTIFIED: "–",
     UNCHANGED: "=",
 }
+
+
+def status_of(assumption: Mapping[str, Any]) -> str:
+    """The status of an assumption of a certificate in front of people: ``unknown`` where nothing at all was recorded.
+
+    To the verdict it is the same: what is unknown supports nothing, and the certificate calls it violated.
+    """
+    nothing = assumption["value"] is None and assumption["origin"] == Origin.DECLARED
+    return UNRECORDED if nothing and assumption["status"] == Status.VIOLATED else assumption["status"]
+
+
+def acts(setting: Any) -> bool:
+    """Whether a method's setting did anything: not where it is absent, switched off, or empty."""
+    return setting is not None and setting is not False and setting != {} and setting != []
 
 
 def label(item: Mapping[str, Any]) -> str:

@@ -16,13 +16,16 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
-from expunge.report.vocabulary import is_attack, key, label
+from expunge.report.forgetting import forgetting
+from expunge.report.headline import headline
+from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
 
 ASKED, DONE, PROVEN, MEASURED, UNKNOWN = (
     "What was asked", "What was done", "What is proven", "What is measured", "What is not known",
 )  # fmt: skip
+MOST = 4  # numbers of a run on the half page
 WEAK = 0.95  # above this chance of guessing right a bound rules out little; our threshold, no paper names one
 
 
@@ -53,7 +56,7 @@ def half_page(record: Record) -> tuple[Section, ...]:
         Section(ASKED, (Paragraph(" ".join(asked(record))),)),
         Section(DONE, each(done)),
         Section(PROVEN, each(proven)),
-        Section(MEASURED, each(measured)),
+        Section(MEASURED, each(lambda run: [*forgetting(run, record.get("accepted")), *measured(run)])),
         Section(UNKNOWN, unknown(record)),
     )
 
@@ -105,14 +108,19 @@ _DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back"
 def done(run: Record) -> list[str]:
     """The method and what it cost."""
     method = run["method"]
-    settings = ", ".join(f"{name} {say.text(item)}" for name, item in (method.get("settings") or {}).items())
+    settings = ", ".join(
+        f"{name} {say.text(item)}" for name, item in (method.get("settings") or {}).items() if acts(item)
+    )
     what = f"{method['name']} ({settings})" if settings else method["name"]
     if run["status"] == UNCHANGED:
         return [f"Nothing was changed: {what} is a control that releases the model as it was."]
     cost = say.seconds(run["cost"].get("seconds"))
     retraining = (run["evidence"]["cost"].get("seconds") or {}).get("retrain")
     beside = f"; retraining once took {say.seconds(retraining)}" if retraining is not None else ""
-    return [f"The method {what} made a new model in {cost}{beside}."]
+    own, cheaper = run["cost"].get("seconds"), ""
+    if own is not None and retraining is not None and retraining < own:
+        cheaper = " Retraining would have been cheaper."
+    return [f"The method {what} made a new model in {cost}{beside}.{cheaper}"]
 
 
 def proven(run: Record) -> list[str]:
@@ -155,8 +163,9 @@ def proven(run: Record) -> list[str]:
             "Nothing is proven: a plug-in made this model, and nothing here did its steps again. The pair that it claims "
             f"({pair(certificate)}) is its author's word."
         ]
-    violated = [item for item in items if item["status"] == "violated"]
-    reason = f" Violated: {_statements(violated)}." if violated else ""
+    said = {"violated": "Violated", UNRECORDED: "Unknown"}
+    apart = {word: [item for item in items if status_of(item) == status] for status, word in said.items()}
+    reason = "".join(f" {word}: {_statements(found)}." for word, found in apart.items() if found)
     return [f"Nothing is proven: the theorem does not apply.{reason} Its numbers mean nothing here."]
 
 
@@ -229,7 +238,7 @@ def measured(run: Record) -> list[str]:
     if not found:
         return ["Nothing was measured."]
     open_ = [item for item in found.values() if not item.get("withheld")]
-    chosen = [item for kind in _HEADLINES for item in open_ if (item["metric"], item["set"]) == kind][:3] or open_[:3]
+    chosen = headline(open_)[:MOST] if open_ else []
     sentences = [say.initial("; ".join(_one(item, first=item is chosen[0]) for item in chosen)) + "."] if chosen else []
     if hidden := [item for item in found.values() if item.get("withheld")]:
         agree = sum(item["agrees"] is True for item in hidden)
@@ -285,8 +294,12 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
             sentences.append("That contradicts what is said to be proven: trust neither until it is explained.")
         return sentences
     if verdict == "differs from retraining":
-        apart = [label(item) for item in evidence["measurements"] if item["agrees"] is False]
-        return [f"It differs from retraining in {len(apart)} of {len(evidence['measurements'])} measurements."]
+        agreeing = [item["agrees"] for item in evidence["measurements"] if item["agrees"] is not None]
+        apart, compared = (
+            agreeing.count(False),
+            say.plural(len(agreeing), "measurement that was", "measurements that were"),
+        )
+        return [f"It differs from retraining in {apart} of {compared} compared with it."]
     sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:
         sentences.append(
@@ -299,7 +312,7 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
     """What nobody knows: short, for the half page; each run's own section has the full lists."""
     paragraphs = []
     for run in record["runs"]:
-        own = [*_unchecked(run), *_undecided(run)]
+        own = [*_unchecked(run), *_undecided(run), *_base(run)]
         if run["remains"]:
             own.append(
                 f"The forgotten records are still held, directly or in their effect, by {_several(run['remains'])}."
@@ -327,6 +340,16 @@ def _unchecked(run: Record) -> list[str]:
     )
 
 
+def _base(run: Record) -> list[str]:
+    start = run["facts"].get("start", {}).get("value")
+    if start != "pretrained":
+        return []
+    return [
+        "Whether the pretrained weights that training began with know the forgotten examples: a retrained model begins with "
+        "the same weights, and would know them too."
+    ]
+
+
 def _undecided(run: Record) -> list[str]:
     evidence = run["evidence"]
     if evidence["verdict"] == UNDECIDABLE:
@@ -337,13 +360,6 @@ def _undecided(run: Record) -> list[str]:
 
 def _several(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{len(items)} things, for example the {items[0]}"
-
-
-_HEADLINES = (
-    ("accuracy", "test"),
-    ("accuracy", "forget"),
-    ("membership_loss", None),
-)  # where there are none: the first three
 
 
 def _one(item: Record, first: bool) -> str:

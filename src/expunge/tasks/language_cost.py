@@ -145,6 +145,28 @@ def run_cost(
     return RunCost(weights, moving, state, kept, flops, flops / rate if rate else None)
 
 
+def step_seconds(task: Any, model: nn.Module, texts: Any, rows: int) -> float:
+    """Seconds of one step of ``model`` on ``rows`` records here and now: forward, backward, AdamW; the second of two.
+
+    Everything that a rate of matrix products leaves out is in it: small layers, short rows, Python. The model's weights are
+    not used again; no random number of the caller is drawn.
+    """
+    batch = task.batch(texts, [i % len(texts) for i in range(rows)])
+    moving = [tensor for tensor in model.parameters() if tensor.requires_grad]
+    optimizer = torch.optim.AdamW(moving, lr=0.0)
+    params, taken = dict(model.named_parameters()), 0.0
+    with torch.random.fork_rng():
+        for _ in range(2):  # the first one loads kernels and makes the moments
+            _wait(task.device)
+            started = time.perf_counter()
+            optimizer.zero_grad()
+            task.losses(model, params, batch).mean().backward()
+            optimizer.step()
+            _wait(task.device)
+            taken = time.perf_counter() - started
+    return taken
+
+
 @functools.cache
 def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """Floating-point operations a second of a product of two 1024 × 1024 matrices here and now, measured once a process."""

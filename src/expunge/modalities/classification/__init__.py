@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.data.rows import Rows
     from expunge.evidence.comparison import Score
     from expunge.evidence.membership import MembershipAttack
+    from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.classification import Classification
@@ -32,6 +33,8 @@ class ClassificationModality:
     kinds = (Kind.SAMPLES, Kind.USER, Kind.CLASS)
     job = ClassifierJob
     in_processes = False
+    right = "accuracy"
+    known_on = ("retain", "forget")
 
     @property
     def benchmark(self) -> Benchmark:
@@ -53,6 +56,12 @@ class ClassificationModality:
         note = SYNTHETIC if job.data.format == "digits" else ""
         name = job.model.rpartition(":")[2]
         return Opened(task, data, probes, recipe_of(job.training, task), weights, name, called(job.data), note)
+
+    def knowledge(self, scores: Sequence[Score], data: Rows) -> Knowledge:
+        """Accuracy on the training rows, against chance."""
+        from expunge.modalities.classification.knowledge import knowledge
+
+        return knowledge(sum(s.n * s.value for s in scores) / sum(s.n for s in scores), data.classes)
 
     def ask(self, job: ClassifierJob, opened: Opened[Classification, Rows]) -> Asked[Rows]:
         """The targets; rows carry no words of a request."""

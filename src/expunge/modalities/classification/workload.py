@@ -25,13 +25,14 @@ from expunge.metrics.membership_conventions import (
     true_label_confidence,
 )
 from expunge.metrics.unlearning import zrf
-from expunge.modalities.benchmark import TUNING_SET, Knowledge, Scores, Workload
+from expunge.modalities.benchmark import TUNING_SET, Scores, Workload
+from expunge.modalities.classification.knowledge import knowledge
 from expunge.modalities.classification.recipes import ClassifierRecipe, ForgetClass, ForgetUser
+from expunge.modalities.knowledge import Knowledge
 from expunge.modalities.modality import Opened
 from expunge.tasks.classification import Classification
 from expunge.tasks.passes import BENCH_OUTPUTS, in_passes
 
-CHANCE_TIMES = 3  # a source model below so many times chance has learnt nothing that could be forgotten; ours
 UNTRAINED_SEED = 999_983  # of the network that ZRF compares with
 
 
@@ -126,8 +127,7 @@ class ClassifierWorkload(Workload):
         """Accuracy on the training rows, against chance."""
         kept, gone = len(deletion.after), len(deletion.forget)
         right = (kept * scores.metrics["RA"] + gone * scores.metrics["FA"]) / (100 * (kept + gone))
-        least = CHANCE_TIMES / self.opened.data.classes
-        return Knowledge(right, least, "its own training rows", f"{CHANCE_TIMES} times chance")
+        return knowledge(right, self.opened.data.classes)
 
 
 def score(

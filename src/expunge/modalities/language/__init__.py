@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.data.texts import Texts
     from expunge.evidence.comparison import Score
     from expunge.evidence.membership import MembershipAttack
+    from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.language import Language
@@ -29,6 +30,8 @@ class LanguageModality:
     kinds = (Kind.SAMPLES, Kind.USER)
     job = LanguageJob
     in_processes = True
+    right = "exact_memorization"
+    known_on = ("forget",)
 
     @property
     def benchmark(self) -> Benchmark:
@@ -49,6 +52,12 @@ class LanguageModality:
             task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False,
             long_training=True,
         )  # fmt: skip
+
+    def knowledge(self, scores: Sequence[Score], data: Texts) -> Knowledge:
+        """The share of the forgotten answers' tokens that the model says itself."""
+        from expunge.modalities.language.knowledge import knowledge
+
+        return knowledge(sum(s.n * s.value for s in scores) / sum(s.n for s in scores))
 
     def ask(self, job: LanguageJob, opened: Opened[Language, Texts]) -> Asked[Texts]:
         """The targets or the request's own records, and what of these the model's context holds."""

@@ -16,15 +16,15 @@ from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
 from expunge.data.texts import Texts
-from expunge.modalities.benchmark import Knowledge, Presented, Scores, Workload
+from expunge.modalities.benchmark import Presented, Scores, Workload
+from expunge.modalities.knowledge import Knowledge
+from expunge.modalities.language.knowledge import knowledge
 from expunge.modalities.language.micro_world import micro_facts
 from expunge.modalities.language.questions import Facts, questions
 from expunge.modalities.language.recipes import LanguageRecipe, MicroWorld
 from expunge.modalities.modality import Opened
 from expunge.tasks.language import Language
 from expunge.training.language import LanguageTraining
-
-KNOWN = 0.25  # three times the micro world's chance: below it nothing was learnt that could be forgotten
 
 
 @dataclass(frozen=True)
@@ -105,4 +105,4 @@ class LanguageWorkload(Workload):
 
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge:
         """What is known of what is to be forgotten."""
-        return Knowledge(scores.metrics["forget"], KNOWN, "what is to be forgotten", "a quarter")
+        return knowledge(scores.metrics["forget"])

@@ -132,6 +132,8 @@ class _Folder:
                 (f"{name}: released model", lambda run=run: self.models(run)),
                 (f"{name}: measurements", lambda run=run: self.measurements(run)),
             ]
+            if isinstance(run, Mapping) and "outcome" in run:  # records of before have none
+                checks.append((f"{name}: outcome judged again", lambda run=run: self.outcome(run)))
         checks += [("ledger's excerpt", self.excerpt), ("ledger", self.ledger)]
         checks += [("checkpoint", self.checkpoint)] if self.point is not None else []
         return [*checks, (REPORT, self.report), (PDF, self.pdf)]
@@ -271,6 +273,13 @@ class _Folder:
     def measurements(self, run: Record) -> None:
         """Whether each value agrees with its ideal, and what all of them come to."""
         _none(records.measurement_problems(run["evidence"]))
+
+    def outcome(self, run: Record) -> str | None:
+        """The outcome derived again from the measurements it rests on, where the record has them."""
+        _none(records.outcome_problems(self.record, run))
+        if records.outcome_is_private(self.record, run):
+            return "it rests on values that are in the private record alone; what is shown does not speak against it"
+        return None
 
     def excerpt(self) -> str | None:
         """The excerpt's proofs, and its entries against the record."""

@@ -13,6 +13,7 @@ from expunge.core.errors import TamperedError
 from expunge.ledger import Entry, Ledger
 from expunge.model_folder import PUBLISHED
 from expunge.report.folder import models_of
+from expunge.report.outcome import is_accepted
 from expunge.report.record import FORMAT
 from expunge.report.shown import name_of
 
@@ -138,6 +139,9 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     if excerpt is not None and record["format"] == FORMAT:
         later = [entry for entry in own if entry.sequence > excerpt["length"] and entry.kind == "decision"]
         problems += [f"entry {entry.sequence} decides the request anew, after this record" for entry in later]
+    said = [entry.payload["accepted"] for entry in own if entry.kind == "fulfilment" and "accepted" in entry.payload]
+    if said and (said[0] != is_accepted(record) or any("outcome" not in run for run in record["runs"])):
+        problems.append("the ledger closed the request with another outcome than the record's")
     if not closed and record["format"] == FORMAT and (here or by_a_job):
         problems.append(
             "the ledger does not say that the request was fulfilled: it was cut back, or the run did not finish"

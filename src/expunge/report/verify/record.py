@@ -9,10 +9,13 @@ from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Status, Verdict, weakest
 from expunge.core.digest import digest_json
-from expunge.core.measurement import Check, Direction, Evidence, Measurement
+from expunge.core.measurement import Check, Evidence, Measurement
 from expunge.core.trained import Budget, Fact, Origin
+from expunge.metrics.outcomes import Word
 from expunge.report.measurement_names import keyed, recorded_name
+from expunge.report.outcome import PRIVATE, accepted_by_certificate, measurement_of, outcome_of
 from expunge.report.record import FORMAT, plain
+from expunge.report.shown import shows_original
 from expunge.requests_book import END
 
 Record = Mapping[str, Any]
@@ -100,9 +103,7 @@ def measurement_problems(evidence: Record) -> list[str]:
     """Whether each value agrees with its ideal, and what all of them come to."""
     items, problems = [], []
     for found in map(keyed, evidence["measurements"]):
-        fields = {name: value for name, value in found.items() if name not in ("name", "agrees", "withheld")}
-        fields["interval"] = tuple(found["interval"]) if found["interval"] else None
-        item = Measurement(**{**fields, "direction": Direction(found["direction"])})
+        item = measurement_of(found)
         if found.get("withheld"):  # only whether it agreed is written down: numbers that say the same stand in
             item = _said(item, found["agrees"])
         items.append(item)
@@ -115,6 +116,35 @@ def measurement_problems(evidence: Record) -> list[str]:
     if again.verdict != evidence["verdict"]:
         problems.append(f"the verdict says {evidence['verdict']!r}, the measurements amount to {again.verdict!r}")
     return problems
+
+
+def outcome_problems(record: Record, run: Record) -> list[str]:
+    """The outcome of a run against what its measurements amount to, as far as the record has them."""
+    written, evidence = run["outcome"], run["evidence"]
+    word, reason = written["word"], written["reason"]
+    if word == PRIVATE:
+        if not accepted_by_certificate(run):
+            return ["the outcome is kept private, and no certificate accepts the result without it"]
+        return [] if reason is None else ["the outcome is kept private, and its reason is not"]
+    if word not in {each.value for each in Word}:
+        return [f"the outcome {word!r} is none of the five"]
+    if evidence["reference"] is None and word not in (Word.UNDECIDABLE, Word.UTILITY_COLLAPSE):
+        return [f"the outcome is {word!r}, and there is no retrained model that it could rest on"]
+    if outcome_is_private(record, run):
+        return [] if reason is None else ["the outcome's reason tells values that are private"]
+    again = outcome_of(evidence)
+    if written != again:
+        return [
+            f"the outcome says {word!r} ({reason}), the measurements amount to {again['word']!r} ({again['reason']})"
+        ]
+    return []
+
+
+def outcome_is_private(record: Record, run: Record) -> bool:
+    """Whether the outcome rests on values that are not in a record that may be shown, so that it cannot be derived again."""
+    if "private_below" not in record:  # a whole record
+        return False
+    return not shows_original(run, record["data"]["forgotten"] >= record["private_below"])
 
 
 def _said(item: Measurement, agrees: bool | None) -> Measurement:

@@ -1,0 +1,108 @@
+"""What became of the forgotten examples, and whether the result is accepted, in sentences that stand first in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from expunge.metrics.outcomes import Word
+from expunge.report import numbers as say
+from expunge.report.headline import headline
+from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, PRIVATE, accepted_by
+
+Record = Mapping[str, Any]
+CALLED: Mapping[str, str] = {
+    Word.FORGETS: "Forgotten, as far as was measured",
+    Word.UNDER_FORGETS: "Not forgotten, or only in part",
+    Word.OVER_FORGETS: "Forgotten beyond what retraining would do, which can itself give away who left",
+    Word.UTILITY_COLLAPSE: "The model is no longer useful for what it was made for",
+    Word.UNDECIDABLE: "Whether anything was forgotten cannot be told from these measurements",
+    PRIVATE: "The outcome of the measurements is private, as it depends on the original model",
+}
+_ACCEPTED: Mapping[str | None, str] = {
+    CERTIFICATE: "The result is accepted: its certificate holds, within the published budget, and nothing refuted it.",
+    OUTCOME: "The result is accepted by what was measured; nothing is proven.",
+    PERSON: "The result is accepted by a person, who is named above.",
+    None: (
+        "The result was delivered and is not accepted: neither a certificate nor what was measured shows that it does what "
+        "was asked. The request is not fulfilled; its examples stay out of later training all the same."
+    ),
+}
+_SAME = 1.15  # from this factor on two probabilities are called different in words; our choice
+_COUNTS = ("", "once", "twice", "three times", "four times", "five times", "six times", "seven times", "eight times",
+           "nine times", "ten times")  # fmt: skip
+
+
+def outcome_row(run: Record, person: Record | None) -> tuple[str, str]:
+    """Outcome and acceptance for a table."""
+    word = run["outcome"]["word"]
+    by = accepted_by(run, person)
+    return word, "not accepted" if by is None else f"accepted by {'a person' if by == PERSON else f'its {by}'}"
+
+
+def forgetting(run: Record, person: Record | None) -> list[str]:
+    """The outcome for people, with the number it is easiest to see by where that is in the record; and the acceptance."""
+    if (found := run.get("outcome")) is None:  # a record of before outcomes were judged
+        return []
+    word = found["word"]
+    lead, beside = CALLED.get(word, word), _beside_retraining(run)
+    if word == Word.UNDER_FORGETS and _moved(run):
+        lead = "Partly forgotten"
+    sentence = f"{lead}: {beside}." if beside and word != PRIVATE else f"{lead}."
+    reason = [found["reason"]] if found["reason"] else []
+    return [sentence, *reason, _ACCEPTED[accepted_by(run, person)]]
+
+
+def _forgotten(run: Record) -> Record | None:
+    """The measurement on forgotten examples that a reader sees first, where the record has its value."""
+    items = run["evidence"]["measurements"]
+    first = next((item for item in (headline(items) if items else []) if item["set"] == "forget"), None)
+    return None if first is None or first.get("withheld") or first["value"] is None else first
+
+
+def _moved(run: Record) -> bool:
+    """Whether the model went at least some of the way from the original to the retrained model."""
+    item = _forgotten(run)
+    if item is None or item["original"] is None or item["ideal"] is None:
+        return False
+    step = item["value"] - item["original"]
+    return step * (item["ideal"] - item["original"]) > 0 and abs(step) > (item["null"] or 0.0)
+
+
+def _beside_retraining(run: Record) -> str:
+    """The forgotten examples in this model beside a retrained one, as half a sentence; empty where that is not known."""
+    item = _forgotten(run)
+    if item is None or item["ideal"] is None:
+        return ""
+    metric, value, ideal = item["metric"], item["value"], item["ideal"]
+    before = "" if item["original"] is None else f"; the original model {say.value(metric, item['original'])}"
+    if metric == "probability":
+        return f"the forgotten answers are {_times(value, ideal)} as in a retrained model"
+    if metric == "accuracy":
+        return (
+            f"the model gets {say.value(metric, value)} of the forgotten examples right, a retrained model "
+            f"{say.value(metric, ideal)}{before}"
+        )
+    if metric == "loss":
+        return (
+            f"the loss on forgotten examples is {say.value(metric, value)}, that of a retrained model "
+            f"{say.value(metric, ideal)}{before}"
+        )
+    return ""
+
+
+def _times(value: float, ideal: float) -> str:
+    """``three times as likely``, ``about as likely``, ``a tenth as likely``: one probability as a multiple of another."""
+    if min(value, ideal) <= 0:
+        return (
+            "about as likely" if value == ideal else "beyond any factor more likely" if value > ideal else "less likely"
+        )
+    factor = value / ideal
+    if 1 / _SAME <= factor <= _SAME:
+        return "about as likely"
+    if factor < 1:
+        return f"less likely ({say.percent(factor)} as likely)"
+    whole = round(factor)
+    if 2 <= whole <= 10 and abs(factor - whole) < 0.15 * whole and abs(factor - whole) < 0.3:
+        return f"{_COUNTS[whole]} as likely"
+    return f"{say.number(factor)} times as likely"

@@ -1,0 +1,195 @@
+"""``expunge run`` judges as ``bench`` does: a job for each outcome, its exit code, and what ledger, report and record say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from tests.product.language import write_job
+
+from expunge.core.digest import digest_file
+from expunge.report.folder import as_json
+from expunge.report.verify import record as records
+from expunge.report.verify import verify_folder
+from expunge.requests_book import NOT_ACCEPTED
+
+CLASSIFIER = """
+model: expunge.tasks.networks:perceptron
+model_settings: {widths: [16, 64, 4]}
+data: {format: csv, path: train.csv, test_path: test.csv, label: label, classes: [0, 1, 2, 3], users: [who]}
+training: {kind: stochastic, epochs: 40, batch_size: 32, lr: 0.1, momentum: 0.9}
+request: {subject: somebody, targets: [{kind: user, where: {who: p3}}]}
+method: {name: no_op}
+evidence: {shadow_models: 0, replicates: 2, pdf: false}
+ledger: book.sqlite
+"""
+OVERFITS = (
+    0.15  # of the labels are drawn anew: a model that was trained on them knows them by heart, a retrained one does not
+)
+ACCEPT = {"by": "A. Officer", "reason": "no recipe to compare with"}
+
+
+def table(path: Path, count: int, seed: int, person: int = 80) -> None:
+    """Rows whose class is the largest of four sums of features, ``person`` of them each person's; those of p3 are marked."""
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(count, 16))
+    y = (x[:, :4] @ np.random.default_rng(7).normal(size=(4, 4))).argmax(1)
+    y = np.where(draw.random(count) < OVERFITS, draw.integers(4, size=count), y)
+    if count > 3 * person:
+        x[3 * person : 4 * person, 15] += 3
+    lines = [",".join([*(f"f{i}" for i in range(16)), "who", "label"])]
+    lines += [",".join([*(f"{value:.4f}" for value in x[i]), f"p{i // person}", str(y[i])]) for i in range(count)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """Write a job on a classifier that overfits, with sections replaced."""
+
+    def write(person: int = 80, **sections: Any) -> Path:
+        table(tmp_path / "train.csv", 400, 1, person)
+        table(tmp_path / "test.csv", 200, 2, 10**6)
+        content = yaml.safe_load(CLASSIFIER)
+        for section, value in sections.items():
+            old = content.get(section)
+            content[section] = {**old, **value} if isinstance(old, dict) and section != "method" else value
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def ends(cli, job: Path, code: int, word: str, by: str | None) -> dict[str, Any]:
+    """Run the job: exit code, JSON, ledger, record and verification agree on the outcome. Returns the run of the summary."""
+    done = cli("run", job, "--out", "evidence", "--json")
+    assert done.code == code, done.out + done.err
+    (run,) = done.json["runs"]
+    assert (run["outcome"], run["accepted_by"], done.json["accepted"]) == (word, by, by is not None), run[
+        "outcome_reason"
+    ]
+    (row,) = cli("requests", "list", "--ledger", "book.sqlite", "--json").json
+    assert row["status"] == ("fulfilled" if by else NOT_ACCEPTED)
+    checked = verify_folder("evidence", ledger=Path("book.sqlite"))
+    assert checked.consistent, [item for item in checked.checks if not item.ok]
+    whole = json.loads(Path("evidence.private/review.json").read_text())
+    assert whole["runs"][0]["outcome"]["word"] == word and not records.outcome_problems(whole, whole["runs"][0])
+    assert cli("run", job, "--out", "evidence", "--json").code == code, "the same command says the same again"
+    return run
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("method", "code", "word", "by"),
+    [
+        ({"name": "random_labels", "epochs": 6, "lr": 0.05}, 0, "forgets", "outcome"),
+        ({"name": "fine_tune", "epochs": 1, "lr": 0.001}, 4, "under-forgets", None),
+        ({"name": "gradient_ascent", "epochs": 10, "lr": 0.5}, 4, "utility-collapse", None),
+    ],
+)
+def test_classifiers(cli, classifier, method, code, word, by, seed):
+    ends(cli, classifier(method=method, seed=seed), code, word, by)
+    shown = json.loads(Path("evidence/evidence.json").read_text())["runs"][0]
+    assert shown["outcome"]["word"] == word and shown["outcome"]["reason"], "80 rows are many enough to be shown"
+    page = re.sub(r"<[^>]+>|\s+", " ", Path("evidence/report.html").read_text())
+    measured = page.partition("What is measured")[2].partition("What is not known")[0]
+    assert ("not accepted" in measured) is (by is None) and "forgotten" in measured[:120].lower() + word
+
+
+def test_the_five_words_of_a_control(cli, classifier):
+    run = ends(cli, classifier(), 4, "under-forgets", None)
+    assert run["verdict"] == "unchanged"
+
+
+def test_without_a_retrained_model_only_a_person_accepts(cli, classifier, tmp_path):
+    job = classifier(method={"name": "random_labels", "epochs": 6, "lr": 0.05}, evidence={"reference": "none"})
+    ends(cli, job, 4, "undecidable", None)
+
+
+def test_a_person_accepts_what_is_undecidable_and_the_report_says_so(cli, classifier):
+    method = {"name": "random_labels", "epochs": 6, "lr": 0.05}
+    ends(cli, classifier(method=method, evidence={"reference": "none"}, accept=ACCEPT), 0, "undecidable", "person")
+    page = Path("evidence/report.html").read_text()
+    assert ACCEPT["by"] in page and ACCEPT["reason"] in page
+
+
+def test_a_person_does_not_accept_what_was_measured_not_to_forget(cli, classifier):
+    ends(cli, classifier(accept=ACCEPT), 4, "under-forgets", None)
+
+
+PEOPLE = [{"kind": "user", "where": {"subject": [f"person{i}" for i in range(3, 7)]}}]
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "word", "by"),
+    [
+        ({"name": "npo", "steps": 2, "lr": 1e-6, "batch_size": 12}, 4, "under-forgets", None),
+        ({"name": "ga", "steps": 30, "lr": 3e-2, "batch_size": 12}, 4, "utility-collapse", None),
+    ],
+)
+def test_language_models(cli, tmp_path, method, code, word, by):
+    training, request = {"steps": 200, "lr": 0.01}, {"targets": PEOPLE}
+    job = write_job(
+        tmp_path, training=training, request=request, method=method, evidence={"replicates": 2}, ledger="book.sqlite"
+    )
+    ends(cli, job, code, word, by)
+    page = re.sub(r"<[^>]+>|\s+", " ", Path("evidence.private/review.html").read_text())
+    measured = page.partition("What is measured")[2]
+    assert measured.index("forgotten answers") < measured.index("retained rows"), "forgotten examples first"
+
+
+def test_a_certificate_accepts_whatever_is_measured_and_the_folder_keeps_the_word(cli, job):
+    path = job(publish={"epsilon": 1.0, "delta": 1e-5, "capacity": 10})
+    assert cli("publish", path, "--to", "model").code == 0
+    done = cli("run", path, "--model", "model", "--out", "evidence", "--json")
+    assert done.code == 0, done.err
+    (run,) = done.json["runs"]
+    assert (run["verdict"], run["accepted_by"]) == ("certified", "certificate")
+    (row,) = cli("requests", "list", "--ledger", "model/ledger.sqlite", "--json").json
+    assert row["status"] == "fulfilled"
+    shown = json.loads(Path("evidence/evidence.json").read_text())
+    assert shown["runs"][0]["outcome"] == {"word": "private", "reason": None}
+    assert run["outcome_reason"] not in Path("evidence/report.html").read_text()
+    assert verify_folder("evidence", ledger=Path("model/ledger.sqlite")).consistent
+
+
+def test_who_was_not_forgotten_stays_out_of_later_training(cli, classifier):
+    assert cli("run", classifier(), "--out", "first").code == 4
+    again = classifier(request={"targets": [{"kind": "user", "where": {"who": "p1"}}]})
+    done = cli("plan", again, "--json")
+    assert done.code == 0 and done.json["retained"] == 400 - 80 - 80, "p3 is neither trained on nor retained"
+
+
+def test_a_forged_outcome_does_not_verify(cli, classifier):
+    assert cli("run", classifier(), "--out", "evidence").code == 4
+    whole = json.loads(Path("evidence/evidence.json").read_text())
+    run = whole["runs"][0]
+    assert not records.outcome_problems(whole, run)
+    for change in (
+        {"word": "forgets"},
+        {"reason": "Everything is forgotten."},
+        {"word": "private", "reason": None},
+        {"word": "fine"},
+    ):
+        assert records.outcome_problems(whole, {**run, "outcome": {**run["outcome"], **change}})
+    whole["runs"][0] = {name: value for name, value in run.items() if name != "outcome"}
+    before = digest_file(Path("evidence/evidence.json"))
+    Path("evidence/evidence.json").write_bytes(as_json(whole))
+    assert digest_file(Path("evidence/evidence.json")) != before
+    found = {check.name: check for check in verify_folder("evidence", ledger=Path("book.sqlite")).checks}
+    assert not found["ledger"].ok and "another outcome" in found["ledger"].problem
+
+
+def test_a_weak_original_model_is_refused_before_anything_else_is_trained(cli, classifier, caplog):
+    done = cli("run", classifier(expected_accuracy=0.95), "--out", "evidence")
+    assert done.code == 2 and "the job expects 0.950" in done.err and "retrain" not in done.err.partition("error")[0]
+    assert not Path("evidence").exists() and not Path("book.sqlite").exists()
+    untrained = classifier(
+        training={"epochs": 1, "lr": 1e-6}, request={"targets": [{"kind": "user", "where": {"who": "p2"}}]}
+    )
+    assert cli("plan", untrained).code == 0 and "may have nothing to forget" in caplog.text
