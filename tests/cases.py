@@ -134,7 +134,7 @@ class PointTask:
         return Batch({"x": x.to(self.dtype), "y": y})
 
     def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
-        return Outputs((batch["x"] @ params["theta"])[:, None])
+        return Outputs(self.losses(model, params, batch)[:, None])
 
     def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         return self.loss(params["theta"], batch)

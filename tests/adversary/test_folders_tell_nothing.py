@@ -208,6 +208,7 @@ def test_what_is_shown_says_so_and_verifies():
     whole = json.loads((place.parent / "evidence.private" / "review.json").read_text())
     again = json.loads(json.dumps(shown(whole)))
     assert record.pop("live_ledger") == "elsewhere"  # which the folder says of itself
+    assert record.pop("pdf") is False and "config.yaml" in record.pop("files")
     assert again == record  # the private record and its salt give the public one again
 
 

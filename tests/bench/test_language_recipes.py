@@ -92,7 +92,7 @@ def test_answers_of_a_pretrained_model_are_counted_by_rouge(tmp_path, cache, spe
         tmp_path, world=SPOKEN, training={"steps": 20, "batch_size": 8, "lr": 0.03, "lora": lora},
         common={"lr": 0.001, "steps": 1, "warmup": 0, "batch_size": 2, "lora": lora}, methods={"npo": {}, "npo+su@attack": {}},
     )  # fmt: skip
-    monkeypatch.setattr("expunge.modalities.language.workload.KNOWN", 0.0)
+    monkeypatch.setattr("expunge.modalities.language.knowledge.KNOWN", 0.0)
     record = run(recipe, tmp_path / "out", cache, seeds=1)
     assert record["n_forget"] == [20]
     for each in (record["source"], *record["rows"]):

@@ -270,8 +270,9 @@ CLAIMS = {
     "newton": ("head for newton", "newton"), "noisy-fine-tuning": ("head", "noisy_fine_tune"),
     "langevin": ("noisy head", "langevin"), "retrain": ("head", "retrain"),
     "certified-removal": ("perturbed head", "certified_removal"),
+    "network-newton": ("peers", "network_newton"), "rr-du": ("peers", "rr_du"),
 }  # fmt: skip
-AS_PUBLISHED = ("langevin", "certified-removal")  # theorems that nobody re-proved here
+AS_PUBLISHED = ("langevin", "certified-removal", "rr-du")  # theorems that nobody re-proved here
 SEEN = (
     "retained_rows", "release_changed", "noise_fixed_before", "within_capacity", "within_budget", "own_implementation",
     "release_ledger", "earlier_releases",

@@ -126,13 +126,14 @@ def _verdict(evidence: Record, items: list[dict[str, Any]]) -> str:
 def is_open(item: Record, probes: Record, forgotten_open: bool) -> bool:
     """Whether values of a measurement may be shown.
 
-    A distance of weights never: it is a function of un-noised ones. On retained rows and sets to be measured on: always. On
-    forgotten rows, and where an attack tells them from others: where they are many.
+    A distance of weights never: it is a function of un-noised ones. On sets to be measured on: always. On forgotten rows, where
+    an attack tells them from others, and on retained rows: where those forgotten are many. Whoever has the old data computes
+    the mean over all rows, and with the mean over the retained ones knows what those who left add to it: of 300 people, one.
     """
     of = item["set"]
     if of is None:  # several sets or weights: an attack is about forgotten rows, nothing else of these is ever shown
         return forgotten_open and is_attack(item)
-    if of == "retain" or (of in probes and of != "wording"):
+    if of in probes and of not in ("wording", "retain"):
         return True
     return forgotten_open
 
