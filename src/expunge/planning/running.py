@@ -26,7 +26,7 @@ from expunge.privacy.noisy_fine_tuning import steps_bounded
 from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import Step, trainable
-from expunge.training.facts import model_code, proved_constants
+from expunge.training.facts import model_code, prepared, proved_constants
 from expunge.training.provenance import trained_again
 from expunge.training.recipes import GradientDescent
 
@@ -256,6 +256,20 @@ class Plan:
         return certify(claim, self._facts(), around)
 
     def _facts(self) -> dict[str, Fact]:
+        """What is known of training, where how rows were prepared is believed only of the rows as they are after the run."""
+        facts = self._proved_again()
+        said, parts = (
+            facts.get("preprocessing"),
+            (self.deletion.before, self.deletion.after, self.context.deletion.after),
+        )
+        if said is None or said.origin is not Origin.ENFORCED:
+            return facts
+        now = [prepared(part).get("preprocessing") for part in parts if part is not None]
+        if all(item is not None and item.origin is Origin.ENFORCED for item in now):
+            return facts
+        return {**facts, "preprocessing": weakened(said, "the rows are not as their reader made them any more")}
+
+    def _proved_again(self) -> dict[str, Fact]:
         """The record of training; what it calls proved is proved again of the model as it is now, or is somebody's word."""
         before, recipe = self.context.trained, self.context.trained.recipe
         if type(recipe) is GradientDescent and any(
