@@ -257,17 +257,13 @@ class Plan:
 
     def _facts(self) -> dict[str, Fact]:
         """What is known of training, where how rows were prepared is believed only of the rows as they are after the run."""
-        facts = self._proved_again()
-        said, parts = (
-            facts.get("preprocessing"),
-            (self.deletion.before, self.deletion.after, self.context.deletion.after),
-        )
-        if said is None or said.origin is not Origin.ENFORCED:
-            return facts
-        now = [prepared(part).get("preprocessing") for part in parts if part is not None]
+        facts, deletion = self._proved_again(), self.deletion
+        parts = [part for part in (deletion.before, deletion.after, self.context.deletion.after) if part is not None]
+        now = [prepared(part).get("preprocessing") for part in parts if "preprocessing" in facts]
         if all(item is not None and item.origin is Origin.ENFORCED for item in now):
             return facts
-        return {**facts, "preprocessing": weakened(said, "the rows are not as their reader made them any more")}
+        note = "the rows are not, or not any more, as a reader made them"
+        return {**facts, "preprocessing": weakened(facts["preprocessing"], note)}
 
     def _proved_again(self) -> dict[str, Fact]:
         """The record of training; what it calls proved is proved again of the model as it is now, or is somebody's word."""
