@@ -409,7 +409,7 @@ CASES: Mapping[str, Case] = {
     for case in (
         Case("head", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), CONVEX, PROMISE),
         Case("head for newton", blobs(), softmax_head(2, 3), HEAD, samples(3, 4, 5), CONVEX,
-             Budget(epsilon=100.0, delta=1e-5, capacity=6), calibrated="newton"),
+             Budget(epsilon=30.0, delta=1e-5, capacity=6), calibrated="newton"),
         Case(
             "digits head", few_digits()[0], softmax_head(64, 10), GradientDescent(steps=30, lr=1.5, l2=0.1),
             Request("person 2", (Target("user", {"person": 2}),)), CONVEX, Budget(4.0, 1e-5, 10),

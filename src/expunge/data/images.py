@@ -129,7 +129,7 @@ def omniglot(
     users = r"^(?P<alphabet>[^/]+)/(?P<character>[^/]+)/[0-9]+_(?P<drawer>[0-9]{2})[.]png$"
     rows = image_folder(folder, size, channels=1, users=users, classes=classes, formats=("PNG",))
     fixed = by_reader("fixed", "1 - pixels / 255; the characters are a constant list")
-    rows = replace(rows, x=1 - rows.x, preprocessing=fixed)
+    rows = Rows.of(1 - rows.x, rows.y, rows.columns, preprocessing=fixed, names=rows.names)
     drawer = rows.columns["drawer"].astype(int)  # 1 to 20
     if split == "drawers":
         test = drawer > DRAWERS - round(share * DRAWERS)

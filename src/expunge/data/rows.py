@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ ROWS_AS_GIVEN = Fact(
 
 
 class _ByReader(Fact):
-    """A fact that a reader of expunge's own established; what anybody else says of their rows is their word."""
+    """What a reader of expunge's own says of rows that it makes now; rows carry a plain :class:`Fact` afterwards."""
 
 
 def by_reader(value: str, note: str) -> Fact:
@@ -32,10 +33,10 @@ def by_reader(value: str, note: str) -> Fact:
     return _ByReader(value, Origin.ENFORCED, note)
 
 
-def as_said(fact: Fact) -> Fact:
-    """``fact`` of a reader as it is; anybody else's as a declaration, whatever origin was typed into it."""
-    strong = fact.origin in (Origin.PROVED, Origin.ENFORCED) and type(fact) is not _ByReader
-    return Fact(fact.value, Origin.DECLARED, fact.note or ROWS_AS_GIVEN.note) if strong else fact
+def as_said(fact: Fact, note: str = "") -> Fact:
+    """``fact`` as somebody's word: a declaration at most, whatever origin was typed into it."""
+    strong = fact.origin in (Origin.PROVED, Origin.ENFORCED)
+    return Fact(fact.value, Origin.DECLARED, note or fact.note or ROWS_AS_GIVEN.note) if strong else fact
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,9 @@ class Rows:
         ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each of ``columns``: (n,).
         ``names``: one for each label in order, or none.
 
-    ``preprocessing`` records whether a row was prepared without looking at other rows, and who says so.
+    ``preprocessing`` records whether a row was prepared without looking at other rows, and who says so. ``as_read`` are digests
+    of each row as a reader of expunge's own made it, (n, 32) bytes: :meth:`prepared` compares, so that what the reader
+    established is not said of rows that were changed since, by ``dataclasses.replace`` or in place.
 
     Build it with :meth:`of`, which checks; slicing trusts.
     """
@@ -57,6 +60,7 @@ class Rows:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     preprocessing: Fact = ROWS_AS_GIVEN
     names: tuple[str, ...] = ()
+    as_read: np.ndarray | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -99,7 +103,9 @@ class Rows:
         if int(y.min()) < 0:
             raise InputError(f"Expected class labels from 0 upwards; the smallest is {int(y.min())}.")
         arrays = {str(name): column(str(name), values, len(x)) for name, values in (columns or {}).items()}
-        return cls(x, y, np.arange(len(x), dtype=np.int64), arrays, as_said(preprocessing), tuple(names))
+        ids, read = np.arange(len(x), dtype=np.int64), type(preprocessing) is _ByReader
+        said = Fact(preprocessing.value, preprocessing.origin, preprocessing.note) if read else as_said(preprocessing)
+        return cls(x, y, ids, arrays, said, tuple(names), _each(x, y) if read else None)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,6 +122,19 @@ class Rows:
     def of_content(self) -> str:
         """The digest, computed now and not remembered: tensors can be changed in place."""
         return digest_arrays({"x": self.x, "y": self.y, "ids": self.ids})
+
+    def prepared(self) -> Fact:
+        """How the rows were prepared: what their reader established where every row is still as it made it, else a word.
+
+        Computed now and not remembered: tensors can be changed in place. A row may change its shape, not its numbers.
+        """
+        if self.as_read is None:
+            return as_said(self.preprocessing)
+        if len(self.as_read) == len(self.x) and np.array_equal(self.as_read, _each(self.x, self.y)):
+            return self.preprocessing
+        return as_said(
+            self.preprocessing, "inputs or labels were changed after they were read; how is the caller's word"
+        )
 
     @cached_property
     def _places(self) -> selecting.Places:
@@ -148,7 +167,9 @@ class Rows:
     def _take(self, mask: np.ndarray) -> Rows:
         index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
         columns = {name: values[mask] for name, values in self.columns.items()}
-        return replace(self, x=self.x[index], y=self.y[index.to(self.y.device)], ids=self.ids[mask], columns=columns)
+        as_read = None if self.as_read is None else self.as_read[mask]
+        x, y = self.x[index], self.y[index.to(self.y.device)]
+        return replace(self, x=x, y=y, ids=self.ids[mask], columns=columns, as_read=as_read)
 
     def without(self, ids: Ids) -> Rows:
         """The rows that stay."""
@@ -164,7 +185,13 @@ class Rows:
 
     def to(self, device: str, dtype: torch.dtype | None = None) -> Rows:
         """The same rows on another device or in another floating-point type."""
-        return replace(self, x=self.x.to(device, dtype or self.x.dtype), y=self.y.to(device))
+        moved = replace(self, x=self.x.to(device, dtype or self.x.dtype), y=self.y.to(device))
+        if self.as_read is None or moved.x.dtype == self.x.dtype:
+            return moved
+        # rounding changes each row by itself: rows that were as read stay so
+        said = self.prepared()
+        kept = said.origin is self.preprocessing.origin
+        return replace(moved, preprocessing=said, as_read=_each(moved.x, moved.y) if kept else None)
 
     @property
     def classes(self) -> int:
@@ -176,6 +203,16 @@ def joined(parts: Sequence[Rows]) -> Rows:
     """Rows one after another under new ids 0, 1, 2, … (the ids of parts may overlap), without columns."""
     x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
     return Rows(x, y, np.arange(len(x), dtype=np.int64))
+
+
+def _each(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    """SHA-256 of each row's inputs and label, (n, 32) bytes."""
+    bits = x.detach().cpu().contiguous().reshape(len(x), -1).view(torch.uint8).numpy()
+    labels = y.detach().cpu().numpy().astype("<i8")
+    digests = (
+        hashlib.sha256(label.tobytes() + row.tobytes()).digest() for label, row in zip(labels, bits, strict=True)
+    )
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(x), -1)
 
 
 def _tensor(values: Any, what: str) -> torch.Tensor:

@@ -30,6 +30,7 @@ from expunge.modalities.named import named_method
 from expunge.modalities.settings import Job, StoredTraining
 from expunge.model_folder import LEDGER, RECORD, ModelFolder
 from expunge.planning import adopt, publish, train
+from expunge.planning.promises import must_promise
 from expunge.tasks.wrappers import may_be_wrapped, unwrapped
 from expunge.training.store import load_trained
 
@@ -161,6 +162,8 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
     if trained is None:
         left_out = earlier_requests([job.ledger, *job.excluded_by], opened.data, None).ids
         data = opened.data.without(left_out) if len(left_out) else opened.data
+        if budget is not None:
+            must_promise(budget, data)
         trained = _trained(job, opened, data, watch)
     published = publish(trained, budget, method=method, to=to)
     fixed, start = published.budget, published.facts.get("start")

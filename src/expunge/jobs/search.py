@@ -21,6 +21,7 @@ from expunge.modalities.classification.opening import data_of, recipe_of, task_o
 from expunge.modalities.classification.readings import read
 from expunge.modalities.settings import Job
 from expunge.planning import train
+from expunge.planning.promises import must_promise
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.gaussian import sigma_of
 from expunge.privacy.noise import SeededNoise
@@ -85,16 +86,22 @@ def search(
     it before requests come, as the certificate assumes.
 
     Raises:
-        InputError: if the job does not train by gradient descent, or its constants are unknown.
+        InputError: if the job does not train by gradient descent, its method is not r2d, or its constants are unknown.
     """
     job = load_job(path, overrides)
     if not isinstance(job, ClassifierJob) or not isinstance(job.training, GradientDescentTraining):
         raise InputError("A guarantee can be planned for training.kind gradient_descent: only that can be rewound.")
+    if job.method["name"] != R2D.name:
+        raise InputError(
+            f"The search tries rewinds of {R2D.name}; the job's method is {job.method['name']}, of whose noise they say "
+            f"nothing. Name {R2D.name} in the job's method to search, and publish with that method."
+        )
     if job.publish is None:
         raise InputError("A guarantee needs publish.capacity in the job: how many records may go in all.")
     task, (data, probes) = task_of(job), data_of(job)
     delta = target.get("delta", job.publish.delta)
     budget = Budget(target["epsilon"], delta, job.publish.capacity, releases=job.publish.releases)
+    must_promise(budget, data)
     rows = probes.get("test", data)
     grid = sorted({job.training.l2 * factor for factor in L2_FACTORS}) if job.training.l2 else [0.0]
     candidates: list[Candidate] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from expunge.core.errors import RefusedError
 from expunge.core.method import Context, Estimate, Method, Refusal
 from expunge.methods import registry
+from expunge.planning.promises import hollow_promise
 
 
 def check(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimate:
@@ -24,10 +25,12 @@ def _answer(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimat
         budget = context.trained.budget
         limit = budget.epsilon if budget else None
         if promised is not None and limit is not None and promised > limit * (1 + 1e-9):
-            answer = Refusal(
+            return Refusal(
                 f"All releases together would come to epsilon {promised:.4g}, above the published {limit:g}.",
                 "Retrain: that resets what was spent. For an experiment beside the release publish the model anew.",
             )
+        if reason := hollow_promise(answer.promises, 0 if context.trained.data is None else len(context.trained.data)):
+            return Refusal(reason, "A published delta stays: train and publish anew.")
     return answer
 
 

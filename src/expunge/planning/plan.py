@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,11 +20,14 @@ from expunge.data.marks import marks_of, recognised
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.checks import check
+from expunge.planning.promises import cautions
 from expunge.planning.running import Plan, must_be_current
 from expunge.planning.stages import Scoped
 from expunge.planning.usable import broken
 from expunge.privacy.noise import SystemNoise
 from expunge.training.provenance import must_be_its_rows
+
+_LOG = logging.getLogger(__name__)
 
 
 def plan(
@@ -114,6 +118,8 @@ def plan(
     estimate = check(method, context, request.kinds)
     if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
         check(method, replace(context, deletion=deletion), request.kinds)
+    for caution in cautions(trained) if "budget" in method.capabilities.needs else ():
+        _LOG.warning("%s", caution)
     record = {**request.record(key), "matched": _matched_record(deletion, request, key)}
     if wording is not None:
         deletion = replace(deletion, probes={**deletion.probes, "wording": wording})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -18,12 +19,15 @@ from expunge.core.trained import Artifact, Budget, InMemoryBook, Trained
 from expunge.methods import registry
 from expunge.methods.release import least_sigma, noisy_release
 from expunge.model_folder import ModelFolder
+from expunge.planning.promises import cautions, must_promise
 from expunge.planning.stages import Scoped
 from expunge.privacy.certify import weakened
 from expunge.privacy.noise import SystemNoise
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import trainable
 from expunge.training.recipes import UserFit
+
+_LOG = logging.getLogger(__name__)
 
 
 def train(task: Task, data: Any, recipe: Any, *, seed: int = 0, watch: Watch = silent) -> Trained:
@@ -101,8 +105,11 @@ def publish(
 
     Formal guarantee: none by itself; it makes later certificates possible, which need sigma fixed before any request.
 
+    Noise that is longer than the weights, and an epsilon above 10, are logged as warnings.
+
     Raises:
-        InputError: if the bound needs a constant that is not known, or is infinite; if a budget is already published.
+        InputError: if the bound needs a constant that is not known, or is infinite; if a budget is already published; if
+            delta is 1 / n or more, or epsilon so large that nothing is promised (``planning.promises``).
     """
     folder = to if to is None or isinstance(to, ModelFolder) else ModelFolder(Path(to))
     named = registry.settings_of(method or registry.make("r2d"))
@@ -126,6 +133,8 @@ def publish(
         trained, artifact=whole, state=trained.artifact.tensors, budget=fixed, book=InMemoryBook(),
         views=dict.fromkeys(trained.views, whole),
     )  # fmt: skip
+    for caution in cautions(published):
+        _LOG.warning("%s", caution)
     return published if folder is None else folder.publish(published, named)
 
 
@@ -163,6 +172,7 @@ def fix_budget(trained: Trained, budget: Budget, method: Any = None) -> Budget:
         raise InputError(
             "This model is published already; noise fixed twice is noise chosen after the fact. Train anew."
         )
+    must_promise(budget, trained.data)
     method = method or registry.make("r2d")
     if budget.sigma is not None:
         if budget.sigma == 0 and not budget.unnoised:

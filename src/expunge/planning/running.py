@@ -28,7 +28,7 @@ from expunge.privacy.noisy_fine_tuning import steps_bounded
 from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import Step, trainable
-from expunge.training.facts import model_code, proved_constants
+from expunge.training.facts import model_code, prepared, proved_constants
 from expunge.training.provenance import trained_again
 from expunge.training.recipes import GradientDescent
 
@@ -276,6 +276,16 @@ class Plan:
         return certify(claim, self._facts(), around)
 
     def _facts(self) -> dict[str, Fact]:
+        """What is known of training, where how rows were prepared is believed only of the rows as they are after the run."""
+        facts, deletion = self._proved_again(), self.deletion
+        parts = [part for part in (deletion.before, deletion.after, self.context.deletion.after) if part is not None]
+        now = [prepared(part).get("preprocessing") for part in parts if "preprocessing" in facts]
+        if all(item is not None and item.origin is Origin.ENFORCED for item in now):
+            return facts
+        note = "the rows are not, or not any more, as a reader made them"
+        return {**facts, "preprocessing": weakened(facts["preprocessing"], note)}
+
+    def _proved_again(self) -> dict[str, Fact]:
         """The record of training; what it calls proved is proved again of the model as it is now, or is somebody's word."""
         before, recipe = self.context.trained, self.context.trained.recipe
         if type(recipe) is GradientDescent and any(

@@ -13,8 +13,9 @@ from expunge.core.data import ids_of
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Fact, Origin
+from expunge.data.rows import Rows, as_said
 from expunge.tasks.classification import Classification
-from expunge.tasks.exact_types import altered, plain_softmax_head
+from expunge.tasks.exact_types import holds_no_values, plain_softmax_head
 from expunge.tasks.networks import SoftmaxHead
 from expunge.training.descent import Step, trainable
 
@@ -90,20 +91,25 @@ def start_fact(task: Task, start: Mapping[str, Tensor], seed: int) -> Fact:
 
 
 def model_code(task: Task, model: nn.Module) -> Fact:
-    """Whether only code of expunge and PyTorch computes anything: other code may hold values of rows that no tensor shows."""
+    """Whether only code of expunge and PyTorch computes anything, with settings that hold no values of rows.
+
+    Other code, a hook, an attribute of somebody's own or a number among the settings may hold values that no tensor shows.
+    """
     ours = type(task).__module__.startswith("expunge.tasks.")
     plain = ours and is_dataclass(task) and vars(task).keys() <= {f.name for f in fields(task)}
     others = sorted(
         {
             f"{type(module).__module__}.{type(module).__qualname__}"
             for module in model.modules()
-            if not type(module).__module__.startswith(("torch.nn.", "expunge.tasks.")) or altered(module)
+            if not holds_no_values(module)
         }
     )
     if plain and not others:
-        return enforced(True, "every module and the task are expunge's or PyTorch's own, without hooks")
+        return enforced(
+            True, "every module and the task are expunge's or PyTorch's own, without hooks or numbers of choice"
+        )
     what = ", ".join(others[:3]) or f"{type(task).__module__}.{type(task).__qualname__}"
-    return declared(True, f"the code of {what} is its author's word")
+    return declared(True, f"the code of {what}, its hooks, its attributes and its settings are their author's word")
 
 
 def proved_constants(task: Task, model: nn.Module, step: Step) -> dict[str, Fact]:
@@ -164,11 +170,15 @@ TRAINING_IDS = "training_ids"  # name of the fact that says which rows training 
 def prepared(data: Any) -> dict[str, Fact]:
     """What the data say of themselves: how rows were prepared, and the digest of the ids of all of them.
 
-    A rule that needs the preparation is violated where nobody recorded it. The digest is what ``plan`` asks for, so that
-    nobody unlearns with another split than the model was trained on.
+    Only rows that are as one of expunge's readers made them (:meth:`expunge.data.rows.Rows.prepared`) can enforce how they
+    were prepared; of other kinds of data, and of rows that were changed since, it is somebody's word. A rule that needs the
+    preparation is violated where nobody recorded it. The digest is what ``plan`` asks for, so that nobody unlearns with
+    another split than the model was trained on.
     """
     said = getattr(data, "preprocessing", None)
-    facts = {} if said is None else {"preprocessing": Fact(said.value, said.origin, said.note)}
+    if said is not None:
+        said = Rows.prepared(data) if isinstance(data, Rows) else as_said(said)
+    facts = {} if said is None else {"preprocessing": said}
     if (ids := ids_of(data)) is not None:
         facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
     return facts
