@@ -143,7 +143,8 @@ def test_values_on_few_forgotten_rows_stay_at_home(count):
     open_ = count >= PRIVATE_BELOW
     for name in ("loss/forget", "accuracy/forget"):
         assert (items[name]["value"] is not None) is open_ and items[name]["original"] is None
-    assert items["loss/retain"]["value"] is not None and items["loss/retain"]["original"] is None
+    # with the mean over all rows, which an owner of the old data has, a retained mean says what a forgotten one says
+    assert (items["loss/retain"]["value"] is not None) is open_ and items["loss/retain"]["original"] is None
     assert items["distance to retrained"]["value"] is None
     review = json.loads((place.parent / "evidence.private" / "review.json").read_text())
     whole = {item["name"]: item for item in review["runs"][0]["evidence"]["measurements"]}

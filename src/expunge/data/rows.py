@@ -207,7 +207,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 def _each(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
     """SHA-256 of each row's inputs and label, (n, 32) bytes."""
-    bits = x.detach().cpu().contiguous().reshape(len(x), -1).view(torch.uint8).numpy()
+    bits = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).reshape(len(x), -1).numpy()
     labels = y.detach().cpu().numpy().astype("<i8")
     digests = (
         hashlib.sha256(label.tobytes() + row.tobytes()).digest() for label, row in zip(labels, bits, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +12,13 @@ import torch
 
 from expunge.core.certificate import UNCHANGED, Certificate, Claim
 from expunge.core.data import CountsExamples, Deletion, examples_in
-from expunge.core.digest import digest_json, finite
+from expunge.core.digest import digest_json
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Context, Estimate, Method, Once, Outcome, Release, Unlearned, Watch
 from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
+from expunge.planning.figures import finite_values, peak_memory
 from expunge.planning.publishing import coordinates, is_recorded
 from expunge.planning.released import change_of, distinct, mu_of
 from expunge.planning.stages import Scoped
@@ -104,10 +104,10 @@ class Plan:
             "retained": None if deletion.after is None else len(deletion.after),
             "touched": len(deletion.touched),
             "certified": self.method.capabilities.certified,
-            "promises": _finite(estimate.promises),
+            "promises": finite_values(estimate.promises),
             "gradient_evaluations": estimate.gradient_evaluations,
             "retrain_gradient_evaluations": estimate.retrain_gradient_evaluations,
-            "cost": _finite(estimate.cost),
+            "cost": finite_values(estimate.cost),
         }
 
     def on(self, journal: Once, watch: Watch) -> Plan:
@@ -160,7 +160,7 @@ class Plan:
         witness = Witness(self.context.noise, before.artifact.tensors)
         stages = WitnessedJournal(self.context.journal, witness)
         context = self._as_the_method_sees_it(witness, stages)
-        started, memory = time.perf_counter(), _peak_memory()
+        started, memory = time.perf_counter(), peak_memory()
         result = self.method.run(context)
         seconds = time.perf_counter() - started
         change = change_of(before, result)
@@ -187,7 +187,7 @@ class Plan:
             cost={
                 "seconds": seconds,
                 "gradient_evaluations": result.gradient_evaluations,
-                "peak_memory_bytes": max(_peak_memory(), memory),
+                "peak_memory_bytes": max(peak_memory(), memory),
             },
             purged=result.purged,
             remains=result.remains,
@@ -397,14 +397,3 @@ class Plan:
 _SOMEBODYS_RECIPE = Fact(
     True, Origin.DECLARED, "a recipe or a kind of data that is not expunge's own: its author's word"
 )
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that JSON can carry; ``None`` for an infinite number, which bounds nothing."""
-    return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}
-
-
-def _peak_memory() -> int:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
