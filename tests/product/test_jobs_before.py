@@ -54,9 +54,9 @@ def test_a_small_job_of_then_is_carried_out(name: str, tmp_path: Path):
     job = tmp_path / "job.yaml"
     job.write_bytes((BEFORE / "jobs" / f"{name}.yaml").read_bytes())
     (run,) = run_job(job, SMALLER[name], tmp_path / "out")["runs"]
-    record = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    record = json.loads((tmp_path / "out.private" / "review.json").read_text())
     measured = {item["name"]: item for item in record["runs"][0]["evidence"]["measurements"]}
     if any("references=4" in override for override in SMALLER[name]):
         assert run["membership_attack"] == "lira", "shadow models were asked for"
-    assert measured["loss/test"]["ideal"] is not None, "a model was retrained"
-    assert measured["loss/test"]["null"] is not None, "and another one, to see what two retrainings differ by"
+    assert measured["loss/retain"]["ideal"] is not None, "a model was retrained"
+    assert measured["loss/retain"]["null"] is not None, "and another one, to see what two retrainings differ by"
