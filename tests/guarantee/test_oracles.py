@@ -104,7 +104,9 @@ def test_check_14_realised_epsilon_is_at_most_the_certified_one_on_every_toy(cas
     outcome = CASES[case].plan(CASES[case].publish(seed), name).run()
     evidence = measure(outcome, QUICK)
     assert evidence.outcome.verdict == outcome.verdict != Verdict.VOID, evidence.checks
-    assert all(check.passed for check in evidence.checks) and evidence.checks
+    assert all(check.passed for check in evidence.checks) and len(evidence.checks) >= (
+        1 if (case, name) == ("peers", "retrain") else 2
+    )  # one model, not a replay
     if name != "retrain":
         assert evidence.private["distance"] <= outcome.certificate.sensitivity
         assert evidence.private["realised_epsilon"] <= outcome.certificate.epsilon

@@ -129,11 +129,7 @@ class Classification:
             InputError: with the shapes or the label that do not fit, or the weights that stand under several names.
         """
         model = self.build().eval()
-        if shared := shared_names(model):
-            raise InputError(
-                f"Expected every weight under one name; in this model {' and '.join(shared)} are one tensor. Call the one "
-                "module from both places, so that its weights have one name."
-            )
+        must_name_each_weight_once(model)
         batch = self.batch(data, torch.arange(min(2, len(data)), device=data.x.device))
         try:
             with torch.no_grad():
@@ -177,6 +173,15 @@ def shared_names(model: nn.Module) -> list[str]:
     for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
         names.setdefault(id(tensor), []).append(name)
     return next((each for each in names.values() if len(each) > 1), [])
+
+
+def must_name_each_weight_once(model: nn.Module) -> None:
+    """Raise InputError where one tensor stands under several names."""
+    if shared := shared_names(model):
+        raise InputError(
+            f"Expected every weight under one name; in this model {' and '.join(shared)} are one tensor. Call the one "
+            "module from both places, so that its weights have one name."
+        )
 
 
 def its_own(model: nn.Module, params: Mapping[str, Tensor]) -> bool:

@@ -15,7 +15,7 @@ from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Outputs
 from expunge.data.graphs.graph import Graph
-from expunge.tasks.classification import its_own, logits_of, same_architecture, shared_names
+from expunge.tasks.classification import its_own, logits_of, must_name_each_weight_once, same_architecture
 from expunge.tasks.graphs.operators import attached, operators_of
 from expunge.tasks.graphs.sparse import remembered
 from expunge.tasks.seeds import seed_global
@@ -143,11 +143,7 @@ class NodeClassification:
             InputError: with the shapes or the label that do not fit, or the weights that stand under several names.
         """
         model = self.build().eval()
-        if shared := shared_names(model):
-            raise InputError(
-                f"Expected every weight under one name; in this model {' and '.join(shared)} are one tensor. Call the one "
-                "module from both places, so that its weights have one name."
-            )
+        must_name_each_weight_once(model)
         if not len(data):
             raise InputError("Expected at least one node whose label is trained on; there is none.")
         batch = self.batch(data)
