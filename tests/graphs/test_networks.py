@@ -253,7 +253,7 @@ def test_deleted_operators_come_and_go_with_the_weights():
     factor = torch.where(torch.isin(torch.arange(30), torch.tensor([1, 5])), 2.0, 1.0).double()
     assert torch.allclose(twice, same * factor[:, None])
     del tensors["deletion.rounds.0.0.nodes"]
-    with pytest.raises(InputError, match="behind every layer"):
+    with pytest.raises(InputError, match="behind every stage"):
         task.build(tensors)
 
 

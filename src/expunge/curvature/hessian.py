@@ -21,7 +21,17 @@ def hessian_product(loss: Callable[[Tensor], Tensor], theta: Tensor, vector: Ten
     >>> hessian_product(lambda t: (t**3).sum(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0]))
     tensor([ 6., 12.])
     """
-    return vjp(grad(loss), theta)[1](vector)[0]
+    return hessian_products(loss, theta)(vector)
+
+
+def hessian_products(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """``vector → H vector`` at one point: what a product needs of the point is computed once.
+
+    Shapes:
+        as :func:`hessian_product`.
+    """
+    backwards = vjp(grad(loss), theta)[1]
+    return lambda vector: backwards(vector)[0]
 
 
 def explicit_hessian(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
@@ -40,8 +50,9 @@ def spectral_norm(
     vector = torch.randn(theta.shape, generator=generator, dtype=theta.dtype, device="cpu").to(theta.device)
     vector /= vector.norm()
     size = torch.zeros((), dtype=theta.dtype)
+    products = hessian_products(loss, theta)
     for _ in range(iterations):
-        product = hessian_product(loss, theta, vector)
+        product = products(vector)
         size = product.norm()
         if size == 0:
             return 0.0

@@ -54,6 +54,7 @@ BUILTIN: Mapping[str, str] = {
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",
     "langevin": "expunge.methods.langevin:Langevin",
+    "gnn_delete": "expunge.methods.gnn_delete:GNNDelete",
     "utu": "expunge.methods.utu:UtU",
     "no_op": "expunge.methods.no_op:NoOp",
 }
