@@ -36,11 +36,12 @@ from expunge.network.gossip import Gossip
 from expunge.network.topology import Topology
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
-from expunge.tasks.graphs.networks import GCN
+from expunge.tasks.graphs.networks import GCN, SGC
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.tasks.language import Language
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.tasks.prompts import Prompts
+from expunge.training.graph_minimiser import GraphMinimiser
 from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.noisy import NoisyGradientDescent
@@ -256,6 +257,11 @@ def small_network(hidden: int = 6) -> NodeClassification:
     return NodeClassification.of(functools.partial(GCN, 9, 3, hidden=hidden, dropout=0.0))
 
 
+def linear_network() -> NodeClassification:
+    """Two averages over neighbours before a linear classifier, in double precision."""
+    return NodeClassification.of(functools.partial(SGC, 9, 3, bias=False), dtype=torch.float64)
+
+
 def nodes(*ids: int) -> Request:
     """A request for nodes by id."""
     return Request("somebody", (Target("node", {"ids": list(ids)}),))
@@ -451,6 +457,8 @@ CASES: Mapping[str, Case] = {
             samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
+             ("retained data", "forgotten data", "recipe", "untied weights")),
+        Case("graph at a minimum", small_graph(), linear_network(), GraphMinimiser(sigma=0.0, loss="softmax"), nodes(3, 4, 9),
              ("retained data", "forgotten data", "recipe", "untied weights")),
         Case(
             "peers", PEERS, softmax_head(2, 3),

@@ -21,7 +21,7 @@ def hessian_product(loss: Callable[[Tensor], Tensor], theta: Tensor, vector: Ten
     >>> hessian_product(lambda t: (t**3).sum(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0]))
     tensor([ 6., 12.])
     """
-    return hessian_products(loss, theta)(vector)
+    return vjp(grad(loss), theta)[1](vector)[0]
 
 
 def hessian_products(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -30,8 +30,15 @@ def hessian_products(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Callabl
     Shapes:
         as :func:`hessian_product`.
     """
-    backwards = vjp(grad(loss), theta)[1]
-    return lambda vector: backwards(vector)[0]
+    leaf = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(loss(leaf), [leaf], create_graph=True)
+
+    def product(vector: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(gradient, [leaf], vector, retain_graph=True, materialize_grads=True)
+        return found
+
+    return product
 
 
 def explicit_hessian(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ BUILTIN: Mapping[str, str] = {
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",
     "langevin": "expunge.methods.langevin:Langevin",
     "gnn_delete": "expunge.methods.gnn_delete:GNNDelete",
+    "gif": "expunge.methods.gif:GIF",
+    "idea": "expunge.methods.idea:IDEA",
     "utu": "expunge.methods.utu:UtU",
     "no_op": "expunge.methods.no_op:NoOp",
 }

@@ -114,6 +114,17 @@ class WholeGraphTraining(Strict):
     optimizer: Literal["adam", "sgd"] = "adam"
 
 
+class MinimumTraining(Strict):
+    """The minimum of the loss, of ``sgc`` in double precision; see ``training.graph_minimiser.GraphMinimiser``."""
+
+    kind: Literal["minimum"]
+    l2: float = Field(1e-2, gt=0)
+    sigma: float = Field(0.0, ge=0)
+    loss: Literal["softmax", "one_vs_rest"] = "softmax"
+    epochs: Count = 200
+    lr: float = Field(0.01, gt=0)
+
+
 class Setup(Strict):
     """What jobs and benchmarks share: a model and its data.
 
@@ -133,11 +144,14 @@ class Setup(Strict):
     data: AnyData
 
 
+Fitted = WholeGraphTraining | MinimumTraining
+
+
 class GraphJob(Setup, Job):
     """One deletion job on a graph network."""
 
-    training: Annotated[WholeGraphTraining | StoredTraining | CheckpointTraining, Field(discriminator="kind")] = (
-        WholeGraphTraining(kind="whole_graph")
+    training: Annotated[Fitted | StoredTraining | CheckpointTraining, Field(discriminator="kind")] = WholeGraphTraining(
+        kind="whole_graph"
     )  # type: ignore[call-arg]
     request: RequestSettings
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]

@@ -21,6 +21,7 @@ from expunge.modalities.graph import config
 from expunge.modalities.named import must_exist, resolve
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.training.graph_minimiser import GraphMinimiser
 from expunge.training.graphs import GraphTraining
 
 
@@ -79,13 +80,13 @@ def opened_of(setup: config.Setup) -> tuple[NodeClassification, Graph, dict[str,
     return task, replace(data, depth=task.depth), deep
 
 
-def recipe_of(training: Any) -> GraphTraining | None:
+RECIPES = {"whole_graph": GraphTraining, "minimum": GraphMinimiser}
+
+
+def recipe_of(training: Any) -> Any:
     """The recipe, or ``None`` for models that come from disk."""
-    return (
-        GraphTraining(**training.model_dump(exclude={"kind"}))
-        if isinstance(training, config.WholeGraphTraining)
-        else None
-    )
+    recipe = RECIPES.get(training.kind)
+    return None if recipe is None else recipe(**training.model_dump(exclude={"kind"}))
 
 
 def must_leave_every_class(data: Graph, ids: Ids) -> None:

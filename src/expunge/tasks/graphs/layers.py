@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.tasks.graphs.dropout import Drops, dropped
-from expunge.tasks.graphs.sparse import Pattern, pattern_of, remembered
+from expunge.tasks.graphs.sparse import Pattern, entries_of, remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,8 @@ class Projection(Drops):
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) → (n, outputs)."""
         if x.layout is torch.sparse_csr:
-            found = pattern_of(x).times(dropped(x.values(), self.p, self.training, self.weight), self.weight)
+            pattern, values = entries_of(x)
+            found = pattern.times(dropped(values, self.p, self.training, self.weight), self.weight)
         else:
             found = dropped(x, self.p, self.training, self.weight) @ self.weight
         return found if self.bias is None else found + self.bias
