@@ -42,6 +42,7 @@ from expunge.tasks.language import Language
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.tasks.prompts import Prompts
 from expunge.training.graph_minimiser import GraphMinimiser
+from expunge.training.graph_ridge import GraphRidge
 from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.noisy import NoisyGradientDescent
@@ -457,9 +458,12 @@ CASES: Mapping[str, Case] = {
             samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
-             ("retained data", "forgotten data", "recipe", "untied weights")),
-        Case("graph at a minimum", small_graph(), linear_network(), GraphMinimiser(sigma=0.0, loss="softmax"), nodes(3, 4, 9),
-             ("retained data", "forgotten data", "recipe", "untied weights")),
+             ("retained data", "forgotten data", "recipe", "untied weights", "random start")),
+        Case("graph, ridge", small_graph(), linear_network(), GraphRidge(), nodes(3, 4, 9),
+             ("retained data", "forgotten data", "recipe", "untied weights", "ridge training")),
+        Case("graph, perturbed", small_graph(), linear_network(), GraphMinimiser(l2=1.0, sigma=5.0),
+             Request("somebody", (Target("edge", {"pairs": small_graph().edges[[0, 9]].tolist()}),)),
+             ("retained data", "forgotten data", "recipe", "untied weights", "perturbed training")),
         Case(
             "peers", PEERS, softmax_head(2, 3),
             Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3),

@@ -126,7 +126,7 @@ def test_the_published_settings_take_the_published_step():
         stepped(1, solver="iteration", scale=0.5)
 
 
-@pytest.mark.parametrize("case", ["graph", "graph at a minimum"])
+@pytest.mark.parametrize("case", ["graph", "graph, perturbed"])
 def test_check_17_labels_of_other_nodes_never_enter_an_influence_step(case):
     """On the released code of GIF and IDEA this fails: it reads the labels of test nodes."""
     trained = CASES[case].ready()

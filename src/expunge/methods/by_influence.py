@@ -7,7 +7,7 @@ other nodes never do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -28,11 +28,12 @@ from expunge.data.graphs.reach import affected
 from expunge.tasks.graphs.operators import rounds_in
 from expunge.training.descent import trainable
 from expunge.training.flat import flatten, unflatten
+from expunge.training.graph_minimiser import LOSSES, GraphMinimiser
+from expunge.training.perturbed import PERTURBATION
 
 SOLVERS, HESSIANS = ("cg", "iteration"), ("after", "before")
-DAMPINGS = (0.0, 1e-3, 1e-2, 0.1, 1.0)  # tried in turn, of the Hessian's largest eigenvalue; ours
+DAMPINGS = (1e-3, 1e-2, 0.1, 1.0)  # tried in turn after none, of the Hessian's largest eigenvalue; ours
 POWER_STEPS = 15
-Losses = Callable[[Any, Mapping[str, Tensor], Batch], Tensor]  # (model, params, batch) → loss of each example, (b,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +108,8 @@ class InfluenceMethod:
         products = self.most if self.solver == "cg" else self.iterations
         return Estimate((2 * products + POWER_STEPS + 3) * len(context.deletion.after))
 
-    def influence(self, context: Context, tensors: Tensors, losses: Losses | None = None) -> Influence:
-        """The step from ``tensors``, in double precision.
-
-        Args:
-            losses: of each example; the task's where not given.
+    def influence(self, context: Context, tensors: Tensors) -> Influence:
+        """The step from ``tensors``, in double precision, on the loss that the model was trained on.
 
         Raises:
             FailedError: where an iteration cannot converge, or its result is not finite.
@@ -120,12 +118,13 @@ class InfluenceMethod:
         before: Graph = deletion.before
         like = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         model = task.build(like).eval()
-        names, of_each = trainable(model), losses or task.losses
-        theta, l2 = flatten(like, names).detach(), float(getattr(context.trained.recipe, "l2", 0.0))
+        names, recipe = trainable(model), context.trained.recipe
+        of_each = LOSSES[recipe.loss if isinstance(recipe, GraphMinimiser) else "softmax"]
+        theta, l2 = flatten(like, names).detach(), float(getattr(recipe, "l2", 0.0))
         full, rest = task.batch(before), task.batch(deletion.after)
 
         def total(batch: Batch) -> Callable[[Tensor], Tensor]:
-            return lambda at: of_each(model, unflatten(at, like, names), batch).sum()
+            return lambda at: of_each(task, model, unflatten(at, like, names), batch).sum()
 
         gone = np.isin(before.examples, deletion.ids["node"])
         moved = self._moved(deletion, task) & ~gone
@@ -145,6 +144,8 @@ class InfluenceMethod:
         if not bool(torch.isfinite(step).all()):
             raise FailedError(f"The step of {self.name} is not finite. Give a damping, or use the solver cg.")
         gradient = grad(total(full))(theta) / len(full) + l2 * theta
+        if (b := context.trained.secret.get(PERTURBATION)) is not None:
+            gradient = gradient + b.to(theta) / len(full)
         after = unflatten(theta + step, like, names)
         return Influence(
             step, after, float(gradient.norm()), int((gone | moved).sum()), int(gone.sum()), len(full),
@@ -181,9 +182,8 @@ class InfluenceMethod:
                 lambda v: count * products(v), count * right, self.scale, self.iterations, self.damping or 0.0
             )
             return step, {"products": self.iterations, "largest_eigenvalue": bend}
-        size = largest() if self.damping is None else 0.0
         used = 0
-        for damping in [share * size for share in DAMPINGS] if self.damping is None else [self.damping]:
+        for damping in self._dampings(largest):
             found = conjugate_gradient(lambda v, d=damping: products(v) + d * v, right, self.tolerance, self.most)
             used += found.products
             if found.definite:
@@ -192,6 +192,14 @@ class InfluenceMethod:
             f"The Hessian bends downwards in some direction whatever damping is added: {self.name} has no step to take here. "
             "Give a larger damping, or use another method."
         )
+
+    def _dampings(self, largest: Callable[[], float]) -> Iterator[float]:
+        if self.damping is not None:
+            yield self.damping
+            return
+        yield 0.0
+        size = largest()
+        yield from (share * size for share in DAMPINGS)
 
 
 def as_released(tensors: Mapping[str, Tensor], like: Tensors) -> dict[str, Tensor]:

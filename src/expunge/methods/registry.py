@@ -57,6 +57,10 @@ BUILTIN: Mapping[str, str] = {
     "gnn_delete": "expunge.methods.gnn_delete:GNNDelete",
     "gif": "expunge.methods.gif:GIF",
     "idea": "expunge.methods.idea:IDEA",
+    "graph_editor": "expunge.methods.graph_editor:GraphEditor",
+    "cgu": "expunge.methods.cgu:CGU",
+    "ceu_graph": "expunge.methods.ceu_graph:CEUGraph",
+    "other_seed": "expunge.methods.other_seed:OtherSeed",
     "utu": "expunge.methods.utu:UtU",
     "no_op": "expunge.methods.no_op:NoOp",
 }

@@ -56,7 +56,7 @@ _RECORDED = {
     "GradientDescent": "expunge.training.recipes", "Stochastic": "expunge.training.stochastic",
     "NoisyGradientDescent": "expunge.training.noisy", "PerturbedMinimiser": "expunge.training.perturbed",
     "LanguageTraining": "expunge.training.language", "GraphTraining": "expunge.training.graphs",
-    "GraphMinimiser": "expunge.training.graph_minimiser",
+    "GraphMinimiser": "expunge.training.graph_minimiser", "GraphRidge": "expunge.training.graph_ridge",
     "Gossip": "expunge.network.gossip", "Walk": "expunge.network.walk",
 }  # fmt: skip
 

@@ -25,6 +25,7 @@ from expunge.core.keys import subject_key
 from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
 from expunge.training.graph_minimiser import GraphMinimiser
+from expunge.training.graph_ridge import GraphRidge
 from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
@@ -152,11 +153,9 @@ def _runs(ids: Ids | None) -> list[list[int]] | None:
 
 # Recipes that are plain settings, by the name that they have on disk.
 _SETTINGS = {
-    "stochastic": Stochastic,
-    "language": LanguageTraining,
-    "graph": GraphTraining,
-    "graph minimum": GraphMinimiser,
-}
+    "stochastic": Stochastic, "language": LanguageTraining, "graph": GraphTraining, "graph minimum": GraphMinimiser,
+    "graph ridge": GraphRidge,
+}  # fmt: skip
 
 
 def _recipe(recipe: Any) -> dict[str, Any] | None:

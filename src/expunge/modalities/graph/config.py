@@ -125,6 +125,13 @@ class MinimumTraining(Strict):
     lr: float = Field(0.01, gt=0)
 
 
+class RidgeTraining(Strict):
+    """Ridge regression on averaged features, of ``sgc`` without bias; see ``training.graph_ridge.GraphRidge``."""
+
+    kind: Literal["ridge"]
+    l2: float = Field(0.1, gt=0)
+
+
 class Setup(Strict):
     """What jobs and benchmarks share: a model and its data.
 
@@ -144,7 +151,7 @@ class Setup(Strict):
     data: AnyData
 
 
-Fitted = WholeGraphTraining | MinimumTraining
+Fitted = WholeGraphTraining | MinimumTraining | RidgeTraining
 
 
 class GraphJob(Setup, Job):

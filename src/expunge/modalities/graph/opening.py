@@ -22,6 +22,7 @@ from expunge.modalities.named import must_exist, resolve
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.graph_minimiser import GraphMinimiser
+from expunge.training.graph_ridge import GraphRidge
 from expunge.training.graphs import GraphTraining
 
 
@@ -80,7 +81,7 @@ def opened_of(setup: config.Setup) -> tuple[NodeClassification, Graph, dict[str,
     return task, replace(data, depth=task.depth), deep
 
 
-RECIPES = {"whole_graph": GraphTraining, "minimum": GraphMinimiser}
+RECIPES = {"whole_graph": GraphTraining, "minimum": GraphMinimiser, "ridge": GraphRidge}
 
 
 def recipe_of(training: Any) -> Any:
