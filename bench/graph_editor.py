@@ -1,7 +1,7 @@
 """GraphEditor against a new fit: whether the way that is predicted to be cheaper is the cheaper one (goal: at least as fast).
 
-Ours takes the way that ``curvature.ridge`` predicts to be cheaper; the baselines are always the other one, so that a ratio below
-1 is a wrong choice. Graphs have the size of Cora; features are 512 or 1,433 columns wide. ``curvature.ridge.FACTORISING`` is
+Ours takes the way that ``curvature.ridge`` predicts to be cheaper; the baseline is always the other one: a ratio below 1
+is a wrong choice. Graphs have the size of Cora; features are 512 or 1,433 columns wide. ``curvature.ridge.FACTORISING`` is
 what a flop of a factorisation takes in flops of a matrix product: measured at 2.9, 2.3 and 1.6 for 256, 512 and 1,433 columns.
 Run from the repository root: ``python bench/graph_editor.py [--smoke] [--json]``.
 """

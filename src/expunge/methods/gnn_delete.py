@@ -100,7 +100,7 @@ class GNNDelete:
     capabilities: ClassVar[Capabilities] = Capabilities(
         kinds=("node", "edge", "feature"),
         tasks=("graph",),
-        needs=("retained data", "forgotten data"),
+        needs=("retained data", "forgotten data", "stages"),
         effect="operator",
     )
     papers: ClassVar[tuple[Paper, ...]] = (

@@ -58,6 +58,7 @@ BUILTIN: Mapping[str, str] = {
     "gif": "expunge.methods.gif:GIF",
     "idea": "expunge.methods.idea:IDEA",
     "graph_editor": "expunge.methods.graph_editor:GraphEditor",
+    "graph_eraser": "expunge.methods.graph_eraser:GraphEraser",
     "cgu": "expunge.methods.cgu:CGU",
     "ceu_graph": "expunge.methods.ceu_graph:CEUGraph",
     "other_seed": "expunge.methods.other_seed:OtherSeed",

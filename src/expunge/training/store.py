@@ -26,6 +26,7 @@ from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
 from expunge.training.graph_minimiser import GraphMinimiser
 from expunge.training.graph_ridge import GraphRidge
+from expunge.training.graph_shards import GraphShards
 from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
@@ -154,7 +155,7 @@ def _runs(ids: Ids | None) -> list[list[int]] | None:
 # Recipes that are plain settings, by the name that they have on disk.
 _SETTINGS = {
     "stochastic": Stochastic, "language": LanguageTraining, "graph": GraphTraining, "graph minimum": GraphMinimiser,
-    "graph ridge": GraphRidge,
+    "graph ridge": GraphRidge, "graph shards": GraphShards,
 }  # fmt: skip
 
 

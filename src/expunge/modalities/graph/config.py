@@ -132,6 +132,18 @@ class RidgeTraining(Strict):
     l2: float = Field(0.1, gt=0)
 
 
+class ShardsTraining(Strict):
+    """A network a shard of the training nodes; see ``training.graph_shards`` and ``tasks.graphs.shards``."""
+
+    kind: Literal["shards"]
+    shards: Count = 10
+    partition: Literal["random", "blpa", "bekm"] = "random"
+    aggregator: Literal["mean", "majority", "learned"] = "mean"
+    epochs: Count = 200
+    lr: float = Field(0.01, gt=0)
+    l2: float = Field(5e-4, ge=0)
+
+
 class Setup(Strict):
     """What jobs and benchmarks share: a model and its data.
 
@@ -151,7 +163,7 @@ class Setup(Strict):
     data: AnyData
 
 
-Fitted = WholeGraphTraining | MinimumTraining | RidgeTraining
+Fitted = WholeGraphTraining | MinimumTraining | RidgeTraining | ShardsTraining
 
 
 class GraphJob(Setup, Job):
