@@ -214,3 +214,23 @@ def test_what_cannot_be_meant_is_refused():
         planning.plan(trained(), nodes(int(alone[0])), GNNDelete())
     with pytest.raises(InputError, match="nearly all"):
         unlinked(Graph.of(np.eye(2), [0, 1], [[0, 1]]), 1, np.random.default_rng(0))
+
+
+def test_five_requests_of_mixed_kinds_follow_one_another_and_ids_keep_their_meaning():
+    state, gone = trained(), []
+    draw = np.random.default_rng(4)
+    for number in range(5):
+        graph = state.data
+        busy = graph.examples[np.diff(graph.adjacency.indptr)[graph.positions(graph.examples)] > 0]
+        node, other = (int(each) for each in draw.choice(busy, 2, replace=False))
+        pair = next(edge for edge in graph.edges.tolist() if node not in edge)
+        targets = (
+            Target("node", {"ids": [node]}), Target("edge", {"pairs": [pair]}), Target("feature", {"node": other}),
+        )  # fmt: skip
+        outcome = planning.plan(state, Request("a", targets[: 1 + number % 3]), GNNDelete(epochs=1)).run()
+        state = outcome.after
+        gone.append(node)
+        assert f"deletion.rounds.{number}.1.weight" in state.artifact.tensors
+        assert node in state.artifact.tensors[f"deletion.rounds.{number}.1.nodes"].tolist()
+    assert not state.data.has(np.array(gone)).any() and len(state.data.nodes) == 35 and len(set(gone)) == 5
+    assert outputs(state.task, state.artifact.tensors, state.data).isfinite().all()

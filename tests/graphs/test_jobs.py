@@ -212,3 +212,21 @@ def test_a_stored_model_takes_a_second_request(name, tmp_path):
     assert again.recipe == model.recipe and again.data is not None and again.data.digest == after.data.digest
     later = planning.plan(again, nodes(9), registry.make("retrain")).run()
     assert not later.after.data.has(np.array([1, 5, 9])).any()
+
+
+def test_another_share_of_nodes_is_another_forget_set():
+    """Peers have been seen to reuse the forget set of before when the number of nodes was changed."""
+    from expunge.bench.cells import Cell
+    from expunge.bench.world import World
+    from expunge.core.cache import Cache
+    from expunge.modalities.graph.recipes import GraphRecipe
+
+    common = {key: JOB[key] for key in ("task", "model", "data", "training")}
+    recipes = [
+        GraphRecipe(name="a", title="a", **common, forget={"kind": "node", "share": share}, methods={"utu": {}})
+        for share in (0.1, 0.2)
+    ]
+    few, many = (World.of(recipe, Cache()).deletion(0).ids["node"] for recipe in recipes)
+    assert len(few) == 18 and len(many) == 36
+    keys = {Cell(row, 0, 0).key(recipe) for recipe in recipes for row in ("utu", "retrain")}
+    assert len(keys) == 4 and recipes[0].digest != recipes[1].digest

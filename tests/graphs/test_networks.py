@@ -118,7 +118,7 @@ def test_ids_do_not_matter(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_those_of_finite_differences_twice(name):
-    graph, task = made(nodes=8, edges=8), task_of(name, **({} if name == "sgc" else {"dropout": 0.0}))
+    graph, task = made(nodes=6, edges=5), task_of(name, **({} if name == "sgc" else {"dropout": 0.0, "hidden": 2}))
     model, batch = task.build().eval(), task.batch(graph)
     draw = torch.Generator().manual_seed(1)  # biases of zero would put empty nodes on the kink of ReLU
     weights = {
@@ -148,7 +148,7 @@ def test_sparse_products_have_gradients_by_values_and_by_the_dense_matrix():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_models_train_stacked_as_they_train_alone_dropout_included(name):
-    graph, task, recipe = made(), task_of(name), GraphTraining(epochs=8, lr=0.02)
+    graph, task, recipe = made(), task_of(name), GraphTraining(epochs=4, lr=0.02)
     seeds = [3, 1, 9]
     assert stackable(task, graph)
     together = recipe.fit_together(task, graph, seeds)
