@@ -87,6 +87,24 @@ def test_methods_without_a_promise_carry_none(name, tmp_path):
     assert record["runs"][0]["verdict"] == ("no-certificate" if name in UNPROMISED else "unchanged")
 
 
+LINEAR = {"model": "sgc", "model_settings": {"bias": False}, "dtype": "float64"}
+TRAININGS = {
+    "graph_editor": ({**LINEAR, "training": {"kind": "ridge"}}, "no-certificate"),
+    "cgu": ({**LINEAR, "training": {"kind": "minimum", "l2": 1.0, "sigma": 50.0, "loss": "one_vs_rest"}}, "as-claimed"),
+    "graph_eraser": ({"training": {"kind": "shards", "shards": 12, "epochs": 5}}, "no-certificate"),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_methods_that_need_a_training_of_their_own_run_from_file_to_verified_evidence(name, tmp_path):
+    changes, verdict = TRAININGS[name]
+    evidence = {"replicates": 0, "pdf": False}
+    run_job(job(tmp_path, **changes, method={"name": name}, evidence=evidence), (), tmp_path / "out")
+    assert verify_folder(tmp_path / "out").consistent
+    record = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert record["runs"][0]["verdict"] == verdict
+
+
 def test_retraining_equals_training_on_the_cut_graph():
     model, _ = trained()
     outcome = planning.plan(model, nodes(1, 5), registry.make("retrain")).run()

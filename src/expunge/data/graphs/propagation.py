@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -18,7 +20,8 @@ def averaging(graph: Graph) -> sparse.csr_array:
 def propagated_rows(graph: Graph, steps: int, ids: np.ndarray) -> np.ndarray:
     """Features of the nodes ``ids`` after ``steps`` averages, (k, d) float64; only their neighbourhoods are read."""
     matrix = averaging(graph)
-    reach = sparse.csr_array(sparse.eye_array(len(graph.nodes), format="csr")[graph.positions(ids)])
+    chosen = (np.ones(len(ids)), (np.arange(len(ids)), graph.positions(ids)))
+    reach: Any = sparse.csr_array(chosen, shape=(len(ids), len(graph.nodes)))
     for _ in range(steps):
         reach = reach @ matrix
     return np.asarray((reach @ graph.features.astype(np.float64)).toarray())
