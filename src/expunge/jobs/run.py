@@ -197,12 +197,13 @@ def served_from(job: Job, model: Path, opened: Opened) -> Job:
 
 
 def method_of(job: Job) -> Any:
-    """The method with its settings, each of the type that the method declares.
+    """The method with its settings, each of the type and in the range that the method declares.
 
     Raises:
         InputError: for an unknown method or setting, or a value of another type.
     """
-    return named_method("method", job.method["name"], {n: value for n, value in job.method.items() if n != "name"})
+    settings = {name: value for name, value in job.method.items() if name != "name"}
+    return named_method(f"{job.file}: method", job.method["name"], settings)
 
 
 def budget_of(job: Job) -> Budget | None:
