@@ -70,9 +70,8 @@ class Ledger:
         self._state: list[int] | None = None  # of the file, as it was when it was last known to be verified
         self._noted: list[int] | None = None
         self._find_file(create)
-        how = "mode=ro&immutable=1" if read_only else "mode=rw"
+        place = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if read_only else 'mode=rw'}"
         with self._in_words():
-            place = f"{self.path.absolute().as_uri()}?{how}"
             self._db = sqlite3.connect(place, uri=True, timeout=_WAIT, isolation_level=None)
         try:
             with self._in_words():
