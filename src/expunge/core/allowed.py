@@ -81,7 +81,8 @@ def must_be_allowed(method: Any) -> None:
     hints = hints_of(type(method))
     for field in fields(method):
         if field.init and not_allowed(hints[field.name], value := getattr(method, field.name)):
-            raise InputError(f"{method.name}.{field.name}: {unlike(hints[field.name], value)}")
+            expected = _words(hints[field.name])
+            raise InputError(f"Expected {expected} as {field.name} of {method.name}; got {value!r:.60}.")
 
 
 def _fits(hint: Any, value: Any) -> bool:
