@@ -28,6 +28,7 @@ _STATUS_OF = {
 UNFINISHED = ("received", "granted", "quarantined", "released")  # what can be abandoned
 NOT_REPLACED = ("received", "refused", "withdrawn", "fulfilled")  # what no other request can take the place of
 END = "end"  # kind of the entry that abandons or supersedes a request
+ACCEPTANCE = "acceptance"  # kind of the entry by which a person accepts what was delivered and not accepted
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no slash: it parts the id from a decision's number
 _KEYED_HASH = re.compile(r"[0-9a-f]{64}")
@@ -118,6 +119,27 @@ class RequestBook:
                 )
             return self.ledger.append("decision", f"{request_id}/{len(decisions) + 1}", decision, time)
 
+    def accept(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a person accepts a result that was delivered and not accepted; whoever calls it has judged that the
+        result may be accepted by a person (`report.outcome.accepted_by`).
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or its result is not one that waits for a person.
+        """
+        payload = {"decision": "accept", "by": by, "reason": reason}
+        with self.ledger.transaction():
+            if (status := self.status_of(request_id)) != NOT_ACCEPTED:
+                raise InputError(f"request {request_id!r} is {status}: only what was delivered can be accepted")
+            return self.ledger.append(ACCEPTANCE, request_id, payload)
+
+    def acceptance_of(self, request_id: str) -> dict[str, Any]:
+        """Who accepted the result after it was delivered, and why; empty where nobody did."""
+        found = [entry.payload for entry in self._entries_of(request_id) if entry.kind == ACCEPTANCE]
+        return dict(found[-1]) if found else {}
+
     def withdraw(self, request_id: str, by: str, reason: str) -> Entry:
         """Record that whoever asked no longer asks: from now on the request keeps nothing out of later runs.
 
@@ -152,6 +174,14 @@ class RequestBook:
             InputError: if the request was not filed, or nothing was tried for it, or its result was accepted.
         """
         return self._end("supersede", request_id, by, reason, lambda status: status not in NOT_REPLACED)
+
+    def delivered(self, request_id: str | None) -> bool:
+        """Whether the request, or one in whose place it stands, was delivered; ``None`` and what is not on the ledger: no."""
+        while request_id and (entries := self.entries_of(request_id)):
+            if any(entry.kind == "fulfilment" for entry in entries):
+                return True
+            request_id = entries[0].payload.get("supersedes")
+        return False
 
     def ending_of(self, request_id: str) -> dict[str, Any]:
         """Who abandoned or superseded the request, and why; empty where nobody did."""
@@ -239,7 +269,7 @@ class RequestBook:
         """
         by_id: dict[str, list[Entry]] = {}
         for entry in self.ledger.entries():
-            if entry.kind in ("request", "decision", "release", "fulfilment", END):
+            if entry.kind in ("request", "decision", "release", "fulfilment", END, ACCEPTANCE):
                 by_id.setdefault(entry.key.split("/")[0], []).append(entry)
         return [_row(entries) for entries in by_id.values() if entries[0].kind == "request"]
 
@@ -255,9 +285,13 @@ class RequestBook:
                     raise InputError(f"request {request_id!r} is {status}, not granted: record a decision first")
             return self.ledger.append(kind, request_id, payload, time)
 
-    def _entries_of(self, request_id: str) -> list[Entry]:
+    def entries_of(self, request_id: str) -> list[Entry]:
+        """All entries about a request, the one that filed it first; none where it was not filed."""
         own = [e for e in self.ledger.entries(prefix=request_id) if e.key.split("/")[0] == request_id]
-        if not own or own[0].kind != "request":
+        return own if own and own[0].kind == "request" else []
+
+    def _entries_of(self, request_id: str) -> list[Entry]:
+        if not (own := self.entries_of(request_id)):
             raise InputError(f"no request {request_id!r} was filed in the ledger {self.ledger.path}")
         return own
 
@@ -267,7 +301,8 @@ def _status(entries: list[Entry]) -> str:
     if END in last:
         return _STATUS_OF[last[END].payload["decision"]]
     if "fulfilment" in last:
-        return "fulfilled" if last["fulfilment"].payload.get("accepted", True) else NOT_ACCEPTED
+        accepted = last["fulfilment"].payload.get("accepted", True) or ACCEPTANCE in last
+        return "fulfilled" if accepted else NOT_ACCEPTED
     if "release" in last:
         return "released"
     return _STATUS_OF[last["decision"].payload["decision"]] if "decision" in last else "received"
@@ -276,7 +311,7 @@ def _status(entries: list[Entry]) -> str:
 def _row(entries: list[Entry]) -> dict[str, Any]:
     last = {entry.kind: entry for entry in entries}
     record = last["request"].payload
-    decided = last.get(END) or last.get("decision")
+    decided = last.get(END) or last.get(ACCEPTANCE) or last.get("decision")
     decision = decided.payload if decided else {}
     return {
         "id": record["id"],

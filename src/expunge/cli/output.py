@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 Watch = Callable[[str, int, int], None]
@@ -141,7 +142,8 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
-    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem")
+    elsewhere = "" if Path(result["ledger"]).parent == Path(result["evidence"]) else f" --ledger {result['ledger']}"
+    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem{elsewhere}")
 
 
 def _say(sentence: str) -> None:

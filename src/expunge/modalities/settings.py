@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from expunge.core.measurement import PRIVATE_BELOW
 from expunge.core.request import Request, Target
@@ -167,6 +167,7 @@ class Job(Strict):
     """
 
     called: ClassVar[str] = "job"  # in messages
+    _file: str = PrivateAttr("the job")  # the name of the file that it was read from, for messages
 
     name: str = Field("deletion", min_length=1)
     task: Any  # the name of the modality
@@ -183,6 +184,16 @@ class Job(Strict):
     excluded_by: list[Path] = Field([])
     accept: AcceptSettings | None = None
     expected_accuracy: float | None = Field(None, ge=0, le=1)
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it was read from, for messages."""
+        return self._file
+
+    def read_from(self, name: str) -> Self:
+        """The same job, whose messages name the file ``name``."""
+        self._file = name
+        return self
 
     def identity(self) -> dict[str, Any]:
         """The sections that say how the model is made, and of which data: they tell one model from another."""

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_arrays, digest_bytes, digest_file
 from expunge.core.errors import HeldBackError, InputError
-from expunge.core.files import leftovers, private_folder, read_json, write_atomic
+from expunge.core.files import in_words, leftovers, private_folder, read_json, write_atomic
 from expunge.core.measurement import PRIVATE_BELOW, Evidence
 from expunge.core.method import Outcome
 from expunge.core.trained import Artifact, Spent, Tensors
@@ -80,7 +80,7 @@ def write_evidence(
         "files": {name: digest_bytes(data) for name, data in files.items()},
         "pdf": pdf and portable.available(),
     }
-    content = files | _pages(record)
+    content = _pages(record) | files  # the record first: by it a folder that was not finished is known again
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
@@ -312,7 +312,7 @@ def _open_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+        raise in_words(error, f"{folder} cannot be made a folder") from None
 
 
 def _place_of_ledger(folder: Path, record: Mapping[str, Any]) -> str | None:

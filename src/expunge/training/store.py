@@ -76,7 +76,7 @@ def _weights(loaded: Any) -> dict[str, Tensor] | None:
     """The weights in a loaded file: named tensors themselves, or the one entry of a checkpoint that holds such."""
     if not isinstance(loaded, dict):
         return None
-    if loaded and all(isinstance(item, Tensor) for item in loaded.values()):
+    if loaded and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in loaded.items()):
         return dict(loaded)
     entries = [loaded[name] for name in WEIGHTS if isinstance(loaded.get(name), dict)]
     return _weights(entries[0]) if len(entries) == 1 else None

@@ -44,11 +44,11 @@ class MicroModel(Strict):
     """A tiny network over whole words, those of the training records and ``words``; see ``tasks.micro_language``."""
 
     micro: Literal[True]
-    width: Count = 96
-    layers: Count = 2
-    heads: Count = 4
-    inner: Count = 384
-    context: Count = 48
+    width: int = Field(96, ge=1, le=1024)  # the bounds: a network that trains within minutes; our choice
+    layers: int = Field(2, ge=1, le=32)
+    heads: int = Field(4, ge=1, le=64)
+    inner: int = Field(384, ge=1, le=4096)
+    context: int = Field(48, ge=1, le=4096)
     words: list[str] = Field([])
 
     @property
