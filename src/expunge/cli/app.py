@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import graph_commands, output, request_commands
+from expunge.cli import advice_commands, graph_commands, output, request_commands
 from expunge.cli.options import Job, Json, Model, Out, Set
 from expunge.core.texts import DATE_STRING
 
@@ -24,8 +24,10 @@ app.add_typer(ledgers, name="ledger")
 app.add_typer(request_commands.requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
+app.command()(advice_commands.advise)
 app.command()(graph_commands.explain)
 app.command()(request_commands.screen)
+app.command()(request_commands.due)
 
 
 @app.command()
@@ -60,6 +62,9 @@ def run(
     out: Out = Path("evidence"),
     model: Model = None,
     set_: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and what it takes; write nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Carry out a deletion job on your model and data, and write the evidence.
@@ -68,6 +73,8 @@ def run(
     what was measured is not that it forgets.
     """
     checked = _checked(job, set_)
+    if dry_run:
+        return advice_commands.dry_run(checked, model, json)
     from expunge.cli import NOT_ACCEPTED
     from expunge.jobs.run import run_job
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from expunge.core.data import Deletion, Ids, Recognisable
 from expunge.core.digest import keyed_hash
+from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
 from expunge.data.values import said
 
@@ -71,6 +73,39 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
             hashes = (_hash(key, column, text) for column, text in zip(columns, combination, strict=True))
             found.add("+".join(sorted(hashes)))
     return sorted(found)
+
+
+def mark_of(target: Target, key: bytes) -> str:
+    """The mark of one user or one class, named by single values.
+
+    Raises:
+        InputError: for another kind of target, or a list of values: each of them has a mark of its own.
+    """
+    if target.kind not in (Kind.USER, Kind.CLASS):
+        raise InputError(f"Expected a user or a class, which are recognised by name; got a {target.kind} target.")
+    hashes = []
+    for name in target.where:
+        if len(values := target.values(name)) != 1:
+            raise InputError(f"Expected one value of {name}: each person has a mark of their own; got {len(values)}.")
+        hashes.append(_hash(key, "class" if target.kind == Kind.CLASS else f"user {name}", said(values[0])))
+    return "+".join(sorted(hashes))
+
+
+def people_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[dict[str, Any]]:
+    """A record of each person where one target names several: the person's mark, and how many examples matched.
+
+    Empty where every target names one, whom the record of the whole request is about.
+    """
+    found = []
+    for target in targets:
+        several = [name for name in target.where if len(target.values(name)) > 1]
+        if target.kind != Kind.USER or len(several) != 1:
+            continue
+        for value in target.values(several[0]):
+            one = Target(target.kind, {**target.where, several[0]: value})
+            examples = deletion.before.select(one) & deletion.matched
+            found.append({"person": mark_of(one, key), "examples": len(examples)})
+    return found
 
 
 def recognised(data: object, marks: Iterable[str], key: bytes) -> Ids:

@@ -108,15 +108,13 @@ def prepared(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
     method = method_of(job)
-    opened = _opened(job)
+    opened = opened_of(job)
     if job.publish is not None:
         _must_be_publishable(opened)
     if model is not None:
         job = served_from(job, model, opened)
-    asked, folder = kind.ask(job, opened), folder_of(job)
-    named = "" if folder is not None else model_name(job.identity())
-    known = identified(asked.request, named, subject_key(), job.ledger if folder is None else folder.book.path)
-    asked = replace(asked, request=known)
+    folder = folder_of(job)
+    asked, named = asked_of(job, opened, folder)
     stored = _stored(job, opened, folder, asked.request.id(subject_key()))
     ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
     earlier = earlier_requests(ledgers, opened.data, asked.request)
@@ -135,8 +133,21 @@ def prepared(
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
-    case = Case(opened.name, make, budget_of(job), method, measuring, job.seed, untrained, folder)
+    trains = stored is None and opened.recipe is not None
+    case = Case(opened.name, make, budget_of(job), method, measuring, job.seed, untrained, folder, trains)
     return asked.request, case, setting, job.ledger
+
+
+def asked_of(job: Job, opened: Opened, folder: ModelFolder | None) -> tuple[Asked, str]:
+    """What the job asks, its request under the id that the ledger knows it by; and the model's name on that ledger.
+
+    Raises:
+        InputError, RefusedError: as the modality's ``ask``, and for a request that was abandoned.
+    """
+    asked = modalities.load(job.task).ask(job, opened)
+    named = "" if folder is not None else model_name(job.identity())
+    known = identified(asked.request, named, subject_key(), job.ledger if folder is None else folder.book.path)
+    return replace(asked, request=known), named
 
 
 def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
         raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
     if "budget" in method.capabilities.needs and budget is None:
         raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
-    opened = _opened(job)
+    opened = opened_of(job)
     _must_be_publishable(opened)
     trained = _stored(job, opened, folder_of(job))
     if trained is None:
@@ -179,7 +190,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
     }
 
 
-def _opened(job: Job) -> Opened:
+def opened_of(job: Job) -> Opened:
     """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
     opened = modalities.load(job.task).open(job)
     if opened.weights is None or not may_be_wrapped(opened.weights):
