@@ -28,6 +28,7 @@ app.command()(advice_commands.advise)
 app.command()(graph_commands.explain)
 app.command()(request_commands.screen)
 app.command()(request_commands.due)
+app.command()(request_commands.exclude)
 
 
 @app.command()

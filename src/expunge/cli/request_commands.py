@@ -212,3 +212,28 @@ def due(
         result = carry_out_due(jobs, out, within=within, watch=watch)
     show_due(result, json)
     raise typer.Exit(result["code"])
+
+
+def exclude(
+    source: Annotated[Path, typer.Argument(help="CSV table, Parquet file, JSON lines, or folder of images.")],
+    ledger: Annotated[list[Path], typer.Option("--ledger", help="Ledger file (SQLite). May be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="New file or folder for what is kept.")],
+    users: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column or key that names people; of images a regular expression over paths, or a CSV of path,user."
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the class, where classes may have been forgotten.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Copy data without everybody for whom a deletion was granted, so that no later training learns them again."""
+    from expunge.jobs.exclusion import exclude as excluded
+
+    done = excluded(source, out, users=users or [], label=label, ledger=ledger)
+    said = f"{out}: {done['kept']} of {done['examples']} examples kept; {len(done['requests'])} requests exclude the others"
+    if done["elsewhere"]:
+        said += f". Nothing of {len(done['elsewhere'])} further granted requests was recognised in these data"
+    output.show(done, json, said)

@@ -8,7 +8,7 @@ Whoever lacks the key of the installation cannot test a guess against a mark.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -120,12 +120,19 @@ def recogniser(data: object, key: bytes) -> Callable[[Iterable[str]], Ids]:
     """
     if not isinstance(data, Recognisable):
         return lambda marks: Ids.none()
-    ids = np.asarray(data.ids)
+    return recogniser_of(np.asarray(data.ids), data.named, data.contents, key)
+
+
+def recogniser_of(
+    ids: np.ndarray, named: Callable[[], Mapping[str, Sequence[Sequence[str]]]], contents_of: Callable[[], Sequence[str]],
+    key: bytes,
+) -> Callable[[Iterable[str]], Ids]:  # fmt: skip
+    """The same for examples of any origin: ``named`` and ``contents_of`` say of them what ``Recognisable`` data say."""
 
     @cache
     def names() -> dict[str, set[int]]:
         found: dict[str, set[int]] = {}
-        for column, of_examples in data.named().items():
+        for column, of_examples in named().items():
             places: dict[str, set[int]] = {}
             for i, texts in enumerate(of_examples):
                 for text in texts:
@@ -137,7 +144,7 @@ def recogniser(data: object, key: bytes) -> Callable[[Iterable[str]], Ids]:
     @cache
     def contents() -> dict[str, set[int]]:
         found: dict[str, set[int]] = {}
-        for i, content in enumerate(data.contents()):
+        for i, content in enumerate(contents_of()):
             found.setdefault(_hash(key, _CONTENT, content), set()).add(i)
         return found
 

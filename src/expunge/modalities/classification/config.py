@@ -93,6 +93,12 @@ class OrlFacesData(Strict):
     test: list[int] = Field([9, 10])
 
 
+class UsersFile(Strict):
+    """A CSV table that says whose each image is: a column ``path``, and columns that name people."""
+
+    file: Path
+
+
 class ImagesData(Strict):
     """A folder of images, one subfolder a class; see ``data.images.image_folder``."""
 
@@ -101,7 +107,7 @@ class ImagesData(Strict):
     test_path: Path | None = None
     size: Size | None = None
     channels: Literal[1, 3] = 3
-    users: str | None = None
+    users: str | UsersFile | None = None
     classes: list[str] | None = None
     mean: list[float] | None = None
     std: list[float] | None = None

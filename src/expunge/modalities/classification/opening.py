@@ -71,7 +71,8 @@ def _tables(source: config.CsvData | config.ArraysData | config.ImagesData) -> l
     if isinstance(source, config.ArraysData):
         return [read_arrays(path, people=path == source.path) for path in paths]
     if isinstance(source, config.ImagesData):
-        settings = source.model_dump(include={"size", "channels", "users", "classes", "mean", "std"})
+        settings = source.model_dump(include={"size", "channels", "classes", "mean", "std"})
+        settings["users"] = source.users.file if isinstance(source.users, config.UsersFile) else source.users
         train = image_folder(source.path, **settings)
         if source.test_path is None:
             return [train]
