@@ -121,6 +121,9 @@ if TYPE_CHECKING:  # the same list in the form that type checkers and editors re
     from expunge.training.recipes import Stochastic as Stochastic
     from expunge.training.recipes import UserFit as UserFit
     from expunge.training.recorder import Recorder as Recorder
+    from expunge.training.scikit import downdate_ridge as downdate_ridge
+    from expunge.training.scikit import from_sklearn as from_sklearn
+    from expunge.training.scikit import to_sklearn as to_sklearn
     from expunge.training.store import load_trained as load_trained
     from expunge.training.store import save_trained as save_trained
 
@@ -165,6 +168,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "expunge.training.perturbed": ("PerturbedMinimiser",),
     "expunge.training.language": ("LanguageTraining",),
     "expunge.training.recorder": ("Recorder",),
+    "expunge.training.scikit": ("downdate_ridge", "from_sklearn", "to_sklearn"),
     "expunge.training.store": ("load_trained", "save_trained"),
     # Attacks to test with
     "expunge.attacks.stealthy": ("poison", "trigger_prompts"),
