@@ -1,4 +1,4 @@
-"""Linear models of scikit-learn: what comes out equals refitting without the rows, and certificates say whose word they rest on."""
+"""Linear models of scikit-learn: what comes out equals refitting, and certificates say whose word they rest on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_what_comes_out_equals_refitting_without_the_rows(classes, method):
     found = expunge.to_sklearn(after, model)
     assert np.abs(found.coef_ - again.coef_).max() < 1e-6
     assert np.abs(found.predict_proba(x) - again.predict_proba(x)).max() < 1e-6
-    assert found.C == pytest.approx(again.C) and found.predict(x).tolist() == again.predict(x).tolist()
+    assert abs(found.C - again.C) < 1e-12 and found.predict(x).tolist() == again.predict(x).tolist()
     assert np.abs(model.coef_ - again.coef_).max() > 1e-4, "the rows made a difference"
 
 
@@ -49,11 +49,8 @@ def test_a_model_goes_in_and_out_unchanged():
     x, y = rows(3)
     model = fitted(x, np.array(["a", "b", "c"])[y], 0.5)
     back = expunge.to_sklearn(expunge.from_sklearn(model, x, np.array(["a", "b", "c"])[y], norm=NORM), model)
-    assert (
-        np.array_equal(back.coef_, model.coef_)
-        and back.C == pytest.approx(0.5)
-        and back.predict(x).tolist() == model.predict(x).tolist()
-    )
+    assert np.array_equal(back.coef_, model.coef_) and abs(back.C - 0.5) < 1e-12
+    assert back.predict(x).tolist() == model.predict(x).tolist()
 
 
 def test_newton_s_certificate_rests_on_somebody_s_word():

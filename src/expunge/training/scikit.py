@@ -12,7 +12,7 @@ import torch
 
 from expunge.core.errors import FailedError, InputError
 from expunge.core.task import Task
-from expunge.core.trained import Artifact, Fact, Origin, Trained
+from expunge.core.trained import Artifact, Trained
 from expunge.curvature.newton import minimise
 from expunge.data.rows import Rows
 from expunge.tasks.classification import Classification
@@ -53,7 +53,8 @@ class Minimised:
         found, residual = minimise(loss, flatten(start, names), self.tolerance, self.max_steps)
         if residual > self.tolerance:
             raise FailedError(
-                f"Newton's method stopped at a gradient of {residual:.3g}, above {self.tolerance:g}. Regularise more (a smaller C)."
+                f"Newton's method stopped at a gradient of {residual:.3g}, above {self.tolerance:g}. Regularise more, by a "
+                "smaller C."
             )
         return _trained(task, unflatten(found, start, names), data, self, seed)
 
@@ -81,9 +82,9 @@ def _trained(task: Task, tensors: Mapping[str, torch.Tensor], data: Any, recipe:
 def from_sklearn(model: Any, x: Any, y: Any, *, norm: float, users: Mapping[str, Any] | None = None) -> Trained:
     """A fitted ``LogisticRegression`` with the rows that it was fitted on, for ``newton``, ``noisy_fine_tune`` or ``retrain``.
 
-    The minimiser of ``C sum of losses + ||w||² / 2`` is that of the mean loss + (lambda / 2) ||W||² with lambda = 1 / (C n), and of
-    two classes, whose one weight vector is split between both, lambda = 2 / (C n) (derived here). After m rows went, lambda
-    stays: it is what scikit-learn minimises with C n / (n - m) on the rows that stay.
+    The minimiser of ``C sum of losses + ||w||² / 2`` is that of the mean loss + (lambda / 2) ||W||² with lambda = 1 / (C n); of
+    two classes, whose one weight vector is split between both, with lambda = 2 / (C n) (derived here). After m rows went,
+    lambda stays: it is what scikit-learn minimises with C n / (n - m) on the rows that stay.
 
     Args:
         model: fitted with an L2 penalty, without class weights and without an intercept: add a column of ones to ``x``
@@ -97,8 +98,8 @@ def from_sklearn(model: Any, x: Any, y: Any, *, norm: float, users: Mapping[str,
         certificates are ``certified-under-declared-constants`` at best.
 
     Raises:
-        InputError: for another estimator, one that is not fitted or was fitted otherwise, rows above ``norm``, or weights that are
-            far from the minimiser on these rows.
+        InputError: for another estimator, one that is not fitted or was fitted otherwise, rows above ``norm``, or weights that
+            are far from the minimiser on these rows.
 
     Formal guarantee: none by itself.
     """
@@ -158,8 +159,8 @@ def _logistic(model: Any) -> np.ndarray:
         raise InputError("Expected a fitted model; this one has no coef_. Call fit first.")
     if model.fit_intercept:
         raise InputError(
-            "Expected fit_intercept=False: an intercept without regularisation makes the loss not strongly convex. Add a column "
-            "of ones to the rows, whose weight is regularised, and fit again."
+            "Expected fit_intercept=False: an intercept without regularisation makes the loss not strongly convex. Add a "
+            "column of ones to the rows, whose weight is regularised, and fit again."
         )
     mixed = getattr(model, "l1_ratio", None)
     if model.penalty not in ("l2", "deprecated", None) or mixed not in (None, 0, 0.0, "deprecated"):
@@ -214,8 +215,8 @@ def downdate_ridge(model: Any, x: Any, y: Any, rows: Any) -> Any:
         Another ``Ridge`` with the weights of the minimiser on the rows that stay: nothing of the others is in it.
 
     Raises:
-        InputError: for another estimator, positions that are none, or where no row stays; for weights that are not those of ``x``
-            and ``y``.
+        InputError: for another estimator, positions that are none, or where no row stays; for weights that are not those of
+            ``x`` and ``y``.
 
     Formal guarantee: exact up to rounding, by the normal equations; there is no noise, and nothing about releases before.
     """
