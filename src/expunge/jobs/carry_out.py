@@ -148,6 +148,7 @@ def carry_out(
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
         evidence["request"]["decision"] = decision  # a person may have accepted since what was held back then
+        evidence["copies"] = list(setting.copies)  # kept up to date by whoever runs the job
         evidence["accepted"] = None if setting.accepted is None else asdict(setting.accepted)
         runs = {run["name"]: run for run in evidence["runs"]}
         if void := [name for name, run in runs.items() if run["verdict"] == Verdict.VOID]:

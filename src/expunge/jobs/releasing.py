@@ -97,6 +97,7 @@ class Setting:
         approved_by: who overrules a quarantine, or ``None``.
         screen: judges the request; ``None``: its breadth alone is judged.
         accepted: who lets a void result leave all the same; ``None``: it is held back.
+        copies: what else may hold the data, for the report's checklist.
         private_below: values that were measured on fewer forgotten examples than this stay in the private folder.
     """
 
@@ -111,6 +112,7 @@ class Setting:
     screen: Callable[[], ScreeningResult] | None = None
     accepted: Accepted | None = None
     private_below: int = PRIVATE_BELOW
+    copies: Sequence[Mapping[str, Any]] = ()
 
 
 def without_names(setting: Setting, cases: Sequence[Case], names: Names) -> tuple[Setting, list[Case]]:
@@ -126,7 +128,8 @@ def without_names(setting: Setting, cases: Sequence[Case], names: Names) -> tupl
     if held := [*held, *(["the job's settings"] if shown != settings else [])]:
         _LOG.warning("A name of the request stands in %s: records carry a hash in its place.", ", ".join(held))
     hidden = replace(
-        setting, title=names.hide(setting.title), dataset=names.hide(setting.dataset), note=names.hide(setting.note),
+        setting, copies=names.hide_in([dict(item) for item in setting.copies]),
+        title=names.hide(setting.title), dataset=names.hide(setting.dataset), note=names.hide(setting.note),
         config=setting.config if shown == settings else yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
     )  # fmt: skip
     return hidden, [replace(case, name=names.hide(case.name)) for case in cases]

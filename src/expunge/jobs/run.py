@@ -234,7 +234,7 @@ def shown(job: Job) -> str:
 
     Without ``accept`` either: that may be added to a job whose result was held back, and is no other run.
     """
-    content = _names_only(job.model_dump(exclude={"accept"}))
+    content = _names_only(job.model_dump(exclude={"accept", "copies"}))
     content["request"]["subject"] = _HIDDEN
     for target in content["request"]["targets"]:
         target["where"] = dict.fromkeys(target["where"], _HIDDEN)
@@ -308,4 +308,5 @@ def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion:
         pdf=job.evidence.pdf,
         accepted=None if job.accept is None else Accepted(job.accept.by, job.accept.reason),
         private_below=job.evidence.private_below,
+        copies=[item.model_dump(mode="json") for item in job.copies],
     )
