@@ -77,6 +77,8 @@ if TYPE_CHECKING:  # the same list in the form that type checkers and editors re
     from expunge.descent.schedule import Passes as Passes
     from expunge.jobs.exclusion import exclude as exclude
     from expunge.jobs.exclusion import excluded as excluded
+    from expunge.jobs.propagation import Descendant as Descendant
+    from expunge.jobs.propagation import propagate as propagate
     from expunge.ledger import Ledger as Ledger
     from expunge.measuring import MeasureSettings as MeasureSettings
     from expunge.measuring import measure as measure
@@ -136,6 +138,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "expunge.report.verify": ("Verification", "verify_folder"),
     "expunge.ledger": ("Ledger",),
     "expunge.jobs.exclusion": ("exclude", "excluded"),
+    "expunge.jobs.propagation": ("Descendant", "propagate"),
     "expunge.screening.language": ("LanguageScreening", "screen_language"),
     "expunge.screening.result": ("screen_breadth", "ScreeningResult"),
     # Requests, promises and results

@@ -77,7 +77,7 @@ def test_the_reply_names_nobody_and_claims_nothing_technical(record, verdict, wo
         "unlearn",
         "membership",
         "accura",
-        worlds.SUBJECT,
+        worlds.SUBJECT.lower(),
         worlds.USER,
     ):
         assert term not in text.lower()

@@ -29,6 +29,7 @@ app.command()(graph_commands.explain)
 app.command()(request_commands.screen)
 app.command()(request_commands.due)
 app.command()(request_commands.exclude)
+app.command()(request_commands.propagate)
 
 
 @app.command()

@@ -214,6 +214,22 @@ def due(
     raise typer.Exit(result["code"])
 
 
+def propagate(
+    model: Annotated[Path, typer.Argument(help="A file of weights, or the folder of a model.")],
+    within: Annotated[
+        list[Path], typer.Option("--in", help="Folder to look in, also a cache of Hugging Face. Repeatable.")
+    ],
+    name: Annotated[list[str] | None, typer.Option(help="What others call the model: owner/name. Repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Find copies, adapters and models that were made from a model, by digest and by what their files name."""
+    from expunge.jobs.propagation import propagate_to_json
+
+    found = propagate_to_json(model, within, name or [])
+    lines = [f"{item['kind']}: {item['path']} ({item['because']})" for item in found["descendants"]]
+    output.show(found, json, "\n".join(lines) or "Nothing was found that names this model or has its bytes.")
+
+
 def exclude(
     source: Annotated[Path, typer.Argument(help="CSV table, Parquet file, JSON lines, or folder of images.")],
     ledger: Annotated[list[Path], typer.Option("--ledger", help="Ledger file (SQLite). May be repeated.")],
