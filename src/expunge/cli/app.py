@@ -181,6 +181,10 @@ def bench(
         int, typer.Option(help="Trials of settings for each method, on a forget set that is in no table.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for results; default: bench-results/NAME.")] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare methods with retraining on one recipe, and write a page. Finished cells are not computed again."""
@@ -194,6 +198,7 @@ def bench(
         return
     if recipe is None:
         raise InputError("Expected the name of a recipe or a YAML file; expunge bench --list shows the names.")
+    from expunge.bench.export import EXPORTS
     from expunge.bench.page import write_page
     from expunge.bench.run import BenchSettings, folder_of
     from expunge.bench.run import bench as run_bench
@@ -203,10 +208,14 @@ def bench(
         methods=asked, seeds=seeds, forget_sets=forget_sets, quick=quick, defaults=defaults, jobs=jobs, tune=tune
     )
     loaded = load_recipe(recipe)
+    if export is not None and export not in EXPORTS:
+        raise InputError(f"Expected --export {', '.join(EXPORTS)}; got {export!r}.")
     folder = out or folder_of(loaded)
     with output.progress() as watch:
         record = run_bench(loaded, folder, settings, watch=watch)
     show_bench(record, json, write_page(record, folder))
+    if export is not None:
+        typer.echo(f"Exported: {EXPORTS[export](record, folder)}", err=True)
 
 
 @app.command("eval")
