@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import graph_commands, output, request_commands
+from expunge.cli import advice_commands, graph_commands, output, request_commands
 from expunge.cli.options import Job, Json, Model, Out, Set
 from expunge.core.texts import DATE_STRING
 
@@ -24,8 +24,12 @@ app.add_typer(ledgers, name="ledger")
 app.add_typer(request_commands.requests, name="requests")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
+app.command()(advice_commands.advise)
 app.command()(graph_commands.explain)
 app.command()(request_commands.screen)
+app.command()(request_commands.due)
+app.command()(request_commands.exclude)
+app.command()(request_commands.propagate)
 
 
 @app.command()
@@ -60,6 +64,9 @@ def run(
     out: Out = Path("evidence"),
     model: Model = None,
     set_: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and what it takes; write nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Carry out a deletion job on your model and data, and write the evidence.
@@ -68,6 +75,8 @@ def run(
     what was measured is not that it forgets.
     """
     checked = _checked(job, set_)
+    if dry_run:
+        return advice_commands.dry_run(checked, model, json)
     from expunge.cli import NOT_ACCEPTED
     from expunge.jobs.run import run_job
 
@@ -172,6 +181,10 @@ def bench(
         int, typer.Option(help="Trials of settings for each method, on a forget set that is in no table.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for results; default: bench-results/NAME.")] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare methods with retraining on one recipe, and write a page. Finished cells are not computed again."""
@@ -185,6 +198,7 @@ def bench(
         return
     if recipe is None:
         raise InputError("Expected the name of a recipe or a YAML file; expunge bench --list shows the names.")
+    from expunge.bench.export import EXPORTS
     from expunge.bench.page import write_page
     from expunge.bench.run import BenchSettings, folder_of
     from expunge.bench.run import bench as run_bench
@@ -194,10 +208,14 @@ def bench(
         methods=asked, seeds=seeds, forget_sets=forget_sets, quick=quick, defaults=defaults, jobs=jobs, tune=tune
     )
     loaded = load_recipe(recipe)
+    if export is not None and export not in EXPORTS:
+        raise InputError(f"Expected --export {', '.join(EXPORTS)}; got {export!r}.")
     folder = out or folder_of(loaded)
     with output.progress() as watch:
         record = run_bench(loaded, folder, settings, watch=watch)
     show_bench(record, json, write_page(record, folder))
+    if export is not None:
+        typer.echo(f"Exported: {EXPORTS[export](record, folder)}", err=True)
 
 
 @app.command("eval")

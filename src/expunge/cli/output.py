@@ -285,7 +285,7 @@ def show_plan(result: Mapping[str, Any], json: bool) -> None:
     _say(_work(result))
     if not result["trained"]:
         print("The model was not trained for this plan; its cost does not include training.")
-    _say(_promised(result))
+    _say(promised(result))
     screening = result["screening"]
     held = "; ".join(screening["held"])
     _say(f"Screening holds the request back: {held}." if held else f"Screening: {screening['reason']}.")
@@ -302,7 +302,8 @@ def _work(result: Mapping[str, Any]) -> str:
     return text + "."
 
 
-def _promised(result: Mapping[str, Any]) -> str:
+def promised(result: Mapping[str, Any]) -> str:
+    """What a plan promises, in a sentence or two."""
     promises = result["promises"]
     if not result["certified"]:
         return "Guarantee: none. The method promises nothing; the run measures how far it gets."
