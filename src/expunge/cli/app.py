@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import advice_commands, graph_commands, output, request_commands
-from expunge.cli.options import Job, Json, Model, Out, Set
+from expunge.cli import advice_commands, calibrate_commands, graph_commands, output, request_commands
+from expunge.cli.options import Job, Json, Model, Out, Set, checked_job
 from expunge.core.texts import DATE_STRING
 
 app = typer.Typer(
@@ -18,11 +18,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-calibrate = typer.Typer(no_args_is_help=True, help="Sensitivity and noise: what a guarantee takes.")
 ledgers = typer.Typer(no_args_is_help=True, help="The ledger as a whole.")
 app.add_typer(ledgers, name="ledger")
 app.add_typer(request_commands.requests, name="requests")
-app.add_typer(calibrate, name="calibrate")
+app.add_typer(calibrate_commands.calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
 app.command()(advice_commands.advise)
 app.command()(graph_commands.explain)
@@ -50,7 +49,7 @@ def publish(
     json: Json = False,
 ) -> None:
     """Train and publish a model before any request arrives; its ledger shows that the promise came first."""
-    checked = _checked(job, set_)
+    checked = checked_job(job, set_)
     from expunge.jobs.run import publish_job
 
     with output.progress() as watch:
@@ -74,7 +73,7 @@ def run(
     Exit code 0: the result is accepted; 3: held back for a person; 4: delivered, and not accepted: nothing is certified, and
     what was measured is not that it forgets.
     """
-    checked = _checked(job, set_)
+    checked = checked_job(job, set_)
     if dry_run:
         return advice_commands.dry_run(checked, model, json)
     from expunge.cli import NOT_ACCEPTED
@@ -106,8 +105,8 @@ def plan(
             "warning: expunge plan --guarantee is called expunge calibrate search now; the next version drops the old form",
             err=True,
         )
-        return calibrate_search(job, guarantee, tolerance, set_, json)
-    checked = _checked(job, set_)
+        return calibrate_commands.search(job, guarantee, tolerance, set_, json)
+    checked = checked_job(job, set_)
     from expunge.jobs.run import plan_job
 
     with output.progress() as watch:
@@ -302,31 +301,6 @@ def _only_for(context: typer.Context, foreign: tuple[str, ...], what: str) -> No
         raise InputError(f"{', '.join(names[name] for name in given)} would say nothing with {what}; leave it out.")
 
 
-@calibrate.command("r2d")
-def calibrate_r2d(
-    smoothness: Annotated[float, typer.Option(help="L, smoothness of the loss of every example.")],
-    gradient_bound: Annotated[float, typer.Option(help="G, bound on the gradient norm of every example.")],
-    lr: Annotated[float, typer.Option(help="eta, the step size.")],
-    samples: Annotated[int, typer.Option(help="n, training examples.")],
-    forget: Annotated[int, typer.Option(help="m, examples to forget.")],
-    steps: Annotated[int, typer.Option(help="T, training steps.")],
-    rewind: Annotated[int, typer.Option(help="K, steps that are rewound and repeated.")],
-    epsilon: Annotated[float, typer.Option(help="Target epsilon.")] = 1.0,
-    delta: Annotated[float, typer.Option(help="Target delta.")] = 1e-5,
-    convex: Annotated[bool, typer.Option("--convex", help="The loss is convex.")] = False,
-    strong_convexity: Annotated[float, typer.Option(help="mu, if the loss is strongly convex.")] = 0.0,
-    json: Json = False,
-) -> None:
-    """Compute the sensitivity bounds of rewind-to-delete, and the noise that each of them needs."""
-    from expunge.jobs.calibration import calibrate_r2d as compute
-
-    result = compute(
-        smoothness=smoothness, gradient_bound=gradient_bound, lr=lr, samples=samples, forget=forget, steps=steps,
-        rewind=rewind, epsilon=epsilon, delta=delta, convex=convex, strong_convexity=strong_convexity,
-    )  # fmt: skip
-    output.show_calibration(result, json)
-
-
 @ledgers.command("checkpoint")
 def ledger_checkpoint(
     ledger: Annotated[Path, typer.Argument(help="Ledger file (SQLite).")],
@@ -342,34 +316,6 @@ def ledger_checkpoint(
 
     said = write_checkpoint(ledger, out, since or [])
     output.show(said, json, f"{out}: {said['length']} entries, root {said['root']}")
-
-
-@calibrate.command("search")
-def calibrate_search(
-    job: Job,
-    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
-    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
-    set_: Set = None,
-    json: Json = False,
-) -> None:
-    """Find the cheapest rewind and regularisation that reach a guarantee, and what they cost. Writes nothing.
-
-    It trains the job's model with four strengths of regularisation. Do this before you publish, and before requests come.
-    """
-    checked = _checked(job, set_)
-    from expunge.jobs.search import parse_guarantee, search
-
-    target = parse_guarantee(guarantee)
-    with output.progress() as watch:
-        result = search(checked, (), target, tolerance=tolerance, watch=watch)
-    output.show_search(result, json)
-
-
-def _checked(job: Path, overrides: list[str] | None) -> Any:
-    """The job, read and checked before torch is imported: a misspelt key is answered at once."""
-    from expunge.jobs.schema import load_job
-
-    return load_job(job, overrides or [])
 
 
 def _version(value: bool) -> None:

@@ -330,3 +330,19 @@ def show_search(result: Mapping[str, Any], json: bool) -> None:
     title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
     table_(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
     _say(result["statement"])
+
+
+def show_curves(result: Mapping[str, Any], out: Path, json: bool) -> None:
+    """The models that were compared, and where the curves lie."""
+    if json:
+        show(result, True)
+        return
+    attacks = ("loss", "outputs_moved")
+    rows = [
+        [c["name"], f"{c['sigma']:g}", *(share(c["accuracy"][of]) for of in ("retain", "forget", "test")),
+         *(number(c["membership"][a]["mean"]) if c["membership"] else "–" for a in attacks)]
+        for c in result["models"]
+    ]  # fmt: skip
+    heads = ("model", "sigma", "retain", "forget", "test", "attack: loss", "attack: outputs moved")
+    table_(result["name"], heads, rows, numbers=heads[1:])
+    _say(f"Curves: {out / 'curves.html'}")
