@@ -1,6 +1,7 @@
 """expunge calibrate curves: what it draws is what the theorem and the models say."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_noise_rises_with_what_goes_and_falls_with_rewind_and_epsilon(drawn):
     for record in drawn[0]:
         for axis, sign in (("share", 1), ("rewind", -1), ("epsilon", -1)):
             sigmas = [item["sigma"] for item in record["noise"][axis]]
-            assert all(sign * (b - a) >= 0 for a, b in zip(sigmas, sigmas[1:], strict=False)), (axis, sigmas)
+            assert all(sign * (b - a) >= 0 for a, b in pairwise(sigmas)), (axis, sigmas)
         assert record["noise"]["rewind"][-1]["sigma"] == 0  # all of training is done again
 
 
