@@ -400,7 +400,7 @@ def test_a_threshold_that_no_weight_passes_has_failed():
 @pytest.mark.parametrize("rate", [0.0, -0.1, float("nan")])
 @pytest.mark.parametrize("cls", [FineTune, GradientAscent])
 def test_a_learning_rate_that_is_none_is_refused_before_the_run(case, cls, rate):
-    with pytest.raises(InputError, match=r"learning rate above 0|finite settings"):
+    with pytest.raises(InputError, match=r"finite number above 0|finite settings"):
         planning.plan(ready(case), samples(3), cls(lr=rate, epochs=1))
 
 

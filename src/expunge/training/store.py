@@ -32,17 +32,22 @@ from expunge.training.language import LanguageTraining
 from expunge.training.recipes import GradientDescent, Stochastic
 
 FORMAT = "expunge-trained/1"
+INDEX = ".safetensors.index.json"  # of a checkpoint in several files, as transformers and others write it
 WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # under which checkpoints keep them
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Named tensors from ``.safetensors``, or from a torch file without running anything in it.
+    """Named tensors from ``.safetensors``, from all files of a ``.safetensors.index.json``, or from a torch file.
+
+    Nothing in a file is run.
 
     Raises:
         InputError: for a missing file, one that is neither, or one that wants to run code.
     """
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}; give a .safetensors file (or a torch file of plain tensors).")
+    if path.name.endswith(INDEX):
+        return _sharded(path)
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -76,11 +81,30 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _sharded(index: Path) -> dict[str, Tensor]:
+    """The tensors of several files, each from the file that the index names for it, and none besides."""
+    places = read_json(index)
+    places = places.get("weight_map") if isinstance(places, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise InputError(f"Expected a weight_map from tensors to files in {index.name}; it has none.")
+    tensors: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index.name} names {name!r}; expected .safetensors files in its own folder.")
+        tensors |= load_checkpoint(index.parent / name)
+    if tensors.keys() != places.keys():
+        odd = sorted(tensors.keys() ^ places.keys())[0]
+        raise InputError(
+            f"{index.name} and its files do not name the same tensors ({odd!r}). Save the checkpoint anew."
+        )
+    return tensors
+
+
 def _weights(loaded: Any) -> dict[str, Tensor] | None:
     """The weights in a loaded file: named tensors themselves, or the one entry of a checkpoint that holds such."""
     if not isinstance(loaded, dict):
         return None
-    if loaded and all(isinstance(item, Tensor) for item in loaded.values()):
+    if loaded and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in loaded.items()):
         return dict(loaded)
     entries = [loaded[name] for name in WEIGHTS if isinstance(loaded.get(name), dict)]
     return _weights(entries[0]) if len(entries) == 1 else None
