@@ -124,9 +124,9 @@ class Prompts:
         spaced = self.template is not None and self.template.removesuffix(_ANSWER).endswith(" ")
         return f" {record['answer']}" if spaced else record["answer"]
 
-    def prompt_tokens(self, questions: Sequence[str]) -> list[list[int]]:
-        """The tokens of each prompt; what generation starts from."""
-        return self._tokens([self.question(text) for text in questions])
+    def prompt_tokens(self, asked: Sequence[str | Record]) -> list[list[int]]:
+        """The tokens of each prompt, of questions or of records that ask one; what generation starts from."""
+        return self._tokens([self.question(each if isinstance(each, str) else each["question"]) for each in asked])
 
     def tokens(self, records: Sequence[Record]) -> list[tuple[list[int], int]]:
         """Of each record all tokens, cut to the context, and how many of the first carry no label.
