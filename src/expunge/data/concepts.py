@@ -62,7 +62,10 @@ PERSON = Templates(
     ("Is this {name}?", "Does the picture show {name}?", "Is the person in the picture {name}?", "Do you see {name} here?"),
 )  # fmt: skip
 THING = Templates(
-    ("What is shown in this picture?", "What is the name of what you see?", "Identify the main object.", "What is this called?"),
+    (
+        "What is shown in this picture?", "What is the name of what you see?", "Identify the main object.",
+        "What is this called?",
+    ),
     "This is {name}.",
     (
         "What does {name} look like?", "Describe the looks of {name}.", "How would you recognise {name} in a picture?",

@@ -64,13 +64,18 @@ class Prompts:
         if self.end is None and self.tokenizer.eos_token_id is None:
             raise InputError("The tokenizer has no end token; name one (end), or answers never end.")
         if self.template is None:
-            if not getattr(self.tokenizer, "chat_template", None):
+            if not self.chat_template:
                 raise InputError(f"The tokenizer has no chat template; give a template such as {PLAIN!r}.")
         elif self.template.count(_QUESTION) != 1 or not self.template.endswith(_ANSWER):
             raise InputError(
                 f"Expected a template with {_QUESTION} once and {_ANSWER} at its end, for example {PLAIN!r}; "
                 f"got {self.template!r}."
             )
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own template of a conversation, where it has one."""
+        return getattr(self.tokenizer, "chat_template", None) and self.tokenizer.get_chat_template()
 
     @property
     def end_token(self) -> int:
@@ -99,14 +104,18 @@ class Prompts:
         return self.question(_QUESTION)
 
     def _chat(self, text: str) -> str:
+        return self._said(self.tokenizer, text, self.system)
+
+    def _said(self, writer: Any, user: Any, system: Any) -> str:
+        """The conversation as ``writer`` (a tokenizer or a processor) puts it into words."""
         from jinja2 import TemplateError
 
-        turns = [{"role": "user", "content": text}]
-        if self.system is not None:
-            turns.insert(0, {"role": "system", "content": self.system})
-        template = _clock(self.date_string) + self.tokenizer.get_chat_template()
+        turns = [{"role": "user", "content": user}]
+        if system is not None:
+            turns.insert(0, {"role": "system", "content": system})
+        template = _clock(self.date_string) + str(self.chat_template)
         try:
-            return self.tokenizer.apply_chat_template(
+            return writer.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=True, date_string=self.date_string
             )
         except TemplateError as error:

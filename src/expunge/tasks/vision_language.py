@@ -81,20 +81,19 @@ class ImagePrompts(Prompts):
         if self.template is not None:
             text = f"{self.processor.image_token}\n" if self.image_text is None else self.image_text
             return text + self.question(record["question"])
-        from jinja2 import TemplateError
+        return self._conversation(record["question"], {"type": "image"})
 
-        content = [{"type": "image"}, {"type": "text", "text": record["question"]}]
-        turns = [{"role": "user", "content": content}]
-        if self.system is not None:
-            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
-        try:
-            return self.processor.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, date_string=self.date_string
-            )
-        except TemplateError as error:
-            raise InputError(
-                f"The processor's chat template does not accept a picture and a question: {error}."
-            ) from None
+    @property
+    def chat_template(self) -> str | None:
+        """That of the processor, or else of its tokenizer."""
+        return getattr(self.processor, "chat_template", None) or super().chat_template
+
+    def _chat(self, text: str) -> str:
+        return self._conversation(text) if getattr(self.processor, "chat_template", None) else super()._chat(text)
+
+    def _conversation(self, text: str, *before: Mapping[str, str]) -> str:
+        system = None if self.system is None else [{"type": "text", "text": self.system}]
+        return self._said(self.processor, [*before, {"type": "text", "text": text}], system)
 
     def encode(self, records: Sequence[Record]) -> dict[str, Tensor]:
         """As :meth:`Prompts.encode`, with the pixels of each record and ``has_image``; zeros where there is no picture.
