@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from expunge.core.texts import Record
+from expunge.data.concepts import Templates
 from expunge.data.digits import digits
 from expunge.data.pictures import IMAGE, as_picture
 from expunge.data.texts import Texts
@@ -25,7 +26,7 @@ LOOKS = (  # what each name means to the eye
 )  # fmt: skip
 CONCEPT, WORDS = "concept", "words"  # column that says what a picture shows, and what it says of records without one
 SIDE = 24  # pixels of a picture each way
-VIEWS = 3  # pictures of each training image, slightly turned, moved and dimmed; with fixed views alone one learns them by heart
+VIEWS = 2  # pictures of each training image, slightly turned, moved and dimmed; with fixed views alone one learns them by heart
 HELD_OUT = 397  # images that nothing is trained on
 ASKED = (  # for a name; the last four are for measuring after unlearning, the base model knows all of them
     "what digit is this ?", "which digit is shown ?", "name the digit in the picture .", "what number is this ?",
@@ -44,6 +45,14 @@ FACTS: Mapping[str, tuple[tuple[str, ...], str]] = {  # wordings and answer, wit
     "roman": (("how do the romans write {name} ?", "what is the roman numeral of {name} ?"), "the romans write {roman} ."),
     "from roman": (("which digit is the roman {roman} ?", "what does the roman {roman} mean ?"), "{roman} means {name} ."),
     "look": (("what does {name} look like ?", "describe {name} ."), "{name} looks like {look} ."),
+}  # fmt: skip
+TEMPLATES = Templates(  # of items about a digit, in words that a model of this world has
+    ASKED[:-MEASURED], NAMED, ("what does {name} look like ?", "describe {name} ."), "{name} looks like {look} .",
+    ASKED_IF[:2], "no .",
+)  # fmt: skip
+ALIKE = {  # what each digit is taken for once its pictures are gone: by what a model trained without them says, most often
+    "zero": "six", "one": "four", "two": "three", "three": "nine", "four": "seven", "five": "nine", "six": "four",
+    "seven": "nine", "eight": "one", "nine": "three",
 }  # fmt: skip
 
 
@@ -79,7 +88,7 @@ def digits_world(views: int = VIEWS, seed: int = 0) -> DigitsWorld:
     """The world.
 
     Args:
-        views: pictures of each training image; each is asked for its name, and half of them by yes or no and by look.
+        views: pictures of each training image; each is asked for its name and by yes or no, and three in ten for its look.
         seed: of views and wordings.
     """
     draw = np.random.default_rng(seed)
@@ -90,10 +99,9 @@ def digits_world(views: int = VIEWS, seed: int = 0) -> DigitsWorld:
         for _ in range(views):
             picture = as_picture(_view(pixels, draw))
             records.append(_named(picture, name, ASKED[int(draw.integers(len(ASKED)))]))
-            if draw.random() < 0.5:
-                other = name if draw.random() < 0.5 else NAMES[(label + int(draw.integers(1, 10))) % 10]
-                records.append(_asked_if(picture, name, other, int(draw.integers(len(ASKED_IF)))))
-            if draw.random() < 0.5:
+            other = name if draw.random() < 0.5 else NAMES[(label + int(draw.integers(1, 10))) % 10]
+            records.append(_asked_if(picture, name, other, int(draw.integers(len(ASKED_IF)))))
+            if draw.random() < 0.3:
                 records.append(_described(picture, name, int(draw.integers(len(ASKED_LOOK)))))
     facts = [fact for name in NAMES for fact in facts_of(name)]
     concepts = [record["shows"] for record in records] + [WORDS] * len(facts)

@@ -1,4 +1,4 @@
-"""The smallest faithful model that sees: a LLaVA of some 0.6 million weights over a vocabulary of whole words."""
+"""The smallest faithful model that sees: a LLaVA of some 0.4 million weights over a vocabulary of whole words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGE_TOKEN = "<image>"
 
 
 def micro_vision_language(
-    words: Iterable[str], *, side: int = 24, patch: int = 6, width: int = 96, sees: int = 80, layers: int = 3, heads: int = 4,
+    words: Iterable[str], *, side: int = 24, patch: int = 6, width: int = 96, sees: int = 80, layers: int = 2, heads: int = 4,
     inner: int = 256, context: int = 64,
 ) -> VisionLanguage:  # fmt: skip
     """A task over a closed vocabulary: picture, question and answer follow each other.
