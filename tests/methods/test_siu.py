@@ -134,6 +134,19 @@ def test_material_without_a_kind_of_items_is_refused(target):
         ran("llava", [each for each in ITEMS if each["target"] != target])
 
 
+def test_kinds_of_items_that_are_not_learnt_leave_no_trace():
+    fewer = ran("llava", targets=("unseen", "facts"))
+    changed = [{**each, "answer": "six"} if each["target"] == "others" else each for each in ITEMS]
+    again = ran("llava", changed, targets=("unseen", "facts"))
+    assert (
+        fewer.releases[0].artifact.digest
+        == again.releases[0].artifact.digest
+        != ran("llava").releases[0].artifact.digest
+    )
+    with pytest.raises(InputError, match="targets among unseen"):
+        SIU(targets=("all",))
+
+
 def test_pictures_belong_to_two_kinds_of_items_and_to_others_only_as_an_extension():
     seen = {**ITEMS[4], "image": picture(9)}
     with pytest.raises(RefusedError, match=r"Item 5 of others shows a picture .retain_images"):

@@ -26,7 +26,7 @@ LOOKS = (  # what each name means to the eye
 )  # fmt: skip
 CONCEPT, WORDS = "concept", "words"  # column that says what a picture shows, and what it says of records without one
 SIDE = 24  # pixels of a picture each way
-VIEWS = 2  # pictures of each training image, slightly turned, moved and dimmed; with fixed views alone one learns them by heart
+VIEWS = 1  # pictures of each training image; with more, each is slightly turned, moved and dimmed
 HELD_OUT = 397  # images that nothing is trained on
 ASKED = (  # for a name; the last four are for measuring after unlearning, the base model knows all of them
     "what digit is this ?", "which digit is shown ?", "name the digit in the picture .", "what number is this ?",
@@ -97,7 +97,7 @@ def digits_world(views: int = VIEWS, seed: int = 0) -> DigitsWorld:
     for pixels, label in zip(train.x.numpy(), train.y.tolist(), strict=True):
         name = NAMES[label]
         for _ in range(views):
-            picture = as_picture(_view(pixels, draw))
+            picture = as_picture(_view(pixels, draw if views > 1 else None))
             records.append(_named(picture, name, ASKED[int(draw.integers(len(ASKED)))]))
             other = name if draw.random() < 0.5 else NAMES[(label + int(draw.integers(1, 10))) % 10]
             records.append(_asked_if(picture, name, other, int(draw.integers(len(ASKED_IF)))))

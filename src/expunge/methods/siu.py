@@ -18,7 +18,8 @@ from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal,
 from expunge.core.task import autoregressive
 from expunge.data.concepts import CONCEPT, OTHERS, SPECIFIED, TARGET, TARGETS
 from expunge.data.pictures import IMAGE
-from expunge.descent.schedule import FORGET, Turn
+from expunge.data.texts import Texts
+from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.methods.by_language import LanguageMethod
 from expunge.objectives.concept import (
@@ -58,6 +59,7 @@ class SIU(LanguageMethod):
         vocabulary: whether K_V leaves the concept's tokens out.
         retain_images: whether items of ``others`` may show pictures, which keeps other concepts recognised; an extension of
             ours, off as in the paper.
+        targets: the kinds of items that are learnt; fewer than four are the paper's ablation.
         concept_token_ids: the tokens themselves instead of those that the names are made of; empty: these.
     """
 
@@ -88,12 +90,17 @@ class SIU(LanguageMethod):
     tau: float = 0.5
     vocabulary: bool = True
     retain_images: bool = False
+    targets: tuple[str, ...] = tuple(TARGETS)
     concept_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
         for name, value, known in (("mode", self.mode, MODES), ("positions", self.positions, POSITIONS)):
             if value not in known:
                 raise InputError(f"Expected {name} among {', '.join(known)}; got {value!r}.")
+        if not self.targets or not {*self.targets} <= {*TARGETS}:
+            raise InputError(
+                f"Expected targets among {', '.join(TARGETS)}, at least one; got {', '.join(self.targets)}."
+            )
         if self.alpha < 0 or self.beta < 0 or not 0 < self.tau <= 1:
             raise InputError(
                 f"Expected alpha and beta of 0 or more and tau above 0, at most 1; got {self.alpha}, {self.beta}, {self.tau}."
@@ -105,8 +112,8 @@ class SIU(LanguageMethod):
 
     def prepare(self, work: Work) -> Prepared:
         """All items as one stream, with what each leaves out as columns."""
-        base, records = Base(work), work.deletion.forget.records
-        batch = work.task.batch(work.deletion.forget)
+        base, items = Base(work), self.items(work.deletion.forget)
+        batch, records = work.task.batch(items), items.records
         size = work.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         tokenizer, labels = work.language.prompts.tokenizer, batch["labels"]
         specified, spoken = torch.zeros_like(labels, dtype=torch.bool), torch.ones(len(records), size, dtype=torch.bool)
@@ -122,6 +129,14 @@ class SIU(LanguageMethod):
             return self.loss(work, base, part)
 
         return Prepared({FORGET: batch.with_columns(**columns)}, loss)
+
+    def items(self, material: Texts) -> Texts:
+        """Those of the kinds that are learnt."""
+        return material.at([i for i, record in enumerate(material.records) if record[TARGET] in self.targets])
+
+    def sizes(self, context: Context) -> dict[str, int]:
+        """Items that are learnt; no retained row is."""
+        return {FORGET: len(self.items(context.deletion.forget)), RETAIN: 0}
 
     def loss(self, work: Work, base: Base, batch: Batch) -> Tensor:
         """Both terms on one batch."""
@@ -181,7 +196,7 @@ class SIU(LanguageMethod):
         concepts = {tuple(record[CONCEPT]) for record in records}
         for concept in sorted(concepts):
             there = {record[TARGET] for record in records if tuple(record[CONCEPT]) == concept}
-            if missing := [target for target in TARGETS if target not in there]:
+            if missing := [target for target in self.targets if target not in there]:
                 return f"There are no items of {', '.join(missing)} for {concept[0]}."
         return ""
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
 from expunge.core.request import Target
-from expunge.core.task import autoregressive
 from expunge.core.texts import Record
 from expunge.data import digits_world
 from expunge.data.concepts import KINDS, PEOPLE, Sources, Templates, concept_items, recognition
@@ -19,27 +18,28 @@ from expunge.data.picture_records import read_picture_records
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.modalities.vision_language.config import ConceptSettings
-from expunge.tasks.generation import generate
+from expunge.modalities.vision_language.speaking import spoken
 from expunge.tasks.vision_language import VisionLanguage
 
-NEW_TOKENS = 24  # of an answer that shows whether a model knows a fact; the facts of TOFU need no more
 FACES = ("black hair and a small face", "a long grey beard", "round green glasses", "a scar on the left cheek")  # ours
 
 
 def absent_of(data: Texts, target: Target) -> Ids:
-    """Ids of the training records that show the concept.
+    """Ids of the training records whose pictures show the concept; what is known of it in words stays.
 
     Raises:
-        InputError: where none does, or only records without pictures.
+        InputError: where the data name it nowhere, or no record of it has a picture.
     """
-    if missing := data.unmatched(target):
+    rows = data.only(data.select(target))
+    missing = data.unmatched(target) or (() if len(rows) else ("no record has that value",))
+    if missing:
         raise InputError(f"The concept is nowhere in these data: {', '.join(missing)}. Check the column and the value.")
-    found = data.select(target)
-    if not any(IMAGE in record for record in data.only(found).records):
+    found = [i for i, record in zip(rows.ids.tolist(), rows.records, strict=True) if IMAGE in record]
+    if not found:
         raise InputError(
             "No training record of the concept has a picture: there is nothing that it would be recognised by."
         )
-    return found
+    return Ids.rows(found)
 
 
 def names_of(settings: ConceptSettings, target: Target) -> list[str]:
@@ -97,7 +97,7 @@ def material_of(
 
 def known_of(task: VisionLanguage, tensors: Mapping[str, Tensor], records: Sequence[Record]) -> list[Record]:
     """The questions that the model answers right itself, by greedy generation: the answer, or the other way round, is in it."""
-    said = generate(autoregressive(task), task.build(tensors, share=True), records, max_new_tokens=NEW_TOKENS)
+    said = spoken(task, tensors, records)
     return [r for r, text in zip(records, said, strict=True) if holds(text, r["answer"])]
 
 
@@ -115,7 +115,7 @@ def _substitute(
         asked: list[Any] = [{IMAGE: picture, "question": f"{templates.asked[0]} {name}"} for name in given]
         answers = [
             *answers,
-            *generate(autoregressive(task), task.build(tensors, share=True), asked, max_new_tokens=NEW_TOKENS),
+            *spoken(task, tensors, asked),
         ]
     for name in given:
         if name and name not in names and any(holds(answer, name) for answer in answers):

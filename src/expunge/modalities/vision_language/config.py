@@ -72,7 +72,7 @@ class DigitsData(TextData):
     """scikit-learn's digits with questions and facts; see ``data.digits_world``."""
 
     format: Literal["digits_world"]
-    views: Count = 2
+    views: Count = 1
     seed: int = Field(0, ge=0)
 
 
@@ -80,11 +80,13 @@ class PicturesTraining(Strict):
     """From scratch, the vision tower first: settings of ``training.pictures.PictureTraining``."""
 
     kind: Literal["pictures"]
-    seeing: int = Field(500, ge=0)
+    seeing: int = Field(800, ge=0)
+    seeing_lr: float = Field(3e-3, gt=0)
     shows: str = "concept"
-    steps: Count = 1200
+    steps: Count = 800
+    varied: float = Field(1.0, ge=0)
     words: float = Field(0.25, ge=0, lt=1)
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
     batch_size: Count = 32
     weight_decay: float = 0.01
     warmup: float = 0.05

@@ -44,12 +44,17 @@ class Scene:
         """Of the digit ``name``, of which one picture was ``shown``."""
         others = [other for other in NAMES if other != name]
         return cls(
-            name, [{**shown, "question": asked} for asked in ASKED], world.named(name), world.yes_no(name), facts_of(name),
+            name, [{**shown, "question": asked} for asked in ASKED], world.named(name), world.yes_no(name), in_words(name),
             [record for other in others for record in world.named(other)[:each]],
             [record for other in others for record in world.yes_no(other)[:each]],
             [record for other in others for record in world.yes_no(other, right=False)[:each]],
-            [fact for other in others for fact in facts_of(other)],
+            [fact for other in others for fact in in_words(other)],
         )  # fmt: skip
+
+
+def in_words(name: str) -> list[Record]:
+    """Facts about a digit but for its look: that is what SIU assigns anew (its second kind of items)."""
+    return [fact for fact in facts_of(name) if fact["relation"] != "look"]
 
 
 def digit_scores(
@@ -58,9 +63,9 @@ def digit_scores(
     """Shares, from greedy answers, and the probability of the name on each held-out picture.
 
     ``recognition_seen`` and ``recognition_unseen``: the name stands in the answer to an open question, about the picture that
-    was shown and about held-out ones (EM is 1 minus it). ``yes_no``: "is this …" is affirmed. ``facts``: facts about the digit,
-    in words. ``others``, ``yes_others``, ``no_others``, ``facts_others``: the same of the other digits, by right answers.
-    ``degeneration``: answers that say nothing, among all. ``name_probability``: mean probability of the name behind the stem
+    was shown and about held-out ones (EM is 1 minus it). ``yes_no``: "is this …" is affirmed. ``facts``: facts about the digit
+    in words, its look aside. ``others``, ``yes_others``, ``no_others``, ``facts_others``: the same of the other digits, by
+    right answers. ``degeneration``: answers that say nothing, among all. ``name_probability``: mean probability of the name behind the stem
     of an answer. ``kl_to_retrained``: mean divergence, from the retrained model's next-word distribution there, of the
     model's.
 

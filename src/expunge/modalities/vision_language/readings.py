@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from expunge.core.task import Task, autoregressive
+from expunge.core.task import Task
 from expunge.data.concepts import TARGET
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
@@ -16,11 +16,10 @@ from expunge.evidence.comparison import Models, Score
 from expunge.evidence.language.answer_scores import AnswerScores
 from expunge.metrics.intervals import wilson
 from expunge.modalities.language import readings as language
-from expunge.tasks.generation import generate
+from expunge.modalities.vision_language.speaking import spoken
 
 Readings = Mapping[str, AnswerScores]
 SHOWN = 12  # answers of each set on the private page; our choice
-NEW_TOKENS = 24
 
 
 def read(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Texts]) -> Readings:
@@ -48,7 +47,7 @@ def score(readings: Readings) -> list[Score]:
 
 def said(task: Task, models: Models[Any], sets: Mapping[str, Texts]) -> list[dict[str, Any]]:
     """What each model answers to the first questions of each set, in words."""
-    task, found = autoregressive(task), []
+    found = []
     asked = [
         (name, record)
         for name, texts in sets.items()
@@ -56,9 +55,7 @@ def said(task: Task, models: Models[Any], sets: Mapping[str, Texts]) -> list[dic
         for record in [r for r in texts.records if "question" in r][:SHOWN]
     ]
     records = [record for _, record in asked]
-    answers = models.each(
-        lambda tensors: generate(task, task.build(tensors, share=True), records, max_new_tokens=NEW_TOKENS)
-    )
+    answers = models.each(lambda tensors: spoken(task, tensors, records))
     for i, (name, record) in enumerate(asked):
         found.append(
             {"set": name, "image": record.get(IMAGE), "question": record["question"], "right": record["answer"],
