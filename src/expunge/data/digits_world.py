@@ -50,7 +50,7 @@ TEMPLATES = Templates(  # of items about a digit, in words that a model of this 
     ASKED[:-MEASURED], NAMED, ("what does {name} look like ?", "describe {name} ."), "{name} looks like {look} .",
     ASKED_IF[:2], "no .",
 )  # fmt: skip
-ALIKE = {  # what each digit is taken for once its pictures are gone: by what a model trained without them says, most often
+ALIKE = {  # another digit that looks somewhat like it: a substitute; our choice
     "zero": "six", "one": "four", "two": "three", "three": "nine", "four": "seven", "five": "nine", "six": "four",
     "seven": "nine", "eight": "one", "nine": "three",
 }  # fmt: skip

@@ -65,9 +65,9 @@ def digit_scores(
     ``recognition_seen`` and ``recognition_unseen``: the name stands in the answer to an open question, about the picture that
     was shown and about held-out ones (EM is 1 minus it). ``yes_no``: "is this …" is affirmed. ``facts``: facts about the digit
     in words, its look aside. ``others``, ``yes_others``, ``no_others``, ``facts_others``: the same of the other digits, by
-    right answers. ``degeneration``: answers that say nothing, among all. ``name_probability``: mean probability of the name behind the stem
-    of an answer. ``kl_to_retrained``: mean divergence, from the retrained model's next-word distribution there, of the
-    model's.
+    right answers. ``degeneration``: answers that say nothing, among all. ``name_probability``: mean probability of the name
+    behind the stem of an answer. ``kl_to_retrained``: mean divergence, from the retrained model's next-word distribution
+    there, of the model's.
 
     Raises:
         FailedError: if outputs are not finite.
