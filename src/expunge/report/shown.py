@@ -43,13 +43,18 @@ def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:
     data = dict(record["data"])
     for name in ("digest", "retained_digest"):
         data[name] = _keyed(salt, data[name])
-    forgotten_open = data.get("absent", data["forgotten"]) >= private_below
+    forgotten_open = are_many(data, private_below)
     return {
         **rest,
         "data": data,
         "private_below": private_below,
         "runs": [_run(run, salt, data, forgotten_open) for run in record["runs"]],
     }
+
+
+def are_many(data: Record, private_below: int) -> bool:
+    """Whether those who go are so many that values on them do not speak of one: of a concept, the examples that show it."""
+    return data.get("absent", data["forgotten"]) >= private_below
 
 
 def _keyed(salt: bytes, digest: str | None) -> str | None:
