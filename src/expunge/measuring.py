@@ -18,12 +18,12 @@ from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
 from expunge.core.data import Deletion, Ids
-from expunge.core.measurement import Evidence, Measurement
+from expunge.core.measurement import ANSWERS, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
 from expunge.data.rows import joined
-from expunge.evidence.comparison import RETRAINED, Models, Reads, compared, compared_attacks
+from expunge.evidence.comparison import RETRAINED, Models, Reads, Speaks, compared, compared_attacks
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.membership import FORGET, Shadows, possible, shadow_members
 from expunge.metrics.catalogue import measurement
@@ -106,6 +106,8 @@ def measure(
         )
         view = None if len(outcome.releases) == 1 else release.view
         readings = models.each(lambda tensors: kind.read(task, tensors, sets))
+        if isinstance(kind, Speaks) and ANSWERS not in private:
+            private[ANSWERS] = kind.said(task, models, sets)
         measurements += compared(kind, readings, view)
         if deletion.member:  # authored material was never trained on: no attack could tell it from other examples
             items, scores = compared_attacks(kind, readings, sets, shadows, view)
@@ -137,7 +139,10 @@ def measure(
 
 
 def sets_of(deletion: Deletion) -> dict[str, Any]:
-    """The named sets that are measured on: retained, forgotten and changed examples, and the probes; none of them empty."""
+    """The named sets that are measured on: retained, forgotten and changed examples, and the probes; none of them empty.
+
+    Where material was written for the purpose, a probe called ``forget`` takes its place: what is to be forgotten itself.
+    """
     sets = {"retain": deletion.after, FORGET: deletion.forget, **deletion.probes}
     if len(deletion.touched):
         sets["touched"] = deletion.after.only(deletion.touched)

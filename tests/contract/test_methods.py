@@ -114,7 +114,8 @@ def test_a_served_request_is_carried_out_as_declared(case, name):
     assert isinstance(plan.estimate, Estimate) and plan.estimate.gradient_evaluations >= 0
     assert set(CASES[case].request.kinds) <= set(can.kinds)
     assert (trained.artifact.digest, trained.data.digest, trained.trail and sorted(trained.trail.iterates)) == digests
-    assert outcome.request["matched"]["count"] == outcome.deletion.size > 0
+    assert outcome.request["matched"]["count"] == outcome.deletion.size
+    assert (outcome.deletion.size > 0) == outcome.deletion.member
     if can.effect in ("none", "graph"):  # the weights stay; a graph's next request finds what is left of it
         assert outcome.status == UNCHANGED == outcome.verdict
         assert outcome.after.artifact is trained.artifact and outcome.after.spent == trained.spent
@@ -260,7 +261,7 @@ def refused(trained, name, request=None, **options) -> str:
     ],
 )
 def test_what_a_method_does_not_serve_it_refuses_naming_those_that_do(case, name):
-    message = refused(ready(case), name, CASES[case].request)
+    message = refused(ready(case), name, CASES[case].request, material=CASES[case].material)
     named = message.partition("Eligible here: ")[2]
     assert CASES[case].eligible - {"no_op"} == set(named.rstrip(".").split(", "))
 

@@ -15,6 +15,8 @@ EXPECTED = (
     "then real probability choice_probability rouge_l_recall right_word exact_answer extraction_strength "
     "exact_memorization truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left model_utility "
     "forget_quality forget_quality_log10 forget_quality_ks replay_nll replay_accuracy replay_auc replay_ra legacy_ra legacy_hs "
+    "recognition_unseen recognition_seen yes_no facts others yes_others no_others facts_others degeneration "
+    "name_probability c_dis kl_to_retrained "
     "membership_loss membership_confidence membership_lira "
     "membership_zlib membership_min_k membership_min_k_plus_plus membership_gradnorm privleak"
 )

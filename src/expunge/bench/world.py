@@ -28,7 +28,6 @@ from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 from expunge.training.facts import prepared
 from expunge.training.retrainings import Retraining, retrain_all
 
-REFERENCE_SEEDS = 1_000  # reference r of forget set i trains from seed REFERENCE_SEEDS (i + 1) + r
 _TRAINING = "training-"  # folders of models that are being trained
 Key = tuple[str, int, int]  # source or retrain, forget set, reference
 
@@ -95,7 +94,7 @@ class World:
         wanted: dict[Key, tuple[Any, int]] = {(SOURCE, 0, 0): (opened.data, seed)}
         for number in sets:
             for r in range(self.recipe.retrained_models):
-                wanted[RETRAIN, number, r] = (self.deletion(number).after, REFERENCE_SEEDS * (number + 1) + r)
+                wanted[RETRAIN, number, r] = (self.deletion(number).after, self.workload.seed_of_retraining(number, r))
         missing = [name for name in wanted if name not in self._models]
         if missing and opened.recipe is None:
             assert opened.weights is not None  # a model that is not trained here comes from disk

@@ -101,6 +101,7 @@ class Check:
 
 
 UNDECIDABLE = "undecidable"
+ANSWERS = "answers"  # private: what each model said to some questions, for a person to read
 
 
 @dataclass(frozen=True)

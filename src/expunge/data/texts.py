@@ -73,12 +73,12 @@ class Texts:
         return selecting.Places(self.columns)
 
     def select(self, target: Target) -> Ids:
-        """Ids that ``target`` names (kinds: samples, user)."""
+        """Ids that ``target`` names (kinds: samples, user, concept); a concept stands in a column as a user does."""
         if target.kind == Kind.SAMPLES:
             return selecting.samples(target, self.ids)
-        if target.kind == Kind.USER:
+        if target.kind in (Kind.USER, Kind.CONCEPT):
             return selecting.user(target, self.ids, self._places)
-        raise InputError(f"Texts can lose samples or users; a {target.kind} target has no meaning here.")
+        raise InputError(f"Texts can lose samples, users or concepts; a {target.kind} target has no meaning here.")
 
     def unmatched(self, target: Target) -> tuple[str, ...]:
         """Each value that ``target`` names and no record has, in words."""
@@ -203,7 +203,7 @@ def read_jsonl(path: Path, columns: Sequence[str] = (), keys: Mapping[str, str] 
     """
     numbered = _numbered(path, True, keys)
     records = [record for _, record in numbered]
-    named: dict[str, Any] = {name: _people(records, name, path.name) for name in columns}
+    named: dict[str, Any] = {name: people_of(records, name, path.name) for name in columns}
     places = [place for place, _ in numbered]
     if len(set(places)) < len(places):
         named.setdefault("conversation", [str(place) for place in places])
@@ -219,7 +219,12 @@ def left_out(whole: Texts, kept: Texts) -> Ids:
     return Ids.rows(np.setdiff1d(whole.ids, kept.ids))
 
 
-def _people(records: Sequence[Record], name: str, file: str) -> list[Any]:
+def people_of(records: Sequence[Record], name: str, file: str) -> list[Any]:
+    """Who or what stands under the key ``name`` of each record; ``file`` is for messages.
+
+    Raises:
+        InputError: for a record without the key, or with nobody under it.
+    """
     found = []
     for number, record in enumerate(records, 1):
         if name not in record:

@@ -331,7 +331,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
     if estimate:
         _LOG.warning(
             "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), about %.2g minutes.",
-            case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
+            case.method.name, (estimate["state_bytes"] + (estimate["activation_bytes"] or 0)) / 1e9, estimate["seconds"] / 60,
         )  # fmt: skip
     outcome = planned.run_uncounted()  # counted on the ledger when it leaves
     details = {**outcome.details, **({"estimate": dict(estimate)} if estimate else {})}

@@ -17,6 +17,7 @@ from expunge.core.method import Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Budget, Trained
 from expunge.descent.processes import processes
+from expunge.evidence.membership import FORGET
 from expunge.jobs.carry_out import carry_out, plan_of, prepare_beside
 from expunge.jobs.closed import summary_of_closed
 from expunge.jobs.earlier import Earlier, earlier_requests, match, match_stored
@@ -170,8 +171,16 @@ def _matched(named: _Named) -> tuple[Request, Case, Setting, Path | None]:
 
     def make(seen: Watch) -> Trained:
         made = stored if stored is not None else _trained(job, opened, deletion.before, seen)
-        if deletion.member:
-            must_know(kind, made.task, made.secret, deletion.before, sets_of(deletion), job.expected_accuracy)
+        if deletion.member or FORGET in deletion.probes:
+            must_know(
+                kind,
+                made.task,
+                made.secret,
+                deletion.before,
+                sets_of(deletion),
+                job.expected_accuracy,
+                not deletion.member,
+            )
         return made
 
     setting = _setting(job, opened, asked, earlier, deletion, model=named.model)

@@ -16,6 +16,7 @@ from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
 from expunge.core.trained import Artifact
+from expunge.data.concepts import TARGET
 from expunge.descent.descend import Descend
 from expunge.descent.guard import Guard
 from expunge.descent.lora import LoRA
@@ -54,7 +55,7 @@ class LanguageMethod(GradientMethod):
             nothing: the run is the same.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(kinds=("samples", "user"), tasks=("language",))
+    capabilities: ClassVar[Capabilities] = Capabilities(kinds=("samples", "user", "concept"), tasks=("language",))
     small: ClassVar[SmallScale] = SmallScale(
         quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
     )
@@ -133,8 +134,13 @@ class LanguageMethod(GradientMethod):
         return Estimate(steps * rows, cost=self.cost(context, steps, rows))
 
     def contradiction(self, context: Context) -> Refusal | None:
-        """A refusal where a record is forgotten and retained at once."""
+        """A refusal where a record is forgotten and retained at once, or says what is to be learnt in place of something."""
         deletion = context.deletion
+        if any(TARGET in record for record in deletion.forget.records):
+            return Refusal(
+                "The material says what is to be learnt instead of a concept; this method forgets the answers that it gets.",
+                "Give it the picture with its right name (data.concepts.recognition), or take siu.",
+            )
         retained = {_content(record) for record in deletion.after.records} if deletion.after is not None else set()
         if both := sum(_content(record) in retained for record in deletion.forget.records):
             return Refusal(

@@ -65,7 +65,7 @@ class LUNE(LanguageMethod):
 
     name: ClassVar[str] = "lune"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user"), tasks=("language",), needs=("forgotten data",)
+        kinds=("samples", "user", "concept"), tasks=("language",), needs=("forgotten data",)
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("LUNE: low-rank unlearning with negative examples", "ACL Findings 2026", "2512.07375"),
@@ -258,14 +258,13 @@ class Looks:
         """
         texts = [*self.forget, *self.utility]
         most = self.new_tokens or 2 * max(len(ids) - start for ids, start in work.language.prompts.tokens(texts))
-        questions = [record["question"] for record in texts]
-        room = set(with_room(work.language, questions, most))
+        room = set(with_room(work.language, texts, most))
         if len(room) < len(texts):
             raise InputError(
                 f"{len(texts) - len(room)} probe(s) leave no room for {most} new tokens in a context of "
                 f"{work.language.prompts.context}. Take a larger context, or fewer new_tokens."
             )
-        said = generate(work.language, work.model, questions, max_new_tokens=most)
+        said = generate(work.language, work.model, texts, max_new_tokens=most)
         answers, count = [record["answer"] for record in texts], len(self.forget)
         remember(self.seen, [unlearning_success(answers[:count], said[:count]), _held(answers[count:], said[count:])])
         rates = success_and_retention(self.seen["looks"])

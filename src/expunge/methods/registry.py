@@ -47,6 +47,7 @@ BUILTIN: Mapping[str, str] = {
     "undial": "expunge.methods.undial:Undial",
     "wga": "expunge.methods.wga:WGA",
     "satimp": "expunge.methods.satimp:SatImp",
+    "siu": "expunge.methods.siu:SIU",
     "newton": "expunge.methods.newton:Newton",
     "network_newton": "expunge.methods.network_newton:NetworkNewton",
     "rr_du": "expunge.methods.rr_du:RRDU",

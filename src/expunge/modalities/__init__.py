@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from expunge.modalities.modality import Modality
 
 GROUP = "expunge.modalities"
-_OWN = {name: f"expunge.modalities.{name}:MODALITY" for name in ("classification", "graph", "language")}
+_OWN = {
+    name: f"expunge.modalities.{name}:MODALITY" for name in ("classification", "graph", "language", "vision_language")
+}
 
 
 def names() -> list[str]:

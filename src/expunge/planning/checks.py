@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from expunge.core.errors import RefusedError
 from expunge.core.method import Context, Estimate, Method, Refusal
+from expunge.core.task import runs_on
 from expunge.methods import registry
 from expunge.planning.promises import hollow_promise
 
@@ -41,11 +42,12 @@ def refusal_of(method: Method, context: Context, kinds: tuple[str, ...]) -> Refu
         return Refusal(
             f"{method.name} does not serve requests of kind {', '.join(unserved)}; it serves {', '.join(can.kinds)}."
         )
-    if "*" not in can.tasks and context.task.name not in can.tasks:
+    if not runs_on(can.tasks, context.task):
         return Refusal(f"{method.name} runs on {', '.join(can.tasks)}, not on {context.task.name}.")
     if "retained data" in can.needs and context.deletion.after is None:
         return Refusal(f"{method.name} needs the retained data, which are unknown here.")
-    if not context.deletion.member and (can.certified or "forgotten data" not in can.needs) and can.effect != "none":
+    learns = {"forgotten data", "written items"} & {*can.needs}
+    if not context.deletion.member and (can.certified or not learns) and can.effect != "none":
         return Refusal(
             f"{method.name} forgets rows that the model was trained on; authored material is none of them.",
             "Use a method that learns from the material itself.",

@@ -123,6 +123,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
                 )
             ),
         ],
+        "answers": _answers(run.get("answers", ())),
         "purged": run["purged"],
         "remains": run["remains"],
         "facts": [
@@ -130,6 +131,23 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
             for name, fact in run["facts"].items()
         ],
     }  # fmt: skip
+
+
+def _answers(answers: Any) -> list[Row]:
+    """What each model said, set by set; in the private record alone."""
+    names = list(dict.fromkeys(item["set"] for item in answers))
+    written = lambda text: say.NOTHING if text is None else text or "(says nothing)"  # noqa: E731
+    return [
+        {
+            "set": name.replace("_", " "),
+            "rows": [
+                {"image": item["image"], "question": item["question"],
+                 "cells": [item["right"], *(written(item[model]) for model in ("before", "after", "retrained"))]}
+                for item in answers if item["set"] == name
+            ],
+        }
+        for name in names
+    ]  # fmt: skip
 
 
 def _adapter(model: Record) -> list[list[str]]:

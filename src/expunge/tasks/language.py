@@ -110,6 +110,10 @@ class Language:
         """Any records as a batch on the task's device."""
         return Batch({name: tensor.to(self.device) for name, tensor in self.prompts.encode(records).items()})
 
+    def seen(self, model: nn.Module, asked: Any, ids: Tensor) -> dict[str, Any]:
+        """Nothing is given beside tokens."""
+        return {}
+
     def pair(self, first: Texts, second: Texts) -> Texts:
         """Joint prompts: of each two records one whose question holds both, with the answer of ``second``.
 

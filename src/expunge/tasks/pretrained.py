@@ -65,23 +65,15 @@ def load_language_model(
     Raises:
         InputError: if the folder holds no causal language model and tokenizer that belong together, naming what lacks.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}; give the folder of a model (config.json, weights, tokenizer).")
-    gguf = gguf or _only_gguf(folder)
     package = transformers()
-    check_folder(folder, gguf)
-    with quiet():
-        words = _from(tokenizer or folder, "a tokenizer", package.AutoTokenizer)
-        config = _from(folder, "a configuration", package.AutoConfig)
-        if gguf is None:
-            check_size(folder, _sizes_of(config, package.AutoModelForCausalLM))
-        model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
-    pad = _padding(words, model.get_input_embeddings().weight.shape[0])
-    if adapter is not None:
-        _merge(model, adapter)
+    words, model = read_model(
+        folder, package.AutoTokenizer, package.AutoModelForCausalLM, "a causal language model", dtype, gguf=gguf,
+        adapter=adapter, words=tokenizer,
+    )  # fmt: skip
+    pad = padding_of(words, model)
     if template is None and not getattr(words, "chat_template", None):
         template = PLAIN
-    limit = getattr(config, "max_position_embeddings", context) or context
+    limit = getattr(model.config, "max_position_embeddings", context) or context
     task = Language(
         functools.partial(from_config, model.config.to_dict(), type(model)),
         Prompts(words, template, min(context, limit), pad=pad, date_string=date_string, system=system),
@@ -93,7 +85,35 @@ def load_language_model(
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
 
 
-def _padding(tokenizer: Any, vocabulary: int) -> int | None:
+def read_model(
+    folder: Path, reader: Any, auto: Any, what: str, dtype: torch.dtype, *, gguf: str | None = None,
+    adapter: Path | None = None, words: Path | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """What turns inputs into numbers (``reader``: AutoTokenizer, AutoProcessor) and the model (``auto``) in ``folder``.
+
+    Args:
+        what: what messages call the model.
+        gguf, adapter: as :func:`load_language_model`. words: another folder that ``reader`` reads.
+
+    Raises:
+        InputError: as :func:`load_language_model`.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give the folder of a model (config.json, weights, tokenizer).")
+    gguf = gguf or _only_gguf(folder)
+    check_folder(folder, gguf)
+    with quiet():
+        reads = _from(words or folder, "a tokenizer" if "Tokenizer" in reader.__name__ else "a processor", reader)
+        config = _from(folder, "a configuration", transformers().AutoConfig)
+        if gguf is None:
+            check_size(folder, _sizes_of(config, auto))
+        model = _from(folder, what, auto, dtype=dtype, gguf_file=gguf)
+    if adapter is not None:
+        _merge(model, adapter)
+    return reads, model
+
+
+def padding_of(tokenizer: Any, model: Any) -> int | None:
     """The token that fills rows up, where the tokenizer's own was added to it without a row in the model's embedding.
 
     Filled-up positions are masked, so that training never missed that row; the end token then takes its place.
@@ -101,6 +121,7 @@ def _padding(tokenizer: Any, vocabulary: int) -> int | None:
     Raises:
         InputError: if the tokenizer gives any other token that the model does not have.
     """
+    vocabulary = model.get_input_embeddings().weight.shape[0]
     beyond = {token for token in range(vocabulary, len(tokenizer)) if token != tokenizer.pad_token_id}
     must_fit(max(beyond, default=0), vocabulary)
     pad = tokenizer.pad_token_id

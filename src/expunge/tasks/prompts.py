@@ -6,7 +6,7 @@ Only tokens of the answer (end token included) carry labels; a plain text is all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -66,13 +66,18 @@ class Prompts:
         if self.end is None and self.tokenizer.eos_token_id is None:
             raise InputError("The tokenizer has no end token; name one (end), or answers never end.")
         if self.template is None:
-            if not getattr(self.tokenizer, "chat_template", None):
+            if not self.chat_template:
                 raise InputError(f"The tokenizer has no chat template; give a template such as {PLAIN!r}.")
         elif self.template.count(_QUESTION) != 1 or not self.template.endswith(_ANSWER):
             raise InputError(
                 f"Expected a template with {_QUESTION} once and {_ANSWER} at its end, for example {PLAIN!r}; "
                 f"got {self.template!r}."
             )
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own template of a conversation, where it has one."""
+        return getattr(self.tokenizer, "chat_template", None) and self.tokenizer.get_chat_template()
 
     @property
     def end_token(self) -> int:
@@ -106,13 +111,17 @@ class Prompts:
         return self.question(_QUESTION)
 
     def _chat(self, turns: list[dict[str, str]]) -> str:
+        return self._said(self.tokenizer, turns, self.system)
+
+    def _said(self, writer: Any, turns: Sequence[Mapping[str, Any]], system: Any) -> str:
+        """The conversation as ``writer`` (a tokenizer or a processor) puts it into words."""
         from jinja2 import TemplateError
 
-        if self.system is not None and turns[0]["role"] != "system":
-            turns.insert(0, {"role": "system", "content": self.system})
-        template = _clock(self.date_string) + self.tokenizer.get_chat_template()
+        if system is not None and turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": system}, *turns]
+        template = _clock(self.date_string) + str(self.chat_template)
         try:
-            return self.tokenizer.apply_chat_template(
+            return writer.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=True, date_string=self.date_string
             )
         except TemplateError as error:
@@ -131,9 +140,9 @@ class Prompts:
         spaced = self.template is not None and self.template.removesuffix(_ANSWER).endswith(" ")
         return f" {record['answer']}" if spaced else record["answer"]
 
-    def prompt_tokens(self, questions: Sequence[str]) -> list[list[int]]:
-        """The tokens of each prompt; what generation starts from."""
-        return self._tokens([self.question(text) for text in questions])
+    def prompt_tokens(self, asked: Sequence[str | Record]) -> list[list[int]]:
+        """The tokens of each prompt, of questions or of records that ask one; what generation starts from."""
+        return self._tokens([self.question(each if isinstance(each, str) else each["question"]) for each in asked])
 
     def tokens(self, records: Sequence[Record]) -> list[tuple[list[int], int]]:
         """Of each record all tokens, cut to the context, and how many of the first carry no label.
