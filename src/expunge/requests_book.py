@@ -27,6 +27,8 @@ _STATUS_OF = {
 }  # fmt: skip
 UNFINISHED = ("received", "granted", "quarantined", "released")  # what can be abandoned
 NOT_REPLACED = ("received", "refused", "withdrawn", "fulfilled")  # what no other request can take the place of
+RESULT = "result"  # what a quarantine is of, where it is not the request
+ROLLBACK = "rollback"  # kind of the entry that makes an earlier release the model in use again
 END = "end"  # kind of the entry that abandons or supersedes a request
 ACCEPTANCE = "acceptance"  # kind of the entry by which a person accepts what was delivered and not accepted
 
@@ -151,6 +153,53 @@ class RequestBook:
         """
         return self.decide(request_id, {"decision": "withdraw", "reason": reason, "by": by})
 
+    def approve(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a person lets a request be carried out: one that was filed, or one that screening holds back.
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, came to an end, or its *result* is held back (only ``accept`` in its job
+                releases that).
+        """
+        decisions = [entry.payload for entry in self._entries_of(request_id) if entry.kind == "decision"]
+        status = self.status_of(request_id)
+        again = bool(decisions) and decisions[-1].get("approved") and decisions[-1].get("by") == by
+        if status not in ("received", "quarantined") and not (again and status == "granted"):
+            raise InputError(
+                f"request {request_id!r} is {status}: only one that is received or quarantined can be approved"
+            )
+        if status == "quarantined" and decisions[-1].get("of") == RESULT:
+            raise InputError(
+                f"the result of request {request_id!r} is held back because its certificate is void: put accept (by, reason) "
+                "into its job to release it all the same"
+            )
+        return self.decide(request_id, {"decision": "grant", "reason": reason, "by": by, "approved": True})
+
+    def reject(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a person refuses a request: it is not carried out, and keeps nothing out of later runs.
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or something was released for it.
+        """
+        return self.decide(request_id, {"decision": "refuse", "reason": reason, "by": by})
+
+    def approval_of(self, request_id: str) -> str | None:
+        """Who approved the request after it was held back; ``None`` where nobody did, or before anybody could know why."""
+        by, before = None, ""
+        for entry in self.ledger.entries("decision", prefix=f"{request_id}/"):
+            word = entry.payload["decision"]
+            if word != "grant":
+                by = None
+            elif entry.payload.get("approved") and before == "quarantine":
+                by = entry.payload["by"]
+            before = word
+        return by
+
     def abandon(self, request_id: str, by: str, reason: str) -> Entry:
         """Record that a request will not be finished. Whoever it was granted for stays out of later runs all the same, and
         what was released for it stays counted.
@@ -208,6 +257,16 @@ class RequestBook:
         released, fulfilled = ({e.key for e in self.ledger.entries(kind)} for kind in ("release", "fulfilment"))
         return {request: key for request, key in ends.items() if request in released - fulfilled}
 
+    def rolled_back(self, model: str) -> str | None:
+        """Digest of the release that ``model`` was taken back to, where nothing was released from it since; else ``None``."""
+        back = [entry for entry in self.ledger.entries(ROLLBACK) if entry.payload.get("model") == model]
+        released = [
+            entry.sequence
+            for entry in self.ledger.entries("release")
+            if any(item.get("model") == model for item in entry.payload.get("releases", ()))
+        ]
+        return back[-1].payload["digest"] if back and back[-1].sequence > max(released, default=0) else None
+
     def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate
         counts one draw of noise. A network's views go into one payload.
@@ -254,7 +313,8 @@ class RequestBook:
         result = []
         for request_id, (filed, *decisions) in by_id.items():
             same = all(filed.payload.get(name) == but.get(name) for name in ("subject", "targets"))
-            granted = [entry.payload for entry in decisions if entry.payload["decision"] == "grant"]
+            grants = [entry.payload for entry in decisions if entry.payload["decision"] == "grant"]
+            granted = [payload for payload in grants if not payload.get("approved")]  # an approval matched nothing yet
             if same or not granted or decisions[-1].payload["decision"] in ("refuse", "withdraw"):
                 continue
             matched = [payload.get("matched") or {} for payload in granted]

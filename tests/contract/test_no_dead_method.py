@@ -52,7 +52,7 @@ GRADIENT = sorted(
 UNCERTIFIED = [  # those with a loop of their own too
     name
     for name, can in ((name, class_of(name).capabilities) for name in sorted(registry.targets()))
-    if not can.certified and can.effect == "weights" and name not in LANGUAGE
+    if not can.certified and can.effect == "weights" and {"*", "classification"} & {*can.tasks}
 ]
 NEEDS = {name: class_of(name).capabilities.needs for name in (*GRADIENT, *DUAL)}
 RETAIN_ONLY = [name for name in GRADIENT if "forgotten data" not in NEEDS[name]]

@@ -27,7 +27,7 @@ from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
 from expunge.jobs.closed import summary_of_closed
-from expunge.jobs.identity import identified
+from expunge.jobs.identity import approved_on, identified
 from expunge.jobs.places import Places
 from expunge.jobs.releasing import (
     Accepted,
@@ -93,9 +93,10 @@ def carry_out(
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
     screened = _screened(request, setting)
-    if screened.held and ledger is not None and not setting.approved_by:
+    approved_by = setting.approved_by or approved_on(ledger_path, identity)
+    if screened.held and (ledger is not None or folders) and not approved_by:
         _quarantine(request, screened, key, ledger_path)
-    decision = _decision(screened, status, setting.approved_by, setting.accepted)
+    decision = _decision(screened, status, approved_by, setting.accepted)
     cases = [replace(case, method=screened.method(case.method)) for case in cases]
     run = _Run(request, setting, screened, key)
     made = [_made(case, run, watch) for case in cases]
@@ -146,6 +147,7 @@ def carry_out(
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
         evidence["request"]["decision"] = decision  # a person may have accepted since what was held back then
+        evidence["copies"] = list(setting.copies)  # kept up to date by whoever runs the job
         evidence["accepted"] = None if setting.accepted is None else asdict(setting.accepted)
         runs = {run["name"]: run for run in evidence["runs"]}
         if void := [name for name, run in runs.items() if run["verdict"] == Verdict.VOID]:
@@ -280,7 +282,8 @@ def _decision(
         return dict(screened.decision)
     if not approved_by:
         raise RefusedError(
-            f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
+            f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was, or say so "
+            "on the ledger (expunge requests approve)."
         )
     return {**screened.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
 
@@ -291,7 +294,7 @@ def _quarantine(request: Request, screened: ScreeningResult, key: bytes, path: P
     with Ledger(path, create=True) as ledger:
         book = RequestBook(ledger)
         book.file_request(request.record(key))
-        if book.status_of(request.id(key)) == "received":
+        if book.status_of(request.id(key)) in ("received", "granted"):
             book.decide(request.id(key), dict(screened.decision))
 
 

@@ -147,15 +147,14 @@ def _named(path: Path | Job, overrides: Sequence[str], model: Path | None) -> _N
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
     method_of(job)  # its settings are refused before anything is read
-    opened = _opened(job)
+    opened = opened_of(job)
     if job.publish is not None:
         _must_be_publishable(opened)
     if model is not None:
         job = served_from(job, model, opened)
-    asked, folder = kind.ask(job, opened), folder_of(job)
-    named = _Named(job, opened, asked, folder, "" if folder is not None else model_name(job.identity()))
-    known = identified(asked.request, named.model, subject_key(), named.ledger)
-    return replace(named, asked=replace(asked, request=known))
+    folder = folder_of(job)
+    asked, model_on_ledger = asked_of(job, opened, folder)
+    return _Named(job, opened, asked, folder, model_on_ledger)
 
 
 def _matched(named: _Named) -> tuple[Request, Case, Setting, Path | None]:
@@ -179,8 +178,21 @@ def _matched(named: _Named) -> tuple[Request, Case, Setting, Path | None]:
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
-    case = Case(opened.name, make, budget_of(job), method_of(job), measuring, job.seed, untrained, folder)
+    trains = stored is None and opened.recipe is not None
+    case = Case(opened.name, make, budget_of(job), method_of(job), measuring, job.seed, untrained, folder, trains)
     return asked.request, case, setting, job.ledger
+
+
+def asked_of(job: Job, opened: Opened, folder: ModelFolder | None) -> tuple[Asked, str]:
+    """What the job asks, its request under the id that the ledger knows it by; and the model's name on that ledger.
+
+    Raises:
+        InputError, RefusedError: as the modality's ``ask``, and for a request that was abandoned.
+    """
+    asked = modalities.load(job.task).ask(job, opened)
+    named = "" if folder is not None else model_name(job.identity())
+    known = identified(asked.request, named, subject_key(), job.ledger if folder is None else folder.book.path)
+    return replace(asked, request=known), named
 
 
 def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
@@ -200,7 +212,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
         raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
     if "budget" in method.capabilities.needs and budget is None:
         raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
-    opened = _opened(job)
+    opened = opened_of(job)
     _must_be_publishable(opened)
     trained = _stored(job, opened, folder_of(job))
     if trained is None:
@@ -223,7 +235,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
     }
 
 
-def _opened(job: Job) -> Opened:
+def opened_of(job: Job) -> Opened:
     """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
     opened = modalities.load(job.task).open(job)
     if opened.weights is None or not may_be_wrapped(opened.weights):
@@ -273,7 +285,7 @@ def shown(job: Job) -> str:
 
     Without ``accept`` either: that may be added to a job whose result was held back, and is no other run.
     """
-    content = _names_only(job.model_dump(exclude={"accept"}))
+    content = _names_only(job.model_dump(exclude={"accept", "copies"}))
     content["request"]["subject"] = _HIDDEN
     for target in content["request"]["targets"]:
         target["where"] = dict.fromkeys(target["where"], _HIDDEN)
@@ -347,4 +359,5 @@ def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion:
         pdf=job.evidence.pdf,
         accepted=accepted_in(job),
         private_below=job.evidence.private_below,
+        copies=[item.model_dump(mode="json") for item in job.copies],
     )

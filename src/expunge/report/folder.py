@@ -29,6 +29,7 @@ from expunge.core.trained import Artifact, Spent, Tensors
 from expunge.model_folder import ModelLedger
 from expunge.report import html, signing
 from expunge.report import pdf as portable
+from expunge.report.bottom_line import reply
 from expunge.report.record import FORMAT, build, plain, released, slug
 from expunge.report.shown import shown
 
@@ -36,7 +37,7 @@ EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.ht
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
-REVIEW, REVIEWED = "review.html", "review.json"  # in the private folder
+REVIEW, REVIEWED, REPLY = "review.html", "review.json", "reply.txt"  # in the private folder
 LIVE = ("ledger.sqlite",)  # grows after signing
 IN_FOLDER = "in the folder"  # where the record says that it lies there
 _OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
@@ -165,6 +166,7 @@ def write_review(folder: Path, record: Mapping[str, Any], private: Mapping[str, 
     place = private_folder(private_path(folder))
     write_atomic(place / REVIEWED, as_json(record), private=True)
     write_atomic(place / REVIEW, html.render(record).encode(), private=True)
+    write_atomic(place / REPLY, reply(record).encode(), private=True)
     write_private(folder, private)
 
 

@@ -93,6 +93,12 @@ class OrlFacesData(Strict):
     test: list[int] = Field([9, 10])
 
 
+class UsersFile(Strict):
+    """A CSV table that says whose each image is: a column ``path``, and columns that name people."""
+
+    file: Path
+
+
 class ImagesData(Strict):
     """A folder of images, one subfolder a class; see ``data.images.image_folder``."""
 
@@ -101,14 +107,25 @@ class ImagesData(Strict):
     test_path: Path | None = None
     size: Size | None = None
     channels: Literal[1, 3] = 3
-    users: str | None = None
+    users: str | UsersFile | None = None
     classes: list[str] | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
 
 
+class PythonData(Strict):
+    """What a callable of the operator's own returns; see ``data.datasets``. ``test`` is another one, to be measured on."""
+
+    format: Literal["python"]
+    function: str
+    settings: dict[str, Any] = Field({})
+    test: str | None = None
+    test_settings: dict[str, Any] = Field({})
+    classes: list[str] = Field([])
+
+
 AnyData = Annotated[
-    DigitsData | CsvData | ArraysData | MnistData | Cifar10Data | OmniglotData | OrlFacesData | ImagesData,
+    DigitsData | CsvData | ArraysData | MnistData | Cifar10Data | OmniglotData | OrlFacesData | ImagesData | PythonData,
     Field(discriminator="format"),
 ]
 _TITLES = {
@@ -119,6 +136,8 @@ _TITLES = {
 
 def called(data: Any) -> str:
     """What a report calls the data: the name of a public set, or of the file or folder."""
+    if data.format == "python":
+        return data.function.rpartition(":")[2]
     return _TITLES.get(data.format) or data.path.name
 
 
@@ -178,6 +197,7 @@ class Setup(Strict):
     task: Literal["classification"] = "classification"
     model: str
     model_settings: dict[str, Any] = Field({})
+    output: str | int | None = None
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     seed: Seed = 0
