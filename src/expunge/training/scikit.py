@@ -230,7 +230,7 @@ def downdate_ridge(model: Any, x: Any, y: Any, rows: Any) -> Any:
         raise InputError("Expected one alpha above 0 and no constraint on signs (positive=False).")
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     gone = np.unique(np.asarray(rows))
-    if x.ndim != 2 or len(x) != len(y) or x.shape[1] != model.n_features_in_:
+    if x.ndim != 2 or len(x) != len(y) or x.shape[1] != np.shape(model.coef_)[-1]:
         raise InputError(f"Expected the rows that the model was fitted on; got {x.shape} and {y.shape}.")
     if gone.dtype.kind not in "iu" or not len(gone) or gone[0] < 0 or gone[-1] >= len(x) or len(gone) >= len(x):
         raise InputError(
