@@ -29,8 +29,8 @@ def read_arrow(path: Path) -> Any:
         ExtraMissingError: without the extra ``arrow``.
     """
     try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
+        import pyarrow as arrow  # pyright: ignore[reportMissingImports]  # an extra
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ExtraMissingError("arrow", "pyarrow") from None
     if not path.exists():

@@ -187,7 +187,7 @@ def _ending(path: Path) -> str:
 
 def _csv(source: Path, users: Sequence[str], label: str | None) -> Reading:
     table = open_csv(source)
-    wanted = list(dict.fromkeys([*users, *([] if label is None else [label])]))
+    wanted: list[str] = list(dict.fromkeys([*users, *(() if label is None else (label,))]))
     if absent := [name for name in wanted if name not in table.names]:
         raise InputError(f"{table.name} has no column {', '.join(absent)}; it has {', '.join(table.names)}.")
     if not wanted:

@@ -40,7 +40,7 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         person: who accepts a result that measuring cannot decide, where the job names one.
     """
     by, verdict = accepted_by(run, person), run["verdict"]
-    word = (run.get("outcome") or {}).get("word")
+    word = str((run.get("outcome") or {}).get("word", ""))
     if verdict == UNCHANGED:
         return {"state": NOT, "ship": False, "why": "The model was left as it is: this was a control."}
     if by == CERTIFICATE and verdict == Verdict.CERTIFIED:
@@ -56,9 +56,10 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         assert person is not None
         why = f"These measurements cannot tell; {person['by']} accepts the result: {person['reason'].rstrip('.')}."
         return {"state": UNKNOWN, "ship": True, "why": why}
-    if verdict == Verdict.VOID and word is None:
+    if verdict == Verdict.VOID and not word:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
-    state = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}.get(word, UNKNOWN)
+    states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
+    state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.")}
 
 

@@ -195,7 +195,8 @@ def to_sklearn(trained: Trained, like: Any) -> Any:
         raise InputError("Expected a model that from_sklearn made, or what came of it.")
     weight = trained.artifact.tensors[WEIGHT].numpy()
     binary = len(like.classes_) == 2
-    found = clone(like).set_params(C=(2.0 if binary else 1.0) / (float(trained.fact("l2")) * len(trained.data)))
+    found: Any = clone(like)
+    found.set_params(C=(2.0 if binary else 1.0) / (float(trained.fact("l2")) * len(trained.data)))
     found.classes_ = like.classes_.copy()
     found.coef_ = weight[1:] - weight[:1] if binary else weight.copy()
     found.intercept_ = np.zeros(len(found.coef_))
@@ -229,7 +230,7 @@ def downdate_ridge(model: Any, x: Any, y: Any, rows: Any) -> Any:
         raise InputError("Expected one alpha above 0 and no constraint on signs (positive=False).")
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     gone = np.unique(np.asarray(rows))
-    if x.ndim != 2 or len(x) != len(y) or x.shape[1] != model.n_features_in_:
+    if x.ndim != 2 or len(x) != len(y) or x.shape[1] != np.shape(model.coef_)[-1]:
         raise InputError(f"Expected the rows that the model was fitted on; got {x.shape} and {y.shape}.")
     if gone.dtype.kind not in "iu" or not len(gone) or gone[0] < 0 or gone[-1] >= len(x) or len(gone) >= len(x):
         raise InputError(
@@ -247,7 +248,7 @@ def downdate_ridge(model: Any, x: Any, y: Any, rows: Any) -> Any:
             "These weights are not the minimiser on these rows: give the rows, targets and alpha that were fitted."
         )
     found = np.linalg.solve(gram - wide[gone].T @ wide[gone], sides - wide[gone].T @ y[gone])
-    left = clone(model)
+    left: Any = clone(model)
     left.coef_, left.n_features_in_ = found[: x.shape[1]].T, x.shape[1]
     left.intercept_ = found[x.shape[1]] if model.fit_intercept else 0.0
     left.n_iter_, left.solver_ = None, "cholesky"

@@ -80,7 +80,7 @@ def _read(data: JsonlData) -> Texts:
         raise InputError(f"Expected data.path of format {data.format}; {data.path.name} is none.")
     if data.format == "jsonl" and (is_arrow(data.path) or data.path.suffix.lower() == ".csv"):
         raise InputError(f"{data.path.name} is no file of JSON lines; say data.format csv, parquet or datasets.")
-    return read_jsonl(data.path, data.users, data.keys)
+    return read_jsonl(data.path, data.users, {str(ours): theirs for ours, theirs in data.keys.items()})
 
 
 def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch.Tensor] | None]:
