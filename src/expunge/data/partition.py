@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -50,7 +50,7 @@ class Partition(Rows):
                 )
         if len({*values}) > len({str(value) for value in values}):
             raise InputError(f"Expected owners that differ as text; some under {by!r} do not (1 and '1').")
-        fields = {name: getattr(rows, name) for name in ("x", "y", "ids", "columns", "preprocessing", "names")}
+        fields = {name: getattr(rows, name) for name in ("x", "y", "ids", "columns", "preprocessing", "names", "as_read")}
         return cls(**fields, by=by)
 
     @cached_property
@@ -68,6 +68,10 @@ class Partition(Rows):
     def at(self, client: str) -> np.ndarray:
         """Positions of the rows of ``client``; empty where it has none."""
         return np.flatnonzero(self.owners == client)
+
+    def held_by(self, clients: Collection[str]) -> Partition:
+        """The rows of ``clients`` alone."""
+        return self.only(Ids.rows(self.ids[np.isin(self.owners, list(clients))]))
 
     def of_content(self) -> str:
         """Digest of the rows and of whose they are: the same rows at other clients train another model."""

@@ -36,7 +36,6 @@ from expunge.network.correction import (
     residual_bound,
 )
 from expunge.network.gossip import Gossip
-from expunge.network.mixing import metropolis
 from expunge.network.peers import Peers
 from expunge.network.topology import Topology
 from expunge.training.descent import trainable
@@ -181,7 +180,7 @@ class NetworkNewton:
             return Unlearned(views, **common)
         assert budget.sigma is not None
         released = Artifact(noisy_release(model, final[0], budget.sigma, context.noise, context.journal))
-        matrix = metropolis(topology)
+        matrix = recipe.matrix(topology)
         removed = len(trained.removed | context.deletion.ids)
         parameters = {
             **self.parameters(removed), "sigma": budget.sigma, "peers": len(topology), "rounds": recipe.rounds,
@@ -221,7 +220,9 @@ class NetworkNewton:
                 (network, Peers.of(context.task, rows, network, recipe.l2, like))
                 for rows, network in ((deletion.before, earlier), (deletion.after, topology))
             ]
-            found = correct_stacked(pairs[0], pairs[1], models, recipe.lr, tolerance=self.tolerance)
+            found = correct_stacked(
+                pairs[0], pairs[1], models, recipe.lr, tolerance=self.tolerance, mixing=recipe.matrix
+            )
         else:
             found = correct(
                 self.correction, before, after, mean, curvature=self.curvature, lr=recipe.lr, rounds=recipe.rounds,

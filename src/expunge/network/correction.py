@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from expunge.core.errors import InputError
@@ -123,7 +124,7 @@ def _relative(product: Callable[[Tensor], Tensor], step: Tensor, right: Tensor) 
 
 def correct_stacked(
     before: tuple[Topology, Peers], after: tuple[Topology, Peers], models: Tensor, lr: float, *, tolerance: float = 1e-8,
-    most: int = 2000,
+    most: int = 2000, mixing: Callable[[Topology], sparse.csr_array] = metropolis,
 ) -> Correction:  # fmt: skip
     """The correction of every peer's own model, for those that stay.
 
@@ -131,20 +132,21 @@ def correct_stacked(
         before, after: the network with and without the examples that leave.
         models: of all peers before, (N, d).
         lr: gamma of training.
+        mixing: the matrix with which a network averages.
 
     Shapes:
         the step is (N', d), N' peers after.
     """
     places = [before[0].peers.index(peer) for peer in after[0].peers]
-    old = _stationarity(*before, models, lr)[places]
+    matrices = [as_torch(mixing(topology), models.dtype) for topology, _ in (before, after)]
+    old = _stationarity(matrices[0], before[1], models, lr)[places]
     kept = models[places]
-    right = _stationarity(*after, kept, lr) - old
-    topology, peers = after
+    right = _stationarity(matrices[1], after[1], kept, lr) - old
+    peers, matrix = after[1], matrices[1]
     local = peers.all_examples()
     if peers.form is None or len(peers.form.layers) > 1 or local.examples is None:
         raise InputError("Expected a linear head under cross-entropy (SoftmaxHead) for the stacked correction.")
     head = WeightedHead(peers.form, local.examples, local.share[:, None], peers.l2)
-    matrix = as_torch(metropolis(topology), models.dtype)
 
     def product(v: Tensor) -> Tensor:
         return head.hessian_product(kept, v) + (v - matrix @ v) / lr
@@ -153,9 +155,8 @@ def correct_stacked(
     return Correction(solution.solution, solution.products, solution.residual)
 
 
-def _stationarity(topology: Topology, peers: Peers, models: Tensor, lr: float) -> Tensor:
+def _stationarity(matrix: Tensor, peers: Peers, models: Tensor, lr: float) -> Tensor:
     """grad Psi(X), (N, d): zero where gossip with full batches stands still."""
-    matrix = as_torch(metropolis(topology), models.dtype)
     return peers.all_examples().gradient(models) + (models - matrix @ models) / lr
 
 

@@ -12,6 +12,7 @@ from expunge.core.errors import InputError
 from expunge.data.arrays import read_arrays
 from expunge.data.cifar import IMAGENET_MEAN, IMAGENET_STD, MEAN, STD, cifar10
 from expunge.data.digits import digits
+from expunge.data.heart import heart_disease
 from expunge.data.idx import fashion_mnist, mnist
 from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
@@ -54,6 +55,8 @@ def data_of(job: config.Setup) -> tuple[Rows, Mapping[str, Rows]]:
             train, test = omniglot(source.path, source.size, split=source.split, share=source.share)
         case config.OrlFacesData():
             train, test = orl_faces(source.path, source.size, test=source.test)
+        case config.HeartDiseaseData():
+            train, test = heart_disease(source.path)
         case _:
             train, *others = _tables(source)
             return train, dict(zip(("test",), others, strict=False))
