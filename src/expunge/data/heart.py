@@ -1,4 +1,4 @@
-"""UCI Heart Disease (Janosi, Steinbrunn, Pfisterer, Detrano 1989): patients of four hospitals, which are four natural clients."""
+"""UCI Heart Disease (Janosi, Steinbrunn, Pfisterer, Detrano 1989): patients of four hospitals, four natural clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _SEEN: dict[int, tuple[str, tuple[float, float] | list[float]]] = {
     8: ("angina", [0, 1]), 9: ("depression", (-3, 7)), 10: ("slope", [1, 2, 3]), 11: ("vessels", [0, 1, 2, 3]),
     12: ("thal", [3, 6, 7]),
 }  # fmt: skip
-_ZERO_IS_MISSING = (3, 4)  # nobody has a pressure or a cholesterol of 0: how two hospitals wrote what they did not measure
+_ZERO_IS_MISSING = (
+    3,
+    4,
+)  # nobody has a pressure or a cholesterol of 0: how two hospitals wrote what they did not measure
 _DIAGNOSIS, _COLUMNS = 13, 14
 FEATURES = sum(2 if isinstance(kind, tuple) else len(kind) for _, kind in _SEEN.values()) + 1
 LONGEST = sum(2 if isinstance(kind, tuple) else 1 for _, kind in _SEEN.values()) + 1  # of squared norms
@@ -33,8 +36,8 @@ def heart_disease(root: str | Path | None = None) -> tuple[Rows, Rows]:
     """Training and test rows; columns ``hospital`` and ``patient`` (``va 17``, numbered from 1 in the hospital's file).
 
     A number is mapped from its range to [0, 1] beside an indicator that it was measured; a category is one-hot, all zero where
-    missing; the last feature is 1. Rows are divided by the square root of 19, the most that their squares can add up to, so that
-    no norm is above 1. The label is 0 without and 1 with a diagnosis.
+    missing; the last feature is 1. Rows are divided by the square root of 19, the most that their squares can add up to: no
+    norm is above 1. The label is 0 without and 1 with a diagnosis.
 
     Args:
         root: a folder of data sets (``EXPUNGE_DATA`` by default) with ``heart_disease``, or this folder.
@@ -47,7 +50,10 @@ def heart_disease(root: str | Path | None = None) -> tuple[Rows, Rows]:
     """
     names = [f"processed.{hospital}.data" for hospital in HOSPITALS]
     folder = located(
-        root, ["heart_disease"], names, "Get the processed files of UCI Heart Disease (CC BY 4.0), one for each hospital."
+        root,
+        ["heart_disease"],
+        names,
+        "Get the processed files of UCI Heart Disease (CC BY 4.0), one for each hospital.",
     )
     x, y, hospitals, patients = [], [], [], []
     for hospital, name in zip(HOSPITALS, names, strict=True):

@@ -50,7 +50,9 @@ class Partition(Rows):
                 )
         if len({*values}) > len({str(value) for value in values}):
             raise InputError(f"Expected owners that differ as text; some under {by!r} do not (1 and '1').")
-        fields = {name: getattr(rows, name) for name in ("x", "y", "ids", "columns", "preprocessing", "names", "as_read")}
+        fields = {
+            name: getattr(rows, name) for name in ("x", "y", "ids", "columns", "preprocessing", "names", "as_read")
+        }
         return cls(**fields, by=by)
 
     @cached_property

@@ -98,10 +98,16 @@ class NetworkSettings(Strict):
     @model_validator(mode="after")
     def _one_way_to_own(self) -> NetworkSettings:
         if (self.owner is None) == (self.clients is None):
-            raise ValueError("say whose rows are whose: owner (a column), or clients (among how many to share them out)")
+            raise ValueError(
+                "say whose rows are whose: owner (a column), or clients (among how many to share them out)"
+            )
         if self.alpha is not None and self.clients is None:
             raise ValueError("alpha shares rows out by label among clients; an owner column decides that already")
-        if self.recipe is not None and self.recipe.kind == "walk" and self.mixing != MixingSettings(rewire=self.mixing.rewire):
+        if (
+            self.recipe is not None
+            and self.recipe.kind == "walk"
+            and self.mixing != MixingSettings(rewire=self.mixing.rewire)
+        ):
             raise ValueError("a token walk averages nothing: leave mixing out, or take recipe: {kind: gossip, …}")
         return self
 
@@ -122,7 +128,9 @@ class NetworkSettings(Strict):
         if self.owner is not None:
             return Partition.of_rows(rows, self.owner)
         assert self.clients is not None
-        return evenly(rows, self.clients, seed) if self.alpha is None else by_label(rows, self.clients, self.alpha, seed)
+        return (
+            evenly(rows, self.clients, seed) if self.alpha is None else by_label(rows, self.clients, self.alpha, seed)
+        )
 
     def topology_on(self, data: Partition) -> Topology:
         """The graph of the clients of ``data``.

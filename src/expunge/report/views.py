@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expunge.core.measurement import AT, Direction
+from expunge.evidence.outcome import LEADING
+from expunge.metrics.catalogue import METRICS
+from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
 SHOWN_ONE_BY_ONE = 8  # different models on a page; our choice: what a table of one screen holds
@@ -29,11 +32,11 @@ def in_short(run: Record) -> dict[str, Any]:
 
 
 def mean_and_worst(items: Sequence[Record], most: int = SHOWN_ONE_BY_ONE) -> list[Record]:
-    """Measurements of one metric on one set, or on one set's rows at each peer, as mean and worst where they are over ``most``."""
-    groups: dict[tuple[Any, Any], list[Record]] = {}
+    """Measurements of one metric on one set, or on its rows at each peer: mean and worst where there are over ``most``."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for item in items:
-        groups.setdefault((item["metric"], _family(item)), []).append(item)
-    return [short for group in groups.values() for short in _reduced(group, most)]
+        groups.setdefault((item["metric"], _family(item), "peers" in item), []).append(item)
+    return [short for (*_, done), group in groups.items() for short in (group if done else _reduced(group, most))]
 
 
 def _family(item: Record) -> Any:
@@ -52,6 +55,40 @@ def held_by(views: Sequence[str]) -> str:
     return ", ".join(views[:SHOWN_ONE_BY_ONE]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def held(run: Record) -> list[str]:
+    """Who holds what a run released, in a sentence; none where it is one model of one holder."""
+    releases = [run, *run.get("other_views", ())]
+    holders = [view for release in releases for view in release.get("views", ())]
+    if len(holders) < 2:
+        return []
+    if len(releases) == 1:
+        return [f"{len(holders):,} peers hold the new model, the same bytes at each: {held_by(holders)}."]
+    return [f"{len(holders):,} peers hold {len(releases):,} different new models: {held_by(holders)}."]
+
+
+def at_peers(run: Record) -> list[str]:
+    """How the model does on what each peer holds: the range and the worst peer, before, now and retrained."""
+    items = [
+        item for item in run["evidence"]["measurements"] if AT in (item["set"] or "") and item["value"] is not None
+    ]
+    leading = [metric for metric in LEADING if any(item["metric"] == metric for item in items)]
+    items = [item for item in items if leading and item["metric"] == leading[0] and "peers" not in item]
+    if len(items) < 2:
+        return []
+    worst, best = max(items, key=_badness), min(items, key=_badness)
+    name = METRICS[leading[0]].label if leading[0] in METRICS else leading[0]
+    beside = "".join(
+        f", {words} {say.value(leading[0], worst[key])}"
+        for key, words in (("original", "before"), ("ideal", "retrained"))
+        if worst[key] is not None
+    )
+    of, _, peer = worst["set"].partition(AT)
+    return [
+        f"{name} on the {of} rows of single peers: worst at {peer}, {say.value(leading[0], worst['value'])}{beside}; best at "
+        f"{best['set'].partition(AT)[2]}, {say.value(leading[0], best['value'])}."
+    ]
+
+
 def _weakness(view: Record) -> float:
     certificate = view["certificate"]
     if certificate is None or certificate["verdict"] == "void" or certificate["epsilon"] is None:
@@ -68,14 +105,14 @@ def _reduced(items: list[Record], most: int) -> list[Record]:
     together = False if False in agreed else None if None in agreed else True
     mean = {
         **items[0], **{name: _mean([item[name] for item in items]) for name in ("value", "ideal", "original", "null")},
-        "interval": None, "agrees": together, "view": f"mean of {len(items):,} peers",
+        "interval": None, "agrees": together, "view": f"mean of {len(items):,} peers", "peers": len(items),
     }  # fmt: skip
     mean |= {"set": mean["set"].partition(AT)[0]} if at_peers else {}
     if any(item["value"] is None for item in items):  # private numbers: whose is the worst would follow from them
         return [mean]
     worst = max(items, key=_badness)
     whose = f"worst of {len(items):,} peers" if at_peers else f"worst, {worst['view']}"
-    return [mean, {**worst, "view": whose}]
+    return [mean, {**worst, "view": whose, "peers": len(items)}]
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -84,6 +121,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _badness(item: Record) -> float:
+    if AT in (item["set"] or ""):  # how good the model is for a peer, not how close to retraining
+        return item["value"] if item["metric"] == "loss" else -item["value"]
     direction = Direction(item["direction"])
     if direction is Direction.MATCH and item["ideal"] is not None:
         return abs(item["value"] - item["ideal"])

@@ -115,7 +115,14 @@ class ImagesData(Strict):
 
 
 AnyData = Annotated[
-    DigitsData | CsvData | ArraysData | MnistData | Cifar10Data | OmniglotData | OrlFacesData | HeartDiseaseData
+    DigitsData
+    | CsvData
+    | ArraysData
+    | MnistData
+    | Cifar10Data
+    | OmniglotData
+    | OrlFacesData
+    | HeartDiseaseData
     | ImagesData,
     Field(discriminator="format"),
 ]
