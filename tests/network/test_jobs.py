@@ -171,7 +171,10 @@ def test_a_given_mixing_matrix_trains_as_it_says_and_keeps_for_itself_what_left(
         what.recipe.matrix(Topology.make("complete", ["basel", "chur", "genf"]))
     same = opened(job(table, network__mixing={"weights": metropolis(ring).toarray().tolist()}))
     plain = opened(job(table))
-    assert same.recipe.fit(same.task, same.data).artifact.digest == plain.recipe.fit(plain.task, plain.data).artifact.digest
+    assert (
+        same.recipe.fit(same.task, same.data).artifact.digest
+        == plain.recipe.fit(plain.task, plain.data).artifact.digest
+    )
 
 
 SKEW = [[0.5, 0.5, 0, 0], [0.4, 0.6, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.5, 0.5]]
