@@ -221,7 +221,8 @@ def test_what_cannot_be_served_is_refused_in_words():
     with pytest.raises(RefusedError, match="drew batches"):
         ran(drawn, method=NetworkNewton(correction="stacked"))
     for settings in ({"correction": "none"}, {"curvature": "none"}, {"distance": 0.0}, {"tau": 0.0},
-                     {"correction": "horizon", "curvature": "fisher_diagonal"}, {"iterations": 2}, {"iterations": 0}):  # fmt: skip
+                     {"correction": "horizon", "curvature": "fisher_diagonal"}, {"iterations": 2},
+                     {"iterations": 0}):  # fmt: skip
         with pytest.raises(InputError, match="Expected"):
             NetworkNewton(**settings)
 

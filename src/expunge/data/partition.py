@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Partition(Rows):
 
     def held_by(self, clients: Collection[str]) -> Partition:
         """The rows of ``clients`` alone."""
-        return self.only(Ids.rows(self.ids[np.isin(self.owners, list(clients))]))
+        return cast("Partition", self.only(Ids.rows(self.ids[np.isin(self.owners, list(clients))])))
 
     def of_content(self) -> str:
         """Digest of the rows and of whose they are: the same rows at other clients train another model."""

@@ -257,8 +257,8 @@ class NetworkNewton:
             notes["left_of_distance"] = found.left
         if found.left is not None and found.left >= REJECTED and trained.budget is None:
             raise RefusedError(
-                f"This network stopped before it had taken up what difference takes away: {found.left:.3g} times the distance to "
-                "a retraining of the same length would be left. Use correction horizon."
+                f"This network stopped before it had taken up what difference takes away: {found.left:.3g} times the distance "
+                "to a retraining of the same length would be left. Use correction horizon."
             )
         start = float(before.gradient(mean).norm())
         if self.correction == "full" and trained.budget is None and start > self.tau:
