@@ -13,8 +13,8 @@ of F^-:
 
 Measured on UCI Heart Disease, one of four hospitals in a ring leaves, gamma .1 and 1, l2 .001 and .01: ``horizon`` shortened
 the distance to a retrained model 2.6 to 27 times after 30 rounds, 3.1 to 14 after 300, 3.1 to 45 after 3000. ``difference``
-made it 1.8 to 44 times as long after 30 rounds, up to 9.4 times as long or 4.1 times shorter after 300, and 1.2 to 35 times shorter
-after 3000.
+made it 1.8 to 44 times as long after 30 rounds, up to 9.4 times as long or 4.1 times shorter after 300, and 1.2 to 35 times
+shorter after 3000.
 
 Derived here; "Certified Unlearning in Decentralized Federated Learning" (arXiv 2601.06436) broadcasts a Newton-style correction
 whose printed form is UNKNOWN to us. ``full`` is the step of Guo et al. 2020 (arXiv 1911.03030).
