@@ -7,7 +7,7 @@ what it forgets, weighed by m / n_u).
 Formal guarantee: as claimed. What everybody together sees of u's gradients after the request is (epsilon, delta) close to what
 they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained on the
 forgotten records is masked by nothing. Compare with ``weight=0`` (noise alone), ``weight=0, sigma=0`` (the others alone) and
-``everywhere`` (noise at every hop: DDP, differential privacy on the network for the whole group; none of it promises anything here).
+``everywhere`` (noise at every hop: DDP, differential privacy on the network for the whole group; it promises nothing here).
 """
 
 from __future__ import annotations
