@@ -67,9 +67,16 @@ class Partition(Rows):
             sorted({*self.owners}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name))
         )
 
+    @cached_property
+    def _held(self) -> dict[str, np.ndarray]:
+        """Client → positions of its rows, ascending: one pass, however many clients there are."""
+        names, which = np.unique(self.owners.astype(str), return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        return dict(zip(names.tolist(), np.split(order, np.cumsum(np.bincount(which))[:-1]), strict=True))
+
     def at(self, client: str) -> np.ndarray:
         """Positions of the rows of ``client``; empty where it has none."""
-        return np.flatnonzero(self.owners == client)
+        return self._held.get(client, np.empty(0, dtype=np.int64))
 
     def held_by(self, clients: Collection[str]) -> Partition:
         """The rows of ``clients`` alone."""
