@@ -85,6 +85,15 @@ def test_every_scope_is_certified_and_measuring_does_not_refute_it(scope, kind):
     assert evidence.private["realised_epsilon"] <= certificate.epsilon
 
 
+@pytest.mark.slow
+def test_check_a17_ten_thousand_draws_do_not_tell_more_than_is_certified():
+    """The best linear test between corrected and retrained models with their noise; its bound holds with 95 %."""
+    outcome = ran(published(), SCOPES["client"])
+    evidence = measure(outcome, replace(QUICK, trials=10_000))
+    (check,) = [check for check in evidence.checks if check.name == "two-world test"]
+    assert check.passed is True and 0 <= check.detail["epsilon_lower"] <= outcome.certificate.epsilon
+
+
 def test_check_a14_noise_is_the_agreed_distance_times_the_analytic_constant():
     assert published().budget.sigma / DISTANCE == pytest.approx(3.7306, abs=1e-3)
     assert published().budget.sigma == sigma_of(DISTANCE, 1.0, 1e-5)
