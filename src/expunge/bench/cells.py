@@ -110,7 +110,7 @@ def _measured(
     """Numbers of what views hold, each different model scored once: means over models; margins of one model; and, where there
     are several models, the numbers of each. Comparisons of many models take the margins of one model: a network has none.
     """
-    distinct = {id(tensors): (view, tensors) for view, tensors in reversed(held.items())}
+    distinct = {id(tensors): (view, tensors) for view, tensors in reversed(list(held.items()))}
     scores = {each: world.score(cell.row, cell.forget_set, tensors) for each, (_, tensors) in distinct.items()}
     first = scores[id(next(iter(held.values())))]
     metrics = {name: float(np.mean([of.metrics[name] for of in scores.values()])) for name in first.metrics}

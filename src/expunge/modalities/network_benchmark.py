@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -228,11 +228,11 @@ class NetworkWorkload(Workload):
         from expunge.training.flat import flatten
 
         names = trainable(self.opened.task.build())
-        one = None if held.keys() & retrained.keys() else next(iter(held.values()))
-        stay = list(retrained) if one is not None else [peer for peer in retrained if peer in held]
+        first = next(iter(held.values()))  # what all hold, where a method released one model for all
+        stay = [peer for peer in retrained if peer in held] or list(retrained)
         ours, theirs = (
-            torch.stack([flatten(dict(of), names).double() for of in models])
-            for models in ([held.get(p, one) for p in stay], [retrained[p] for p in stay])
+            torch.stack([flatten(of, names).double() for of in models])
+            for models in ([held.get(peer, first) for peer in stay], [retrained[peer] for peer in stay])
         )
         found = {
             "distance_to_retrained": float((ours.mean(0) - theirs.mean(0)).norm()),
@@ -262,7 +262,7 @@ class NetworkBenchmark:
 
     kind: Modality
     tuned_by: Sequence[str] = ()
-    layout: ClassVar[Layout] = Layout(
+    layout: Layout = Layout(
         lead=_SHOWN,
         terminal={
             "distance": "distance_to_retrained", "worst\npeer": "distance_to_retrained_worst_peer", "forget": "accuracy/forget",
