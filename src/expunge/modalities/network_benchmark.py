@@ -256,20 +256,23 @@ _SHOWN = ("distance_to_retrained", "distance_to_retrained_worst_peer", "accuracy
           "seconds")  # fmt: skip
 
 
+_LAYOUT = Layout(
+    lead=_SHOWN,
+    terminal={
+        "distance": "distance_to_retrained", "worst\npeer": "distance_to_retrained_worst_peer", "forget": "accuracy/forget",
+        "test": "accuracy/test", "attack": "accuracy/triggered", "MIA": "membership_loss", "seconds": "seconds",
+    },
+    meaning="“Forgets” says that accuracy or loss on the forgotten rows came near that of retraining, and nothing more.",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class NetworkBenchmark:
     """See :class:`~expunge.modalities.benchmark.Benchmark`."""
 
     kind: Modality
     tuned_by: Sequence[str] = ()
-    layout: Layout = Layout(
-        lead=_SHOWN,
-        terminal={
-            "distance": "distance_to_retrained", "worst\npeer": "distance_to_retrained_worst_peer", "forget": "accuracy/forget",
-            "test": "accuracy/test", "attack": "accuracy/triggered", "MIA": "membership_loss", "seconds": "seconds",
-        },
-        meaning="“Forgets” says that accuracy or loss on the forgotten rows came near that of retraining, and nothing more.",
-    )  # fmt: skip
+    layout: Layout = _LAYOUT
 
     @property
     def recipe(self) -> type[BenchmarkRecipe]:
