@@ -36,11 +36,15 @@ from expunge.network.gossip import Gossip
 from expunge.network.topology import Topology
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
-from expunge.tasks.graphs.networks import GCN
+from expunge.tasks.graphs.networks import GCN, SGC
 from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.tasks.graphs.shards import ShardedNetwork
 from expunge.tasks.language import Language
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.tasks.prompts import Prompts
+from expunge.training.graph_minimiser import GraphMinimiser
+from expunge.training.graph_ridge import GraphRidge
+from expunge.training.graph_shards import GraphShards
 from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.noisy import NoisyGradientDescent
@@ -256,6 +260,16 @@ def small_network(hidden: int = 6) -> NodeClassification:
     return NodeClassification.of(functools.partial(GCN, 9, 3, hidden=hidden, dropout=0.0))
 
 
+def linear_network() -> NodeClassification:
+    """Two averages over neighbours before a linear classifier, in double precision."""
+    return NodeClassification.of(functools.partial(SGC, 9, 3, bias=False), dtype=torch.float64)
+
+
+def sharded_network(shards: int = 3, aggregator: str = "mean") -> NodeClassification:
+    """As :func:`small_network`, one a shard."""
+    return NodeClassification.of(functools.partial(ShardedNetwork, small_network().factory, shards, aggregator))
+
+
 def nodes(*ids: int) -> Request:
     """A request for nodes by id."""
     return Request("somebody", (Target("node", {"ids": list(ids)}),))
@@ -326,6 +340,7 @@ class Case:
 
     Attributes:
         offers: what of :data:`expunge.core.method.NEEDS` is there.
+        like: name of a case that differs only in how the model was trained: what that one serves is not tried again here.
         budget: what to publish with (noise derived for ``calibrated``, a method's name); ``None``: not published.
     """
 
@@ -338,6 +353,7 @@ class Case:
     budget: Budget | None = None
     calibrated: str = "r2d"
     probes: Mapping[str, Rows] = field(default_factory=dict)
+    like: str = ""
 
     @functools.cached_property
     def serves(self) -> tuple[str, ...]:
@@ -451,7 +467,14 @@ CASES: Mapping[str, Case] = {
             samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
-             ("retained data", "forgotten data", "recipe", "untied weights")),
+             ("retained data", "forgotten data", "recipe", "untied weights", "random start", "stages")),
+        Case("graph, ridge", small_graph(), linear_network(), GraphRidge(), nodes(3, 4, 9),
+             ("retained data", "forgotten data", "recipe", "untied weights", "ridge training", "stages"), like="graph"),
+        Case("graph, perturbed", small_graph(), linear_network(), GraphMinimiser(l2=1.0, sigma=5.0),
+             Request("somebody", (Target("edge", {"pairs": small_graph().edges[[0, 9]].tolist()}),)),
+             ("retained data", "forgotten data", "recipe", "untied weights", "perturbed training", "stages"), like="graph"),
+        Case("graph, sharded", small_graph(), sharded_network(), GraphShards(epochs=15), nodes(3, 4),
+             ("retained data", "forgotten data", "recipe", "untied weights", "sharded training", "random start"), like="graph"),
         Case(
             "peers", PEERS, softmax_head(2, 3),
             Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3),

@@ -32,7 +32,7 @@ from expunge.modalities.readings import reads
 from expunge.privacy.noise import SeededNoise
 from expunge.report.measurement_names import recorded_name
 from expunge.training.descent import trainable
-from expunge.training.recipes import GradientDescent, for_comparison
+from expunge.training.recipes import GradientDescent, example_gradients, for_comparison
 from expunge.training.shadow_models import EnsembleSettings, train_shadow_models, unstacked
 
 Tensors = Mapping[str, torch.Tensor]
@@ -123,7 +123,7 @@ def measure(
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {
             "unlearn": outcome.cost["gradient_evaluations"],
-            "retrain": None if retrained is None else _example_gradients(retrained, len(deletion.after)),
+            "retrain": None if retrained is None else example_gradients(retrained, len(deletion.after)),
         },
         "peak_memory_bytes": outcome.cost["peak_memory_bytes"],
         "change_per_module": _module_change(task, outcome),
@@ -167,16 +167,6 @@ def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tup
         before.task, deletion.after, seed=before.seed, watch=lambda stage, done, total: watch("retrain", done, total)
     )
     return retrained, time.perf_counter() - started
-
-
-def _example_gradients(retrained: Trained, examples: int) -> int | None:
-    """Gradients of single examples in a training, by its steps or epochs; ``None`` where nobody knows."""
-    if "steps" in retrained.facts:
-        return int(retrained.fact("steps")) * examples
-    steps, epochs = (getattr(retrained.recipe, name, None) for name in ("steps", "epochs"))
-    if steps is not None:
-        return int(steps) * min(examples, int(getattr(retrained.recipe, "batch_size", examples)))
-    return None if epochs is None else int(epochs) * examples
 
 
 def _replicates(

@@ -26,6 +26,7 @@ from expunge.core.cache import Cache
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.request import Kind
+from expunge.jobs.advice import advise, dry_run
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
 from expunge.metrics.catalogue import column
@@ -103,6 +104,21 @@ def job_of(kind: str, folder: Path) -> Path:
 
 def test_every_kind_of_model_is_tried_here():
     assert sorted(KINDS) == modalities.names()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_of_every_kind_is_tried_and_advised_on_without_writing(kind, tmp_path):
+    job = load_job(job_of(kind, tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    tried, advised = dry_run(job), advise(job)
+    assert tried["matched"]["count"] == advised["matched"] > 0 and tried["estimate"].keys() >= {
+        "seconds",
+        "memory_bytes",
+    }
+    own = next(item for item in advised["candidates"] if item["method"] == job.method["name"])
+    assert own["can"] and own["promises"] == tried["promises"]
+    new = set(tmp_path.rglob("*")) - set(before)
+    assert not {path for path in new if "home" not in path.parts and "cache" not in path.parts}
 
 
 @pytest.mark.parametrize("kind", KINDS)

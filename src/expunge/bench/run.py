@@ -19,8 +19,8 @@ import torch
 
 from expunge.bench import cells as cells_
 from expunge.bench.cells import Cell, run_cell
+from expunge.bench.finished import Results
 from expunge.bench.recipe import load_recipe
-from expunge.bench.results import Results
 from expunge.bench.table import table
 from expunge.bench.tuning import ranges, tune
 from expunge.bench.world import World

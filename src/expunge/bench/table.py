@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.bench.results import Results
+from expunge.bench.finished import Results
 from expunge.metrics.catalogue import column
 from expunge.metrics.intervals import mean_interval
 from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec

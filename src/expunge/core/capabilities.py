@@ -11,7 +11,8 @@ from expunge.core.errors import InputError
 EFFECTS = ("weights", "adapter", "operator", "graph", "none")
 NEEDS = (
     "retained data", "forgotten data", "recipe", "trail", "budget", "convex loss", "gradient descent", "noisy training",
-    "perturbed training", "representation", "untied weights", "peers",
+    "perturbed training", "ridge training", "sharded training",
+    "random start", "stages", "representation", "untied weights", "peers",
 )  # fmt: skip
 Ranges = Mapping[str, tuple[float, float]]  # setting → (low, high), searched on a logarithmic scale
 Configurations = Mapping[str, Mapping[str, Any]]  # name in tables → settings

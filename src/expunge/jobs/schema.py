@@ -41,7 +41,7 @@ def load_job(path: Path | Job, overrides: Sequence[str] = ()) -> Job:
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
     registry.target_of(job.method["name"].partition("+")[0])  # raises where there is no such method
-    return in_folder(job, path.resolve().parent)
+    return in_folder(job, path.resolve().parent).read_from(path.name)
 
 
 def validated(kind: type[Model], content: Any, name: str) -> Model:

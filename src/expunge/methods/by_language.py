@@ -6,10 +6,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from expunge.core.allowed import Count, Fraction, NonNegative, Positive, must_be_allowed
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, SmallScale, Unlearned
@@ -57,16 +58,16 @@ class LanguageMethod(GradientMethod):
     small: ClassVar[SmallScale] = SmallScale(
         quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
     )
-    epochs: int = 10
-    steps: int | None = None
-    lr: float = 1e-5
-    batch_size: int = 32
-    weight_decay: float = 0.01
-    warmup: float | None = None
-    anneal: str = "linear"
-    clip: float | None = 1.0
+    epochs: Count = 10
+    steps: Count | None = None
+    lr: Positive = 1e-5
+    batch_size: Count = 32
+    weight_decay: NonNegative = 0.01
+    warmup: Fraction | None = None
+    anneal: Literal["constant", "cosine", "linear"] = "linear"
+    clip: Positive | None = 1.0
     lora: Mapping[str, Any] | None = None
-    look_every: int | None = None
+    look_every: Count | None = None
 
     @abstractmethod
     def objective(self, context: Context) -> Objective:
@@ -117,8 +118,6 @@ class LanguageMethod(GradientMethod):
                 f"{needs}, and weights that are shared out among processes cannot be exchanged for others in a step.",
                 "Share out rows only (accelerate without FSDP), or take npo with an adapter (lora).",
             )
-        if self.batch_size < 1:
-            raise InputError(f"Expected a batch_size of at least 1; got {self.batch_size}.")
         if self.lora is not None:
             adapters.config_of(self.lora)
         sizes = self.sizes(context)
@@ -228,11 +227,15 @@ class Balanced(LanguageMethod, Answers):
     """
 
     small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
-    su: float = 0.0
+    su: NonNegative = 0.0
     dual: bool = False
     alternate: bool = False
-    forget_lr: float | None = None
-    retain_steps: int = RETAIN_STEPS
+    forget_lr: Positive | None = None
+    retain_steps: Count = RETAIN_STEPS
+
+    def __post_init__(self):
+        must_be_allowed(self)
+        Answers.__post_init__(self)
 
     @property
     def whole_weights(self) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, Positive, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import ExpungeError, InputError, RefusedError
@@ -27,8 +28,6 @@ from expunge.curvature.weighted_head import WeightedHead
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
 from expunge.network.correction import (
-    CORRECTIONS,
-    CURVATURES,
     Correction,
     correct,
     correct_stacked,
@@ -75,30 +74,22 @@ class NetworkNewton:
         Paper("Certified Unlearning in Decentralized Federated Learning", "Wu, Tao et al. 2026", "2601.06436"),
     )
     small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05})
-    correction: str = "horizon"
-    curvature: str = "hessian"
-    distance: float | None = None
-    tau: float = 1e-4
-    tolerance: float = 1e-8
-    max_products: int = 1000
-    iterations: int = 1
+    correction: Literal["horizon", "difference", "full", "stacked"] = "horizon"
+    curvature: Literal["hessian", "hessian_diagonal", "fisher_empirical", "fisher_diagonal"] = "hessian"
+    distance: Positive | None = None
+    tau: Positive = 1e-4
+    tolerance: Positive = 1e-8
+    max_products: Count = 1000
+    iterations: Count = 1
 
     def __post_init__(self):
-        if self.correction not in CORRECTIONS:
-            raise InputError(f"Expected a correction among {', '.join(CORRECTIONS)}; got {self.correction!r}.")
-        if self.curvature not in CURVATURES:
-            raise InputError(f"Expected a curvature among {', '.join(CURVATURES)}; got {self.curvature!r}.")
+        must_be_allowed(self)
         if self.curvature != "hessian" and self.correction in ("horizon", "stacked"):
             raise InputError(f"Expected curvature hessian for {self.correction}; got {self.curvature}.")
-        if self.iterations < 1 or (self.iterations > 1 and self.correction not in ("difference", "full")):
+        if self.iterations > 1 and self.correction not in ("difference", "full"):
             raise InputError(
-                f"Expected at least one iteration, and more than one for difference and full only; got {self.iterations} for "
-                f"{self.correction}."
+                f"Expected one iteration for {self.correction}, and more for difference and full only; got {self.iterations}."
             )
-        if self.distance is not None and not self.distance > 0:
-            raise InputError(f"Expected an agreed distance > 0; got {self.distance}.")
-        if not self.tau > 0:
-            raise InputError(f"Expected tau > 0; got {self.tau}: no retraining reaches a gradient of zero.")
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a network trained by gossip and a linear head; with a budget also strong convexity and an agreed distance."""

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, NonNegative, Positive, Probability, Share, must_be_allowed
 from expunge.core.certificate import Claim
-from expunge.core.errors import ExpungeError, InputError
+from expunge.core.errors import ExpungeError
 from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget
 from expunge.data.partition import Partition
@@ -30,8 +31,6 @@ from expunge.network.gossip import Gossip
 from expunge.network.topology import Topology
 from expunge.network.walk import Token, Walk, walk, walk_with_restarts
 from expunge.privacy import token_walk as accounts
-
-ALIGNMENTS, ACCOUNTANTS = ("lightweight", "exact"), ("conservative", "as-claimed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,39 +69,25 @@ class RRDU:
         "dp_sgd": {"everywhere": True, "group": 1},
     }
     small: ClassVar[SmallScale] = SmallScale(quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5})
-    alignment: str = "lightweight"
-    hops: int = 100
-    lr: float = 0.005
-    clip: float = 0.5
-    radius: float = 10.82
-    batches: int = 4
-    restart: float | None = None
-    weight: float | None = None
-    sigma: float | None = None
-    epsilon: float = 1.0
-    delta: float = 1e-5
-    adjacency: str = "query"
-    accountant: str = "conservative"
-    optimizer: str = "adam"
-    batch_size: int = 64
+    alignment: Literal["lightweight", "exact"] = "lightweight"
+    hops: Count = 100
+    lr: Positive = 0.005
+    clip: Positive = 0.5
+    radius: Positive = 10.82
+    batches: Count = 4
+    restart: Share | None = None
+    weight: NonNegative | None = None
+    sigma: NonNegative | None = None
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-5
+    adjacency: Literal["replace", "query", "forgotten"] = "query"
+    accountant: Literal["conservative", "as-claimed"] = "conservative"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    batch_size: Count = 64
     everywhere: bool = False
-    group: int | None = None
+    group: Count | None = None
 
-    def __post_init__(self):
-        for value, known, what in (
-            (self.alignment, ALIGNMENTS, "an alignment"), (self.accountant, ACCOUNTANTS, "an accountant"),
-            (self.adjacency, accounts.ADJACENCIES, "an adjacency"), (self.optimizer, ("adam", "sgd"), "an optimizer"),
-        ):  # fmt: skip
-            if value not in known:
-                raise InputError(f"Expected {what} among {', '.join(known)}; got {value!r}.")
-        if min(self.hops, self.batches, self.batch_size) < 1 or min(self.lr, self.clip, self.radius, self.epsilon) <= 0:
-            raise InputError("Expected hops, batches, batch_size, lr, clip, radius and epsilon above 0.")
-        if self.restart is not None and not 0 < self.restart <= 1:
-            raise InputError(f"Expected a restart probability in (0, 1]; got {self.restart}.")
-        if self.group is not None and self.group < 1:
-            raise InputError(f"Expected a group of at least 1; got {self.group}.")
-        if min(self.weight or 0.0, self.sigma or 0.0) < 0:
-            raise InputError("Expected a weight and a sigma of at least 0.")
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a network of peers, and a request for a part of what one client holds."""

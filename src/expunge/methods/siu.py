@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, Fraction, NonNegative, Positive, Share, Whole
 from expunge.core.batch import Batch
-from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
 from expunge.data.pictures import IMAGE
@@ -21,7 +21,6 @@ from expunge.descent.schedule import FORGET, Turn
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.methods.by_language import LanguageMethod
 from expunge.objectives.concept import (
-    MODES,
     ConceptTokens,
     concept_mass,
     concept_tokens,
@@ -32,7 +31,6 @@ from expunge.objectives.language import Base, token_mean
 from expunge.tasks.language import trimmed
 from expunge.tasks.prompts import NO_LABEL
 
-POSITIONS = ("spans", "mass", "both", "none")
 SPECIFIED, SPOKEN = "siu_specified", "siu_spoken"
 TARGETS = {  # the paper's four kinds of items, and whether each shows the picture
     "unseen": True,
@@ -78,31 +76,22 @@ class SIU(LanguageMethod):
         ),
     )
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 2, "lr": 3e-3}, visible={"steps": 24, "lr": 3e-3})
-    alpha: float = 0.9
-    beta: float = 0.75
-    steps: int | None = 6
-    lr: float = 3e-4
-    batch_size: int = 4
-    weight_decay: float = 0.0
-    warmup: float | None = 0.0
-    anneal: str = "constant"
-    clip: float | None = None
+    alpha: NonNegative = 0.9
+    beta: NonNegative = 0.75
+    steps: Count | None = 6
+    lr: Positive = 3e-4
+    batch_size: Count = 4
+    weight_decay: NonNegative = 0.0
+    warmup: Fraction | None = 0.0
+    anneal: Literal["constant", "cosine", "linear"] = "constant"
+    clip: Positive | None = None
     lora: Mapping[str, Any] | None = field(default_factory=dict)
-    mode: str = "literal"
-    positions: str = "both"
-    tau: float = 0.5
+    mode: Literal["literal", "renorm"] = "literal"
+    positions: Literal["spans", "mass", "both", "none"] = "both"
+    tau: Share = 0.5
     vocabulary: bool = True
     retain_images: bool = False
-    concept_token_ids: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        for name, value, known in (("mode", self.mode, MODES), ("positions", self.positions, POSITIONS)):
-            if value not in known:
-                raise InputError(f"Expected {name} among {', '.join(known)}; got {value!r}.")
-        if self.alpha < 0 or self.beta < 0 or not 0 < self.tau <= 1:
-            raise InputError(
-                f"Expected alpha and beta of 0 or more and tau above 0, at most 1; got {self.alpha}, {self.beta}, {self.tau}."
-            )
+    concept_token_ids: tuple[Whole, ...] = ()
 
     def objective(self, context: Context) -> Objective:
         """The method is its own: nobody else uses it."""

@@ -170,7 +170,7 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "outcome": outcome_of(measured),
         **_certificate(first),
         "budget": budget,
-        "removed": {"before": len(before.removed), "now": outcome.deletion.size},
+        "removed": {"before": len(before.removed - outcome.deletion.ids), "now": outcome.deletion.size},
         "facts": {fact: asdict(known) for fact, known in (outcome.facts or before.facts).items()},
         "evidence": measured,
         "change": dict(outcome.change),

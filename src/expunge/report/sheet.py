@@ -12,6 +12,7 @@ from typing import Any
 from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
+from expunge.report.bottom_line import bottom_line, copies
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
@@ -41,6 +42,12 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         "private": "salt" in record,
         "withheld": words.withheld(record),
         "verdicts": [verdict_row(run) for run in record["runs"]],
+        "bottom_line": [
+            {"run": say.initial(run["name"]), **bottom_line(run, record.get("accepted"))} for run in record["runs"]
+        ]
+        if all("outcome" in run for run in record["runs"])
+        else [],
+        "copies": copies(record),
         "half_page": [
             {"heading": section.heading, "paragraphs": [vars(item) for item in section.paragraphs]}
             for section in words.half_page(record)

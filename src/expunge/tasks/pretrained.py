@@ -38,6 +38,7 @@ def transformers() -> Any:
 def load_language_model(
     folder: Path,
     *,
+    tokenizer: Path | None = None,
     gguf: str | None = None,
     adapter: Path | None = None,
     template: str | None = None,
@@ -51,6 +52,7 @@ def load_language_model(
     """The task and the weights of a model in ``folder``.
 
     Args:
+        tokenizer: folder of the tokenizer, where the model's own has none.
         gguf: name of a GGUF file in the folder, whose weights are de-quantised to ``dtype``; ``None``: the only one where
             there are no other weights.
         adapter: folder of a PEFT adapter, which is merged into the weights.
@@ -69,24 +71,24 @@ def load_language_model(
     package = transformers()
     check_folder(folder, gguf)
     with quiet():
-        tokenizer = _from(folder, "a tokenizer", package.AutoTokenizer)
+        words = _from(tokenizer or folder, "a tokenizer", package.AutoTokenizer)
         config = _from(folder, "a configuration", package.AutoConfig)
         if gguf is None:
             check_size(folder, _sizes_of(config, package.AutoModelForCausalLM))
         model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
-    pad = _padding(tokenizer, model.get_input_embeddings().weight.shape[0])
+    pad = _padding(words, model.get_input_embeddings().weight.shape[0])
     if adapter is not None:
         _merge(model, adapter)
-    if template is None and not getattr(tokenizer, "chat_template", None):
+    if template is None and not getattr(words, "chat_template", None):
         template = PLAIN
     limit = getattr(config, "max_position_embeddings", context) or context
     task = Language(
         functools.partial(from_config, model.config.to_dict(), type(model)),
-        Prompts(tokenizer, template, min(context, limit), pad=pad, date_string=date_string, system=system),
+        Prompts(words, template, min(context, limit), pad=pad, date_string=date_string, system=system),
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,
-        beside=folder_files(model, dtype, tokenizer),
+        beside=folder_files(model, dtype, words),
     )
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
 

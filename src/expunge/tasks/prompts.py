@@ -16,6 +16,7 @@ from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.texts import DATE_STRING, Record
+from expunge.core.turns import turns_of
 
 NO_LABEL = -100
 PLAIN = "Question: {question}\nAnswer: {answer}"  # as in other code of SU's authors (renjie3/GRUN)
@@ -36,7 +37,8 @@ class Prompts:
         end: token that ends an answer; ``None``: the tokenizer's end token.
         date_string: the day that a chat template is told, as in "10 Apr 2025": templates of Llama 3.1 and 3.2 write today's,
             so that the same question would be another prompt tomorrow.
-        system: what stands in a system turn before the question; ``None``: no such turn, and what the template makes of it.
+        system: what stands in a system turn before the question, where the record has none of its own; ``None``: no such turn,
+            and what the template makes of it.
         pad: token that fills rows up; ``None``: the tokenizer's, or the end token where it has none.
     """
 
@@ -89,8 +91,13 @@ class Prompts:
         Raises:
             InputError: where the tokenizer's chat template refuses the user turn, or the system turn before it.
         """
+        turns = turns_of(text)
         if self.template is None:
-            return self._chat(text)
+            return self._chat(turns)
+        if len(turns) > 1:
+            raise InputError(
+                "A conversation of several turns needs the tokenizer's chat template; the job's template is of one."
+            )
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
 
     @property
@@ -98,11 +105,10 @@ class Prompts:
         """The prompt of a question called ``{question}``: whatever is kept for later use is kept under it."""
         return self.question(_QUESTION)
 
-    def _chat(self, text: str) -> str:
+    def _chat(self, turns: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError
 
-        turns = [{"role": "user", "content": text}]
-        if self.system is not None:
+        if self.system is not None and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.system})
         template = _clock(self.date_string) + self.tokenizer.get_chat_template()
         try:
@@ -111,8 +117,9 @@ class Prompts:
             )
         except TemplateError as error:
             before = "" if self.system is None else "a system turn and "
+            many = "one user turn" if len(turns) == 1 or self.system is not None else f"{len(turns)} turns"
             raise InputError(
-                f"The model's chat template does not accept a conversation of {before}one user turn: {error}. Name a "
+                f"The model's chat template does not accept a conversation of {before}{many}: {error}. Name a "
                 f"template of your own, such as {PLAIN!r}. Give a system prompt where it needs one, and none where it takes "
                 "none (system)."
             ) from None

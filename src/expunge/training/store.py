@@ -6,6 +6,7 @@ import hmac
 import json
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,22 @@ from expunge.training.recipes import GradientDescent
 from expunge.training.stored_recipes import from_record, settings_record
 
 FORMAT = "expunge-trained/1"
+INDEX = ".safetensors.index.json"  # of a checkpoint in several files, as transformers and others write it
 WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # under which checkpoints keep them
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Named tensors from ``.safetensors``, or from a torch file without running anything in it.
+    """Named tensors from ``.safetensors``, from all files of a ``.safetensors.index.json``, or from a torch file.
+
+    Nothing in a file is run.
 
     Raises:
         InputError: for a missing file, one that is neither, or one that wants to run code.
     """
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}; give a .safetensors file (or a torch file of plain tensors).")
+    if path.name.endswith(INDEX):
+        return _sharded(path)
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -71,11 +77,30 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _sharded(index: Path) -> dict[str, Tensor]:
+    """The tensors of several files, each from the file that the index names for it, and none besides."""
+    places = read_json(index)
+    places = places.get("weight_map") if isinstance(places, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise InputError(f"Expected a weight_map from tensors to files in {index.name}; it has none.")
+    tensors: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index.name} names {name!r}; expected .safetensors files in its own folder.")
+        tensors |= load_checkpoint(index.parent / name)
+    if tensors.keys() != places.keys():
+        odd = sorted(tensors.keys() ^ places.keys())[0]
+        raise InputError(
+            f"{index.name} and its files do not name the same tensors ({odd!r}). Save the checkpoint anew."
+        )
+    return tensors
+
+
 def _weights(loaded: Any) -> dict[str, Tensor] | None:
     """The weights in a loaded file: named tensors themselves, or the one entry of a checkpoint that holds such."""
     if not isinstance(loaded, dict):
         return None
-    if loaded and all(isinstance(item, Tensor) for item in loaded.values()):
+    if loaded and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in loaded.items()):
         return dict(loaded)
     entries = [loaded[name] for name in WEIGHTS if isinstance(loaded.get(name), dict)]
     return _weights(entries[0]) if len(entries) == 1 else None
@@ -208,11 +233,14 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
             f"{record['data'][:12]}…). Give the same file, in the same order."
         )
 
-    def tensors(name: str) -> dict[str, Tensor]:
+    def stored(name: str) -> dict[str, Tensor]:
         path = folder / f"{name}.safetensors"
         if not path.is_file() or digest_bytes(path.read_bytes()) != record["files"][name]:
             raise TamperedError(f"{path} is missing or not the file that was stored. Restore the folder from a backup.")
-        return dict(task.released(task.build(load_checkpoint(path))))
+        return load_checkpoint(path)
+
+    def tensors(name: str) -> dict[str, Tensor]:
+        return dict(task.released(task.build(stored(name))))
 
     trail = recipe = None
     if (of := record["trail"]) is not None:
@@ -240,6 +268,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         facts = {
             n: replace(f, origin=Origin.DECLARED, note=note) if f.origin in strong else f for n, f in facts.items()
         }
+    released = tensors("released")
     return Trained(
         task=task,
         artifact=released,
@@ -254,3 +283,9 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         state=tensors("state") if "state" in record["files"] else None,
         views={view: held[name] for view, name in record.get("views", {}).items()},
     )
+
+
+def _state(task: Task, released: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Secret weights as the module holds them, and whatever is secret besides: a perturbation, a closed form."""
+    own = {name: tensor for name, tensor in found.items() if name in released}
+    return {**task.released(task.build(own)), **{n: t for n, t in found.items() if n not in released}}

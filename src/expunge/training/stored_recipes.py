@@ -11,7 +11,9 @@ from typing import Any
 # values has ``of_record``, which makes it again from what JSON made of them.
 _OWN = {
     "stochastic": "expunge.training.stochastic:Stochastic", "language": "expunge.training.language:LanguageTraining",
-    "graph": "expunge.training.graphs:GraphTraining", "gossip": "expunge.network.gossip:Gossip",
+    "graph": "expunge.training.graphs:GraphTraining", "graph minimum": "expunge.training.graph_minimiser:GraphMinimiser",
+    "graph ridge": "expunge.training.graph_ridge:GraphRidge", "graph shards": "expunge.training.graph_shards:GraphShards",
+    "gossip": "expunge.network.gossip:Gossip",
     "walk": "expunge.network.walk:Walk",
 }  # fmt: skip
 

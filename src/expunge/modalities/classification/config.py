@@ -100,6 +100,12 @@ class HeartDiseaseData(Strict):
     path: Path | None = None
 
 
+class UsersFile(Strict):
+    """A CSV table that says whose each image is: a column ``path``, and columns that name people."""
+
+    file: Path
+
+
 class ImagesData(Strict):
     """A folder of images, one subfolder a class; see ``data.images.image_folder``."""
 
@@ -108,10 +114,21 @@ class ImagesData(Strict):
     test_path: Path | None = None
     size: Size | None = None
     channels: Literal[1, 3] = 3
-    users: str | None = None
+    users: str | UsersFile | None = None
     classes: list[str] | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+
+
+class PythonData(Strict):
+    """What a callable of the operator's own returns; see ``data.datasets``. ``test`` is another one, to be measured on."""
+
+    format: Literal["python"]
+    function: str
+    settings: dict[str, Any] = Field({})
+    test: str | None = None
+    test_settings: dict[str, Any] = Field({})
+    classes: list[str] = Field([])
 
 
 AnyData = Annotated[
@@ -123,7 +140,8 @@ AnyData = Annotated[
     | OmniglotData
     | OrlFacesData
     | HeartDiseaseData
-    | ImagesData,
+    | ImagesData
+    | PythonData,
     Field(discriminator="format"),
 ]
 _TITLES = {
@@ -135,6 +153,8 @@ _TITLES = {
 
 def called(data: Any) -> str:
     """What a report calls the data: the name of a public set, or of the file or folder."""
+    if data.format == "python":
+        return data.function.rpartition(":")[2]
     return _TITLES.get(data.format) or data.path.name
 
 
@@ -194,6 +214,7 @@ class Setup(Strict):
     task: Literal["classification"] = "classification"
     model: str
     model_settings: dict[str, Any] = Field({})
+    output: str | int | None = None
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     seed: Seed = 0
