@@ -257,9 +257,9 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
             settings = {**settings, "rewinds": tuple(settings["rewinds"]), "start": start}
     if settings is not None:
         recipe = GradientDescent(**settings)
-    released = Artifact(tensors("released"))
+    released = tensors("released")
     others = {*record.get("views", {}).values()} - {"released"}
-    held = {"released": released, **{name: Artifact(tensors(name)) for name in sorted(others)}}
+    held = {"released": Artifact(released), **{name: Artifact(tensors(name)) for name in sorted(others)}}
     facts = {name: Fact(value, Origin(origin), note) for name, (value, origin, note) in record["facts"].items()}
     unsigned = {name: value for name, value in record.items() if name != "mac"}
     if not hmac.compare_digest(str(record.get("mac")), keyed_hash(subject_key(), unsigned)):
@@ -268,10 +268,9 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         facts = {
             n: replace(f, origin=Origin.DECLARED, note=note) if f.origin in strong else f for n, f in facts.items()
         }
-    released = tensors("released")
     return Trained(
         task=task,
-        artifact=released,
+        artifact=held["released"],
         data=data,
         recipe=recipe,
         trail=trail,
