@@ -279,7 +279,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         removed=removed,
         spent=tuple(Spent(**{**item, "mu": _number(item["mu"])}) for item in record["spent"]),
         seed=record["seed"],
-        state=tensors("state") if "state" in record["files"] else None,
+        state=_state(task, released, stored("state")) if "state" in record["files"] else None,
         views={view: held[name] for view, name in record.get("views", {}).items()},
     )
 
