@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # the same list in the form that type checkers and editors re
     from expunge.data.arrays import read_arrays as read_arrays
     from expunge.data.cifar import cifar10 as cifar10
     from expunge.data.digits import digits as digits
+    from expunge.data.heart import heart_disease as heart_disease
     from expunge.data.idx import fashion_mnist as fashion_mnist
     from expunge.data.idx import mnist as mnist
     from expunge.data.images import image_folder as image_folder
@@ -153,6 +154,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "expunge.data.tables": ("read_csv",),
     "expunge.data.arrays": ("read_arrays",),
     "expunge.data.images": ("image_folder", "omniglot", "orl_faces"),
+    "expunge.data.heart": ("heart_disease",),
     "expunge.data.idx": ("fashion_mnist", "mnist"),
     "expunge.data.cifar": ("cifar10",),
     "expunge.data.digits": ("digits",),

@@ -7,7 +7,7 @@ How models are read and scored is the business of their modality, which is found
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,11 @@ from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
 from expunge.core.data import Deletion, Ids
-from expunge.core.measurement import ANSWERS, Evidence, Measurement
+from expunge.core.measurement import ANSWERS, AT, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
+from expunge.data.partition import Partition
 from expunge.data.rows import joined
 from expunge.evidence.comparison import RETRAINED, Models, Reads, Speaks, compared, compared_attacks
 from expunge.evidence.distance import change_per_module, trainable_distance
@@ -105,7 +106,8 @@ def measure(
             tuple(released(each.view(release.view).tensors) for each in replicates),
         )
         view = None if len(outcome.releases) == 1 else release.view
-        readings = models.each(lambda tensors: kind.read(task, tensors, sets))
+        held = {**sets, **at_peers(deletion, release.views)}
+        readings = models.each(lambda tensors, held=held: kind.read(task, tensors, held))
         if isinstance(kind, Speaks) and ANSWERS not in private:
             private[ANSWERS] = kind.said(task, models, sets)
         measurements += compared(kind, readings, view)
@@ -147,6 +149,15 @@ def sets_of(deletion: Deletion) -> dict[str, Any]:
     if len(deletion.touched):
         sets["touched"] = deletion.after.only(deletion.touched)
     return {name: examples for name, examples in sets.items() if examples is not None and len(examples)}
+
+
+def at_peers(deletion: Deletion, peers: Collection[str]) -> dict[str, Any]:
+    """Of a network: the rows that each of ``peers`` has, of the test rows where these have owners, else of those it retains."""
+    name = "test" if isinstance(deletion.probes.get("test"), Partition) else "retain"
+    rows = deletion.probes["test"] if name == "test" else deletion.after
+    if not isinstance(rows, Partition):
+        return {}
+    return {f"{name}{AT}{peer}": rows.held_by([peer]) for peer in peers if peer in rows.clients}
 
 
 def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tuple[Trained | None, float | None]:

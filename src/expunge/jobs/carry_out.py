@@ -168,7 +168,7 @@ def carry_out(
             after = next_model(outcome, runs[case.name])
             if case.folder is not None:
                 models[case.folder.book.model] = case.folder.keep(after, identity)
-            elif not after.views:
+            else:
                 save_trained(private / f"next-{slug(case.name)}", after)
         sweep(private)  # of a killed try: weights without noise
         shown_record, told = digest_file(written[EVIDENCE]), read_json(written[EVIDENCE])

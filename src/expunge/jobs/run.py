@@ -27,6 +27,7 @@ from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
 from expunge.jobs.together import announced, beside
 from expunge.measuring import MeasureSettings, sets_of
+from expunge.modalities import networks
 from expunge.modalities.knowledge import must_know
 from expunge.modalities.modality import Asked, Opened
 from expunge.modalities.named import named_method
@@ -246,7 +247,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
 
 def opened_of(job: Job) -> Opened:
     """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
-    opened = modalities.load(job.task).open(job)
+    opened = networks.opened(modalities.load(job.task), job)
     if opened.weights is None or not may_be_wrapped(opened.weights):
         return opened
     _, prefix = unwrapped(opened.task.build().state_dict().keys(), opened.weights)

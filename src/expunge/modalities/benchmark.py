@@ -107,6 +107,18 @@ class Workload(ABC):
         Raises FailedError if outputs are not finite.
         """
 
+    def among_peers(
+        self, deletion: Deletion, held: Mapping[str, Tensors], retrained: Mapping[str, Tensors],
+        scored: Mapping[str, Scores],
+    ) -> Mapping[str, float]:  # fmt: skip
+        """Of a network: numbers of all peers' models together.
+
+        Args:
+            held, retrained: what each peer holds after unlearning, and after retraining.
+            scored: what was measured on each peer's model.
+        """
+        return {}
+
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge | None:
         """What the original model knows, from its scores; ``None``: it is not judged."""
         return None

@@ -216,7 +216,7 @@ class Job(Strict):
 
     def identity(self) -> dict[str, Any]:
         """The sections that say how the model is made, and of which data: they tell one model from another."""
-        names = ("model", "model_settings", "dtype", "training", "data", "seed")
+        names = ("model", "model_settings", "dtype", "training", "network", "data", "seed")
         return self.model_dump(include={name for name in names if name in type(self).model_fields})
 
 

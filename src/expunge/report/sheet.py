@@ -16,7 +16,7 @@ from expunge.report.bottom_line import bottom_line, copies
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
-from expunge.report.views import held_by, in_short
+from expunge.report.views import at_peers, held_by, in_short
 from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, label, status_of
 
 Record = Mapping[str, Any]
@@ -87,7 +87,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
         "name": say.initial(run["name"]),
         "verdict": verdict_row(run),
         "proven": words.proven(run),
-        "measured": [*forgetting(run, person), *words.measured(run)],
+        "measured": [*forgetting(run, person), *words.measured(run), *at_peers(run)],
         "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
         "figures": figures(
             *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))

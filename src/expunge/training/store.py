@@ -24,12 +24,8 @@ from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
-from expunge.training.graph_minimiser import GraphMinimiser
-from expunge.training.graph_ridge import GraphRidge
-from expunge.training.graph_shards import GraphShards
-from expunge.training.graphs import GraphTraining
-from expunge.training.language import LanguageTraining
-from expunge.training.recipes import GradientDescent, Stochastic
+from expunge.training.recipes import GradientDescent
+from expunge.training.stored_recipes import from_record, settings_record
 
 FORMAT = "expunge-trained/1"
 INDEX = ".safetensors.index.json"  # of a checkpoint in several files, as transformers and others write it
@@ -113,16 +109,16 @@ def _weights(loaded: Any) -> dict[str, Tensor] | None:
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model with its secret trail; the folder is private (mode 0700) and must stay so.
 
-    ``trained.json`` comes last and names the digest of every other file, so that half a folder is not taken for a model.
-
-    Raises:
-        InputError: for a model of several views (a network of peers), which has no form on disk yet.
+    ``trained.json`` comes last and names the digest of every other file, so that half a folder is not taken for a model. Of a
+    network, what each view holds is stored once for all that hold the same.
     """
-    if trained.views:
-        raise InputError("A network of several views cannot be stored as one model. Store each peer's model by itself.")
     private_folder(folder)
     trail = trained.trail
     files = {"released": trained.artifact.tensors}
+    held, views = {trained.artifact.digest: "released"}, {}
+    for view, artifact in trained.views.items():
+        views[view] = held.setdefault(artifact.digest, f"view-{len(held)}")
+        files[views[view]] = artifact.tensors
     if trained.state is not None:
         files["state"] = trained.state
     if trail:
@@ -145,6 +141,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "data": trained.data.digest if trained.data is not None else None,
         "ids": _runs(ids_of(trained.data)),
         "files": digests,
+        **({"views": views} if views else {}),
         "trail": None
         if trail is None
         else {
@@ -176,18 +173,10 @@ def _runs(ids: Ids | None) -> list[list[int]] | None:
     return [[int(part[0]), int(part[-1])] for part in np.split(rows, ends + 1) if len(part)]
 
 
-# Recipes that are plain settings, by the name that they have on disk.
-_SETTINGS = {
-    "stochastic": Stochastic, "language": LanguageTraining, "graph": GraphTraining, "graph minimum": GraphMinimiser,
-    "graph ridge": GraphRidge, "graph shards": GraphShards,
-}  # fmt: skip
-
-
 def _recipe(recipe: Any) -> dict[str, Any] | None:
     """A recipe on disk; ``None`` where it has no such form: the stored model cannot be retrained then."""
-    for kind, own in _SETTINGS.items():
-        if type(recipe) is own and getattr(recipe, "noise", None) is None:
-            return {"kind": kind, **asdict(recipe)}
+    if (settings := settings_record(recipe)) is not None:
+        return settings
     if type(recipe) is not GradientDescent:
         return None
     return {
@@ -258,8 +247,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         iterates = {step: tensors(f"iterate-{step}") for step in of["steps"]}
         trail = Trail(iterates, of["length"], of["data"], of["rows"], _number(of["recovery_error"]))
     settings = record["recipe"]
-    if settings is not None and settings.get("kind") in _SETTINGS:
-        recipe = _SETTINGS[settings["kind"]](**{name: value for name, value in settings.items() if name != "kind"})
+    if settings is not None and (recipe := from_record(settings)) is not None:
         settings = None
     if settings is not None:
         if settings["start"] and trail is None:
@@ -269,6 +257,9 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
             settings = {**settings, "rewinds": tuple(settings["rewinds"]), "start": start}
     if settings is not None:
         recipe = GradientDescent(**settings)
+    released = tensors("released")
+    others = {*record.get("views", {}).values()} - {"released"}
+    held = {"released": Artifact(released), **{name: Artifact(tensors(name)) for name in sorted(others)}}
     facts = {name: Fact(value, Origin(origin), note) for name, (value, origin, note) in record["facts"].items()}
     unsigned = {name: value for name, value in record.items() if name != "mac"}
     if not hmac.compare_digest(str(record.get("mac")), keyed_hash(subject_key(), unsigned)):
@@ -277,10 +268,9 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         facts = {
             n: replace(f, origin=Origin.DECLARED, note=note) if f.origin in strong else f for n, f in facts.items()
         }
-    released = tensors("released")
     return Trained(
         task=task,
-        artifact=Artifact(released),
+        artifact=held["released"],
         data=data,
         recipe=recipe,
         trail=trail,
@@ -290,6 +280,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         spent=tuple(Spent(**{**item, "mu": _number(item["mu"])}) for item in record["spent"]),
         seed=record["seed"],
         state=_state(task, released, stored("state")) if "state" in record["files"] else None,
+        views={view: held[name] for view, name in record.get("views", {}).items()},
     )
 
 

@@ -93,6 +93,13 @@ class OrlFacesData(Strict):
     test: list[int] = Field([9, 10])
 
 
+class HeartDiseaseData(Strict):
+    """UCI Heart Disease: four hospitals (columns ``hospital``, ``patient``); see ``data.heart.heart_disease``."""
+
+    format: Literal["heart_disease"]
+    path: Path | None = None
+
+
 class UsersFile(Strict):
     """A CSV table that says whose each image is: a column ``path``, and columns that name people."""
 
@@ -125,12 +132,22 @@ class PythonData(Strict):
 
 
 AnyData = Annotated[
-    DigitsData | CsvData | ArraysData | MnistData | Cifar10Data | OmniglotData | OrlFacesData | ImagesData | PythonData,
+    DigitsData
+    | CsvData
+    | ArraysData
+    | MnistData
+    | Cifar10Data
+    | OmniglotData
+    | OrlFacesData
+    | HeartDiseaseData
+    | ImagesData
+    | PythonData,
     Field(discriminator="format"),
 ]
 _TITLES = {
     "digits": "scikit-learn digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
     "omniglot": "Omniglot small 1", "orl_faces": "ORL faces",
+    "heart_disease": "UCI Heart Disease",
 }  # fmt: skip
 
 

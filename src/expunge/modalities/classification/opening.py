@@ -13,6 +13,7 @@ from expunge.data.arrays import read_arrays
 from expunge.data.cifar import IMAGENET_MEAN, IMAGENET_STD, MEAN, STD, cifar10
 from expunge.data.datasets import rows_of
 from expunge.data.digits import digits
+from expunge.data.heart import heart_disease
 from expunge.data.idx import fashion_mnist, mnist
 from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
@@ -55,6 +56,8 @@ def data_of(job: config.Setup) -> tuple[Rows, Mapping[str, Rows]]:
             train, test = omniglot(source.path, source.size, split=source.split, share=source.share)
         case config.OrlFacesData():
             train, test = orl_faces(source.path, source.size, test=source.test)
+        case config.HeartDiseaseData():
+            train, test = heart_disease(source.path)
         case config.PythonData():
             train = rows_of(resolve(source.function)(**source.settings), source.function, names=source.classes)
             if source.test is None:
