@@ -89,7 +89,7 @@ class SIU(LanguageMethod):
     tau: Share = 0.5
     vocabulary: bool = True
     retain_images: bool = False
-    targets: tuple[Literal["unseen", "description", "facts", "others"], ...] = tuple(TARGETS)
+    targets: tuple[Literal["unseen", "description", "facts", "others"], ...] = ("unseen", "description", "facts", "others")
     concept_token_ids: tuple[Whole, ...] = ()
 
     def __post_init__(self):
