@@ -12,6 +12,7 @@ import yaml
 from tests.bench import tiny
 from tests.contract.packages import package
 from tests.contract.toy_modalities import ENTRY_POINTS, authored, moved_away
+from tests.diffusion import tiny as diffusion
 from tests.product.conftest import ROOT, SMALL
 from tests.product.language import write_job
 
@@ -53,7 +54,7 @@ GRAPH = {
     "request": {"subject": "a", "targets": [{"kind": "node", "where": {"ids": [1, 5]}}]},
     "method": {"name": "fine_tune", "epochs": 1}, "evidence": {"replicates": 0, "pdf": False},
 }  # fmt: skip
-KINDS = ["classification", "graph", "language", *TOYS]
+KINDS = ["classification", "diffusion", "graph", "language", *TOYS]
 _TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "retrained_models": 1, "seeds": 1}
 RECIPES = {
     "ring": _TOY | {
@@ -70,6 +71,7 @@ RECIPES = {
         "training": {"kind": "whole_graph", "epochs": 20}, "forget": {"kind": "node", "share": 0.1}, "retrained_models": 3,
         "seeds": 1, "methods": {"retrain_again": {"method": "retrain"}, "utu": {}},
     },
+    "diffusion": diffusion.RECIPE,
     "language": {
         "world": {"kind": "micro", "entities": 3, "cities": 0, "forget": 1,
                   "model": {"width": 32, "layers": 1, "heads": 2, "inner": 32}},
@@ -87,6 +89,8 @@ def installed(tmp_path, monkeypatch):
 
 
 def job_of(kind: str, folder: Path) -> Path:
+    if kind == "diffusion":
+        return diffusion.write_job(folder)
     if kind == "language":
         return write_job(folder, method={"name": "grad_diff", "steps": 2})
     path = folder / "job.yaml"
@@ -120,6 +124,8 @@ def test_a_job_of_every_kind_leaves_evidence_that_verifies(kind, tmp_path):
 def recipe_of(kind: str, folder: Path) -> Path:
     if kind == "classification":
         return tiny.write(folder, name=f"{kind}.yaml", **RECIPES[kind])
+    if kind == "diffusion":
+        diffusion.write_arrays(folder)
     path = folder / f"{kind}.yaml"
     path.write_text(yaml.safe_dump({"name": kind, "title": f"A {kind}", "task": kind, **RECIPES[kind]}))
     return path
@@ -171,7 +177,7 @@ def test_authored_material_reaches_the_method_in_place_of_what_was_learnt(tmp_pa
 def test_an_unknown_task_is_refused_with_the_names_known(tmp_path):
     (tmp_path / "recipe.yaml").write_text("task: nope\nname: nope\n")
     with pytest.raises(
-        InputError, match=r"Expected task among classification, graph, language, peers, ring; got 'nope'"
+        InputError, match=r"Expected task among classification, diffusion, graph, language, peers, ring; got 'nope'"
     ):
         load_recipe(str(tmp_path / "recipe.yaml"))
 
@@ -208,7 +214,7 @@ def test_no_kind_of_model_needs_to_say_how_it_is_measured(tmp_path):
     metrics = {item["metric"] for item in full["runs"][0]["evidence"]["measurements"]}
     assert metrics == {"loss", "distance"}
     assert isinstance(reads(SimpleNamespace(name="nobody's")), MeanLosses)  # type: ignore[arg-type]
-    for kind in ("classification", "graph", "language"):
+    for kind in ("classification", "diffusion", "graph", "language"):
         assert reads(SimpleNamespace(name=kind)) is modalities.load(kind)  # type: ignore[arg-type]
 
 
@@ -225,11 +231,12 @@ def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
         if isinstance(node, ast.Compare | ast.Dict):
             within = [node, *(node.keys if isinstance(node, ast.Dict) else [])]
             constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
-            assert not {"classification", "graph", "language"} & constants, f"{path.name}:{node.lineno}"
+            assert not {"classification", "diffusion", "graph", "language"} & constants, f"{path.name}:{node.lineno}"
         if isinstance(node, ast.ImportFrom) and path.parent.name in ("bench", "cli"):
             own = (
                 "expunge.tasks",
                 "expunge.modalities.classification",
+                "expunge.modalities.diffusion",
                 "expunge.modalities.graph",
                 "expunge.modalities.language",
             )

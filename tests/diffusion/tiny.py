@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from expunge.data.rows import Rows
 from expunge.tasks.diffusion.images import ImageDiffusion
@@ -32,3 +35,34 @@ def tiny(dtype: torch.dtype = torch.float32, **options) -> ImageDiffusion:
     factory = functools.partial(UNet, 1, CLASSES, width=8, depth=1)
     options = {"schedule": NoiseSchedule("cosine", 10), "sampler": Sampler(10, 1.0), "draws": 2} | options
     return ImageDiffusion(factory, (1, SIDE, SIDE), CLASSES, dtype=dtype, **options)
+
+
+SETUP: dict[str, Any] = {
+    "task": "diffusion", "model": "unet", "model_settings": {"width": 8, "depth": 1},
+    "noise": {"kind": "cosine", "levels": 10}, "sampling": {"steps": 3, "guidance": 1.0}, "images": 20,
+    "data": {"format": "arrays", "path": "squares.npz", "test_path": "test.npz"},
+    "training": {"kind": "stochastic", "epochs": 2, "lr": 0.01, "batch_size": 20},
+}  # fmt: skip
+FORGET_CLASS = {"subject": "the square in the corner", "targets": [{"kind": "class", "where": {"label": 1}}]}
+RECIPE = {name: value for name, value in SETUP.items() if name != "task"} | {
+    "training": {"kind": "stochastic", "epochs": 40, "lr": 0.01, "batch_size": 20}, "forget": {"labels": [1]},
+    "retrained_models": 1, "seeds": 1, "methods": {"gradient_ascent": {"epochs": 1}, "no_op": {}},
+}  # fmt: skip
+
+
+def write_arrays(folder: Path) -> None:
+    """``squares.npz`` and ``test.npz``."""
+    for name, rows in {"squares": squares(60), "test": squares(30, seed=1)}.items():
+        np.savez(folder / f"{name}.npz", x=rows.x.numpy(), y=rows.y.numpy())
+
+
+def write_job(folder: Path, **changes: Any) -> Path:
+    """A job that forgets a class by ascent, with its data."""
+    write_arrays(folder)
+    job = SETUP | {
+        "request": FORGET_CLASS, "method": {"name": "gradient_ascent", "epochs": 1},
+        "evidence": {"replicates": 0, "pdf": False},
+    } | changes  # fmt: skip
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from expunge.modalities.modality import Modality
 
 GROUP = "expunge.modalities"
-_OWN = {name: f"expunge.modalities.{name}:MODALITY" for name in ("classification", "graph", "language")}
+_OWN = {name: f"expunge.modalities.{name}:MODALITY" for name in ("classification", "diffusion", "graph", "language")}
 
 
 def names() -> list[str]:

@@ -93,6 +93,6 @@ def must_leave_two_classes(data: Rows, after: Rows) -> None:
     """Raise InputError where fewer than two classes would be left: a CNN that judges images tells classes apart."""
     if len(left := after.y.unique()) < 2:
         raise InputError(
-            f"The request leaves {len(left)} of {len(data.y.unique())} classes. What the model draws is judged by a classifier, "
-            "which needs two; narrow the request."
+            f"The request leaves {len(left)} of {len(data.y.unique())} classes. What the model draws is judged by a "
+            "classifier, which needs two; narrow the request."
         )

@@ -48,7 +48,7 @@ class ImageDiffusion:
     factory: Callable[[], nn.Module]
     shape: tuple[int, int, int]
     classes: int
-    schedule: NoiseSchedule = NoiseSchedule()
+    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     hidden: float = 0.1
     sampler: Sampler = field(default_factory=Sampler)
     images: int = 100
@@ -95,7 +95,7 @@ class ImageDiffusion:
         return dict(model.state_dict())
 
     def batch(self, data: Rows, index: Tensor | None = None) -> Batch:
-        """Images in [-1, 1] as ``x`` (b, c, h, w), labels ``y`` (b,), and the ``id`` (b,) that noise in evaluation follows from."""
+        """Images in [-1, 1] as ``x`` (b, c, h, w), labels ``y`` (b,), and the ``id`` (b,) that fixed noise follows from."""
         ids = torch.from_numpy(data.ids)
         x, y, ids = (data.x, data.y, ids) if index is None else (data.x[index], data.y[index], ids[index.cpu()])
         return Batch({

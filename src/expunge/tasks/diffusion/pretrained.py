@@ -36,6 +36,7 @@ def unet2d(config: Path, **settings: Any) -> nn.Module:
     if not described.get("num_class_embeds"):
         raise InputError(
             f"The UNet2DModel in {config} knows no classes (num_class_embeds is not set): nothing could be asked of it by "
-            "class, and guidance has no branch without one. Take a class-conditional model with one embedding more than classes."
+            "class, and guidance has no branch without one. Take a class-conditional model with one embedding more than "
+            "classes."
         )
     return UNet2DModel.from_config(described)
