@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.diffusion import tiny as drawing
 from torch import Tensor, nn
 
 from expunge import planning
@@ -263,6 +264,7 @@ def nodes(*ids: int) -> Request:
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
+DIFFUSION = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("diffusion",))
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
 VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
     name: tuple(
@@ -273,7 +275,11 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everythi
     )
     for name in registry.targets()
 }
-DUAL = tuple(f"{name}+dual" for name in registry.targets() if f"{name}+dual" in VARIANTS[name] and name not in LANGUAGE)
+DUAL = tuple(
+    f"{name}+dual"
+    for name in registry.targets()
+    if f"{name}+dual" in VARIANTS[name] and name not in (*LANGUAGE, *DIFFUSION)
+)
 
 
 def class_of(name: str) -> Any:
@@ -452,6 +458,8 @@ CASES: Mapping[str, Case] = {
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
              ("retained data", "forgotten data", "recipe", "untied weights")),
+        Case("diffusion", drawing.squares(), drawing.tiny(), Stochastic(epochs=2, lr=1e-3, batch_size=20, optimizer="adam"),
+             Request("the vendor", (Target("class", {"label": 1}),)), DATA),
         Case(
             "peers", PEERS, softmax_head(2, 3),
             Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3),

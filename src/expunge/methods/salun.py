@@ -11,10 +11,9 @@ from typing import ClassVar
 
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
-from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import Saliency
-from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import GradientMethod, dual, given, sgd
+from expunge.descent.schedule import FORGET, RETAIN, Passes
+from expunge.methods.by_descent import GradientMethod, by_trainer, given
 from expunge.objectives.supervised import RandomLabels
 
 
@@ -30,11 +29,14 @@ class SalUn(GradientMethod):
             there; see :class:`~expunge.descent.parameters.Saliency`.
         strict: put masked weights back after each step, which decay and momentum otherwise move; ``False`` is what the
             code of SalUn did until February 2026, and DualOptim's copy of it does: the code behind the published tables.
+        clip: largest gradient norm of all steps; ``None``: not clipped. 1 for DDPM (SalUn's code).
+        optimizer: ``adam`` for models that Adam trained, such as DDPM: lr 4e-5 and retain_lr 1e-4 there (DualOptim, arXiv
+            2504.15827); ``sgd`` else.
         dual: DualOptim.
     """
 
     name: ClassVar[str] = "salun"
-    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification", "diffusion"))
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "SalUn: empowering machine unlearning via gradient-based weight saliency in both image "
@@ -52,6 +54,8 @@ class SalUn(GradientMethod):
     mask: str = "forget"
     augmented: bool = False
     strict: bool = True
+    clip: float | None = None
+    optimizer: str = "sgd"
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:
@@ -60,10 +64,8 @@ class SalUn(GradientMethod):
 
     def composition(self, context: Context) -> Descend:
         """With DualOptim only the last word changes."""
-        optimizer = (
-            dual(given(self.lr, 1.3e-4), self.retain_lr)
-            if self.dual
-            else Shared(sgd(self.retain_lr), given(self.lr, 0.018))
-        )
+        lr = given(self.lr, 1.3e-4 if self.dual else 0.018)
+        optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
         mask = Saliency(self.density, self.batch_size, self.strict, self.mask, self.augmented)
-        return Descend(RandomLabels(), Passes(self.epochs), optimizer, mask)
+        clip = {} if self.clip is None else dict.fromkeys((FORGET, RETAIN), self.clip)
+        return Descend(RandomLabels(), Passes(self.epochs), optimizer, mask, clip=clip)

@@ -11,10 +11,9 @@ from typing import ClassVar
 
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
-from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import FisherRatio
 from expunge.descent.schedule import FORGET, RETAIN, Interleave
-from expunge.methods.by_descent import GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, by_trainer, given
 from expunge.objectives.supervised import AdaptiveAscent
 
 
@@ -33,11 +32,13 @@ class SFRon(GradientMethod):
             DualOptim; by default it is that of the images as they are.
         lr: of forget steps; ``None``: 0.01 shared, 1e-4 under ``dual``; retain_lr: 0.01. Both fall along a cosine over the
             retain steps.
+        optimizer: ``adam`` for models that Adam trained, such as DDPM: 150 steps, inner 1, alpha 1, gamma 3, both rates 1e-4
+            there (DualOptim, arXiv 2504.15827); ``sgd`` else.
         dual: DualOptim.
     """
 
     name: ClassVar[str] = "sfron"
-    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification", "diffusion"))
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "Unified gradient-based machine unlearning with remain geometry enhancement",
@@ -57,6 +58,7 @@ class SFRon(GradientMethod):
     lr: float | None = None
     retain_lr: float = 0.01
     batch_size: int = 128
+    optimizer: str = "sgd"
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:
@@ -67,7 +69,7 @@ class SFRon(GradientMethod):
         """With DualOptim the optimizer changes, and alpha, which a scale-free optimizer cancels."""
         alpha = given(self.alpha, 1.0 if self.dual else 31.0)
         lr = given(self.lr, 1e-4 if self.dual else 0.01)
-        optimizer = dual(lr, self.retain_lr) if self.dual else Shared(sgd(self.retain_lr), lr)
+        optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
         return Descend(
             AdaptiveAscent(alpha, self.power), Interleave(1, self.inner, self.steps, clock=RETAIN), optimizer,
             FisherRatio(self.gamma, self.batch_size, self.augmented), clip={FORGET: self.clip}, anneal="cosine",

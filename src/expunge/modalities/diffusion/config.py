@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from expunge.modalities.classification.config import ArraysData, Cifar10Data, MnistData, called
+from expunge.modalities.classification.config import ArraysData, Cifar10Data, DigitsData, MnistData, called
 from expunge.modalities.settings import (
     CheckpointTraining,
     Count,
@@ -19,9 +19,12 @@ from expunge.modalities.settings import (
     Strict,
 )  # fmt: skip
 
-__all__ = ["AnyData", "CheckpointTraining", "DiffusionJob", "DiffusionTraining", "Setup", "called"]
+__all__ = [
+    "AnyData", "ArraysData", "CheckpointTraining", "Cifar10Data", "DiffusionJob", "DiffusionTraining", "DigitsData",
+    "MnistData", "Setup", "called",
+]  # fmt: skip
 
-AnyData = Annotated[MnistData | Cifar10Data | ArraysData, Field(discriminator="format")]
+AnyData = Annotated[DigitsData | MnistData | Cifar10Data | ArraysData, Field(discriminator="format")]
 
 
 class DiffusionTraining(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from expunge.core.errors import InputError
 from expunge.data.arrays import read_arrays
 from expunge.data.cifar import cifar10
+from expunge.data.digits import digits
 from expunge.data.idx import fashion_mnist, mnist
 from expunge.data.rows import Rows
 from expunge.modalities.diffusion import config
@@ -32,6 +34,8 @@ def data_of(source: Any) -> tuple[Rows, dict[str, Rows]]:
     """
     part = source.model_dump(include={"limit", "per_class", "test_limit", "seed"})
     match source:
+        case config.DigitsData():
+            train, test = (replace(rows, x=rows.x.view(-1, 1, 8, 8)) for rows in digits())
         case config.MnistData():
             read = mnist if source.format == "mnist" else fashion_mnist
             train, test = read(source.path, mean=0.0, std=1.0, **part)
