@@ -25,8 +25,8 @@ class NegativeGuidance(GradientMethod):
 
     Attributes:
         eta: strength, 1 (ESD's default).
-        steps: retain steps, with a forget step before each; 1,000 forget steps in the paper, 300 our choice for small models.
-        lr: of forget steps; ``None``: 1e-4, our choice for models that are trained with some 1e-3 (1e-5 in the paper, for
+        steps: retain steps, with a forget step before each; 300, our choice for small models.
+        lr: of forget steps; ``None``: 1e-4, our choice for models that are trained with some 1e-3 (1e-5 for ESD's
             Stable Diffusion). retain_lr: 1e-4, as for the DDPM of DualOptim (arXiv 2504.15827).
         batch_size: 64, our choice.
         dual: DualOptim.

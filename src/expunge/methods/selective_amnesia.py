@@ -22,11 +22,12 @@ class SelectiveAmnesia(GradientMethod):
     """The forgotten class is drawn as uniform noise afterwards; of the forgotten images only the labels are used.
 
     Attributes:
-        ewc: lambda, 10 (CIFAR-10, from our memory of the paper's settings: not checked again).
-        steps: 20,000 there (likewise); 500, our choice for small models.
+        ewc: lambda; 10, our choice (UNKNOWN which value the paper has for each data set).
+        steps: 500, our choice for small models; the paper's models take many times as many.
         replayed: images of each retained class that are drawn and replayed: 500, as the released code draws; fisher: images of
             each class on which the Fisher is taken, 20, our choice.
-        lr: of Adam, 1e-4 (from memory); of forget steps under ``dual``, where ``None``: the same. retain_lr: of the others.
+        lr: of Adam; ``None``: 1e-4, as for the DDPM of DualOptim (arXiv 2504.15827); of forget steps alone under ``dual``.
+        retain_lr: of the others, 1e-4 (the same).
         batch_size: 64, our choice.
         dual: DualOptim: the surrogate and the rest alternate instead of being added, each with an Adam of its own.
     """

@@ -13,7 +13,7 @@ DRAWS = 10  # pairs of halves of real images; our choice
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """``|m - m'|² + tr(S + S' - 2 (S S')^(1/2))`` of means and covariances of two sets of features (arXiv 1706.08500, eq. 6).
+    """``|m - m'|² + tr(S + S' - 2 (S S')^(1/2))`` of means and covariances of two sets of features (arXiv 1706.08500).
 
     Small samples make it too large, by about the same for every model on as many images: read it beside
     :func:`frechet_between_real`. On other features than those of the Inception network it is no FID.
@@ -65,7 +65,7 @@ def frechet_between_real(real: np.ndarray, size: int, seed: int = 0) -> float:
 def recall(real: np.ndarray, drawn: np.ndarray, neighbours: int = NEIGHBOURS) -> float:
     """Share of real images that lie within the distance from some drawn image to its ``neighbours``-th nearest drawn one.
 
-    How much of what is real the model can draw: improved recall (Kynkäänniemi et al., arXiv 1904.06991, eq. 2).
+    How much of what is real the model can draw: improved recall (Kynkäänniemi et al., arXiv 1904.06991).
 
     Shapes:
         real (n, d), drawn (m, d) with m > ``neighbours``.

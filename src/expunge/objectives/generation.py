@@ -28,7 +28,7 @@ def diffusion(work: Work) -> ImageDiffusion:
 
 @dataclass(frozen=True)
 class Amnesia:
-    """Selective amnesia (arXiv 2305.10120, eq. 8): noise is learnt for the forgotten class, and the rest is held.
+    """Selective amnesia (arXiv 2305.10120): noise is learnt for the forgotten class, and the rest is held.
 
     Forget: the loss of images of uniform noise under the forgotten class: that is what it is drawn as afterwards. Retain: the
     loss of images that the model drew itself of the other classes, before anything moved, plus ``ewc`` / 2 times the squared
@@ -85,7 +85,7 @@ def _drawn(work: Work, labels: Tensor, purpose: str) -> Batch:
 
 @dataclass(frozen=True)
 class NegativeGuidance:
-    """Steer the forgotten class away from itself (ESD, arXiv 2303.07345, eq. 6 and 7), and train on with what is retained.
+    """Steer the forgotten class away from itself (ESD, arXiv 2303.07345), and train on with what is retained.
 
     Forget: for forgotten images x_t with noise, ``|e(x_t, class) - (e0(x_t, any) - eta (e0(x_t, class) - e0(x_t, any)))|²``, e0
     of the model before: afterwards the class is drawn as what is least like it among all that the model draws. Retain: the loss

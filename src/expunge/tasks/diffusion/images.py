@@ -38,7 +38,7 @@ class ImageDiffusion:
         classes: how many labels there are; condition ``classes`` stands for "any class".
         schedule: levels of noise.
         hidden: share of labels that training hides, so that the model also learns "any class": 0.1, as classifier-free
-            guidance has it (arXiv 2207.12598, section 5); 0: never, and there is no guidance.
+            guidance has it (arXiv 2207.12598); 0: never, and there is no guidance.
         sampler: how images are drawn.
         images: drawn of each class when a model is measured; 100, our choice.
         draws: levels at which a loss is taken in evaluation mode, evenly spaced; 4, our choice.
@@ -152,7 +152,7 @@ class ImageDiffusion:
     def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
         """How well each class explains an image, (b, classes): minus the squared error of its noise, summed over pixels.
 
-        The diffusion classifier (arXiv 2303.16203, eq. 6) on the levels and noise of evaluation mode; one pass for each class
+        The diffusion classifier (arXiv 2303.16203) on the levels and noise of evaluation mode; one pass for each class
         and draw.
         """
         x, y = batch["x"], batch["y"]

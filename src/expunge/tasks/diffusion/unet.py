@@ -14,20 +14,20 @@ class Block(nn.Module):
     """Two convolutions around which the input is added; class and level scale and shift what lies between them.
 
     Shapes:
-        (b, inputs, h, w), (b, told) → (b, outputs, h, w).
+        (b, inputs, h, w), (b, embedded) → (b, outputs, h, w).
     """
 
-    def __init__(self, inputs: int, outputs: int, told: int, groups: int):
+    def __init__(self, inputs: int, outputs: int, embedded: int, groups: int):
         super().__init__()
         self.first = nn.Sequential(nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.scale = nn.Linear(told, 2 * outputs)
+        self.scale = nn.Linear(embedded, 2 * outputs)
         self.norm = nn.GroupNorm(groups, outputs)
         self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """See the class."""
-        scale, shift = self.scale(told)[:, :, None, None].chunk(2, 1)
+        scale, shift = self.scale(embedded)[:, :, None, None].chunk(2, 1)
         return self.skip(x) + self.second(self.norm(self.first(x)) * (1 + scale) + shift)
 
 
@@ -38,7 +38,7 @@ class UNet(nn.Module):
     2006.11239, appendix B) what 28 × 28 images need on a CPU. No attention, no dropout.
 
     Args:
-        channels, classes: of the images, and conditions to be told apart; one embedding more stands for "any".
+        channels, classes: of the images, and conditions to be embedded apart; one embedding more stands for "any".
         width: channels at the finer resolution; twice as many at the coarser one.
         patch: 2, so that a 28 × 28 image is 14 × 14 inside: a quarter of the cost; 1 folds nothing.
         depth: blocks at the coarser resolution.
@@ -48,16 +48,16 @@ class UNet(nn.Module):
         super().__init__()
         if width % 4:
             raise InputError(f"Expected a width that 4 divides; got {width}.")
-        groups, told, inside = 4, 4 * width, channels * patch**2
+        groups, embedded, inside = 4, 4 * width, channels * patch**2
         self.channels, self.width, self.patch = channels, width, patch
-        self.level = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
-        self.condition = nn.Embedding(classes + 1, told)
+        self.level = nn.Sequential(nn.Linear(width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
+        self.condition = nn.Embedding(classes + 1, embedded)
         self.enter = nn.Conv2d(inside, width, 3, padding=1)
-        self.fine = Block(width, width, told, groups)
+        self.fine = Block(width, width, embedded, groups)
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.coarse = nn.ModuleList(Block(2 * width, 2 * width, told, groups) for _ in range(depth))
+        self.coarse = nn.ModuleList(Block(2 * width, 2 * width, embedded, groups) for _ in range(depth))
         self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
-        self.merge = Block(2 * width, width, told, groups)
+        self.merge = Block(2 * width, width, embedded, groups)
         self.leave = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, inside, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ class UNet(nn.Module):
                 f"Expected images of {self.channels} channel(s) with sides that {2 * self.patch} divides; got "
                 f"{tuple(x.shape[1:])}."
             )
-        told = nn.functional.silu(self.level(waves(t, self.width).to(x.dtype)) + self.condition(y))
-        fine = self.fine(self.enter(nn.functional.pixel_unshuffle(x, self.patch)), told)
+        embedded = nn.functional.silu(self.level(waves(t, self.width).to(x.dtype)) + self.condition(y))
+        fine = self.fine(self.enter(nn.functional.pixel_unshuffle(x, self.patch)), embedded)
         coarse = self.down(fine)
         for block in self.coarse:
-            coarse = block(coarse, told)
-        merged = self.merge(torch.cat([self.up(coarse), fine], 1), told)
+            coarse = block(coarse, embedded)
+        merged = self.merge(torch.cat([self.up(coarse), fine], 1), embedded)
         return nn.functional.pixel_shuffle(self.leave(merged), self.patch)
 
 
