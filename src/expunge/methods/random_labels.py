@@ -13,6 +13,7 @@ from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.schedule import Mixed, Passes
 from expunge.methods.by_descent import GradientMethod, by_trainer, given
+from expunge.objectives.generation import wrong_labels
 from expunge.objectives.supervised import RandomLabels as WrongLabels
 
 
@@ -56,8 +57,12 @@ class RandomLabels(GradientMethod):
 
     def composition(self, context: Context) -> Descend:
         """Two passes an epoch."""
+        objective = wrong_labels(context.task, self.exclude_true)
+        if self.mixed and not isinstance(objective, WrongLabels):
+            raise InputError(
+                f"A {context.task.name} model learns no mixed stream of right and wrong labels; leave out mixed."
+            )
         lr = given(self.lr, 1.3e-4 if self.dual else 0.01)
         optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
-        return Descend(
-            WrongLabels(self.exclude_true), Mixed(self.epochs) if self.mixed else Passes(self.epochs), optimizer
-        )
+        schedule = Mixed(self.epochs) if self.mixed else Passes(self.epochs)
+        return Descend(objective, schedule, optimizer)

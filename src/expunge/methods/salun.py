@@ -14,7 +14,7 @@ from expunge.descent.descend import Descend
 from expunge.descent.parameters import Saliency
 from expunge.descent.schedule import FORGET, RETAIN, Passes
 from expunge.methods.by_descent import GradientMethod, by_trainer, given
-from expunge.objectives.supervised import RandomLabels
+from expunge.objectives.generation import wrong_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,5 +67,5 @@ class SalUn(GradientMethod):
         lr = given(self.lr, 1.3e-4 if self.dual else 0.018)
         optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
         mask = Saliency(self.density, self.batch_size, self.strict, self.mask, self.augmented)
-        clip = {} if self.clip is None else dict.fromkeys((FORGET, RETAIN), self.clip)
-        return Descend(RandomLabels(), Passes(self.epochs), optimizer, mask, clip=clip)
+        clip: dict[str, float] = {} if self.clip is None else {FORGET: self.clip, RETAIN: self.clip}
+        return Descend(wrong_labels(context.task), Passes(self.epochs), optimizer, mask, clip=clip)

@@ -1,4 +1,4 @@
-"""Objectives of diffusion models: teach noise for the forgotten class and replay the others, or steer away from the class."""
+"""Objectives of diffusion models: draw other classes, or noise, for the forgotten one, or steer away from it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
+from expunge.core.task import Task
 from expunge.descent.parameters import mean_squares
 from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.streams import mixed_seed
-from expunge.descent.work import Prepared, Work
-from expunge.objectives.supervised import both_streams
+from expunge.descent.work import Objective, Prepared, Work
+from expunge.objectives.supervised import RandomLabels, both_streams, random_labels
 from expunge.tasks.diffusion.images import ImageDiffusion
 from expunge.training.descent import trainable
 
@@ -24,6 +25,40 @@ def diffusion(work: Work) -> ImageDiffusion:
     if not isinstance(work.task, ImageDiffusion):
         raise InputError(f"Expected a diffusion model, which draws images of a class; the task is {work.task.name}.")
     return work.task
+
+
+def wrong_labels(task: Task, exclude_true: bool = False) -> Objective:
+    """Random labels as ``task`` has a use for them: of what is classified, or of what is drawn.
+
+    Images of the forgotten class under other labels, which is what random labels are for a classifier, would teach a diffusion
+    model to draw the forgotten class for the others.
+    """
+    return Misled() if isinstance(task, ImageDiffusion) else RandomLabels(exclude_true)
+
+
+@dataclass(frozen=True)
+class Misled:
+    """The forgotten class is drawn as the others are (SalUn, arXiv 2310.12508, its form for generation).
+
+    Forget: for forgotten images x_t with noise, ``|e(x_t, class) - e(x_t, another class)|²``, the second without a gradient and
+    of a class that is drawn anew for every image. Retain: the loss of retained images.
+    """
+
+    def prepare(self, work: Work) -> Prepared:
+        """Nothing is computed ahead."""
+        task = diffusion(work)
+
+        def loss(role: str, batch: Batch, turn: Turn) -> Tensor:
+            if role == RETAIN:
+                return task.losses(work.model, work.params, batch).mean()
+            level, noise = task.drawn(batch)
+            noisy, y = task.schedule.noised(batch["x"], level, noise), batch["y"]
+            other = random_labels(y, task.classes, work.draw("labels", turn.step), exclude_true=True)
+            with torch.no_grad():
+                target = task.predicted(work.model, work.params, noisy, level, other)
+            return (task.predicted(work.model, work.params, noisy, level, y) - target).square().mean()
+
+        return Prepared(both_streams(work), loss)
 
 
 @dataclass(frozen=True)
