@@ -458,7 +458,8 @@ CASES: Mapping[str, Case] = {
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
              ("retained data", "forgotten data", "recipe", "untied weights")),
-        Case("diffusion", drawing.squares(), drawing.tiny(), Stochastic(epochs=2, lr=1e-3, batch_size=20, optimizer="adam"),
+        Case("diffusion", drawing.squares(), drawing.tiny(torch.float64),
+             Stochastic(epochs=2, lr=1e-3, batch_size=20, optimizer="adam"),
              Request("the vendor", (Target("class", {"label": 1}),)), DATA),
         Case(
             "peers", PEERS, softmax_head(2, 3),

@@ -195,7 +195,7 @@ class Stops(InMemory):
 
 def test_a_run_that_was_killed_ends_with_the_same_bits(monkeypatch):
     monkeypatch.setattr("expunge.core.journal.STEPS_PER_STAGE", 10)
-    method = registry.make("sfron", {**ADAM, "steps": 60, "inner": 1, "batch_size": 4})
+    method = registry.make("sfron", {**ADAM, "steps": 12, "inner": 1, "batch_size": 8})
     whole = planning.plan(trained(), CLASS, method, seed=0).run().releases[0].artifact
     journal = Stops(after=1)
     with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,7 @@ EXPECTED = (
     "then real probability choice_probability rouge_l_recall right_word exact_answer extraction_strength "
     "exact_memorization truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left model_utility "
     "forget_quality forget_quality_log10 forget_quality_ks replay_nll replay_accuracy replay_auc replay_ra legacy_ra legacy_hs "
-    "membership_loss membership_confidence membership_lira "
+    "frechet frechet_real sample_recall judge membership_loss membership_confidence membership_lira "
     "membership_zlib membership_min_k membership_min_k_plus_plus membership_gradnorm privleak"
 )
 
