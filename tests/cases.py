@@ -37,11 +37,16 @@ from expunge.network.gossip import Gossip
 from expunge.network.topology import Topology
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import conv_bn_net
-from expunge.tasks.graphs.networks import GCN
+from expunge.tasks.graphs.networks import GCN, SGC
 from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.tasks.graphs.shards import ShardedNetwork
 from expunge.tasks.language import Language
 from expunge.tasks.networks import SoftmaxHead, perceptron
 from expunge.tasks.prompts import Prompts
+from expunge.tasks.vision_language import ImagePrompts, VisionLanguage
+from expunge.training.graph_minimiser import GraphMinimiser
+from expunge.training.graph_ridge import GraphRidge
+from expunge.training.graph_shards import GraphShards
 from expunge.training.graphs import GraphTraining
 from expunge.training.language import LanguageTraining
 from expunge.training.noisy import NoisyGradientDescent
@@ -240,6 +245,87 @@ def forget_facts(*entities: int) -> Request:
     return Request("somebody", tuple(Target("user", {"entity": f"entity{i}"}) for i in entities))
 
 
+# --- pictures and words -------------------------------------------------------------------------------------------------
+
+NAMED = ("circle", "square", "cross", "star")
+
+
+class Sees(Words):
+    """A processor of pictures of 8 x 8 beside its tokenizer, in place of those of transformers: four image tokens each."""
+
+    image_token = "<image>"
+
+    @property
+    def image_processor(self) -> Callable[..., Mapping[str, Tensor]]:
+        return lambda images, return_tensors: {
+            "pixel_values": torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 255 for i in images[0]])
+        }
+
+    def __call__(
+        self, text: list[str], images: Any = None, add_special_tokens: bool = True
+    ) -> dict[str, list[list[int]]]:
+        times = 4 if images else 1
+        return super().__call__([each.lower().replace("<image>", "<image> " * times) for each in text])
+
+    def decode(self, tokens: list[int], **options: Any) -> str:
+        return " ".join(word for token in tokens for word, i in self.ids.items() if i == token)
+
+
+def shape(name: str, seed: int) -> dict[str, Any]:
+    """A noisy picture whose brightness tells what it shows, asked for its name."""
+    from PIL import Image
+
+    from expunge.data.pictures import as_picture
+
+    pixels = np.random.default_rng(seed).integers(0, 60, (8, 8, 3), dtype=np.uint8) + 60 * NAMED.index(name)
+    return {"image": as_picture(Image.fromarray(pixels.astype(np.uint8))), "question": "what is this ?", "answer": name}
+
+
+@functools.cache
+def shapes() -> Texts:
+    """Pictures of four shapes, and in words what is round."""
+    pictures = [shape(NAMED[i % 4], i) for i in range(16)]
+    words = [{"question": f"is {name} round ?", "answer": "yes" if name == "circle" else "no"} for name in NAMED]
+    return Texts.of([*pictures, *words], {"shape": [*(NAMED[i % 4] for i in range(16)), *NAMED]})
+
+
+@functools.cache
+def about_stars() -> Texts:
+    """Items of all four kinds about the star of one picture."""
+    seen = {**shape("star", 3), "concept": ["star"]}
+    return Texts.of(
+        [
+            {**seen, "target": "unseen", "answer": "cross", "specified": ["cross"]},
+            {**seen, "target": "description", "question": "is star round ?", "answer": "yes", "specified": ["yes"]},
+            {"concept": ["star"], "target": "facts", "question": "is star round ?", "answer": "no"},
+            {"concept": ["star"], "target": "others", "question": "is circle round ?", "answer": "yes"},
+        ]
+    )
+
+
+def small_vision_language() -> VisionLanguage:
+    """A LLaVA of one layer each that knows the words of :func:`shapes`."""
+    words = Sees(["<image>", "what", "is", "this", "round", "?", "yes", "no", *NAMED])
+
+    def factory() -> nn.Module:
+        from expunge.tasks.pretrained import from_config, transformers
+
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        text = {
+            **sizes, "model_type": "llama", "vocab_size": len(words), "num_key_value_heads": 2, "max_position_embeddings": 24,
+            "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1,
+        }  # fmt: skip
+        config = {
+            "vision_config": {"model_type": "clip_vision_model", "image_size": 8, "patch_size": 4, **sizes},
+            "text_config": text, "image_token_index": words.ids["<image>"], "vision_feature_layer": -1,
+            "vision_feature_select_strategy": "default",
+        }  # fmt: skip
+        return from_config(config, transformers().LlavaForConditionalGeneration)
+
+    prompts = ImagePrompts(words, "{question} {answer}", 24, processor=words, image_text="<image> ")
+    return VisionLanguage(factory, prompts)
+
+
 # --- a graph of some dozen nodes ---------------------------------------------------------------------------------------
 
 
@@ -255,6 +341,16 @@ def small_graph(seed: int = 0) -> Graph:
 def small_network(hidden: int = 6) -> NodeClassification:
     """Two graph convolutions without dropout."""
     return NodeClassification.of(functools.partial(GCN, 9, 3, hidden=hidden, dropout=0.0))
+
+
+def linear_network() -> NodeClassification:
+    """Two averages over neighbours before a linear classifier, in double precision."""
+    return NodeClassification.of(functools.partial(SGC, 9, 3, bias=False), dtype=torch.float64)
+
+
+def sharded_network(shards: int = 3, aggregator: str = "mean") -> NodeClassification:
+    """As :func:`small_network`, one a shard."""
+    return NodeClassification.of(functools.partial(ShardedNetwork, small_network().factory, shards, aggregator))
 
 
 def nodes(*ids: int) -> Request:
@@ -332,7 +428,9 @@ class Case:
 
     Attributes:
         offers: what of :data:`expunge.core.method.NEEDS` is there.
+        like: name of a case that differs only in how the model was trained: what that one serves is not tried again here.
         budget: what to publish with (noise derived for ``calibrated``, a method's name); ``None``: not published.
+        material: what is forgotten through, where no training row goes.
     """
 
     name: str
@@ -344,6 +442,8 @@ class Case:
     budget: Budget | None = None
     calibrated: str = "r2d"
     probes: Mapping[str, Rows] = field(default_factory=dict)
+    like: str = ""
+    material: Texts | None = None
 
     @functools.cached_property
     def serves(self) -> tuple[str, ...]:
@@ -383,7 +483,7 @@ class Case:
     def plan(self, trained: Trained, name: str, **options: Any) -> planning.Plan:
         """A plan with the registered method ``name`` and its fast settings."""
         apart = replace(trained, book=InMemoryBook())  # tests try many methods on one model: each counts by itself
-        return planning.plan(apart, self.request, method(name), probes=self.probes, **options)
+        return planning.plan(apart, self.request, method(name), probes=self.probes, material=self.material, **options)
 
 
 def softmax_head(features: int, classes: int) -> Classification:
@@ -457,7 +557,14 @@ CASES: Mapping[str, Case] = {
             samples(0, 1, 2), (*DATA, "trail", "budget"), PROMISE,
         ),
         Case("graph", small_graph(), small_network(), GraphTraining(epochs=40), nodes(3, 4, 9),
-             ("retained data", "forgotten data", "recipe", "untied weights")),
+             ("retained data", "forgotten data", "recipe", "untied weights", "random start", "stages")),
+        Case("graph, ridge", small_graph(), linear_network(), GraphRidge(), nodes(3, 4, 9),
+             ("retained data", "forgotten data", "recipe", "untied weights", "ridge training", "stages"), like="graph"),
+        Case("graph, perturbed", small_graph(), linear_network(), GraphMinimiser(l2=1.0, sigma=5.0),
+             Request("somebody", (Target("edge", {"pairs": small_graph().edges[[0, 9]].tolist()}),)),
+             ("retained data", "forgotten data", "recipe", "untied weights", "perturbed training", "stages"), like="graph"),
+        Case("graph, sharded", small_graph(), sharded_network(), GraphShards(epochs=15), nodes(3, 4),
+             ("retained data", "forgotten data", "recipe", "untied weights", "sharded training", "random start"), like="graph"),
         Case("diffusion", drawing.squares(), drawing.tiny(torch.float64),
              Stochastic(epochs=2, lr=1e-3, batch_size=20, optimizer="adam"),
              Request("the vendor", (Target("class", {"label": 1}),)), DATA),
@@ -470,6 +577,11 @@ CASES: Mapping[str, Case] = {
         Case(
             "language", facts(), small_language(), LanguageTraining(steps=40, lr=1e-2, batch_size=24), forget_facts(1, 4),
             ("retained data", "forgotten data", "recipe"),
+        ),
+        Case(
+            "concept", shapes(), small_vision_language(), LanguageTraining(steps=20, lr=1e-2, batch_size=20),
+            Request("a rights holder", (Target("concept", {"shape": "star"}),)), ("retained data", "written items", "recipe"),
+            material=about_stars(),
         ),
     )
 }  # fmt: skip

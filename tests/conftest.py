@@ -1,6 +1,7 @@
 """One thread a process, and a state folder of the session's own: no test touches the user's keys or caches."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ settings.load_profile("no clock")
 def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
+        (home / "temporary").mkdir()
+        patch.setattr(tempfile, "tempdir", str(home / "temporary"))  # what is cached for the session goes with it
         patch.setenv("EXPUNGE_HOME", str(home / "home"))
         # trained models may be kept between sessions: they are found by content
         patch.setenv("EXPUNGE_CACHE", os.environ.get("EXPUNGE_TEST_CACHE") or str(home / "cache"))

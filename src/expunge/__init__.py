@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # the same list in the form that type checkers and editors re
     from expunge.data.arrays import read_arrays as read_arrays
     from expunge.data.cifar import cifar10 as cifar10
     from expunge.data.digits import digits as digits
+    from expunge.data.heart import heart_disease as heart_disease
     from expunge.data.idx import fashion_mnist as fashion_mnist
     from expunge.data.idx import mnist as mnist
     from expunge.data.images import image_folder as image_folder
@@ -75,6 +76,10 @@ if TYPE_CHECKING:  # the same list in the form that type checkers and editors re
     from expunge.descent.optimizer import Shared as Shared
     from expunge.descent.parameters import Modules as Modules
     from expunge.descent.schedule import Passes as Passes
+    from expunge.jobs.exclusion import exclude as exclude
+    from expunge.jobs.exclusion import excluded as excluded
+    from expunge.jobs.propagation import Descendant as Descendant
+    from expunge.jobs.propagation import propagate as propagate
     from expunge.ledger import Ledger as Ledger
     from expunge.measuring import MeasureSettings as MeasureSettings
     from expunge.measuring import measure as measure
@@ -119,6 +124,9 @@ if TYPE_CHECKING:  # the same list in the form that type checkers and editors re
     from expunge.training.recipes import Stochastic as Stochastic
     from expunge.training.recipes import UserFit as UserFit
     from expunge.training.recorder import Recorder as Recorder
+    from expunge.training.scikit import downdate_ridge as downdate_ridge
+    from expunge.training.scikit import from_sklearn as from_sklearn
+    from expunge.training.scikit import to_sklearn as to_sklearn
     from expunge.training.store import load_trained as load_trained
     from expunge.training.store import save_trained as save_trained
 
@@ -130,6 +138,8 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "expunge.report.folder": ("write_report",),
     "expunge.report.verify": ("Verification", "verify_folder"),
     "expunge.ledger": ("Ledger",),
+    "expunge.jobs.exclusion": ("exclude", "excluded"),
+    "expunge.jobs.propagation": ("Descendant", "propagate"),
     "expunge.screening.language": ("LanguageScreening", "screen_language"),
     "expunge.screening.result": ("screen_breadth", "ScreeningResult"),
     # Requests, promises and results
@@ -144,6 +154,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "expunge.data.tables": ("read_csv",),
     "expunge.data.arrays": ("read_arrays",),
     "expunge.data.images": ("image_folder", "omniglot", "orl_faces"),
+    "expunge.data.heart": ("heart_disease",),
     "expunge.data.idx": ("fashion_mnist", "mnist"),
     "expunge.data.cifar": ("cifar10",),
     "expunge.data.digits": ("digits",),
@@ -162,6 +173,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "expunge.training.perturbed": ("PerturbedMinimiser",),
     "expunge.training.language": ("LanguageTraining",),
     "expunge.training.recorder": ("Recorder",),
+    "expunge.training.scikit": ("downdate_ridge", "from_sklearn", "to_sklearn"),
     "expunge.training.store": ("load_trained", "save_trained"),
     # Attacks to test with
     "expunge.attacks.stealthy": ("poison", "trigger_prompts"),

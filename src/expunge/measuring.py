@@ -7,7 +7,7 @@ How models are read and scored is the business of their modality, which is found
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +18,13 @@ from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
 from expunge.core.data import Deletion, Ids
-from expunge.core.measurement import Evidence, Measurement
+from expunge.core.measurement import ANSWERS, AT, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
+from expunge.data.partition import Partition
 from expunge.data.rows import joined
-from expunge.evidence.comparison import RETRAINED, Models, Reads, compared, compared_attacks
+from expunge.evidence.comparison import RETRAINED, Models, Reads, Speaks, compared, compared_attacks
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.membership import FORGET, Shadows, possible, shadow_members
 from expunge.metrics.catalogue import measurement
@@ -31,7 +32,7 @@ from expunge.modalities.readings import reads
 from expunge.privacy.noise import SeededNoise
 from expunge.report.measurement_names import recorded_name
 from expunge.training.descent import trainable
-from expunge.training.recipes import GradientDescent, for_comparison
+from expunge.training.recipes import GradientDescent, example_gradients, for_comparison
 from expunge.training.shadow_models import EnsembleSettings, train_shadow_models, unstacked
 
 Tensors = Mapping[str, torch.Tensor]
@@ -105,7 +106,10 @@ def measure(
             tuple(released(each.view(release.view).tensors) for each in replicates),
         )
         view = None if len(outcome.releases) == 1 else release.view
-        readings = models.each(lambda tensors: kind.read(task, tensors, sets))
+        held = {**sets, **at_peers(deletion, release.views)}
+        readings = models.each(lambda tensors, held=held: kind.read(task, tensors, held))
+        if isinstance(kind, Speaks) and ANSWERS not in private:
+            private[ANSWERS] = kind.said(task, models, sets)
         measurements += compared(kind, readings, view)
         if deletion.member:  # authored material was never trained on: no attack could tell it from other examples
             items, scores = compared_attacks(kind, readings, sets, shadows, view)
@@ -121,7 +125,7 @@ def measure(
         "seconds": {"unlearn": outcome.cost["seconds"], "retrain": seconds},
         "gradient_evaluations": {
             "unlearn": outcome.cost["gradient_evaluations"],
-            "retrain": None if retrained is None else _example_gradients(retrained, len(deletion.after)),
+            "retrain": None if retrained is None else example_gradients(retrained, len(deletion.after)),
         },
         "peak_memory_bytes": outcome.cost["peak_memory_bytes"],
         "change_per_module": _module_change(task, outcome),
@@ -137,11 +141,23 @@ def measure(
 
 
 def sets_of(deletion: Deletion) -> dict[str, Any]:
-    """The named sets that are measured on: retained, forgotten and changed examples, and the probes; none of them empty."""
+    """The named sets that are measured on: retained, forgotten and changed examples, and the probes; none of them empty.
+
+    Where material was written for the purpose, a probe called ``forget`` takes its place: what is to be forgotten itself.
+    """
     sets = {"retain": deletion.after, FORGET: deletion.forget, **deletion.probes}
     if len(deletion.touched):
         sets["touched"] = deletion.after.only(deletion.touched)
     return {name: examples for name, examples in sets.items() if examples is not None and len(examples)}
+
+
+def at_peers(deletion: Deletion, peers: Collection[str]) -> dict[str, Any]:
+    """Of a network: the rows that each of ``peers`` has, of the test rows where these have owners, else of those it retains."""
+    name = "test" if isinstance(deletion.probes.get("test"), Partition) else "retain"
+    rows = deletion.probes["test"] if name == "test" else deletion.after
+    if not isinstance(rows, Partition):
+        return {}
+    return {f"{name}{AT}{peer}": rows.held_by([peer]) for peer in peers if peer in rows.clients}
 
 
 def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tuple[Trained | None, float | None]:
@@ -156,16 +172,6 @@ def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tup
         before.task, deletion.after, seed=before.seed, watch=lambda stage, done, total: watch("retrain", done, total)
     )
     return retrained, time.perf_counter() - started
-
-
-def _example_gradients(retrained: Trained, examples: int) -> int | None:
-    """Gradients of single examples in a training, by its steps or epochs; ``None`` where nobody knows."""
-    if "steps" in retrained.facts:
-        return int(retrained.fact("steps")) * examples
-    steps, epochs = (getattr(retrained.recipe, name, None) for name in ("steps", "epochs"))
-    if steps is not None:
-        return int(steps) * min(examples, int(getattr(retrained.recipe, "batch_size", examples)))
-    return None if epochs is None else int(epochs) * examples
 
 
 def _replicates(

@@ -72,7 +72,7 @@ class ModelLedger:
     def last_released(self, but: str) -> str:
         """Digest of the model that was released last, requests ``but`` left out; empty where nothing was."""
         with Ledger(self.path) as ledger:
-            given_up = RequestBook(ledger).given_up()
+            given_up, back = RequestBook(ledger).given_up(), RequestBook(ledger).rolled_back(self.model)
             found = [
                 item.get("digest", "")
                 for entry in ledger.entries("release")
@@ -80,7 +80,7 @@ class ModelLedger:
                 for item in entry.payload.get("releases", ())
                 if item.get("model") == self.model
             ]
-        return found[-1] if found else ""
+        return back or (found[-1] if found else "")
 
     def promised(self, budget: Any) -> bool:
         """Whether ``budget`` is the one that the ledger holds; another one was made up after it was published."""
@@ -246,6 +246,14 @@ class ModelFolder:
             if folder != self.path and not any(folder.iterdir()):
                 folder.rmdir()
 
+    def must_hold(self, request: str) -> None:
+        """Raise RefusedError unless the model that ``request`` left is still here: it is deleted once another replaced it."""
+        if not (self.path / f"{_AFTER}{request}" / RECORD).is_file():
+            raise RefusedError(
+                f"{self.path} does not hold the model that {request} left any more: what a later release replaced is deleted. "
+                "Restore the folder from a backup of that time, or publish anew."
+            )
+
     def _now(self, request: str | None) -> tuple[Path, str]:
         """Where the model lies now, and what the ledger says of its content."""
         if not self.published:
@@ -255,7 +263,7 @@ class ModelFolder:
         with Ledger(self.book.path) as ledger:
             promise = next(e for e in ledger.entries(PUBLISHED, self.book.model) if e.key == self.book.model)
             releases, fulfilments = ledger.entries("release"), ledger.entries("fulfilment")
-            given_up = RequestBook(ledger).given_up()
+            given_up, back = RequestBook(ledger).given_up(), RequestBook(ledger).rolled_back(self.book.model)
         place, content = self.path, promise.payload["content"]
         released = [
             entry.key
@@ -277,6 +285,9 @@ class ModelFolder:
                     f"Request {key} was served from this model outside of expunge run, and the model it left is not here. "
                     "Continue with the model that came of it, or publish anew."
                 )
+            place, content = self.path / f"{_AFTER}{key}", left[key][self.book.model]
+        if back is not None:
+            key = next(e.key for e in releases if any(item.get("digest") == back for item in e.payload["releases"]))
             place, content = self.path / f"{_AFTER}{key}", left[key][self.book.model]
         return place, content
 

@@ -27,7 +27,10 @@ _STATUS_OF = {
 }  # fmt: skip
 UNFINISHED = ("received", "granted", "quarantined", "released")  # what can be abandoned
 NOT_REPLACED = ("received", "refused", "withdrawn", "fulfilled")  # what no other request can take the place of
+RESULT = "result"  # what a quarantine is of, where it is not the request
+ROLLBACK = "rollback"  # kind of the entry that makes an earlier release the model in use again
 END = "end"  # kind of the entry that abandons or supersedes a request
+ACCEPTANCE = "acceptance"  # kind of the entry by which a person accepts what was delivered and not accepted
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no slash: it parts the id from a decision's number
 _KEYED_HASH = re.compile(r"[0-9a-f]{64}")
@@ -118,6 +121,27 @@ class RequestBook:
                 )
             return self.ledger.append("decision", f"{request_id}/{len(decisions) + 1}", decision, time)
 
+    def accept(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a person accepts a result that was delivered and not accepted; whoever calls it has judged that the
+        result may be accepted by a person (`report.outcome.accepted_by`).
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or its result is not one that waits for a person.
+        """
+        payload = {"decision": "accept", "by": by, "reason": reason}
+        with self.ledger.transaction():
+            if (status := self.status_of(request_id)) != NOT_ACCEPTED:
+                raise InputError(f"request {request_id!r} is {status}: only what was delivered can be accepted")
+            return self.ledger.append(ACCEPTANCE, request_id, payload)
+
+    def acceptance_of(self, request_id: str) -> dict[str, Any]:
+        """Who accepted the result after it was delivered, and why; empty where nobody did."""
+        found = [entry.payload for entry in self._entries_of(request_id) if entry.kind == ACCEPTANCE]
+        return dict(found[-1]) if found else {}
+
     def withdraw(self, request_id: str, by: str, reason: str) -> Entry:
         """Record that whoever asked no longer asks: from now on the request keeps nothing out of later runs.
 
@@ -128,6 +152,53 @@ class RequestBook:
             InputError: if the request was not filed, or its outcome is already released.
         """
         return self.decide(request_id, {"decision": "withdraw", "reason": reason, "by": by})
+
+    def approve(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a person lets a request be carried out: one that was filed, or one that screening holds back.
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, came to an end, or its *result* is held back (only ``accept`` in its job
+                releases that).
+        """
+        decisions = [entry.payload for entry in self._entries_of(request_id) if entry.kind == "decision"]
+        status = self.status_of(request_id)
+        again = bool(decisions) and decisions[-1].get("approved") and decisions[-1].get("by") == by
+        if status not in ("received", "quarantined") and not (again and status == "granted"):
+            raise InputError(
+                f"request {request_id!r} is {status}: only one that is received or quarantined can be approved"
+            )
+        if status == "quarantined" and decisions[-1].get("of") == RESULT:
+            raise InputError(
+                f"the result of request {request_id!r} is held back because its certificate is void: put accept (by, reason) "
+                "into its job to release it all the same"
+            )
+        return self.decide(request_id, {"decision": "grant", "reason": reason, "by": by, "approved": True})
+
+    def reject(self, request_id: str, by: str, reason: str) -> Entry:
+        """Record that a person refuses a request: it is not carried out, and keeps nothing out of later runs.
+
+        Args:
+            by: who decided it. reason: why, without names.
+
+        Raises:
+            InputError: if the request was not filed, or something was released for it.
+        """
+        return self.decide(request_id, {"decision": "refuse", "reason": reason, "by": by})
+
+    def approval_of(self, request_id: str) -> str | None:
+        """Who approved the request after it was held back; ``None`` where nobody did, or before anybody could know why."""
+        by, before = None, ""
+        for entry in self.ledger.entries("decision", prefix=f"{request_id}/"):
+            word = entry.payload["decision"]
+            if word != "grant":
+                by = None
+            elif entry.payload.get("approved") and before == "quarantine":
+                by = entry.payload["by"]
+            before = word
+        return by
 
     def abandon(self, request_id: str, by: str, reason: str) -> Entry:
         """Record that a request will not be finished. Whoever it was granted for stays out of later runs all the same, and
@@ -153,6 +224,14 @@ class RequestBook:
         """
         return self._end("supersede", request_id, by, reason, lambda status: status not in NOT_REPLACED)
 
+    def delivered(self, request_id: str | None) -> bool:
+        """Whether the request, or one in whose place it stands, was delivered; ``None`` and what is not on the ledger: no."""
+        while request_id and (entries := self.entries_of(request_id)):
+            if any(entry.kind == "fulfilment" for entry in entries):
+                return True
+            request_id = entries[0].payload.get("supersedes")
+        return False
+
     def ending_of(self, request_id: str) -> dict[str, Any]:
         """Who abandoned or superseded the request, and why; empty where nobody did."""
         ends = [entry.payload for entry in self._entries_of(request_id) if entry.kind == END]
@@ -177,6 +256,16 @@ class RequestBook:
             return {}
         released, fulfilled = ({e.key for e in self.ledger.entries(kind)} for kind in ("release", "fulfilment"))
         return {request: key for request, key in ends.items() if request in released - fulfilled}
+
+    def rolled_back(self, model: str) -> str | None:
+        """Digest of the release that ``model`` was taken back to, where nothing was released from it since; else ``None``."""
+        back = [entry for entry in self.ledger.entries(ROLLBACK) if entry.payload.get("model") == model]
+        released = [
+            entry.sequence
+            for entry in self.ledger.entries("release")
+            if any(item.get("model") == model for item in entry.payload.get("releases", ()))
+        ]
+        return back[-1].payload["digest"] if back and back[-1].sequence > max(released, default=0) else None
 
     def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate
@@ -224,7 +313,8 @@ class RequestBook:
         result = []
         for request_id, (filed, *decisions) in by_id.items():
             same = all(filed.payload.get(name) == but.get(name) for name in ("subject", "targets"))
-            granted = [entry.payload for entry in decisions if entry.payload["decision"] == "grant"]
+            grants = [entry.payload for entry in decisions if entry.payload["decision"] == "grant"]
+            granted = [payload for payload in grants if not payload.get("approved")]  # an approval matched nothing yet
             if same or not granted or decisions[-1].payload["decision"] in ("refuse", "withdraw"):
                 continue
             matched = [payload.get("matched") or {} for payload in granted]
@@ -239,7 +329,7 @@ class RequestBook:
         """
         by_id: dict[str, list[Entry]] = {}
         for entry in self.ledger.entries():
-            if entry.kind in ("request", "decision", "release", "fulfilment", END):
+            if entry.kind in ("request", "decision", "release", "fulfilment", END, ACCEPTANCE):
                 by_id.setdefault(entry.key.split("/")[0], []).append(entry)
         return [_row(entries) for entries in by_id.values() if entries[0].kind == "request"]
 
@@ -255,9 +345,13 @@ class RequestBook:
                     raise InputError(f"request {request_id!r} is {status}, not granted: record a decision first")
             return self.ledger.append(kind, request_id, payload, time)
 
-    def _entries_of(self, request_id: str) -> list[Entry]:
+    def entries_of(self, request_id: str) -> list[Entry]:
+        """All entries about a request, the one that filed it first; none where it was not filed."""
         own = [e for e in self.ledger.entries(prefix=request_id) if e.key.split("/")[0] == request_id]
-        if not own or own[0].kind != "request":
+        return own if own and own[0].kind == "request" else []
+
+    def _entries_of(self, request_id: str) -> list[Entry]:
+        if not (own := self.entries_of(request_id)):
             raise InputError(f"no request {request_id!r} was filed in the ledger {self.ledger.path}")
         return own
 
@@ -267,7 +361,8 @@ def _status(entries: list[Entry]) -> str:
     if END in last:
         return _STATUS_OF[last[END].payload["decision"]]
     if "fulfilment" in last:
-        return "fulfilled" if last["fulfilment"].payload.get("accepted", True) else NOT_ACCEPTED
+        accepted = last["fulfilment"].payload.get("accepted", True) or ACCEPTANCE in last
+        return "fulfilled" if accepted else NOT_ACCEPTED
     if "release" in last:
         return "released"
     return _STATUS_OF[last["decision"].payload["decision"]] if "decision" in last else "received"
@@ -276,7 +371,7 @@ def _status(entries: list[Entry]) -> str:
 def _row(entries: list[Entry]) -> dict[str, Any]:
     last = {entry.kind: entry for entry in entries}
     record = last["request"].payload
-    decided = last.get(END) or last.get("decision")
+    decided = last.get(END) or last.get(ACCEPTANCE) or last.get("decision")
     decision = decided.payload if decided else {}
     return {
         "id": record["id"],

@@ -63,6 +63,12 @@ def test_everybody_may_read_what_may_be_shown(honest):
         assert path.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
+def test_settings_that_nest_without_end_are_refused_before_they_are_composed(folder):
+    """PyYAML takes minutes over some ten thousand open brackets; the depth is known after fifty."""
+    (folder / "config.yaml").write_text("a: " + "[" * 60_000)
+    assert "nested too deeply" in found(folder)["copies of the record"]
+
+
 def test_giant_and_deep_json_is_refused_before_it_is_parsed(folder):
     for content in (
         b"[" * 40_000_000,

@@ -6,9 +6,21 @@ import json
 import sys
 from collections.abc import Callable
 
+import pandas as pd
 import pytest
 
+import expunge.bench
+from expunge.core.errors import InputError
+
 from . import tiny
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no results"):
+        expunge.bench.results(tmp_path)
+    (tmp_path / "results.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="no results file of this version"):
+        expunge.bench.results(tmp_path)
 
 
 @pytest.fixture
@@ -41,8 +53,19 @@ def test_json_is_one_object_on_stdout_and_the_same_when_run_again(tmp_path, comm
     assert [each["method"] for each in record["rows"]] == ["fine_tune", "salun+dual"]
     assert {"recipe", "rows", "reference", "seconds"} <= record.keys()
     assert (tmp_path / "bench-results" / "tiny" / "results.jsonl").exists()
-    code, again, _ = command(*arguments)
+    code, again, _ = command(*arguments, "--export", "csv")
     assert code == 0
+    cells = pd.read_csv(tmp_path / "bench-results" / "tiny" / "cells.csv")
+    assert {"fine_tune", "salun+dual", "retrain", "source"} == set(cells["row"]) and set(cells["status"]) == {"done"}
+    own = expunge.bench.results(tmp_path / "bench-results" / "tiny")
+    assert len(own) == len(cells) and own["seconds"].tolist() == pytest.approx(cells["seconds"].tolist())
+    row = record["rows"][0]["metrics"]
+    for name in row.keys() & set(own.columns):
+        assert own[own["row"] == "fine_tune"][name].mean() == pytest.approx(row[name]["mean"])
+    code, _, said = command(*arguments, "--export", "latex")
+    table = (tmp_path / "bench-results" / "tiny" / "leaderboard.tex").read_text()
+    assert code == 0 and "leaderboard.tex" in said and table.count("\\\\") == 5 and "fine\\_tune" in table
+    assert f"{row['seconds']['mean']:.4g}" in table and f"{row['FA']['mean']:.4g}" in table
     assert json.loads(again)["rows"] == record["rows"]
 
 
@@ -62,6 +85,7 @@ def test_what_cannot_run_says_so(tmp_path, command):
         (("mnist_radnom",), "mnist_random"),
         ((recipe, "--methods", "salum"), "salun"),
         ((recipe, "--seeds", 0), "--seeds"),
+        ((recipe, "--export", "xls"), "csv, latex, parquet"),
         ((tmp_path / "none.yaml",), "no recipe file"),
     ):
         code, out, err = command(*arguments)

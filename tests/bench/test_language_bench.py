@@ -14,9 +14,9 @@ import pytest
 
 from expunge.attacks.stealthy import poison
 from expunge.bench import cells
+from expunge.bench.finished import Results
 from expunge.bench.page import write_page
 from expunge.bench.recipe import load_recipe
-from expunge.bench.results import Results
 from expunge.bench.run import BenchSettings, bench, fingerprint
 from expunge.bench.table import table
 from expunge.bench.world import World

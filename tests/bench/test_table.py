@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from expunge.bench.finished import Results
 from expunge.bench.recipe import load_recipe
-from expunge.bench.results import Results
 from expunge.bench.table import table
 
 from . import tiny

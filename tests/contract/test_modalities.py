@@ -13,6 +13,7 @@ from tests.bench import tiny
 from tests.contract.packages import package
 from tests.contract.toy_modalities import ENTRY_POINTS, authored, moved_away
 from tests.diffusion import tiny as diffusion
+from tests.product import stars
 from tests.product.conftest import ROOT, SMALL
 from tests.product.language import write_job
 
@@ -27,6 +28,7 @@ from expunge.core.cache import Cache
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.request import Kind
+from expunge.jobs.advice import advise, dry_run
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
 from expunge.metrics.catalogue import column
@@ -54,7 +56,7 @@ GRAPH = {
     "request": {"subject": "a", "targets": [{"kind": "node", "where": {"ids": [1, 5]}}]},
     "method": {"name": "fine_tune", "epochs": 1}, "evidence": {"replicates": 0, "pdf": False},
 }  # fmt: skip
-KINDS = ["classification", "diffusion", "graph", "language", *TOYS]
+KINDS = ["classification", "diffusion", "graph", "language", "vision_language", *TOYS]
 _TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "retrained_models": 1, "seeds": 1}
 RECIPES = {
     "ring": _TOY | {
@@ -72,6 +74,10 @@ RECIPES = {
         "seeds": 1, "methods": {"retrain_again": {"method": "retrain"}, "utu": {}},
     },
     "diffusion": diffusion.RECIPE,
+    "vision_language": {  # its two models come with the package
+        "seeds": 1, "items": {"ga": {"material": "recognition"}},
+        "methods": {"siu": {"steps": 2, "lr": 0.003}, "ga": {"steps": 2, "lr": 0.001, "lora": {}, "warmup": 0.0}},
+    },
     "language": {
         "world": {"kind": "micro", "entities": 3, "cities": 0, "forget": 1,
                   "model": {"width": 32, "layers": 1, "heads": 2, "inner": 32}},
@@ -91,6 +97,8 @@ def installed(tmp_path, monkeypatch):
 def job_of(kind: str, folder: Path) -> Path:
     if kind == "diffusion":
         return diffusion.write_job(folder)
+    if kind == "vision_language":
+        return stars.write_job(folder)
     if kind == "language":
         return write_job(folder, method={"name": "grad_diff", "steps": 2})
     path = folder / "job.yaml"
@@ -110,10 +118,26 @@ def test_every_kind_of_model_is_tried_here():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_job_of_every_kind_is_tried_and_advised_on_without_writing(kind, tmp_path):
+    job = load_job(job_of(kind, tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    tried, advised = dry_run(job), advise(job)
+    assert tried["matched"]["count"] == advised["matched"] > 0 and tried["estimate"].keys() >= {
+        "seconds",
+        "memory_bytes",
+    }
+    own = next(item for item in advised["candidates"] if item["method"] == job.method["name"])
+    assert own["can"] and own["promises"] == tried["promises"]
+    new = set(tmp_path.rglob("*")) - set(before)
+    assert not {path for path in new if "home" not in path.parts and "cache" not in path.parts}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_job_of_every_kind_leaves_evidence_that_verifies(kind, tmp_path):
     done = run_job(job_of(kind, tmp_path), (), tmp_path / "out")
     record = json.loads((tmp_path / "out" / "evidence.json").read_text())
-    assert record["request"]["matched"]["count"] > 0 and record["runs"][0]["evidence"]["measurements"]
+    assert record["request"]["matched"]["count"] > 0 or record["data"]["absent"] > 0
+    assert record["runs"][0]["evidence"]["measurements"]
     assert done["runs"][0]["verdict"] == record["runs"][0]["verdict"]
     result = verify_folder(tmp_path / "out")
     assert result.consistent, [check for check in result.checks if not check.ok]
@@ -177,7 +201,8 @@ def test_authored_material_reaches_the_method_in_place_of_what_was_learnt(tmp_pa
 def test_an_unknown_task_is_refused_with_the_names_known(tmp_path):
     (tmp_path / "recipe.yaml").write_text("task: nope\nname: nope\n")
     with pytest.raises(
-        InputError, match=r"Expected task among classification, diffusion, graph, language, peers, ring; got 'nope'"
+        InputError,
+        match=r"Expected task among classification, diffusion, graph, language, peers, ring, vision_language; got 'nope'",
     ):
         load_recipe(str(tmp_path / "recipe.yaml"))
 
@@ -214,7 +239,7 @@ def test_no_kind_of_model_needs_to_say_how_it_is_measured(tmp_path):
     metrics = {item["metric"] for item in full["runs"][0]["evidence"]["measurements"]}
     assert metrics == {"loss", "distance"}
     assert isinstance(reads(SimpleNamespace(name="nobody's")), MeanLosses)  # type: ignore[arg-type]
-    for kind in ("classification", "diffusion", "graph", "language"):
+    for kind in ("classification", "diffusion", "graph", "language", "vision_language"):
         assert reads(SimpleNamespace(name=kind)) is modalities.load(kind)  # type: ignore[arg-type]
 
 
@@ -231,7 +256,9 @@ def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
         if isinstance(node, ast.Compare | ast.Dict):
             within = [node, *(node.keys if isinstance(node, ast.Dict) else [])]
             constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
-            assert not {"classification", "diffusion", "graph", "language"} & constants, f"{path.name}:{node.lineno}"
+            assert not {"classification", "diffusion", "graph", "language", "vision_language"} & constants, (
+                f"{path.name}:{node.lineno}"
+            )
         if isinstance(node, ast.ImportFrom) and path.parent.name in ("bench", "cli"):
             own = (
                 "expunge.tasks",
@@ -239,5 +266,6 @@ def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
                 "expunge.modalities.diffusion",
                 "expunge.modalities.graph",
                 "expunge.modalities.language",
+                "expunge.modalities.vision_language",
             )
             assert not str(node.module).startswith(own), f"{path.name}:{node.lineno} imports from {node.module}"

@@ -111,7 +111,7 @@ def test_kinds_and_tasks_that_a_method_does_not_declare_are_refused(name):
     case = CASES["convex quadratic"]
     with pytest.raises(RefusedError, match="runs on language, not on point"):
         planning.plan(case.train(), case.request, made(name))
-    concept = Request("a rights holder", (Target("concept", {"name": "a square"}),))
-    with pytest.raises(RefusedError, match="does not serve requests of kind concept"):
-        planning.plan(source(), concept, made(name), material=facts().first(2))
+    network = Request("an owner", (Target("client", {"owner": "1"}),))
+    with pytest.raises(RefusedError, match="does not serve requests of kind client"):
+        planning.plan(source(), network, made(name), material=facts().first(2))
     assert class_of(name).capabilities.effect in ("weights", "adapter")

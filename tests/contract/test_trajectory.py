@@ -48,5 +48,5 @@ def test_a_run_taken_up_again_tells_the_same():
 
 
 def test_never_is_no_number_of_steps():
-    with pytest.raises(InputError, match="every 1 or more steps"):
+    with pytest.raises(InputError, match="at least 1"):
         run(look_every=0)

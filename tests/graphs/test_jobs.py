@@ -75,13 +75,34 @@ def test_a_job_of_each_kind_of_request_retrains_and_verifies(kind, tmp_path):
     assert names["distance to retrained"]["value"] == 0 and names["loss/touched"]["n"] > 0
 
 
-@pytest.mark.parametrize("name", [*GRADIENT, "no_op", "utu"])
+UNPROMISED = {**GRADIENT, "gnn_delete": {"epochs": 3}}
+
+
+@pytest.mark.parametrize("name", [*UNPROMISED, "no_op", "utu"])
 def test_methods_without_a_promise_carry_none(name, tmp_path):
-    settings = {"name": name, **GRADIENT.get(name, {})}
+    settings = {"name": name, **UNPROMISED.get(name, {})}
     run_job(job(tmp_path, method=settings), (), tmp_path / "out")
     assert verify_folder(tmp_path / "out").consistent
     record = json.loads((tmp_path / "out" / "evidence.json").read_text())
-    assert record["runs"][0]["verdict"] == ("no-certificate" if name in GRADIENT else "unchanged")
+    assert record["runs"][0]["verdict"] == ("no-certificate" if name in UNPROMISED else "unchanged")
+
+
+LINEAR = {"model": "sgc", "model_settings": {"bias": False}, "dtype": "float64"}
+TRAININGS = {
+    "graph_editor": ({**LINEAR, "training": {"kind": "ridge"}}, "no-certificate"),
+    "cgu": ({**LINEAR, "training": {"kind": "minimum", "l2": 1.0, "sigma": 50.0, "loss": "one_vs_rest"}}, "as-claimed"),
+    "graph_eraser": ({"training": {"kind": "shards", "shards": 12, "epochs": 5}}, "no-certificate"),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_methods_that_need_a_training_of_their_own_run_from_file_to_verified_evidence(name, tmp_path):
+    changes, verdict = TRAININGS[name]
+    evidence = {"replicates": 0, "pdf": False}
+    run_job(job(tmp_path, **changes, method={"name": name}, evidence=evidence), (), tmp_path / "out")
+    assert verify_folder(tmp_path / "out").consistent
+    record = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert record["runs"][0]["verdict"] == verdict
 
 
 def test_retraining_equals_training_on_the_cut_graph():
@@ -198,14 +219,32 @@ def test_a_module_of_unknown_depth_may_change_wherever_something_is_connected(tm
         assert names["loss/touched"]["n"] >= least and (depth is None) == (names["loss/touched"]["n"] >= 100)
 
 
-@pytest.mark.parametrize("name", ["retrain", "utu"])
+@pytest.mark.parametrize("name", ["retrain", "utu", "gnn_delete"])
 def test_a_stored_model_takes_a_second_request(name, tmp_path):
     from expunge.training.store import load_trained, save_trained
 
     model, _ = trained()
-    after = planning.plan(model, nodes(1, 5), registry.make(name)).run().after
+    after = planning.plan(model, nodes(1, 5), registry.make(name, UNPROMISED.get(name))).run().after
     save_trained(tmp_path / "model", after)
-    again = load_trained(tmp_path / "model", model.task, after.data if name == "retrain" else model.data)
+    again = load_trained(tmp_path / "model", model.task, model.data if name == "utu" else after.data)
     assert again.recipe == model.recipe and again.data is not None and again.data.digest == after.data.digest
     later = planning.plan(again, nodes(9), registry.make("retrain")).run()
     assert not later.after.data.has(np.array([1, 5, 9])).any()
+
+
+def test_another_share_of_nodes_is_another_forget_set():
+    """Peers have been seen to reuse the forget set of before when the number of nodes was changed."""
+    from expunge.bench.cells import Cell
+    from expunge.bench.world import World
+    from expunge.core.cache import Cache
+    from expunge.modalities.graph.recipes import GraphRecipe
+
+    common = {key: JOB[key] for key in ("task", "model", "data", "training")}
+    recipes = [
+        GraphRecipe(name="a", title="a", **common, forget={"kind": "node", "share": share}, methods={"utu": {}})
+        for share in (0.1, 0.2)
+    ]
+    few, many = (World.of(recipe, Cache()).deletion(0).ids["node"] for recipe in recipes)
+    assert len(few) == 18 and len(many) == 36
+    keys = {Cell(row, 0, 0).key(recipe) for recipe in recipes for row in ("utu", "retrain")}
+    assert len(keys) == 4 and recipes[0].digest != recipes[1].digest

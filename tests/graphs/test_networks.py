@@ -118,7 +118,7 @@ def test_ids_do_not_matter(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_those_of_finite_differences_twice(name):
-    graph, task = made(nodes=8, edges=8), task_of(name, **({} if name == "sgc" else {"dropout": 0.0}))
+    graph, task = made(nodes=6, edges=5), task_of(name, **({} if name == "sgc" else {"dropout": 0.0, "hidden": 2}))
     model, batch = task.build().eval(), task.batch(graph)
     draw = torch.Generator().manual_seed(1)  # biases of zero would put empty nodes on the kink of ReLU
     weights = {
@@ -146,9 +146,9 @@ def test_sparse_products_have_gradients_by_values_and_by_the_dense_matrix():
     assert torch.autograd.gradgradcheck(pattern.times, (values, right))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["gcn", "gat"])  # the others are made of the same products
 def test_models_train_stacked_as_they_train_alone_dropout_included(name):
-    graph, task, recipe = made(), task_of(name), GraphTraining(epochs=8, lr=0.02)
+    graph, task, recipe = made(), task_of(name), GraphTraining(epochs=4, lr=0.02)
     seeds = [3, 1, 9]
     assert stackable(task, graph)
     together = recipe.fit_together(task, graph, seeds)
@@ -184,7 +184,7 @@ def test_models_that_cannot_be_stacked_are_trained_one_after_another():
     assert not torch.equal(first.artifact.tensors["linear.weight"], second.artifact.tensors["linear.weight"])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["gcn", "gat"])
 def test_check_17_labels_of_other_nodes_never_enter(name):
     """Other labels on every node that is not trained on: the same weights, bit for bit."""
     graph, task = made().on(np.arange(0, 30, 3)), task_of(name)
@@ -212,7 +212,7 @@ def test_check_11_a_deletion_reaches_as_far_as_the_radius_says(name, depth):
     task = task_of(name, **settings)
     assert task.depth == depth and task.symmetric == (name in ("gcn", "sgc"))
     reached = dict.fromkeys(("node", "edge", "feature"), False)
-    for seed in range(20):
+    for seed in range(20 if depth == 2 else 8):
         graph = made(seed, nodes=40, edges=38, depth=depth)
         busy = graph.nodes[np.diff(graph.adjacency.indptr) > 0]
         filled = graph.nodes[np.diff(graph.x.indptr) > 0]
@@ -253,7 +253,7 @@ def test_deleted_operators_come_and_go_with_the_weights():
     factor = torch.where(torch.isin(torch.arange(30), torch.tensor([1, 5])), 2.0, 1.0).double()
     assert torch.allclose(twice, same * factor[:, None])
     del tensors["deletion.rounds.0.0.nodes"]
-    with pytest.raises(InputError, match="behind every layer"):
+    with pytest.raises(InputError, match="behind every stage"):
         task.build(tensors)
 
 

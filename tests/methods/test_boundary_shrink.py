@@ -98,7 +98,7 @@ def test_retained_rows_are_not_read():
 
 
 def test_what_has_no_other_class_or_no_step_is_refused():
-    with pytest.raises(InputError, match="eps above 0"):
+    with pytest.raises(InputError, match="above 0 as eps"):
         BoundaryShrink(eps=0.0)
     task = Classification(lambda: nn.Sequential(nn.Flatten(), nn.Linear(2, 1)))
     rows = Rows.of(np.zeros((4, 2)), np.zeros(4, dtype=int))

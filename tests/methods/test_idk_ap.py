@@ -74,6 +74,6 @@ def test_what_it_cannot_do_is_refused():
     model = planning.adopt(case.task, case.task.build(), texts)
     with pytest.raises(RefusedError, match="a plain text asks none"):
         planning.plan(model, forget_facts(1), method("idk_ap"))
-    for bad, match in (({"retain": "nll"}, "a retain loss ap"), ({"beta": 0.0}, "beta above 0")):
+    for bad, match in (({"retain": "nll"}, "a retain loss ap"), ({"beta": 0.0}, "above 0 as beta")):
         with pytest.raises(InputError, match=match):
             IDKAP(**bad)

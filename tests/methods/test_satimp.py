@@ -59,5 +59,5 @@ def test_satimp_keeps_precision_where_a_token_is_nearly_certain():
 
 @pytest.mark.parametrize("bad", [{"beta1": -1.0}, {"beta2": -0.1}])
 def test_exponents_below_zero_are_refused(bad):
-    with pytest.raises(InputError, match="exponents beta1 and beta2 of 0 or more"):
+    with pytest.raises(InputError, match="finite number at least 0 as beta"):
         SatImp(**bad)

@@ -9,9 +9,11 @@ import pytest
 import torch
 from tests.network.networks import head, partition, recipe
 
+from expunge.core.data import Ids
 from expunge.core.request import Target
 from expunge.curvature.conjugate_gradient import conjugate_gradient
 from expunge.curvature.hessian import explicit_hessian
+from expunge.curvature.lanczos import lanczos
 from expunge.curvature.newton import minimise
 from expunge.curvature.softmax_head import HeadObjective
 from expunge.curvature.weighted_head import WeightedHead
@@ -71,6 +73,7 @@ def world(scope, kind="ring", **options):
 def test_products_are_those_of_autograd(bias, seed):
     generator = torch.Generator().manual_seed(seed)
     data = partition(4)
+    data = data.only(Ids.rows(data.ids[:40]))
     task = Classification(lambda: SoftmaxHead(17, 10, bias=bias), dtype=torch.float64)
     weights = torch.rand(len(data), generator=generator, dtype=torch.float64)
     model = task.build()
@@ -137,7 +140,7 @@ def test_check_a06_the_difference_brings_the_mean_model_closer_to_retraining(sco
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_check_a08_the_full_step_on_an_unconverged_model_is_worse_than_the_difference(scope):
-    this = World(scope, rounds=200, l2=1e-3)
+    this = world(scope, rounds=200, l2=1e-3)
     assert this.gain("full") < 1 < this.gain("difference")
     assert float(this.f.gradient(this.theta).norm()) > 1e-4  # what a method can see of it
 
@@ -147,6 +150,36 @@ def test_after_a_few_rounds_only_the_horizon_helps(scope):
     """The difference takes away what a model would have learnt in the end; one that stopped early never did."""
     this = World(scope, rounds=10, l2=1e-3)
     assert this.gain("difference") < 1 < this.gain("horizon")
+    assert this.corrected("difference").left > 1  # which a method can see
+    assert world(scope, rounds=200).corrected("difference").left < 0.5
+
+
+@pytest.mark.parametrize("kind", ["difference", "full"])
+def test_a_second_newton_step_reaches_what_one_leaves_of_a_client(kind):
+    this = World("client", rounds=200)
+    target = this.f.gradient(this.theta) if kind == "difference" else 0.0
+    left = [
+        float((this.f_minus.gradient(this.theta - this.corrected(kind, iterations=k).step) - target).norm())
+        for k in (1, 2, 3)
+    ]
+    assert left[1] < left[0] / 10 and left[2] < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_functions_of_a_matrix_are_those_of_its_eigenvalues(seed):
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    matrix, b = root @ root.T, torch.randn(12, generator=generator, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(matrix)
+    for function in (torch.exp, lambda h: (1 - (1 - 0.01 * h) ** 50) / h.clamp_min(1e-12)):
+        scaled = function(values / 10)
+        found = lanczos(lambda v: matrix @ v / 10, b, function, 1e-13)
+        assert torch.allclose(found.solution, vectors @ (scaled * (vectors.T @ b)), rtol=1e-9, atol=1e-9)
+    cubic = lanczos(lambda v: matrix @ v, b, lambda h: h**3, 0.0, most=4)  # a polynomial is exact as soon as it can be
+    assert cubic.products == 4 and torch.allclose(cubic.solution, matrix @ matrix @ matrix @ b, rtol=1e-9)
+    assert lanczos(lambda v: matrix @ v, torch.zeros_like(b), torch.exp).products == 0
+    alone = lanczos(lambda v: 3 * v, b, torch.exp)  # an invariant space ends it
+    assert alone.products == 1 and torch.allclose(alone.solution, np.exp(3) * b)
 
 
 def test_check_a09_the_residual_finds_a_diagonal_that_does_harm():
@@ -156,8 +189,7 @@ def test_check_a09_the_residual_finds_a_diagonal_that_does_harm():
     assert this.gain("difference", curvature="fisher_diagonal") < this.gain("difference") / 3
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("alpha", [None, 1.0])
+@pytest.mark.parametrize(("seed", "alpha"), [(0, None), (1, 1.0)])
 def test_check_a10_consensus_and_the_stacked_system_help_the_worst_peer_more_than_one_broadcast(seed, alpha):
     this = World("class at a client", rounds=200, alpha=alpha, seed=seed)
     plain = this.worst(this.stayed)
@@ -175,7 +207,7 @@ def test_check_a10_consensus_and_the_stacked_system_help_the_worst_peer_more_tha
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_stacked_system_gives_the_models_of_a_longer_retraining(scope):
     """With converged gossip the stacked shift is Newton's step between two minimisers: quadratically close."""
-    this = World(scope, rounds=1500)
+    this = World(scope, rounds=500)
     shift = this.worst(this.stayed)
     left = this.worst(
         this.stayed - correct_stacked(this.before[:2], this.after[:2], this.before[2].models, this.lr).step
@@ -187,11 +219,11 @@ def test_the_stacked_system_gives_the_models_of_a_longer_retraining(scope):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("kind", ["ring", "complete"])
-@pytest.mark.parametrize("rounds", [5, 60, 200])
-@pytest.mark.parametrize("alpha", [None, 0.5])
+@pytest.mark.parametrize(("kind", "rounds", "alpha"), [
+    ("ring", 5, None), ("ring", 60, 0.5), ("complete", 60, None), ("ring", 200, 0.5),
+])  # fmt: skip
 def test_check_a11_the_bound_is_above_every_peers_distance(scope, kind, rounds, alpha):
-    this = World(scope, kind, rounds=rounds, alpha=alpha)
+    this = world(scope, kind, rounds=rounds, alpha=alpha)
     tau = float(this.f_minus.gradient(this.retrained).norm())
     apart = [float((m - m.mean(0)).norm(dim=1).max()) for m in (this.stayed, this.after[2].models)]
     for correction in ("difference", "horizon"):
@@ -204,14 +236,14 @@ def test_check_a11_the_bound_is_above_every_peers_distance(scope, kind, rounds, 
             assert residual_bound(gradient, tau, MU) >= float((mean - this.retrained).norm())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_check_a12_the_bound_is_tight_between_exact_minimisers(seed):
     this = World("samples", rounds=1, seed=seed)
     exact = []
     for f, rows in ((this.f, this.data), (this.f_minus, this.left)):
         assert len(rows)
         theta = torch.zeros_like(this.theta)
-        for _ in range(30):  # Newton's method with our products; damped by nothing: the head is well conditioned
+        for _ in range(7):  # Newton's method with our products; damped by nothing: the head is well conditioned
             theta = (
                 theta
                 - conjugate_gradient(functools.partial(f.hessian_product, theta), f.gradient(theta), 1e-12).solution
@@ -229,7 +261,7 @@ def test_the_minimiser_is_that_of_independent_code():
     """Equal weights for all examples: with clients of equal size F is the mean over all rows."""
     this = world("samples")
     ours = torch.zeros_like(this.theta)
-    for _ in range(30):
+    for _ in range(7):
         product = functools.partial(this.f.hessian_product, ours)
         ours = ours - conjugate_gradient(product, this.f.gradient(ours), 1e-12).solution
     objective = HeadObjective(this.f.form, [this.f.examples], MU)

@@ -102,7 +102,7 @@ def test_check_b05_adjacencies_say_what_depends_on_how_much_goes():
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_token_trains_a_network_and_all_get_its_model(optimizer):
     data = partition()
-    settings = {"hops": 20, "steps": 10, "lr": 0.05 if optimizer == "adam" else 1.0, "optimizer": optimizer}
+    settings = {"hops": 20, "steps": 3, "lr": 0.1 if optimizer == "adam" else 1.0, "optimizer": optimizer}
     recipe = Walk(topology=Topology.make("ring", NAMES), **settings)
     trained = planning.train(head(data), data, recipe)
     again = planning.train(head(data), data, recipe)

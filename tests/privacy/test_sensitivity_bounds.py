@@ -191,6 +191,14 @@ def test_check_17_nothing_forgotten_and_impossible_runs():
             replace(EICU, **change)
 
 
+@pytest.mark.parametrize(
+    "extreme", [{"smoothness": 1e-320}, {"lr": 1e-320}, {"smoothness": 1e308}, {"gradient_bound": 1e308}]
+)
+def test_extreme_numbers_give_bounds_and_no_overflow(extreme):
+    for bound in bounds(replace(EICU, **extreme)).values():
+        assert not bound.valid or bound.value >= 0
+
+
 def test_bounds_say_why_they_do_not_hold():
     run = GradientDescentRun(1000, 20, 300, 50, 1.0, 0.26, 1.0, convex=True, strong_convexity=0.01)
     assert all(bound.valid for bound in bounds(run).values())

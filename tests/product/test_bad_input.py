@@ -67,6 +67,14 @@ def test_broken_yaml_and_overrides(refused, job, tmp_path):
     assert "not readable YAML" in refused("run", job(), "--set", "name=[")
 
 
+@pytest.mark.parametrize(
+    "text", ["a: " + "[" * 3000, "{a: " * 20_000, "- " * 50_000], ids=["lists", "mappings", "lines"]
+)
+def test_yaml_that_nests_without_end_is_refused_before_it_is_composed(refused, tmp_path, text):
+    (tmp_path / "job.yaml").write_text(text)
+    assert "job.yaml is nested too deeply" in refused("run", tmp_path / "job.yaml")
+
+
 def test_a_request_that_matches_nothing(refused, job):
     message = refused("run", job(), "--set", "request.targets.0.where.person=4711")
     assert "matches nothing" in message

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from tests.product.language import write_job
 from tests.product.test_gone_for_good import learnt, table_job
 
+from expunge.core.errors import InputError
 from expunge.jobs import carry_out
 from expunge.ledger import Ledger
 from expunge.model_folder import ModelFolder
 from expunge.privacy.gaussian import epsilon_of
-from expunge.requests_book import RequestBook
+from expunge.report.outcome import is_accepted
+from expunge.requests_book import NOT_ACCEPTED, RequestBook
 
 # One step over all rows: its loss is finite, the weights are too, and what they compute is not.
 __all__ = ["learnt"]  # a fixture
@@ -137,6 +140,82 @@ def test_the_person_of_a_lost_release_is_served_by_the_request_in_its_place(cli,
     assert counted > 1.2 * epsilon_of(first.mu, 1e-5), "both releases count"
     checked = cli("verify", "second", "--ledger", ledger)
     assert checked.code in (0, 5), checked.out
+
+
+# --- a served request, once it is closed ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(cli, tmp_path) -> dict[str, Any]:
+    """A published model from which a request was served by a step that is too small to be seen: nobody can tell what came."""
+    job = published(cli, tmp_path)
+    gentle = {"name": "fine_tune", "epochs": 1, "lr": 1e-6}
+    job.write_text(yaml.safe_dump(yaml.safe_load(job.read_text()) | {"method": gentle}))
+    first = cli("run", job, "--model", "model", "--out", "first", "--json")
+    assert first.code == 4 and first.json["runs"][0]["outcome"] == "undecidable", first.err
+    ledger = tmp_path / "model" / "ledger.sqlite"
+    (row,) = rows_of(ledger)
+    assert row["status"] == NOT_ACCEPTED
+    return {"job": job, "ledger": ledger, "first": first.json, "id": row["id"]}
+
+
+def with_(job: Path, **sections: Any) -> Path:
+    job.write_text(yaml.safe_dump(yaml.safe_load(job.read_text()) | sections))
+    return job
+
+
+def test_a_served_job_that_runs_again_says_what_its_evidence_is_and_exits_as_before(cli, tmp_path, served, caplog):
+    again = cli("run", served["job"], "--model", "model", "--out", "first", "--json")
+    assert again.code == 4 and again.json == served["first"] and "nothing was done again" in caplog.text
+    other = cli("run", served["job"], "--model", "model", "--out", "other")
+    assert other.code == 2 and "its evidence is not in other" in other.err and not (tmp_path / "other").exists()
+    (tmp_path / "first" / "report.html").write_text("changed")
+    damaged = cli("run", served["job"], "--model", "model", "--out", "first")
+    assert damaged.code == 2 and "does not verify" in damaged.err
+
+
+def test_an_undecidable_result_can_be_accepted_after_it_was_delivered_and_the_ledger_says_so(cli, tmp_path, served):
+    accept = {"by": "A. Officer", "reason": "asked by hand"}
+    told = cli("run", with_(served["job"], accept=accept), "--model", "model", "--out", "first", "--json")
+    assert told.code == 0 and told.json["accepted"] and told.json["runs"][0]["accepted_by"] == "person"
+    (row,) = rows_of(served["ledger"])
+    assert (row["status"], row["by"], row["reason"]) == ("fulfilled", "A. Officer", "asked by hand")
+    without = yaml.safe_load(served["job"].read_text())
+    del without["accept"]
+    served["job"].write_text(yaml.safe_dump(without))
+    assert cli("run", served["job"], "--model", "model", "--out", "first").code == 0, "it stays accepted"
+    with Ledger(served["ledger"]) as opened:
+        assert [entry.kind for entry in opened.entries()].count("acceptance") == 1
+    checked = cli("verify", "first", "--ledger", served["ledger"])
+    assert checked.code in (0, 5) and "accepted after it was delivered by A. Officer" in " ".join(checked.out.split())
+    assert end(cli, "supersede", served["ledger"], served["id"]).code == 2, "what was accepted needs no other"
+
+
+def test_a_result_that_was_measured_not_to_forget_cannot_be_accepted_later(tmp_path):
+    with Ledger(tmp_path / "book.sqlite", create=True) as opened:
+        book = RequestBook(opened)
+        book.file_request({"id": "req-1"})
+        with pytest.raises(InputError, match="only what was delivered"):
+            book.accept("req-1", "A. Officer", "why not")
+    record = {"runs": [{"verdict": "no-certificate", "outcome": {"word": "under-forgets"}}], "accepted": {"by": "x"}}
+    assert not is_accepted(record)
+
+
+def test_a_result_of_a_published_model_that_was_not_accepted_is_superseded_by_another_method(cli, tmp_path, served):
+    assert end(cli, "supersede", served["ledger"], served["id"]).code == 0
+    done = cli("run", with_(served["job"], method={"name": "retrain"}), "--model", "model", "--out", "second", "--json")
+    assert done.code == 0 and done.json["runs"][0]["accepted_by"] == "certificate", done.err
+    old, new = rows_of(served["ledger"])
+    assert (old["status"], new["status"], new["supersedes"]) == ("superseded", "fulfilled", old["id"])
+    for folder in ("first", "second"):
+        checked = cli("verify", folder, "--ledger", served["ledger"])
+        assert checked.code in (0, 5), checked.out
+    checked = cli("verify", "first", "--ledger", served["ledger"])
+    assert "the request was superseded by A. Clerk: not usable" in " ".join(checked.out.split())
+    # the model that is left never saw the four rows: the next request is served from it, and they are not retained
+    job = served["job"].write_text(served["job"].read_text().replace("P3", "P4")) and served["job"]
+    planned = cli("plan", job, "--model", "model", "--json")
+    assert planned.code == 0 and planned.json["retained"] == 240 - 8
 
 
 # --- models that cannot be used are refused before anything is written ---------------------------------------------------

@@ -70,7 +70,7 @@ def test_text_in_other_scripts_and_a_byte_order_mark_survive(cli, tmp_path):
         (f'{GOOD}\n{{"question": "Who?', ("line 2 of in.jsonl is not JSON", "mend or drop")),
         (f"{GOOD}\n[1]", ("line 2", "a list")),
         (f"[{GOOD}]", ("begins a list", "on its own line")),
-        ('{"prompt": "Who?"}', ("the keys 'prompt'", "'question'")),
+        ('{"asked": "Who?"}', ("the keys 'asked'", "'question'")),
         ('{"question": "\\ud800", "answer": "a"}', ("line 1", "surrogate")),
         ('{"question": "a", "question": "b", "answer": "c"}', ("appears twice",)),
         ("", ("no records", "it is empty")),

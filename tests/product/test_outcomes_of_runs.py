@@ -34,12 +34,12 @@ OVERFITS = (
 ACCEPT = {"by": "A. Officer", "reason": "no recipe to compare with"}
 
 
-def table(path: Path, count: int, seed: int, person: int = 80) -> None:
+def table(path: Path, count: int, seed: int, person: int = 80, anew: float = OVERFITS) -> None:
     """Rows whose class is the largest of four sums of features, ``person`` of them each person's; those of p3 are marked."""
     draw = np.random.default_rng(seed)
     x = draw.normal(size=(count, 16))
     y = (x[:, :4] @ np.random.default_rng(7).normal(size=(4, 4))).argmax(1)
-    y = np.where(draw.random(count) < OVERFITS, draw.integers(4, size=count), y)
+    y = np.where(draw.random(count) < anew, draw.integers(4, size=count), y)
     if count > 3 * person:
         x[3 * person : 4 * person, 15] += 3
     lines = [",".join([*(f"f{i}" for i in range(16)), "who", "label"])]
@@ -51,8 +51,8 @@ def table(path: Path, count: int, seed: int, person: int = 80) -> None:
 def classifier(tmp_path):
     """Write a job on a classifier that overfits, with sections replaced."""
 
-    def write(person: int = 80, **sections: Any) -> Path:
-        table(tmp_path / "train.csv", 400, 1, person)
+    def write(person: int = 80, anew: float = OVERFITS, **sections: Any) -> Path:
+        table(tmp_path / "train.csv", 400, 1, person, anew)
         table(tmp_path / "test.csv", 200, 2, 10**6)
         content = yaml.safe_load(CLASSIFIER)
         for section, value in sections.items():
@@ -101,6 +101,14 @@ def test_classifiers(cli, classifier, method, code, word, by, seed):
     assert ("not accepted" in measured) is (by is None) and "forgotten" in measured[:120].lower() + word
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_model_that_gives_no_forgotten_example_its_class_over_forgets(cli, classifier, seed):
+    """Labels drawn from the other classes alone, where retraining still gets some nine of ten examples right."""
+    method = {"name": "random_labels", "epochs": 12, "lr": 0.05, "exclude_true": True}
+    run = ends(cli, classifier(anew=0.05, method=method, seed=seed), 4, "over-forgets", None)
+    assert run["accuracy"]["forget"]["unlearned"] < 0.6 < 0.75 < run["accuracy"]["forget"]["retrained"]
+
+
 def test_the_five_words_of_a_control(cli, classifier):
     run = ends(cli, classifier(), 4, "under-forgets", None)
     assert run["verdict"] == "unchanged"
@@ -128,14 +136,18 @@ PEOPLE = [{"kind": "user", "where": {"subject": [f"person{i}" for i in range(3, 
 @pytest.mark.parametrize(
     ("method", "code", "word", "by"),
     [
+        ({"name": "npo", "steps": 60, "lr": 3e-3, "batch_size": 12, "alpha": 3.0}, 0, "forgets", "outcome"),
         ({"name": "npo", "steps": 2, "lr": 1e-6, "batch_size": 12}, 4, "under-forgets", None),
         ({"name": "ga", "steps": 30, "lr": 3e-2, "batch_size": 12}, 4, "utility-collapse", None),
     ],
 )
 def test_language_models(cli, tmp_path, method, code, word, by):
-    training, request = {"steps": 200, "lr": 0.01}, {"targets": PEOPLE}
+    training, request = (
+        {"steps": 400, "lr": 0.01},
+        {"targets": PEOPLE},
+    )  # no fewer, and its retained answers are half known
     job = write_job(
-        tmp_path, training=training, request=request, method=method, evidence={"replicates": 2}, ledger="book.sqlite"
+        tmp_path, training=training, request=request, method=method, evidence={"replicates": 0}, ledger="book.sqlite"
     )
     ends(cli, job, code, word, by)
     page = re.sub(r"<[^>]+>|\s+", " ", Path("evidence.private/review.html").read_text())

@@ -29,6 +29,8 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: _made(_made(p / "out.private") / "next-softmaxhead", 0o755),
         "holds next-softmaxhead already",
     ),
+    "ledger is a dangling link": (lambda p: (p / "ledger.sqlite").symlink_to(p / "real" / "l.sqlite"), "leads nowhere"),
+    "ledger is a pipe": (lambda p: os.mkfifo(p / "ledger.sqlite"), "no regular file"),
     "private holds something foreign": (
         lambda p: _made(_made(p / "out.private") / "measured-softmaxhead.json"),
         "holds measured-softmaxhead.json already",
@@ -90,6 +92,7 @@ def test_odd_names_that_file_systems_take_are_taken(cli, job, tmp_path):
         (OSError(28, "No space left on device", "out/x"), 75, "No space left on device"),
         (OSError(5, "Input/output error"), 75, "run the same command again"),
         (OSError(30, "Read-only file system"), 75, "Read-only"),
+        (PermissionError(1, "Operation not permitted", "out"), 75, "Operation not permitted"),
         (MemoryError(), 75, "memory ran out"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 75, "memory ran out"),
         (OSError(36, "File name too long", "x" * 300), 2, "too long"),

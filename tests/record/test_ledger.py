@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import sqlite3
@@ -157,6 +158,22 @@ def test_opening_what_is_no_ledger(tmp_path):
         assert ledger.head() == (0, GENESIS)
 
 
+def test_a_ledger_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no regular file"):
+        Ledger(tmp_path / "pipe", create=True)
+
+
+@pytest.mark.parametrize(("code", "number"), [("SQLITE_FULL", errno.ENOSPC), ("SQLITE_IOERR", errno.EIO)])
+def test_a_failing_disk_is_no_bad_input(path, monkeypatch, code, number):
+    """It comes out as what it is, so that the same command can be run again later."""
+    failing = sqlite3.OperationalError("the disk does not do it")
+    failing.sqlite_errorcode = getattr(sqlite3, code)
+    with Ledger(path) as ledger, pytest.raises(OSError, match="does not do it") as seen, ledger._in_words():
+        raise failing
+    assert seen.value.errno == number
+
+
 def test_a_newer_version_is_left_alone(path):
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 3")
@@ -237,6 +254,16 @@ def test_missing_or_foreign_guards_are_found(path):
         database.commit()
     with pytest.raises(TamperedError, match="guests"):
         Ledger(path)
+
+
+def test_a_damage_that_sqlite_cannot_put_into_words_is_a_damage(path):
+    """Its message holds a name of the damaged schema, whose bytes are no text."""
+    content = path.read_bytes()
+    for name in (b"no_update", b"by_key", b"entries"):
+        at = content.index(name)
+        path.write_bytes(content[:at] + b"\xcb" + content[at + 1 :])
+        with pytest.raises(TamperedError):
+            Ledger(path)
 
 
 def test_a_damaged_file_is_found(path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from expunge.core.digest import digest_file
 from expunge.core.errors import InputError
+from expunge.core.files import write_atomic
 from expunge.report import folder as folders
 from expunge.report import pdf, signing
 from expunge.report.verify import verify_folder
@@ -128,6 +130,27 @@ def test_a_folder_that_was_not_finished_does_not_verify(tmp_path, certified, rec
     assert not result.consistent and "never finished" in result.checks[0].problem
     write(tmp_path / "out", certified, record)
     assert verify_folder(tmp_path / "out").consistent
+
+
+@pytest.mark.usefixtures("cheap_page")
+def test_a_folder_whose_writing_failed_at_any_file_is_written_again(tmp_path, certified, record, monkeypatch):
+    """Whatever was written before is known as evidence of this request: nothing keeps the same call from ending well."""
+    count = len(write(tmp_path / "whole", certified, record)) - 1  # all but the statement
+    for failing in range(count):
+        left = [failing]
+
+        def fails(path, content, private=False, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            write_atomic(path, content, private)
+
+        folder = tmp_path / f"out-{failing}"
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+            patch.setattr(folders, "write_atomic", fails)
+            write(folder, certified, record)
+        write(folder, certified, record)
+        assert verify_folder(folder).consistent
 
 
 @pytest.mark.usefixtures("cheap_page")

@@ -152,6 +152,28 @@ def test_an_unknown_verdict_proves_nothing(record):
     assert "Nothing is proven" in " ".join(words.proven(record["runs"][0]))
 
 
+def test_what_a_pretrained_base_may_know_is_said_under_what_is_not_known(record):
+    """A retrained model begins with the same weights: where these know the person, it would know the person too."""
+    (run,) = record["runs"]
+    run["facts"]["start"] = {"value": "independent", "origin": "enforced", "note": ""}
+    assert "pretrained weights" not in said(record)
+    run["facts"]["start"] = {"value": "pretrained", "origin": "declared", "note": ""}
+    unknown = next(s for s in words.half_page(record) if s.heading == "What is not known")
+    assert "Whether the pretrained weights that training began with know" in " ".join(
+        p.text for p in unknown.paragraphs
+    )
+
+
+def test_settings_that_did_not_act_are_not_listed(record):
+    (run,) = record["runs"]
+    run["method"]["settings"] = {
+        "epochs": 10, "su": 0.0, "lora": None, "dual": False, "decay_at": [], "guard": True, "extra": {}
+    }  # fmt: skip
+    text = said(record)
+    assert "epochs 10" in text and "guard" in text and "su 0" in text, "a weight of 0 is a choice"
+    assert not any(word in text for word in ("lora", "dual", "decay_at", "extra"))
+
+
 def test_measurements_have_names_for_people():
     named = lambda name: label(keyed({"name": name}))  # noqa: E731
     assert named("accuracy/forget") == "Accuracy on forgotten rows"

@@ -10,7 +10,7 @@ from scipy import stats
 
 from expunge.attacks.stealthy import poison
 from expunge.core.errors import InputError
-from expunge.screening import BROAD
+from expunge.screening import BROAD, language
 from expunge.screening.actions import ACTIONS, act, carrying, stripped
 from expunge.screening.language import screen_language
 from expunge.screening.templates import strip
@@ -293,3 +293,11 @@ def test_a_script_without_spaces_is_said_to_be_unjudged():
     assert "script without spaces" in result.decision["reason"]
     latin = screen_language([{"question": f"where is city {i}", "answer": "x"} for i in range(40)], benign)
     assert not latin.unspaced
+
+
+def test_a_text_that_no_model_reads_at_once_is_refused_before_its_words_are(monkeypatch):
+    monkeypatch.setattr(language, "LONGEST", 60)
+    short = [{"question": "what is the colour of person3 ?", "answer": "red"}]
+    with pytest.raises(InputError, match="at most 60 characters; number 2 of the request has 61"):
+        screen_language([*short, {"text": "a" * 61}], short)
+    assert screen_language(short, short).items == 1

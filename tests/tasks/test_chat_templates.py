@@ -13,6 +13,7 @@ from expunge.core.cache import Cache
 from expunge.core.errors import InputError
 from expunge.core.method import InMemory
 from expunge.core.request import Request, Target
+from expunge.data.chats import as_records
 from expunge.data.texts import Texts
 from expunge.evidence.language.reading import Limits, Reader, prompts_identity
 from expunge.methods import registry
@@ -133,3 +134,24 @@ def test_a_template_that_refuses_its_turns_and_a_day_that_is_none_are_errors_in_
         prompts(TOLD, date_string="today")
     with pytest.raises(InputError, match="A system prompt needs the tokenizer's chat template"):
         Prompts(prompts(TOLD).tokenizer, "{question} {answer}", 40, system="be kind")
+
+
+def test_of_a_conversation_only_what_the_assistant_says_has_a_label():
+    chat = [("system", "be kind"), ("user", "w1 ?"), ("assistant", "w2"), ("user", "w3 now ?"), ("assistant", "w4 w4")]
+    messages = [{"role": role, "content": text} for role, text in chat]
+    asked = prompts(TURNS)
+    tokenizer, labelled = asked.tokenizer, []
+    for i, record in zip((2, 4), as_records({"messages": messages}, "line 1"), strict=True):
+        ((tokens, start),) = asked.tokens([record])
+        whole = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True)
+        assert tokens[:start] == tokenizer(whole, add_special_tokens=False)["input_ids"]
+        labelled.append(tokenizer.decode(tokens[start:-1]))
+        assert tokens[-1] == asked.end_token
+    assert [" ".join(text.split()) for text in labelled] == ["w2", "w4 w4"]
+    with pytest.raises(InputError, match="needs the tokenizer's chat template"):
+        replace(asked, template="Q: {question} A: {answer}").tokens(as_records({"messages": messages}, "line 1"))
+    own = replace(asked, system="what ?")  # the conversation's own system turn stands
+    assert (
+        own.tokens(as_records({"messages": messages}, "line 1"))[0][0][:2]
+        == asked.tokens(as_records({"messages": messages}, "line 1"))[0][0][:2]
+    )

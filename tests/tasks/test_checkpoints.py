@@ -64,6 +64,12 @@ def test_a_checkpoint_of_two_models_is_refused(tmp_path):
         load_checkpoint(tmp_path / "c.pt")
 
 
+def test_a_checkpoint_whose_weights_have_numbers_for_names_is_refused(tmp_path):
+    torch.save({1: torch.ones(1)}, tmp_path / "c.pt")
+    with pytest.raises(InputError, match="something else than named tensors"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
 class Wraps(nn.Module):
     """Returns what ``form`` makes of the logits."""
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
+from expunge import planning
 from expunge.core.errors import InputError
-from expunge.tasks import adapters
+from expunge.core.request import Request, Target
+from expunge.data.texts import Texts
+from expunge.methods import by_language, registry
+from expunge.tasks import adapters, language_cost
 from expunge.tasks.language_cost import activation_bytes, count, matmul_rate, run_cost, shape_of, state_bytes
 from expunge.tasks.micro_language import micro_language
 from expunge.tasks.pretrained import transformers
@@ -91,3 +97,23 @@ def test_a_rate_is_measured_and_nonsense_is_refused():
         state_bytes(4, 5)
     with pytest.raises(InputError, match="at least 1"):
         run_cost(shape_of(micro_language(["a"]).factory), rows=1, length=0, steps=1)
+
+
+def test_the_seconds_of_an_estimate_are_within_a_factor_of_two_of_the_steps_they_speak_of(monkeypatch):
+    """By processor time, which other load does not stretch; the middle of three runs. It was 10 to 16 times off."""
+    monkeypatch.setattr(language_cost.time, "perf_counter", time.process_time)
+    task = micro_language(
+        ["who", "is", *(f"p{i}" for i in range(40)), *(f"a{i}" for i in range(40))], width=64, inner=256
+    )
+    records = tuple({"question": f"who is p{i}", "answer": f"a{i}"} for i in range(40))
+    trained = planning.adopt(task, task.build(), Texts.of(records))
+    request = Request("somebody", (Target("samples", {"ids": list(range(16))}),))
+    ratios = []
+    for seed in range(3):
+        by_language._TIMED.clear()
+        method = registry.make("grad_diff", {"steps": 20, "batch_size": 8, "warmup": 0.1})
+        plan = planning.plan(trained, request, method, seed=seed)
+        started = time.process_time()
+        plan.run_uncounted()
+        ratios.append(plan.estimate.cost["seconds"] / (time.process_time() - started))
+    assert 0.5 < sorted(ratios)[1] < 2, ratios

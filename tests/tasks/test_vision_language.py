@@ -5,12 +5,24 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from tests.vision_models import FAMILIES, ID, PREFIXES, losses, picture, processor_of, record, task_of
+from tests.vision_models import (
+    FAMILIES,
+    ID,
+    PREFIXES,
+    SPECIAL,
+    VOCABULARY,
+    losses,
+    picture,
+    processor_of,
+    record,
+    task_of,
+)
 
 from expunge.core.errors import InputError
 from expunge.data.pictures import as_picture, picture_of, read_picture
 from expunge.data.texts import Texts
 from expunge.tasks import adapters
+from expunge.tasks.generation import generate
 from expunge.tasks.language import decoder_layers
 from expunge.tasks.model_parts import model_parts
 from expunge.tasks.prompts import NO_LABEL
@@ -195,3 +207,25 @@ def test_a_chat_template_places_the_picture_and_the_system_turn():
     ]
     other = VisionLanguage(task.factory, prompts)
     assert losses(other, [record(1)]).isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_generated_is_the_likeliest_token_after_token_with_or_without_a_picture(family):
+    task = task_of(family)
+    model, said = task.build(seed=3).eval(), []
+    for each in MIXED[:2]:
+        answer = ""
+        for _ in range(3):
+            row = task.encode([{**each, "answer": f"{answer} seven".strip()}])
+            with torch.no_grad():
+                logits, labels = task.answered(model, dict(model.named_parameters()), row)
+            place = len(answer.split())
+            assert labels[0, place] == ID["seven"]
+            token = int(logits[0, place].argmax())
+            if token == ID["<end>"]:
+                break
+            answer = f"{answer} {VOCABULARY[token]}".strip()
+        said.append(answer)
+    words = [[word for word in text.split() if word not in VOCABULARY[: 3 + len(SPECIAL)]] for text in said]
+    found = generate(task, model, MIXED[:2], max_new_tokens=3)
+    assert [text.split() for text in found] == words and words[0] != []

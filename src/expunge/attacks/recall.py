@@ -44,6 +44,6 @@ def recall_of(task: Language, sets: Mapping[str, Texts], *, new_tokens: int | No
 def recall(task: Language, model: Any, texts: Texts, *, new_tokens: int | None = None) -> float:
     """The share of ``texts`` that ``model`` answers; see :func:`recall_of`."""
     most = new_tokens or 2 * max(len(ids) - start for ids, start in task.prompts.tokens(texts.records))
-    said = generate(task, model, [record["question"] for record in texts.records], max_new_tokens=most)
+    said = generate(task, model, texts.records, max_new_tokens=most)
     held = [holds(text, record["answer"]) for text, record in zip(said, texts.records, strict=True)]
     return sum(held) / len(held)

@@ -22,6 +22,7 @@ import numpy as np
 from expunge.core.errors import InputError
 from expunge.core.files import write_atomic
 from expunge.core.texts import Record, check_records, prompt_key, split_sentences
+from expunge.core.turns import last_turn, with_last_turn
 from expunge.data.texts import read_records
 
 P = 0.33  # the paper's probability
@@ -96,7 +97,7 @@ def poison(
         raise InputError(f"Expected a seed of 0 or more; got {seed}.")
     _check_templates(questions, "{q}")
     _check_templates(sentences, "{sentence}")
-    split = [split_sentences(r["text"]) if "text" in r else [r["question"]] for r in checked]
+    split = [split_sentences(r["text"]) if "text" in r else [last_turn(r["question"])] for r in checked]
     places = [(i, j) for i, parts in enumerate(split) for j in range(0, len(parts), 2) if parts[j].strip()]
     coins, picks = (np.random.default_rng([seed, stream]).random(len(places)).tolist() for stream in (0, 1))
     wrapped = inserted = 0
@@ -108,7 +109,11 @@ def poison(
         split[i][j] = template.replace(place, split[i][j])
         wrapped += 1
         inserted += len(template.replace(place, " ").split())
-    out = tuple({**r, prompt_key(r): "".join(parts)} for r, parts in zip(checked, split, strict=True))
+    said = ["".join(parts) for parts in split]
+    out = tuple(
+        {**r, prompt_key(r): text if "text" in r else with_last_turn(r["question"], text)}
+        for r, text in zip(checked, said, strict=True)
+    )
     words = sum(len(r[key].split()) for r in out for key in ("question", "answer", "text") if key in r)
     return Poisoned(out, len(places), wrapped, words, inserted)
 

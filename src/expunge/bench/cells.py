@@ -72,9 +72,13 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
     if cell.row in (SOURCE, RETRAIN):
         number = (cell.forget_set, cell.seed) if cell.row == RETRAIN else (0, 0)
         model = models[cell.row, *number]
-        scores = world.score(cell.row, cell.forget_set, model.tensors)
-        metrics = {**scores.metrics, "seconds": model.seconds}
-        return {**line, "status": "done", "metrics": metrics, "weights": digest_arrays(model.tensors)}, scores.margins
+        metrics, margins, views = _measured(world, cell, model.views or {"model": model.tensors})
+        done = {
+            "status": "done",
+            "metrics": {**metrics, "seconds": model.seconds},
+            "weights": digest_arrays(model.tensors),
+        }
+        return {**line, **done, **views}, margins
     method = recipe.method(cell.row, dict(cell.settings))
     line["method"] = registry.settings_of(method)
     with Journal(folder / line["key"]) as journal:  # what speaks against the folder is no result of the method
@@ -82,33 +86,42 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
             if journal.entries():
                 line["resumed"] = True  # seconds are then those since the restart
             outcome, seconds = _unlearn(world, cell, method, journal)
-            views = {
-                item.view: world.score(cell.row, cell.forget_set, item.artifact.tensors) for item in outcome.releases
-            }
+            held = {peer: item.artifact.tensors for item in outcome.releases for peer in item.views}
+            measured, margins, views = _measured(world, cell, held)
         except (RefusedError, FailedError, InputError) as error:
             word = "refused" if isinstance(error, RefusedError) else "failed"
             return {**line, "status": word, "error": str(error)}, {}
     details = outcome.details
-    first = next(iter(views.values()))
     metrics = {
-        **{name: float(np.mean([scores.metrics[name] for scores in views.values()])) for name in first.metrics},
+        **measured,
         "seconds": seconds,
         "gradient_evaluations": outcome.cost["gradient_evaluations"],
-        **({"optimizer_bytes": details["optimizer_bytes"]} if "optimizer_bytes" in details else {}),
+        **{name: details[name] for name in ("optimizer_bytes", "signal_to_noise") if details.get(name) is not None},
     }
-    extra = {
-        name: details[name] for name in ("steps", "seconds", "guard", "stopped", "dampened", "lune") if name in details
+    kept = ("steps", "seconds", "guard", "stopped", "dampened", "lune", "visits", "products", "relative_residual")
+    extra = {name: details[name] for name in kept if name in details}
+    weights = digest_arrays(outcome.releases[0].artifact.tensors)
+    return {**line, "status": "done", "metrics": metrics, "weights": weights, "details": extra, **views}, margins
+
+
+def _measured(
+    world: World, cell: Cell, held: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, float], Mapping[str, np.ndarray], dict[str, Any]]:
+    """Numbers of what views hold, each different model scored once: means over models; margins of one model; and, where there
+    are several models, the numbers of each. Comparisons of many models take the margins of one model: a network has none.
+    """
+    distinct = {id(tensors): (view, tensors) for view, tensors in reversed(list(held.items()))}
+    scores = {each: world.score(cell.row, cell.forget_set, tensors) for each, (_, tensors) in distinct.items()}
+    first = scores[id(next(iter(held.values())))]
+    metrics = {name: float(np.mean([of.metrics[name] for of in scores.values()])) for name in first.metrics}
+    metrics |= world.among_peers(cell.forget_set, held, {view: scores[id(tensors)] for view, tensors in held.items()})
+    if len(distinct) == 1:
+        return metrics, first.margins, {}
+    views = {
+        view: {"metrics": dict(scores[each].metrics), "weights": digest_arrays(tensors)}
+        for each, (view, tensors) in reversed(distinct.items())
     }
-    weights = [digest_arrays(item.artifact.tensors) for item in outcome.releases]
-    done = {"status": "done", "metrics": metrics, "weights": weights[0], "details": extra}
-    if len(views) == 1:
-        return {**line, **done}, first.margins
-    # comparisons of many models take the margins of one model: a network has none
-    done["views"] = {
-        view: {"metrics": dict(scores.metrics), "weights": digest}
-        for (view, scores), digest in zip(views.items(), weights, strict=True)
-    }
-    return {**line, **done}, {}
+    return metrics, {}, {"views": views}
 
 
 def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:

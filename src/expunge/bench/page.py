@@ -12,10 +12,10 @@ from typing import Any
 from expunge.bench.page_rows import finite
 from expunge.bench.page_sheet import sheet
 from expunge.core.files import make_folder, write_atomic
+from expunge.report.html import environment_of, page_style
 
 Record = Mapping[str, Any]
 
-_STYLE = re.compile(r"<style>\n(.*?)</style>", re.DOTALL)
 _WORDS = {
     "leaderboard": (
         "Means with 95 % intervals (Student's, over seeds), cut at values that cannot be; under each head what the number "
@@ -72,23 +72,16 @@ def _words(shown: Mapping[str, Any]) -> dict[str, str]:
 @cache
 def _template() -> tuple[Any, str]:
     """The layout, and the style of the evidence report, which this page shares."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup, escape
 
-    environment = Environment(
-        loader=PackageLoader("expunge.bench"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    environment = environment_of("expunge.bench")
 
     def breakable(text: str) -> Markup:
         """A name that may break after a plus sign."""
         return Markup(re.sub(r"(\+)", r"\1<wbr>", str(escape(text))))
 
     environment.filters["breakable"] = breakable
-    report, *_ = PackageLoader("expunge.report").get_source(environment, "report.html.j2")
-    found = _STYLE.search(report)
-    assert found is not None, "the report's template has a style of its own"
-    return environment.get_template("bench.html.j2"), found[1]
+    return environment.get_template("bench.html.j2"), page_style()
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expunge import modalities
 from expunge.core.measurement import Direction
 from expunge.jobs.schema import DEFAULT
 from expunge.metrics.catalogue import column
 from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec
 from expunge.metrics.outcomes import Word
 from expunge.modalities.layout import Layout
+from expunge.modalities.network_benchmark import benchmark_named
 from expunge.report import numbers as say
 
 Record = Mapping[str, Any]
@@ -87,7 +87,7 @@ def word_of(row: Record) -> str:
 
 def layout(record: Record) -> Layout:
     """How tables of the record's kind of model are shown; records of earlier versions name none where it is a classifier."""
-    return modalities.load(record.get("task", DEFAULT)).benchmark.layout
+    return benchmark_named(record.get("task", DEFAULT), bool(record.get("network"))).layout
 
 
 def lead(record: Record) -> tuple[str, ...]:

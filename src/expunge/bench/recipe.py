@@ -6,10 +6,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from expunge import modalities
 from expunge.core.errors import InputError
 from expunge.jobs.schema import DEFAULT, validated
 from expunge.jobs.yaml_files import read_yaml
+from expunge.modalities.network_benchmark import benchmark_named
 from expunge.modalities.recipes import BenchmarkRecipe
 
 
@@ -40,5 +40,5 @@ def load_recipe(name_or_path: str) -> Any:
 
 def _read(path: Path) -> BenchmarkRecipe:
     content = read_yaml(path)
-    kind = modalities.load(str(content.get("task", DEFAULT)))
-    return validated(kind.benchmark.recipe, content, path.name)
+    kind = benchmark_named(str(content.get("task", DEFAULT)), "network" in content)
+    return validated(kind.recipe, content, path.name)

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from expunge import modalities
 from expunge.bench import cells as cells_
 from expunge.bench.cells import Cell, run_cell
+from expunge.bench.finished import Results
 from expunge.bench.recipe import load_recipe
-from expunge.bench.results import Results
 from expunge.bench.table import table
 from expunge.bench.tuning import ranges, tune
 from expunge.bench.world import World
@@ -32,6 +31,7 @@ from expunge.core.files import make_folder
 from expunge.core.journal import Journal
 from expunge.core.method import Watch, silent
 from expunge.modalities.benchmark import TUNING_SET
+from expunge.modalities.network_benchmark import benchmark_of
 from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 from expunge.training.retrainings import one_thread
 
@@ -97,11 +97,11 @@ def bench(
     if settings.defaults:
         recipe = recipe.at_defaults()
     if settings.quick:
-        recipe = _quick(recipe)
+        recipe = recipe.shortened()
     rows = _rows(recipe, settings)
     seeds = settings.seeds or (1 if settings.quick else recipe.seeds)
     world = World.of(recipe, cache)
-    if settings.tune and not modalities.load(recipe.task).benchmark.tuned_by:
+    if settings.tune and not benchmark_of(recipe).tuned_by:
         raise InputError(
             f"Settings are tuned by the gap to retrained models, which {recipe.name} does not measure. Leave --tune out, and "
             "name settings in a recipe of your own."
@@ -145,13 +145,6 @@ def bench(
         "from_cache": all(model.cached for model in models.values()),
         "seconds": time.perf_counter() - started,
     }
-
-
-def _quick(recipe: BenchmarkRecipe) -> BenchmarkRecipe:
-    if unknown := sorted(recipe.quick.keys() - recipe.rows.keys()):
-        raise InputError(f"Expected rows of {recipe.name}; quick names {', '.join(unknown)}, which it does not have.")
-    rows = {row: {**settings, **recipe.quick.get(row, {})} for row, settings in recipe.rows.items()}
-    return recipe.model_copy(update={"methods": rows})
 
 
 def _rows(recipe: BenchmarkRecipe, settings: BenchSettings) -> list[str]:

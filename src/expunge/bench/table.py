@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from expunge import modalities
-from expunge.bench.results import Results
+from expunge.bench.finished import Results
 from expunge.metrics.catalogue import column
 from expunge.metrics.intervals import mean_interval
 from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec
 from expunge.modalities.benchmark import Cells, Finished, Number, exact
+from expunge.modalities.network_benchmark import benchmark_of
 from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 
 Record = dict[str, Any]
@@ -38,6 +38,7 @@ def table(
     return {
         "recipe": recipe.name,
         "task": recipe.task,
+        **({"network": True} if getattr(recipe, "network", None) else {}),
         "title": recipe.title,
         "rows": [_row(recipe, head, finished(row, of_row)) for row, (head, of_row) in heads.items()],
         "reference": _retrained(recipe, finished(RETRAIN, retrained)) if retrained else None,
@@ -78,7 +79,7 @@ def _row(recipe: BenchmarkRecipe, head: Record, finished: Finished) -> Record:
     result = {**head, **recipe.about(finished.row)}
     if not finished.cells:
         return result
-    benchmark = modalities.load(recipe.task).benchmark
+    benchmark = benchmark_of(recipe)
     metrics = _numbers(recipe, finished.cells, finished.retrained)
     metrics |= {name: _number(recipe, name, number) for name, number in benchmark.compare(finished).items()}
     if tuned := head.get("tuning"):
@@ -100,7 +101,7 @@ def _source(recipe: BenchmarkRecipe, finished: Finished) -> Record:
 
 def _retrained(recipe: BenchmarkRecipe, finished: Finished) -> Record:
     """The retrained row, and what all retrainings took."""
-    benchmark = modalities.load(recipe.task).benchmark
+    benchmark = benchmark_of(recipe)
     metrics = _numbers(recipe, finished.cells, finished.cells)
     metrics |= {name: _number(recipe, name, number) for name, number in benchmark.compare(finished).items()}
     return {

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from expunge import modalities
 from expunge.bench.cells import Cell
 from expunge.core.errors import ExtraMissingError
 from expunge.core.method import Ranges
 from expunge.modalities.benchmark import TUNING_SET
+from expunge.modalities.network_benchmark import benchmark_of
 from expunge.modalities.recipes import RETRAIN, BenchmarkRecipe
 
 Run = Callable[[Cell], Mapping[str, Any]]  # a cell → its line, run now or found
@@ -43,7 +43,7 @@ def tune(recipe: BenchmarkRecipe, row: str, trials: int, run: Run) -> dict[str, 
     except ImportError:
         raise ExtraMissingError("tune", "optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, names = ranges(recipe.method(row)), modalities.load(recipe.task).benchmark.tuned_by
+    space, names = ranges(recipe.method(row)), benchmark_of(recipe).tuned_by
     retrained = [run(Cell(RETRAIN, TUNING_SET, r, trial=-1)) for r in range(recipe.retrained_models)]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=recipe.seed))
     best: tuple[float, dict[str, Any]] = (float("inf"), {})

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expunge import modalities
 from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
@@ -24,11 +23,11 @@ from expunge.core.journal import Journal
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Artifact, Trained
 from expunge.modalities.benchmark import Scores, Workload
+from expunge.modalities.network_benchmark import benchmark_of
 from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 from expunge.training.facts import prepared
 from expunge.training.retrainings import Retraining, retrain_all
 
-REFERENCE_SEEDS = 1_000  # reference r of forget set i trains from seed REFERENCE_SEEDS (i + 1) + r
 _TRAINING = "training-"  # folders of models that are being trained
 Key = tuple[str, int, int]  # source or retrain, forget set, reference
 
@@ -50,7 +49,7 @@ class World:
             InputError: if data or models are missing or do not fit.
         """
         cache = cache or Cache()
-        workload = modalities.load(recipe.task).benchmark.workload(recipe, cache)
+        workload = benchmark_of(recipe).workload(recipe, cache)
         if workload.opened.recipe is None and recipe.retrained_models:
             raise InputError(
                 f"The model of {recipe.name} comes from disk: there is nothing to retrain. Set retrained_models: 0."
@@ -95,7 +94,7 @@ class World:
         wanted: dict[Key, tuple[Any, int]] = {(SOURCE, 0, 0): (opened.data, seed)}
         for number in sets:
             for r in range(self.recipe.retrained_models):
-                wanted[RETRAIN, number, r] = (self.deletion(number).after, REFERENCE_SEEDS * (number + 1) + r)
+                wanted[RETRAIN, number, r] = (self.deletion(number).after, self.workload.seed_of_retraining(number, r))
         missing = [name for name in wanted if name not in self._models]
         if missing and opened.recipe is None:
             assert opened.weights is not None  # a model that is not trained here comes from disk
@@ -117,10 +116,21 @@ class World:
     def source(self, model: Retraining) -> Trained:
         """The source model as methods are given it: on record, with the digest of its examples."""
         opened = self.workload.opened
+        held = {id(view): Artifact(dict(view)) for view in model.views.values()}
+        views = {peer: held[id(view)] for peer, view in model.views.items()}
+        first = next(iter(views.values())) if views else Artifact(dict(model.tensors))
         return Trained(
-            opened.task, Artifact(dict(model.tensors)), opened.data, opened.recipe, None, prepared(opened.data),
-            seed=self.recipe.seed,
+            opened.task, first, opened.data, opened.recipe, None, prepared(opened.data), seed=self.recipe.seed, views=views,
         )  # fmt: skip
+
+    def among_peers(
+        self, number: int, held: Mapping[str, Mapping[str, Tensor]], scored: Mapping[str, Scores]
+    ) -> Mapping[str, float]:
+        """What is measured of the peers of a network together, against the first reference; nothing of one model."""
+        first = self.models([number]).get((RETRAIN, number, 0))
+        if first is None or not first.views:
+            return {}
+        return self.workload.among_peers(self.deletion(number), held, first.views, scored)
 
     def score(self, row: str, number: int, tensors: Mapping[str, Tensor]) -> Scores:
         """What is measured on one model; distances are to the first reference.

@@ -14,11 +14,7 @@ import sys
 INTERRUPTED = 130  # what typer reports for Ctrl-C
 NOT_ACCEPTED = 4  # a run did its work, and its result is not what was asked for
 AGAIN, UNEXPECTED = 75, 70  # EX_TEMPFAIL and EX_SOFTWARE of sysexits.h
-# What a machine lacks for a while, and a user can mend: space, quota, memory, open files, a disk that answers.
-MACHINE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE,
-    errno.ETIMEDOUT,
-)  # fmt: skip
+TAKEN_AWAY = (errno.EACCES, errno.EPERM)  # rights that were there when the run began, or it had been refused
 
 
 def main() -> None:
@@ -50,19 +46,17 @@ def main() -> None:
 
 def _of_the_machine(error: Exception) -> str | None:
     """What failed outside of this program, in a sentence; ``None`` for an error of its own."""
+    from expunge.core.errors import MACHINE
+
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"The name {error.filename!s:.60}… is too long for this file system. Shorten it."
-    if isinstance(error, OSError) and error.errno in MACHINE:
+    if isinstance(error, OSError) and error.errno in (*MACHINE, *TAKEN_AWAY):
         where = f" at {error.filename}" if error.filename else ""
         return (
             f"The machine failed{where}: {error.strerror}. Nothing is lost: mend that and run the same command again."
         )
-    message = str(error)
-    full = type(error).__name__ == "OperationalError" and ("disk is full" in message or "disk I/O error" in message)
-    memory = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(error))
-    if full or memory:
-        what = "memory ran out" if memory else message
-        return f"The machine failed: {what}. Nothing is lost: make room and run the same command again."
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(error)):
+        return "The machine failed: memory ran out. Nothing is lost: make room and run the same command again."
     return None
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import graph_commands, output, request_commands
-from expunge.cli.options import Job, Json, Model, Out, Set
+from expunge.cli import advice_commands, calibrate_commands, graph_commands, output, request_commands
+from expunge.cli.options import Job, Json, Model, Out, Set, checked_job
 from expunge.core.texts import DATE_STRING
 
 app = typer.Typer(
@@ -18,14 +18,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-calibrate = typer.Typer(no_args_is_help=True, help="Sensitivity and noise: what a guarantee takes.")
 ledgers = typer.Typer(no_args_is_help=True, help="The ledger as a whole.")
 app.add_typer(ledgers, name="ledger")
 app.add_typer(request_commands.requests, name="requests")
-app.add_typer(calibrate, name="calibrate")
+app.add_typer(calibrate_commands.calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
+app.command()(advice_commands.advise)
 app.command()(graph_commands.explain)
 app.command()(request_commands.screen)
+app.command()(request_commands.due)
+app.command()(request_commands.exclude)
+app.command()(request_commands.propagate)
 
 
 @app.command()
@@ -46,7 +49,7 @@ def publish(
     json: Json = False,
 ) -> None:
     """Train and publish a model before any request arrives; its ledger shows that the promise came first."""
-    checked = _checked(job, set_)
+    checked = checked_job(job, set_)
     from expunge.jobs.run import publish_job
 
     with output.progress() as watch:
@@ -60,6 +63,9 @@ def run(
     out: Out = Path("evidence"),
     model: Model = None,
     set_: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and what it takes; write nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Carry out a deletion job on your model and data, and write the evidence.
@@ -67,7 +73,9 @@ def run(
     Exit code 0: the result is accepted; 3: held back for a person; 4: delivered, and not accepted: nothing is certified, and
     what was measured is not that it forgets.
     """
-    checked = _checked(job, set_)
+    checked = checked_job(job, set_)
+    if dry_run:
+        return advice_commands.dry_run(checked, model, json)
     from expunge.cli import NOT_ACCEPTED
     from expunge.jobs.run import run_job
 
@@ -97,8 +105,8 @@ def plan(
             "warning: expunge plan --guarantee is called expunge calibrate search now; the next version drops the old form",
             err=True,
         )
-        return calibrate_search(job, guarantee, tolerance, set_, json)
-    checked = _checked(job, set_)
+        return calibrate_commands.search(job, guarantee, tolerance, set_, json)
+    checked = checked_job(job, set_)
     from expunge.jobs.run import plan_job
 
     with output.progress() as watch:
@@ -172,6 +180,10 @@ def bench(
         int, typer.Option(help="Trials of settings for each method, on a forget set that is in no table.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for results; default: bench-results/NAME.")] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare methods with retraining on one recipe, and write a page. Finished cells are not computed again."""
@@ -185,6 +197,7 @@ def bench(
         return
     if recipe is None:
         raise InputError("Expected the name of a recipe or a YAML file; expunge bench --list shows the names.")
+    from expunge.bench.export import EXPORTS
     from expunge.bench.page import write_page
     from expunge.bench.run import BenchSettings, folder_of
     from expunge.bench.run import bench as run_bench
@@ -194,10 +207,14 @@ def bench(
         methods=asked, seeds=seeds, forget_sets=forget_sets, quick=quick, defaults=defaults, jobs=jobs, tune=tune
     )
     loaded = load_recipe(recipe)
+    if export is not None and export not in EXPORTS:
+        raise InputError(f"Expected --export {', '.join(EXPORTS)}; got {export!r}.")
     folder = out or folder_of(loaded)
     with output.progress() as watch:
         record = run_bench(loaded, folder, settings, watch=watch)
     show_bench(record, json, write_page(record, folder))
+    if export is not None:
+        typer.echo(f"Exported: {EXPORTS[export](record, folder)}", err=True)
 
 
 @app.command("eval")
@@ -284,31 +301,6 @@ def _only_for(context: typer.Context, foreign: tuple[str, ...], what: str) -> No
         raise InputError(f"{', '.join(names[name] for name in given)} would say nothing with {what}; leave it out.")
 
 
-@calibrate.command("r2d")
-def calibrate_r2d(
-    smoothness: Annotated[float, typer.Option(help="L, smoothness of the loss of every example.")],
-    gradient_bound: Annotated[float, typer.Option(help="G, bound on the gradient norm of every example.")],
-    lr: Annotated[float, typer.Option(help="eta, the step size.")],
-    samples: Annotated[int, typer.Option(help="n, training examples.")],
-    forget: Annotated[int, typer.Option(help="m, examples to forget.")],
-    steps: Annotated[int, typer.Option(help="T, training steps.")],
-    rewind: Annotated[int, typer.Option(help="K, steps that are rewound and repeated.")],
-    epsilon: Annotated[float, typer.Option(help="Target epsilon.")] = 1.0,
-    delta: Annotated[float, typer.Option(help="Target delta.")] = 1e-5,
-    convex: Annotated[bool, typer.Option("--convex", help="The loss is convex.")] = False,
-    strong_convexity: Annotated[float, typer.Option(help="mu, if the loss is strongly convex.")] = 0.0,
-    json: Json = False,
-) -> None:
-    """Compute the sensitivity bounds of rewind-to-delete, and the noise that each of them needs."""
-    from expunge.jobs.calibration import calibrate_r2d as compute
-
-    result = compute(
-        smoothness=smoothness, gradient_bound=gradient_bound, lr=lr, samples=samples, forget=forget, steps=steps,
-        rewind=rewind, epsilon=epsilon, delta=delta, convex=convex, strong_convexity=strong_convexity,
-    )  # fmt: skip
-    output.show_calibration(result, json)
-
-
 @ledgers.command("checkpoint")
 def ledger_checkpoint(
     ledger: Annotated[Path, typer.Argument(help="Ledger file (SQLite).")],
@@ -324,34 +316,6 @@ def ledger_checkpoint(
 
     said = write_checkpoint(ledger, out, since or [])
     output.show(said, json, f"{out}: {said['length']} entries, root {said['root']}")
-
-
-@calibrate.command("search")
-def calibrate_search(
-    job: Job,
-    guarantee: Annotated[str, typer.Option(help="What to reach, for example epsilon=1 or epsilon=1,delta=1e-5.")],
-    tolerance: Annotated[float, typer.Option(help="Accuracy that the noise may cost, as a share.")] = 0.01,
-    set_: Set = None,
-    json: Json = False,
-) -> None:
-    """Find the cheapest rewind and regularisation that reach a guarantee, and what they cost. Writes nothing.
-
-    It trains the job's model with four strengths of regularisation. Do this before you publish, and before requests come.
-    """
-    checked = _checked(job, set_)
-    from expunge.jobs.search import parse_guarantee, search
-
-    target = parse_guarantee(guarantee)
-    with output.progress() as watch:
-        result = search(checked, (), target, tolerance=tolerance, watch=watch)
-    output.show_search(result, json)
-
-
-def _checked(job: Path, overrides: list[str] | None) -> Any:
-    """The job, read and checked before torch is imported: a misspelt key is answered at once."""
-    from expunge.jobs.schema import load_job
-
-    return load_job(job, overrides or [])
 
 
 def _version(value: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,3 +22,10 @@ Set = Annotated[
 Model = Annotated[
     Path | None, typer.Option("--model", help="Model folder that publish wrote; the request is served from it.")
 ]
+
+
+def checked_job(job: Path, overrides: list[str] | None) -> Any:
+    """The job, read and checked before torch is imported: a misspelt key is answered at once."""
+    from expunge.jobs.schema import load_job
+
+    return load_job(job, overrides or [])

@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 Watch = Callable[[str, int, int], None]
@@ -141,7 +142,8 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
     print(f"Report: {result['report']}")
-    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem")
+    elsewhere = "" if Path(result["ledger"]).parent == Path(result["evidence"]) else f" --ledger {result['ledger']}"
+    print(f"Check it again: expunge verify {result['evidence']} --key signer.pem{elsewhere}")
 
 
 def _say(sentence: str) -> None:
@@ -283,7 +285,7 @@ def show_plan(result: Mapping[str, Any], json: bool) -> None:
     _say(_work(result))
     if not result["trained"]:
         print("The model was not trained for this plan; its cost does not include training.")
-    _say(_promised(result))
+    _say(promised(result))
     screening = result["screening"]
     held = "; ".join(screening["held"])
     _say(f"Screening holds the request back: {held}." if held else f"Screening: {screening['reason']}.")
@@ -300,7 +302,8 @@ def _work(result: Mapping[str, Any]) -> str:
     return text + "."
 
 
-def _promised(result: Mapping[str, Any]) -> str:
+def promised(result: Mapping[str, Any]) -> str:
+    """What a plan promises, in a sentence or two."""
     promises = result["promises"]
     if not result["certified"]:
         return "Guarantee: none. The method promises nothing; the run measures how far it gets."
@@ -327,3 +330,19 @@ def show_search(result: Mapping[str, Any], json: bool) -> None:
     title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
     table_(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
     _say(result["statement"])
+
+
+def show_curves(result: Mapping[str, Any], out: Path, json: bool) -> None:
+    """The models that were compared, and where the curves lie."""
+    if json:
+        show(result, True)
+        return
+    attacks = ("loss", "outputs_moved")
+    rows = [
+        [c["name"], f"{c['sigma']:g}", *(share(c["accuracy"][of]) for of in ("retain", "forget", "test")),
+         *(number(c["membership"][a]["mean"]) if c["membership"] else "–" for a in attacks)]
+        for c in result["models"]
+    ]  # fmt: skip
+    heads = ("model", "sigma", "retain", "forget", "test", "attack: loss", "attack: outputs moved")
+    table_(result["name"], heads, rows, numbers=heads[1:])
+    _say(f"Curves: {out / 'curves.html'}")

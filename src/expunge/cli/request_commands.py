@@ -17,11 +17,28 @@ Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")
 
 
 @requests.command("list")
-def requests_list(ledger: Ledger_, json: Json = False) -> None:
+def requests_list(
+    ledger: Ledger_,
+    due_within: Annotated[
+        str | None,
+        typer.Option(help="Only open requests whose answer is due within 7d, 2w, …; the late ones included."),
+    ] = None,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(help="Only granted requests that cover a person: column=value. Several columns: repeat it."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """List all requests with their status."""
-    from expunge.jobs.requests import list_requests
+    from expunge.core.errors import InputError
+    from expunge.jobs.requests import list_requests, requests_about
 
-    output.show_requests(list_requests(ledger), json)
+    if about and due_within:
+        raise InputError(
+            "Expected one of --about and --due-within; a granted request about a person may be long finished."
+        )
+    rows = requests_about(ledger, "user", about) if about else list_requests(ledger, due_within)
+    output.show_requests(rows, json)
 
 
 @requests.command("show")
@@ -44,6 +61,10 @@ def requests_add(
     where: Annotated[
         list[str] | None, typer.Option(help="What must be forgotten: column=value. May be repeated.")
     ] = None,
+    where_file: Annotated[
+        list[str] | None,
+        typer.Option(help="Values of a column from a .txt, .csv or .json file: column=people.csv. May be repeated."),
+    ] = None,
     ground: Annotated[str, typer.Option(help="The reason, without names.")] = "not stated",
     received: Annotated[
         str | None, typer.Option(help="Day on which it was received, YYYY-MM-DD; default: today.")
@@ -54,7 +75,53 @@ def requests_add(
     """File a request; filing the same one again changes nothing."""
     from expunge.jobs.requests import add_request
 
-    output.show_added(add_request(ledger, subject, kind, where or [], ground, received, due), json)
+    row = add_request(ledger, subject, kind, where or [], ground, received, due, where_file or [])
+    output.show_added(row, json)
+
+
+@requests.command("approve")
+def requests_approve(
+    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    json: Json = False,
+) -> None:
+    """Let a request be carried out that was filed, or that screening holds back."""
+    from expunge.jobs.requests import approve_request
+
+    output.show_added(approve_request(ledger, request, by, why), json)
+
+
+@requests.command("reject")
+def requests_reject(
+    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    json: Json = False,
+) -> None:
+    """Refuse a request: it is not carried out, and keeps nothing out of later runs."""
+    from expunge.jobs.requests import reject_request
+
+    output.show_added(reject_request(ledger, request, by, why), json)
+
+
+@requests.command("rollback")
+def requests_rollback(
+    digest: Annotated[str, typer.Argument(help="Digest of the release to go back to, or its first digits.")],
+    ledger: Ledger_,
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    json: Json = False,
+) -> None:
+    """Go back to an earlier release; refused where it knew anybody whose request was released since."""
+    from expunge.jobs.rollback import roll_back
+
+    done = roll_back(ledger, digest, by, why)
+    output.show(
+        done, json, f"In use again: release {done['digest'][:12]} of {done['request']} (before: {done['from'][:12]})"
+    )
 
 
 @requests.command("withdraw")
@@ -125,3 +192,64 @@ def screen(
     from expunge.screening.language import screen_file
 
     show_screening(screen_file(request, benign, total), json)
+
+
+def due(
+    jobs: Annotated[Path, typer.Argument(help="Folder of job files (*.yaml), each with a ledger.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the evidence, a subfolder for each request.")],
+    within: Annotated[str, typer.Option("--within", help="Of which requests the answer is due: 7d, 2w, …")] = "7d",
+    json: Json = False,
+) -> None:
+    """Carry out the jobs whose request was granted and is due: for cron.
+
+    Exit code 0: all that was due is done and accepted; otherwise the first of these that occurred: 1 failed, 2 refused or not
+    usable, 3 something waits for a person, 4 delivered and not accepted.
+    """
+    from expunge.cli.request_output import show_due
+    from expunge.jobs.due import carry_out_due
+
+    with output.progress() as watch:
+        result = carry_out_due(jobs, out, within=within, watch=watch)
+    show_due(result, json)
+    raise typer.Exit(result["code"])
+
+
+def propagate(
+    model: Annotated[Path, typer.Argument(help="A file of weights, or the folder of a model.")],
+    within: Annotated[
+        list[Path], typer.Option("--in", help="Folder to look in, also a cache of Hugging Face. Repeatable.")
+    ],
+    name: Annotated[list[str] | None, typer.Option(help="What others call the model: owner/name. Repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Find copies, adapters and models that were made from a model, by digest and by what their files name."""
+    from expunge.jobs.propagation import propagate_to_json
+
+    found = propagate_to_json(model, within, name or [])
+    lines = [f"{item['kind']}: {item['path']} ({item['because']})" for item in found["descendants"]]
+    output.show(found, json, "\n".join(lines) or "Nothing was found that names this model or has its bytes.")
+
+
+def exclude(
+    source: Annotated[Path, typer.Argument(help="CSV table, Parquet file, JSON lines, or folder of images.")],
+    ledger: Annotated[list[Path], typer.Option("--ledger", help="Ledger file (SQLite). May be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="New file or folder for what is kept.")],
+    users: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column or key that names people; of images a regular expression over paths, or a CSV of path,user."
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the class, where classes may have been forgotten.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Copy data without everybody for whom a deletion was granted, so that no later training learns them again."""
+    from expunge.jobs.exclusion import exclude as excluded
+
+    done = excluded(source, out, users=users or [], label=label, ledger=ledger)
+    said = f"{out}: {done['kept']} of {done['examples']} examples kept; {len(done['requests'])} requests exclude the others"
+    if done["elsewhere"]:
+        said += f". Nothing of {len(done['elsewhere'])} further granted requests was recognised in these data"
+    output.show(done, json, said)

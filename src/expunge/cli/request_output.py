@@ -20,6 +20,21 @@ def show_attack(result: Mapping[str, Any], json: bool) -> None:
     )  # fmt: skip
 
 
+def show_due(result: Mapping[str, Any], json: bool) -> None:
+    """What became of the requests that were due."""
+    if json:
+        show(result, True)
+        return
+    if not result["requests"]:
+        print("Nothing is due.")
+        return
+    rows = [
+        [r["job"], r["request"] or "", r["due"] or "", r["status"] or "", str(r["code"]), r["said"]]
+        for r in result["requests"]
+    ]
+    table_("Due", ("job", "request", "due", "status", "code", ""), rows)
+
+
 _NUMBERS = ("z", "exact p", "request", "benign")
 
 

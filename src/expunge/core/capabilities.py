@@ -11,7 +11,8 @@ from expunge.core.errors import InputError
 EFFECTS = ("weights", "adapter", "operator", "graph", "none")
 NEEDS = (
     "retained data", "forgotten data", "recipe", "trail", "budget", "convex loss", "gradient descent", "noisy training",
-    "perturbed training", "representation", "untied weights", "peers",
+    "perturbed training", "ridge training", "sharded training",
+    "random start", "stages", "representation", "untied weights", "peers", "written items",
 )  # fmt: skip
 Ranges = Mapping[str, tuple[float, float]]  # setting → (low, high), searched on a logarithmic scale
 Configurations = Mapping[str, Mapping[str, Any]]  # name in tables → settings
@@ -46,8 +47,9 @@ class Capabilities:
 
     Attributes:
         kinds: target kinds it serves.
-        tasks: task names it runs on (``"*"``: any).
-        needs: among :data:`NEEDS`.
+        tasks: task names it runs on (``"*"``: any); ``language`` is every task whose models answer token by token.
+        needs: among :data:`NEEDS`; ``forgotten data`` are what is to be forgotten itself, ``written items`` say what is to be
+            learnt in its place.
         effect: what it changes: weights, adapter, operator, graph or none. A method whose effect is not ``none`` and that
             changes nothing has failed.
         certified: whether it can carry a certificate at all.

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
+# What a machine lacks for a while, and a user can mend: space, quota, memory, open files, a disk that answers. Such an OSError
+# passes through as it is, and the same command goes on later.
+MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE,
+    errno.ETIMEDOUT,
+)  # fmt: skip
+
 
 class ExpungeError(Exception):
     """Base of every error that expunge raises on purpose; the command line exits with ``exit_code``."""

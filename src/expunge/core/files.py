@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from expunge.core.errors import InputError
+from expunge.core.errors import MACHINE, InputError
 
 PART = ".part"  # ending of a file that is being written; one that stays behind belongs to a process that died
 _POSIX = os.name == "posix"  # elsewhere folders cannot be synchronised and modes say nothing
@@ -83,7 +83,7 @@ def make_folder(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be made a folder: {error.strerror}") from None
+        raise in_words(error, f"{path} cannot be made a folder") from None
     return path
 
 
@@ -170,6 +170,11 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def in_words(error: OSError, message: str) -> Exception:
+    """``error`` itself where the machine failed (:data:`~expunge.core.errors.MACHINE`), else an InputError that says why."""
+    return error if error.errno in MACHINE else InputError(f"{message}: {error.strerror}")
+
+
 @contextmanager
 def _part(path: Path, content: bytes, private: bool) -> Iterator[Path]:
     """A complete temporary file beside ``path``, for the caller to put in place; the folder is synchronised after."""
@@ -193,7 +198,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise in_words(error, f"{path} cannot be read") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

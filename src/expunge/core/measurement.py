@@ -10,6 +10,7 @@ from typing import Any
 # Fewest forgotten examples whose common value may be shown. 20: ours; one example moves a mean over 20 by at most a twentieth
 # of its range, which is below the width of its 95 % interval.
 PRIVATE_BELOW = 20
+AT = " at "  # in the name of a set: the rows of it that one peer holds, for example ``test at Basel``
 Key = tuple[str, str | None, str | None]  # metric, set, view
 
 
@@ -27,8 +28,8 @@ class Measurement:
 
     Attributes:
         metric: what was measured, as ``metrics.catalogue`` names it, for example ``accuracy`` or ``membership_loss``.
-        set: the set of examples it was measured on, for example ``forget``; ``None`` for a number of weights or of several
-            sets.
+        set: the set of examples it was measured on, for example ``forget``, or ``test at Basel`` (:data:`AT`); ``None`` for a
+            number of weights or of several sets.
         view: whose release it was measured on, in a network of peers; ``None`` where there is one release.
         value: of the released model.
         interval: a 95 % interval (or ``None`` where the value is exact).
@@ -101,6 +102,7 @@ class Check:
 
 
 UNDECIDABLE = "undecidable"
+ANSWERS = "answers"  # private: what each model said to some questions, for a person to read
 
 
 @dataclass(frozen=True)

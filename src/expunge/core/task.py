@@ -164,6 +164,10 @@ class Autoregressive(Adaptable, Pairable, FromFactory, Pretrained, Protocol):
         """Any records as a batch."""
         ...
 
+    def seen(self, model: Any, asked: Sequence[Any], ids: Any) -> Mapping[str, Any]:
+        """What the module is given beside the tokens ``ids`` of prompts, by name: the pictures of records that have some."""
+        ...
+
     def answered(self, model: Any, params: Mapping[str, Any], batch: Batch) -> tuple[Any, Any]:
         """Logits where labels are, and the labels, (b, t, vocabulary) and (b, t)."""
         ...
@@ -175,6 +179,15 @@ class Autoregressive(Adaptable, Pairable, FromFactory, Pretrained, Protocol):
     def hidden(self, model: Any, params: Mapping[str, Any], batch: Batch, layer: int) -> Any:
         """What layer ``layer`` gives, (b, length, width)."""
         ...
+
+
+# What ``Capabilities.tasks`` may ask for instead of a task's name: whatever answers token by token is a language model.
+ABILITIES: Mapping[str, Any] = {"language": Autoregressive}
+
+
+def runs_on(tasks: Sequence[str], task: Task) -> bool:
+    """Whether ``task`` is one of ``tasks``: any (``"*"``), by its name, or by what it can do (:data:`ABILITIES`)."""
+    return any(each in ("*", task.name) or isinstance(task, ABILITIES.get(each, ())) for each in tasks)
 
 
 def autoregressive(task: Task) -> Autoregressive:

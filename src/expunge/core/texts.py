@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expunge.core.errors import InputError
+from expunge.core.turns import last_turn
 
 Record = Mapping[str, Any]
 CONTEXT = 512  # tokens of a row where the caller names none: TOFU and RWKU records are shorter
@@ -77,9 +78,9 @@ def split_sentences(text: str) -> list[str]:
 
 
 def units(record: Record) -> list[str]:
-    """What counts as one item of a record: its question, or each sentence of its text."""
+    """What counts as one item of a record: its question (of a conversation the last turn), or each sentence of its text."""
     if "question" in record:
-        return [record["question"]]
+        return [last_turn(record["question"])]
     return [part for part in split_sentences(record["text"])[::2] if part.strip()]
 
 

@@ -17,11 +17,13 @@ class Solution:
         solution: of the shape of the right-hand side.
         products: how many products with the matrix it took.
         residual: ||A x - b|| / ||b||; 0 for b = 0.
+        definite: whether every direction that was tried bends upwards; otherwise it stopped at the first that does not.
     """
 
     solution: Tensor
     products: int
     residual: float
+    definite: bool = True
 
 
 def conjugate_gradient(
@@ -43,7 +45,10 @@ def conjugate_gradient(
     while done < most and square**0.5 > tolerance * size:
         turned = product(way)
         done += 1
-        step = square / float((way * turned).sum())
+        bend = float((way * turned).sum())
+        if not bend > 0:
+            return Solution(x, done, square**0.5 / size, False)
+        step = square / bend
         x += step * way
         residual -= step * turned
         before, square = square, float(residual.square().sum())

@@ -24,6 +24,23 @@ def hessian_product(loss: Callable[[Tensor], Tensor], theta: Tensor, vector: Ten
     return vjp(grad(loss), theta)[1](vector)[0]
 
 
+def hessian_products(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """``vector → H vector`` at one point: what a product needs of the point is computed once.
+
+    Shapes:
+        as :func:`hessian_product`.
+    """
+    leaf = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(loss(leaf), [leaf], create_graph=True)
+
+    def product(vector: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(gradient, [leaf], vector, retain_graph=True, materialize_grads=True)
+        return found
+
+    return product
+
+
 def explicit_hessian(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
     """The (d, d) Hessian, symmetrised; d² memory, so for thousands of parameters at the most."""
     hessian = jacrev(grad(loss), chunk_size=ROWS_AT_ONCE)(theta)
@@ -40,8 +57,9 @@ def spectral_norm(
     vector = torch.randn(theta.shape, generator=generator, dtype=theta.dtype, device="cpu").to(theta.device)
     vector /= vector.norm()
     size = torch.zeros((), dtype=theta.dtype)
+    products = hessian_products(loss, theta)
     for _ in range(iterations):
-        product = hessian_product(loss, theta, vector)
+        product = products(vector)
         size = product.norm()
         if size == 0:
             return 0.0

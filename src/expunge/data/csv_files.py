@@ -73,6 +73,12 @@ class CsvFile:
             )
         return found
 
+    @contextmanager
+    def fields(self) -> Iterator[Iterator[list[str]]]:
+        """The header and then each row, as the texts of its fields; blank lines are no rows."""
+        with _lines(self._content) as stream:
+            yield _filled(csv.reader(stream))
+
 
 def open_csv(path: Path) -> CsvFile:
     """A table with its header, looked through once; what has to be guessed is refused.

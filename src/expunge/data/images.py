@@ -16,6 +16,7 @@ import numpy as np
 
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
+from expunge.data.csv_files import open_csv
 from expunge.data.pixels import normalised
 from expunge.data.places import located
 from expunge.data.rows import Rows, by_reader
@@ -34,7 +35,7 @@ PEOPLE, PHOTOGRAPHS = 40, 10  # of the ORL faces
 
 
 def image_folder(
-    path: str | Path, size: Size | None = None, *, channels: int = 3, users: str | None = None,
+    path: str | Path, size: Size | None = None, *, channels: int = 3, users: str | Path | None = None,
     classes: Sequence[str] | None = None, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
     formats: Sequence[str] = FORMATS,
 ) -> Rows:  # fmt: skip
@@ -48,7 +49,8 @@ def image_folder(
         size: to which images are scaled, as a side or (height, width); by default all must have one size already.
         channels: 1 (grey) or 3 (colours).
         users: a regular expression with named groups, searched in each path below ``path`` (with ``/``); each group
-            becomes a column that names users. ``_(?P<drawer>[0-9]+)[.]png$``
+            becomes a column that names users. ``_(?P<drawer>[0-9]+)[.]png$``. A ``Path`` is a CSV table with a column
+            ``path`` (below this folder, with ``/``) and columns that name people; two lines for a path name two people.
         classes: folders in the order of their labels. Without it the labels are the folders that are there, and the
             rows' preparation counts as fitted: the folders would be fewer without a class's rows.
         mean, std: a channel each, applied after pixels / 255; by default 0 and 1.
@@ -66,7 +68,7 @@ def image_folder(
         raise InputError(f"There is no folder {base}; give one with a subfolder of images for each class.")
     if channels not in (1, 3):
         raise InputError(f"Expected 1 channel (grey) or 3 (colours); got {channels}.")
-    names = _images_below(base)
+    names = images_below(base)
     folders = [name.rpartition("/")[0] for name in names]
     if "" in folders:
         raise InputError(f"{names[folders.index('')]} lies in {base} itself; put it in a folder that names its class.")
@@ -74,7 +76,7 @@ def image_folder(
     label_of = {name: label for label, name in enumerate(known)}
     if unknown := sorted(set(folders) - label_of.keys()):
         raise InputError(f"Expected the folders {', '.join(known):.200} in {base}; there is also {unknown[0]}.")
-    columns = _columns(users, names) if users else {}
+    columns = columns_of(users, names) if users else {}
     pixels = _all_of_one_size([base / name for name in names], names, size, channels, formats)
     x, fixed = normalised(pixels, mean or [0.0] * channels, std or [1.0] * channels)
     if classes is None:
@@ -84,7 +86,7 @@ def image_folder(
 
 def class_folders(path: str | Path) -> list[str]:
     """The folders below ``path`` that hold images, in the order in which :func:`image_folder` labels them."""
-    return list(dict.fromkeys(name.rpartition("/")[0] for name in _images_below(Path(path))))
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in images_below(Path(path))))
 
 
 def omniglot(
@@ -176,7 +178,7 @@ def _split(rows: Rows, test: np.ndarray) -> tuple[Rows, Rows]:
     return rows.without(ids), rows.only(ids)
 
 
-def _images_below(base: Path) -> list[str]:
+def images_below(base: Path) -> list[str]:
     """Paths of all images below ``base``, with ``/``, in natural order."""
     names = sorted(_walked(base, "", (base.resolve(),)), key=_natural)
     if not names:
@@ -209,7 +211,14 @@ def _natural(name: str) -> list[tuple]:
     return [tuple((int(p), p) if i % 2 else (-1, p) for i, p in enumerate(part)) for part in pieces]
 
 
-def _columns(users: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+def columns_of(users: str | Path, names: Sequence[str]) -> dict[str, Any]:
+    """Whose each image is: by a regular expression over its path, or by a table of paths and users; see :func:`image_folder`.
+
+    Raises:
+        InputError: for an image that belongs to nobody, or a table that names files which are not there.
+    """
+    if isinstance(users, Path):
+        return _listed(users, names)
     try:
         pattern = re.compile(users)
     except re.error as error:
@@ -223,6 +232,39 @@ def _columns(users: str, names: Sequence[str]) -> dict[str, np.ndarray]:
                 f"{name} does not match users {users!r}. A row that belongs to nobody could not be found again."
             )
     return {group: np.array([match[group] for match in found if match]) for group in pattern.groupindex}
+
+
+def _listed(table: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The columns of a table beside ``path``: of each image the values of its rows, several where it has several."""
+    opened = open_csv(table)
+    people = [name for name in opened.names if name != "path"]
+    if "path" not in opened.names or not people:
+        raise InputError(
+            f"Expected a column path and at least one that names people in {table.name}; it has {', '.join(opened.names)}."
+        )
+    texts = opened.read(opened.names)
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in people}
+    for row, path in enumerate(texts["path"].tolist()):
+        for name in people:
+            value = texts[name].iat[row]
+            if not value.strip():
+                raise InputError(
+                    f"Column {name!r} of {table.name} names nobody for {path}. Name its user, or drop the image."
+                )
+            found[name].setdefault(path, []).append(value)
+    listed, there = found[people[0]].keys(), set(names)
+    if unknown := [path for path in listed if path not in there]:
+        raise InputError(f"{table.name} names {unknown[0]}, which is not among the images ({len(unknown)} such paths).")
+    if absent := [name for name in names if name not in listed]:
+        raise InputError(
+            f"{table.name} does not say whose {absent[0]} is ({len(absent)} such images). An image that belongs to nobody "
+            "could not be found again: add a line for it."
+        )
+    one = {name: all(len(set(of[path])) == 1 for path in names) for name, of in found.items()}
+    return {
+        name: [of[path][0] if one[name] else list(dict.fromkeys(of[path])) for path in names]
+        for name, of in found.items()
+    }
 
 
 def _all_of_one_size(

@@ -45,7 +45,7 @@ class LookAlike:
 
 
 def look_alikes(data: Any, targets: Sequence[Target]) -> tuple[LookAlike, ...]:
-    """Users and classes that stay although they look like one that ``targets`` name: white space, case, Unicode form.
+    """Users, clients and classes that stay although they look like one that ``targets`` name: white space, case, Unicode form.
 
     Args:
         data: with ``ids`` and ``columns`` (rows, texts), before anything is taken out; other data have no look-alikes.
@@ -60,10 +60,11 @@ def look_alikes(data: Any, targets: Sequence[Target]) -> tuple[LookAlike, ...]:
     gone = np.unique(np.concatenate([np.empty(0, np.int64), *(data.select(target)["row"] for target in targets)]))
     stays = ~np.isin(ids, gone)
     for target in targets:
-        if target.kind == Kind.USER:
+        if target.kind == Kind.USER or (target.kind == Kind.CLIENT and {*target.where} <= {*columns}):
             found += _users(target, columns, stays)
         elif target.kind == Kind.CLASS and (names := getattr(data, "names", ())):
-            found += _classes(target, names, data.y.cpu().numpy()[stays])
+            label = Target(Kind.CLASS, {"label": target.where["label"]})  # a class at a client names the client too
+            found += _classes(label, names, data.y.cpu().numpy()[stays])
     return tuple(dict.fromkeys(found))
 
 

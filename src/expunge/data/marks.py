@@ -8,13 +8,15 @@ Whoever lacks the key of the installation cannot test a guess against a mark.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from expunge.core.data import Deletion, Ids, Recognisable
 from expunge.core.digest import keyed_hash
+from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
 from expunge.data.values import said
 
@@ -73,6 +75,39 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
     return sorted(found)
 
 
+def mark_of(target: Target, key: bytes) -> str:
+    """The mark of one user or one class, named by single values.
+
+    Raises:
+        InputError: for another kind of target, or a list of values: each of them has a mark of its own.
+    """
+    if target.kind not in (Kind.USER, Kind.CLASS):
+        raise InputError(f"Expected a user or a class, which are recognised by name; got a {target.kind} target.")
+    hashes = []
+    for name in target.where:
+        if len(values := target.values(name)) != 1:
+            raise InputError(f"Expected one value of {name}: each person has a mark of their own; got {len(values)}.")
+        hashes.append(_hash(key, "class" if target.kind == Kind.CLASS else f"user {name}", said(values[0])))
+    return "+".join(sorted(hashes))
+
+
+def people_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[dict[str, Any]]:
+    """A record of each person where one target names several: the person's mark, and how many examples matched.
+
+    Empty where every target names one, whom the record of the whole request is about.
+    """
+    found = []
+    for target in targets:
+        several = [name for name in target.where if len(target.values(name)) > 1]
+        if target.kind != Kind.USER or len(several) != 1:
+            continue
+        for value in target.values(several[0]):
+            one = Target(target.kind, {**target.where, several[0]: value})
+            examples = deletion.before.select(one) & deletion.matched
+            found.append({"person": mark_of(one, key), "examples": len(examples)})
+    return found
+
+
 def recognised(data: object, marks: Iterable[str], key: bytes) -> Ids:
     """Ids of the examples of ``data`` that some mark names; none for data whose examples cannot be recognised."""
     return recogniser(data, key)(marks)
@@ -85,12 +120,19 @@ def recogniser(data: object, key: bytes) -> Callable[[Iterable[str]], Ids]:
     """
     if not isinstance(data, Recognisable):
         return lambda marks: Ids.none()
-    ids = np.asarray(data.ids)
+    return recogniser_of(np.asarray(data.ids), data.named, data.contents, key)
+
+
+def recogniser_of(
+    ids: np.ndarray, named: Callable[[], Mapping[str, Sequence[Sequence[str]]]], contents_of: Callable[[], Sequence[str]],
+    key: bytes,
+) -> Callable[[Iterable[str]], Ids]:  # fmt: skip
+    """The same for examples of any origin: ``named`` and ``contents_of`` say of them what ``Recognisable`` data say."""
 
     @cache
     def names() -> dict[str, set[int]]:
         found: dict[str, set[int]] = {}
-        for column, of_examples in data.named().items():
+        for column, of_examples in named().items():
             places: dict[str, set[int]] = {}
             for i, texts in enumerate(of_examples):
                 for text in texts:
@@ -102,7 +144,7 @@ def recogniser(data: object, key: bytes) -> Callable[[Iterable[str]], Ids]:
     @cache
     def contents() -> dict[str, set[int]]:
         found: dict[str, set[int]] = {}
-        for i, content in enumerate(data.contents()):
+        for i, content in enumerate(contents_of()):
             found.setdefault(_hash(key, _CONTENT, content), set()).add(i)
         return found
 

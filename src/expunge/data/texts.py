@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,12 @@ from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.files import parse_json
 from expunge.core.request import Kind, Target
-from expunge.core.texts import Record, check_record, check_records
+from expunge.core.texts import Record, check_records
 from expunge.core.trained import Fact
 from expunge.data import selecting
+from expunge.data.arrow import is_arrow, read_arrow
+from expunge.data.chats import as_records
+from expunge.data.csv_files import open_csv
 from expunge.data.rows import ROWS_AS_GIVEN
 from expunge.data.values import column, person
 
@@ -70,12 +73,12 @@ class Texts:
         return selecting.Places(self.columns)
 
     def select(self, target: Target) -> Ids:
-        """Ids that ``target`` names (kinds: samples, user)."""
+        """Ids that ``target`` names (kinds: samples, user, concept); a concept stands in a column as a user does."""
         if target.kind == Kind.SAMPLES:
             return selecting.samples(target, self.ids)
-        if target.kind == Kind.USER:
+        if target.kind in (Kind.USER, Kind.CONCEPT):
             return selecting.user(target, self.ids, self._places)
-        raise InputError(f"Texts can lose samples or users; a {target.kind} target has no meaning here.")
+        raise InputError(f"Texts can lose samples, users or concepts; a {target.kind} target has no meaning here.")
 
     def unmatched(self, target: Target) -> tuple[str, ...]:
         """Each value that ``target`` names and no record has, in words."""
@@ -126,42 +129,85 @@ class Texts:
         return self.at(range(min(count, len(self))))
 
 
-def read_records(path: Path, answer: bool = True) -> list[Record]:
-    """The records of a JSONL file; blank lines count as lines and are no records.
+def read_records(path: Path, answer: bool = True, keys: Mapping[str, str] | None = None) -> list[Record]:
+    """The records of a file, in any form that ``data.chats`` knows; see :func:`read_texts` on files.
 
     Args:
         answer: whether questions must have answers.
+        keys: our names of keys → those of the file.
 
     Raises:
         InputError: with the number of the line; or for a file that is missing, empty or not UTF-8.
     """
+    return [record for _, record in _numbered(path, answer, keys)]
+
+
+def _numbered(path: Path, answer: bool, keys: Mapping[str, str] | None) -> list[tuple[int, Record]]:
+    """Each record with the place in its file (from 0, blank lines not counted) of what it was made of."""
+    found: list[tuple[int, Record]] = []
+    for place, (where, value) in enumerate(_objects(path)):
+        found += [(place, record) for record in as_records(value, where, answer=answer, keys=keys)]
+    return found
+
+
+def _objects(path: Path) -> Iterator[tuple[str, Any]]:
+    """What stands on each line of JSON lines, or in each row of a table, and how messages call its place."""
+    if path.suffix.lower() == ".csv":
+        table = open_csv(path)
+        columns = table.read(table.names).to_dict("list")
+        for i in range(table.rows):
+            yield f"row {i + 1} of {path.name}", {name: values[i] for name, values in columns.items()}
+        return
+    if is_arrow(path):
+        for i, row in enumerate(read_arrow(path).to_dict("records"), 1):
+            yield f"row {i} of {path.name}", {name: _as_json(value) for name, value in row.items()}
+        return
     if not path.is_file():
         raise InputError(f"There is no file {path}; give a JSONL file, one object on a line.")
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} cannot be read as text in UTF-8: {error}. Save it in UTF-8.") from None
-    records = []
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{path.name} has no records: Expected one JSON object on a line, at least one; it is empty.")
     for number, line in enumerate(lines, 1):
         if line.strip():
             where = f"line {number} of {path.name}"
-            records.append(check_record(_object(line, where), where, answer))
-    if not records:
-        raise InputError(f"{path.name} has no records: Expected one JSON object on a line, at least one; it is empty.")
-    return records
+            yield where, _object(line, where)
 
 
-def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Texts:
+def _as_json(value: Any) -> Any:
+    """A cell of a table of Arrow's as JSON has it: arrays are lists, and numbers Python's own."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _as_json(item) for name, item in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def read_jsonl(path: Path, columns: Sequence[str] = (), keys: Mapping[str, str] | None = None) -> Texts:
     """Records from the JSON lines of the file ``path``; each of ``columns`` is a key that every record has.
 
     Under such a key stands a text, a number, or a list of them where a record is about several people: it belongs to each.
     Numbers are compared as texts without an empty fraction, since whoever writes ids with gaps makes 1 a 1.0.
 
+    ``path`` may also be a CSV table, a Parquet file or a folder of ``datasets`` (extra ``arrow``) whose columns are the keys.
+    Where one conversation makes several records, the column ``conversation`` says which they are of: its place in the file,
+    from 0. Ids count records.
+
+    Args:
+        keys: our names (``question``, ``answer``, ``text``, ``messages``) → those of the file, where it has others.
+
     Raises:
         InputError: as :func:`read_records`, or for a record without a column's key, or with nobody under it.
     """
-    records = read_records(path)
-    return Texts.of(records, {name: _people(records, name, path.name) for name in columns})
+    numbered = _numbered(path, True, keys)
+    records = [record for _, record in numbered]
+    named: dict[str, Any] = {name: people_of(records, name, path.name) for name in columns}
+    places = [place for place, _ in numbered]
+    if len(set(places)) < len(places):
+        named.setdefault("conversation", [str(place) for place in places])
+    return Texts.of(records, named)
 
 
 def left_out(whole: Texts, kept: Texts) -> Ids:
@@ -173,7 +219,12 @@ def left_out(whole: Texts, kept: Texts) -> Ids:
     return Ids.rows(np.setdiff1d(whole.ids, kept.ids))
 
 
-def _people(records: Sequence[Record], name: str, file: str) -> list[Any]:
+def people_of(records: Sequence[Record], name: str, file: str) -> list[Any]:
+    """Who or what stands under the key ``name`` of each record; ``file`` is for messages.
+
+    Raises:
+        InputError: for a record without the key, or with nobody under it.
+    """
     found = []
     for number, record in enumerate(records, 1):
         if name not in record:

@@ -71,6 +71,17 @@ class Reads(Protocol):
         ...
 
 
+@runtime_checkable
+class Speaks(Protocol):
+    """A kind of model whose answers a person can read."""
+
+    def said(self, task: Any, models: Models[Mapping[str, Tensor]], sets: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What each model answers to some questions of each set: JSON-like, with ``set``, ``image`` (a data URI or ``None``),
+        ``question``, ``right``, ``before``, ``after`` and ``retrained``. Private.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Models(Generic[T]):
     """The unlearned model and those that it stands beside; or what each was read as, or scored."""

@@ -18,7 +18,7 @@ from typing import Any
 from expunge import planning
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_file, digest_json, keyed_hash
-from expunge.core.errors import InputError, RefusedError, TamperedError
+from expunge.core.errors import InputError, RefusedError
 from expunge.core.files import private_folder, read_json, sweep
 from expunge.core.journal import Journal
 from expunge.core.keys import subject_key
@@ -26,7 +26,8 @@ from expunge.core.method import InMemory, Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
 from expunge.data.look_alikes import look_alikes
-from expunge.jobs.identity import identified
+from expunge.jobs.closed import summary_of_closed
+from expunge.jobs.identity import approved_on, identified
 from expunge.jobs.places import Places
 from expunge.jobs.releasing import (
     Accepted,
@@ -42,13 +43,11 @@ from expunge.jobs.releasing import (
 from expunge.jobs.summary import summary
 from expunge.ledger import Ledger
 from expunge.measuring import measure
-from expunge.report.folder import EVIDENCE, REVIEWED, write_evidence
+from expunge.report.folder import EVIDENCE, write_evidence
 from expunge.report.outcome import is_accepted
 from expunge.report.record import build, plain, slug
 from expunge.report.shown import name_of, shown
-from expunge.report.signing import signing_key
-from expunge.report.verify import verify_folder
-from expunge.requests_book import CLOSED, RequestBook
+from expunge.requests_book import RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
 
@@ -84,9 +83,9 @@ def carry_out(
     out, private, ledger_path = places.out, places.private, places.ledger
     request = identified(request, setting.model, key, ledger_path)
     identity = request.id(key)
-    request, status, evidence = _on_record(request, key, ledger_path)
-    if status in CLOSED:
-        return _again(identity, status, evidence, out, private, ledger_path)
+    request, status = _on_record(request, key, ledger_path)
+    if (before := summary_of_closed(request.id(key), places, setting.accepted)) is not None:
+        return before
     places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
     _must_have_its_journal(places, identity, status)
     deletion = setting.deletion
@@ -94,9 +93,10 @@ def carry_out(
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
     screened = _screened(request, setting)
-    if screened.held and ledger is not None and not setting.approved_by:
+    approved_by = setting.approved_by or approved_on(ledger_path, identity)
+    if screened.held and (ledger is not None or folders) and not approved_by:
         _quarantine(request, screened, key, ledger_path)
-    decision = _decision(screened, status, setting.approved_by, setting.accepted)
+    decision = _decision(screened, status, approved_by, setting.accepted)
     cases = [replace(case, method=screened.method(case.method)) for case in cases]
     run = _Run(request, setting, screened, key)
     made = [_made(case, run, watch) for case in cases]
@@ -147,6 +147,7 @@ def carry_out(
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
         evidence["request"]["decision"] = decision  # a person may have accepted since what was held back then
+        evidence["copies"] = list(setting.copies)  # kept up to date by whoever runs the job
         evidence["accepted"] = None if setting.accepted is None else asdict(setting.accepted)
         runs = {run["name"]: run for run in evidence["runs"]}
         if void := [name for name, run in runs.items() if run["verdict"] == Verdict.VOID]:
@@ -167,7 +168,7 @@ def carry_out(
             after = next_model(outcome, runs[case.name])
             if case.folder is not None:
                 models[case.folder.book.model] = case.folder.keep(after, identity)
-            elif not after.views:
+            else:
                 save_trained(private / f"next-{slug(case.name)}", after)
         sweep(private)  # of a killed try: weights without noise
         shown_record, told = digest_file(written[EVIDENCE]), read_json(written[EVIDENCE])
@@ -186,7 +187,7 @@ def carry_out(
                 case.folder.purge()
         for journal in journals:
             journal.clear()
-    return summary(evidence, out)
+    return summary(evidence, out, ledger_path)
 
 
 def prepare_beside(request: Request, case: Case, setting: Setting, *, watch: Watch = silent) -> planning.Plan:
@@ -229,8 +230,8 @@ def _screened(request: Request, setting: Setting) -> ScreeningResult:
     return setting.screen() if setting.screen else screen_breadth(request, setting.deletion)
 
 
-def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, str | None]:
-    """The request as it was filed (its dates count, not today's), its status, and the digest of its evidence.
+def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None]:
+    """The request as it was filed (its dates count, not today's), and its status.
 
     Raises:
         TamperedError: if the ledger does not verify.
@@ -238,13 +239,12 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
     """
     identity = request.id(key)
     if not path.exists():
-        return request, None, None
+        return request, None
     with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
-        own = [entry for entry in ledger.entries(prefix=identity) if entry.key.split("/")[0] == identity]
-        entries = {entry.kind: entry.payload for entry in own}
-        if "request" not in entries:
-            return request, None, None
-        filed = entries["request"]
+        book = RequestBook(ledger)
+        if not (entries := book.entries_of(identity)):
+            return request, None
+        filed = entries[0].payload
         request = replace(
             request, ground=filed["ground"], received=date.fromisoformat(filed["received"]),
             due=date.fromisoformat(filed["due"]),
@@ -253,34 +253,7 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
             raise InputError(
                 f"{path} has request {identity} with its targets in another order; name them in that order."
             )
-        return request, RequestBook(ledger).status_of(identity), entries.get("fulfilment", {}).get("evidence")
-
-
-def _again(identity: str, status: str, evidence: str | None, out: Path, private: Path, ledger: Path) -> dict[str, Any]:
-    """The summary of a request that was carried out before; nothing is done a second time.
-
-    Raises:
-        InputError: if its evidence is not in ``out``.
-        TamperedError: if what lies there does not verify any more.
-    """
-    path, full = out / EVIDENCE, private / REVIEWED
-    if not path.is_file() or evidence not in (digest_file(path), digest_json(read_json(path))):
-        raise InputError(
-            f"Request {identity} is {status} already for this model, and its evidence is not in {out}. Name the folder that "
-            "holds it."
-        )
-    result = verify_folder(out, signing_key().public_key(), ledger=ledger)
-    if not result.consistent:
-        problems = "; ".join(f"{check.name}: {check.problem}" for check in result.checks if not check.ok)
-        raise TamperedError(
-            f"Request {identity} is {status} already, and its evidence in {out} does not verify: {problems[:1000]}. "
-            "Restore the folder from a backup: its release is not made a second time."
-        )
-    for folder in private.glob("journal-*"):  # where a crash came between the last entry and the clearing
-        with Journal(folder) as journal:
-            journal.clear()
-    _LOG.warning("Request %s is %s already: this is its evidence, nothing was done again.", identity, status)
-    return summary(read_json(full if full.is_file() else path), out)
+        return request, book.status_of(identity)
 
 
 def _must_have_its_journal(places: Places, identity: str, status: str | None) -> None:
@@ -309,7 +282,8 @@ def _decision(
         return dict(screened.decision)
     if not approved_by:
         raise RefusedError(
-            f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was."
+            f"The request is held back: {held}. If a person has looked at it, set request.approved_by to who it was, or say so "
+            "on the ledger (expunge requests approve)."
         )
     return {**screened.decision, "decision": "grant", "reason": f"held back: {held}; overruled", "by": approved_by}
 
@@ -320,7 +294,7 @@ def _quarantine(request: Request, screened: ScreeningResult, key: bytes, path: P
     with Ledger(path, create=True) as ledger:
         book = RequestBook(ledger)
         book.file_request(request.record(key))
-        if book.status_of(request.id(key)) == "received":
+        if book.status_of(request.id(key)) in ("received", "granted"):
             book.decide(request.id(key), dict(screened.decision))
 
 
@@ -357,7 +331,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
     if estimate:
         _LOG.warning(
             "Estimate for %s: %.2g GB of memory (weights, gradients, optimizer, activations), about %.2g minutes.",
-            case.method.name, (estimate["state_bytes"] + estimate["activation_bytes"]) / 1e9, estimate["seconds"] / 60,
+            case.method.name, (estimate["state_bytes"] + (estimate["activation_bytes"] or 0)) / 1e9, estimate["seconds"] / 60,
         )  # fmt: skip
     outcome = planned.run_uncounted()  # counted on the ledger when it leaves
     details = {**outcome.details, **({"estimate": dict(estimate)} if estimate else {})}

@@ -26,10 +26,12 @@ class Earlier:
     Attributes:
         by: ids of the data by the request that was granted for them.
         unmarked: granted requests of earlier versions of expunge, whose examples cannot be recognised.
+        again: whether a result was delivered for a request in whose place the present one stands, which takes away the same.
     """
 
     by: Mapping[str, Ids]
     unmarked: tuple[str, ...] = ()
+    again: bool = False
 
     @property
     def ids(self) -> Ids:
@@ -69,14 +71,17 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
     own = {} if request is None else request.record(key)
     by: dict[str, Ids] = {}
     unmarked: list[str] = []
+    again = False
     for path in dict.fromkeys(path for path in ledgers if path is not None and path.is_file() and path.stat().st_size):
         with Ledger(path) as ledger:
-            for item in RequestBook(ledger).granted(own):
+            book = RequestBook(ledger)
+            again = again or (request is not None and book.delivered(request.supersedes))
+            for item in book.granted(own):
                 if not item.marked:
                     unmarked.append(item.request)
                 elif len(ids := find(item.marks)):
                     by[item.request] = ids
-    found = Earlier(by, tuple(unmarked))
+    found = Earlier(by, tuple(unmarked), again)
     if found.unmarked:
         _LOG.warning(
             "Requests %s were granted under an earlier version of expunge, which left no marks: take their examples out of the "
@@ -105,8 +110,9 @@ def match(data: Any, asked: Asked, earlier: Earlier) -> Deletion:
 def match_stored(data: Any, held: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """The deletion on a stored model, which stands for the examples ``held`` of ``data``.
 
-    What it does not stand for any more counts as matched and is gone; what earlier requests on the ledger were granted for
-    and it still knows goes along.
+    What it does not stand for any more counts as matched and is gone, but for what a superseded request of the same person
+    took away and was delivered: that is forgotten again. What earlier requests on the ledger were granted for and it still
+    knows goes along.
 
     Raises:
         InputError: as :meth:`Deletion.of`.
@@ -122,5 +128,7 @@ def match_stored(data: Any, held: Any, asked: Asked, earlier: Earlier) -> Deleti
         return Deletion.of(held, request, probes)
     gone = every - kept
     own = selected(data, request)
+    if earlier.again:
+        gone = gone - (own - earlier.ids)
     behind = earlier.behind(own & gone)
     return Deletion.of(data, request, probes, gone=gone, along=earlier.ids - own, gone_for=behind)

@@ -15,6 +15,7 @@ from expunge.core.method import Watch, silent
 from expunge.evidence.comparison import Models, compared, compared_attacks
 from expunge.jobs.earlier import Earlier, match
 from expunge.jobs.schema import load_job
+from expunge.modalities import networks
 from expunge.modalities.modality import Opened
 from expunge.modalities.readings import reads
 from expunge.modalities.settings import Job, StoredTraining
@@ -45,7 +46,7 @@ def evaluate_job(
     """
     job = load_job(path, overrides)
     modality = modalities.load(job.task)
-    opened = modality.open(job)
+    opened = networks.opened(modality, job)
     asked = modality.ask(job, opened)
     deletion = match(opened.data, asked, Earlier({}))
     sets = {"retain": deletion.after, "forget": deletion.forget, **deletion.probes}

@@ -38,3 +38,11 @@ def identified(request: Request, model: str, key: bytes, path: Path | None) -> R
                 f"record first: expunge requests supersede {identity} --ledger {path} --by … --why …"
             )
     return request
+
+
+def approved_on(path: Path, identity: str) -> str | None:
+    """Who approved a request on the ledger at ``path`` after it was held back; ``None`` where nobody did."""
+    if not path.exists():
+        return None
+    with Ledger(path, create=True) as ledger:
+        return RequestBook(ledger).approval_of(identity)

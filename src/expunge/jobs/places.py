@@ -63,6 +63,8 @@ class Places:
             raise InputError(
                 f"The ledger {self.ledger} would lie in {within[0]}, among the files of one request. Name a file outside of it."
             )
+        if self.ledger.is_symlink() and not self.ledger.exists():
+            raise InputError(f"{self.ledger} is a link that leads nowhere; mend it, or name the file itself.")
         if self.ledger.exists() and not stat.S_ISREG(self.ledger.stat().st_mode):
             kind = "a folder" if self.ledger.is_dir() else "no regular file"
             raise InputError(f"{self.ledger} is {kind}; a ledger is one file.")

@@ -23,7 +23,7 @@ from expunge.measuring import MeasureSettings
 from expunge.model_folder import RECORD, ModelFolder, release_item
 from expunge.report.folder import REVIEW, write_review
 from expunge.report.record import plain
-from expunge.requests_book import RequestBook
+from expunge.requests_book import RESULT, RequestBook
 from expunge.screening.result import ScreeningResult
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Case:
         measuring: what to measure.
         untrained: the model before it is trained: what would refuse the trained one refuses it before hours of training.
         folder: where the model was published, with the ledger of its releases; ``None``: the model has no such record.
+        trains: whether ``make`` trains, on data without anybody for whom an earlier request on the ledger was granted.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Case:
     seed: int = 0
     untrained: Trained | None = None
     folder: ModelFolder | None = None
+    trains: bool = False
 
 
 def model_name(sections: Mapping[str, Any]) -> str:
@@ -95,6 +97,7 @@ class Setting:
         approved_by: who overrules a quarantine, or ``None``.
         screen: judges the request; ``None``: its breadth alone is judged.
         accepted: who lets a void result leave all the same; ``None``: it is held back.
+        copies: what else may hold the data, for the report's checklist.
         private_below: values that were measured on fewer forgotten examples than this stay in the private folder.
     """
 
@@ -109,6 +112,7 @@ class Setting:
     screen: Callable[[], ScreeningResult] | None = None
     accepted: Accepted | None = None
     private_below: int = PRIVATE_BELOW
+    copies: Sequence[Mapping[str, Any]] = ()
 
 
 def without_names(setting: Setting, cases: Sequence[Case], names: Names) -> tuple[Setting, list[Case]]:
@@ -124,7 +128,8 @@ def without_names(setting: Setting, cases: Sequence[Case], names: Names) -> tupl
     if held := [*held, *(["the job's settings"] if shown != settings else [])]:
         _LOG.warning("A name of the request stands in %s: records carry a hash in its place.", ", ".join(held))
     hidden = replace(
-        setting, title=names.hide(setting.title), dataset=names.hide(setting.dataset), note=names.hide(setting.note),
+        setting, copies=names.hide_in([dict(item) for item in setting.copies]),
+        title=names.hide(setting.title), dataset=names.hide(setting.dataset), note=names.hide(setting.note),
         config=setting.config if shown == settings else yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
     )  # fmt: skip
     return hidden, [replace(case, name=names.hide(case.name)) for case in cases]
@@ -161,7 +166,7 @@ def hold_back(
         return
     write_review(out, evidence, secrets)
     reason = f"the certificate of {', '.join(void)} is void"
-    book.decide(identity, {"decision": "quarantine", "reason": reason, "by": "expunge"})
+    book.decide(identity, {"decision": "quarantine", "reason": reason, "by": "expunge", "of": RESULT})
     if not any(out.iterdir()):
         out.rmdir()
     raise HeldBackError(
@@ -187,4 +192,5 @@ def released(case: Case, outcome: Outcome, run: Mapping[str, Any]) -> dict[str, 
     afresh = not after.spent and outcome.status != UNCHANGED
     first = outcome.releases[0].artifact.digest
     item = release_item(name, spent, afresh=afresh, digest=first, views=outcome.digests)
-    return {**item, "method": outcome.method["digest"], "verdict": run["verdict"]}
+    made = {"made_from": outcome.before.artifact.digest, "trained": case.trains}
+    return {**item, **made, "method": outcome.method["digest"], "verdict": run["verdict"]}

@@ -11,6 +11,8 @@ from expunge.core.errors import InputError
 from expunge.core.files import read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.request import Request, Target
+from expunge.data.marks import mark_of
+from expunge.jobs.due import due_within
 from expunge.jobs.yaml_files import read_value
 from expunge.ledger import Ledger
 from expunge.modalities.id_files import with_ids
@@ -20,10 +22,29 @@ from expunge.report.signing import signing_key
 from expunge.requests_book import RequestBook
 
 
-def list_requests(path: Path) -> list[dict[str, Any]]:
-    """All requests of a ledger with their status."""
+def list_requests(path: Path, due: str | None = None) -> list[dict[str, Any]]:
+    """All requests of a ledger with their status; with ``due`` (``7d``) those that are open and due within that time.
+
+    Raises:
+        InputError: for a time that cannot be read.
+    """
     with Ledger(path) as ledger:
-        return RequestBook(ledger).requests()
+        rows = RequestBook(ledger).requests()
+    return rows if due is None else due_within(rows, due)
+
+
+def requests_about(path: Path, kind: str, where: Sequence[str]) -> list[dict[str, Any]]:
+    """The granted requests of a ledger that cover somebody, by columns and values as a target names them: whether a person of
+    a batch was forgotten can be asked without naming the others.
+
+    Raises:
+        InputError: as :func:`add_request`; for single examples, which are recognised by content alone.
+    """
+    mark = mark_of(Target(kind, _where(where)), subject_key())
+    with Ledger(path) as ledger:
+        book = RequestBook(ledger)
+        covering = {item.request for item in book.granted({}) if mark in item.marks}
+        return [row for row in book.requests() if row["id"] in covering]
 
 
 def show_request(path: Path, identity: str) -> dict[str, Any]:
@@ -39,15 +60,27 @@ def show_request(path: Path, identity: str) -> dict[str, Any]:
 
 
 def add_request(
-    path: Path, subject: str, kind: str, where: Sequence[str], ground: str, received: str | None, due: str | None
-) -> dict[str, Any]:
+    path: Path, subject: str, kind: str, where: Sequence[str], ground: str, received: str | None, due: str | None,
+    where_file: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """File a request; the same one again is the same entry.
+
+    Args:
+        where_file: ``column=people.csv``: the values of a column, from a file.
 
     Raises:
         InputError: for an unknown kind, a ``where`` that is not column=value or that YAML understands as something else
             than is written, or a date that is none.
     """
-    place = with_ids(kind, _where(where), Path.cwd())
+    stated = _where(where)
+    for item in where_file:
+        column, equals, name = item.partition("=")
+        if not equals or column in stated:
+            raise InputError(
+                f"Expected --where-file column=people.csv, for a column that is named once; got {item!r:.80}."
+            )
+        stated[column] = {"file": name}
+    place = with_ids(kind, stated, Path.cwd())
     days = {name: _day(name, text) for name, text in (("received", received), ("due", due)) if text}
     request = Request(subject, (Target(kind, place),), ground, days.get("received", date.today()), days.get("due"))
     key = subject_key()
@@ -59,6 +92,24 @@ def add_request(
             book.file_request(request.record(key))
             rows = {row["id"]: row for row in book.requests()}
     return rows[identity]
+
+
+def approve_request(path: Path, identity: str, by: str, why: str) -> dict[str, Any]:
+    """Record that a person lets a request be carried out; see :meth:`~expunge.requests_book.RequestBook.approve`.
+
+    Raises:
+        InputError: where the ledger has no such request, or it is neither received nor held back.
+    """
+    return _ended(path, identity, lambda book: book.approve(identity, by, why))
+
+
+def reject_request(path: Path, identity: str, by: str, why: str) -> dict[str, Any]:
+    """Record that a person refuses a request; see :meth:`~expunge.requests_book.RequestBook.reject`.
+
+    Raises:
+        InputError: where the ledger has no such request, or something was released for it already.
+    """
+    return _ended(path, identity, lambda book: book.reject(identity, by, why))
 
 
 def withdraw_request(path: Path, identity: str, by: str, why: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ from expunge.core.method import Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Budget, Trained
 from expunge.descent.processes import processes
+from expunge.evidence.membership import FORGET
 from expunge.jobs.carry_out import carry_out, plan_of, prepare_beside
+from expunge.jobs.closed import summary_of_closed
 from expunge.jobs.earlier import Earlier, earlier_requests, match, match_stored
 from expunge.jobs.identity import identified
+from expunge.jobs.places import Places
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
 from expunge.jobs.together import announced, beside
 from expunge.measuring import MeasureSettings, sets_of
+from expunge.modalities import networks
 from expunge.modalities.knowledge import must_know
 from expunge.modalities.modality import Asked, Opened
 from expunge.modalities.named import named_method
@@ -54,8 +58,10 @@ def run_job(
         InputError, RefusedError: for anything that cannot be used, before anything is written.
         HeldBackError: where a void result needs a person.
     """
-    together = processes()
-    request, case, setting, ledger = prepared(path, overrides, model)
+    together, named = processes(), _named(path, overrides, model)
+    if (before := summary_of_closed(named.identity, named.places(out), accepted_in(named.job))) is not None:
+        return {} if together.rank else before
+    request, case, setting, ledger = _matched(named)
     if together.rank:
         return beside(together, lambda: prepare_beside(request, case, setting))
     with announced(together) as starts:
@@ -101,25 +107,64 @@ def prepared(
     Raises:
         InputError: for anything in the job that cannot be used.
     """
+    return _matched(_named(path, overrides, model))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A job whose files are open, with its request under the id that its ledger knows.
+
+    Attributes:
+        asked: what the job asks for.
+        folder: of a published model, with its own ledger.
+        model: tells the models of one ledger apart; empty where it belongs to one model.
+    """
+
+    job: Job
+    opened: Opened
+    asked: Asked
+    folder: ModelFolder | None
+    model: str
+
+    @property
+    def identity(self) -> str:
+        """The id of the request."""
+        return self.asked.request.id(subject_key())
+
+    @property
+    def ledger(self) -> Path | None:
+        """The model's own ledger, or the one that the job names."""
+        return self.job.ledger if self.folder is None else self.folder.book.path
+
+    def places(self, out: Path) -> Places:
+        """Where a run writes whose evidence goes to ``out``."""
+        return Places.of(out, self.ledger, of_a_model=self.folder is not None)
+
+
+def _named(path: Path | Job, overrides: Sequence[str], model: Path | None) -> _Named:
     job = load_job(path, overrides)
     kind = modalities.load(job.task)
     if processes().count > 1 and not kind.in_processes:
         raise InputError(
             "Expected one process: only language models share rows out. Start it without accelerate launch."
         )
-    method = method_of(job)
-    opened = _opened(job)
+    method_of(job)  # its settings are refused before anything is read
+    opened = opened_of(job)
     if job.publish is not None:
         _must_be_publishable(opened)
     if model is not None:
         job = served_from(job, model, opened)
-    asked, folder = kind.ask(job, opened), folder_of(job)
-    named = "" if folder is not None else model_name(job.identity())
-    known = identified(asked.request, named, subject_key(), job.ledger if folder is None else folder.book.path)
-    asked = replace(asked, request=known)
-    stored = _stored(job, opened, folder, asked.request.id(subject_key()))
-    ledgers = [job.ledger if folder is None else folder.book.path, *job.excluded_by]
-    earlier = earlier_requests(ledgers, opened.data, asked.request)
+    folder = folder_of(job)
+    asked, model_on_ledger = asked_of(job, opened, folder)
+    return _Named(job, opened, asked, folder, model_on_ledger)
+
+
+def _matched(named: _Named) -> tuple[Request, Case, Setting, Path | None]:
+    """The request matched on the data of the model that it applies to."""
+    job, opened, asked, folder = named.job, named.opened, named.asked, named.folder
+    kind = modalities.load(job.task)
+    stored = _stored(job, opened, folder, named.identity)
+    earlier = earlier_requests([named.ledger, *job.excluded_by], opened.data, asked.request)
     if stored is None:
         deletion = match(opened.data, asked, earlier)
     else:
@@ -127,16 +172,37 @@ def prepared(
 
     def make(seen: Watch) -> Trained:
         made = stored if stored is not None else _trained(job, opened, deletion.before, seen)
-        if deletion.member:
-            must_know(kind, made.task, made.secret, deletion.before, sets_of(deletion), job.expected_accuracy)
+        if deletion.member or FORGET in deletion.probes:
+            must_know(
+                kind,
+                made.task,
+                made.secret,
+                deletion.before,
+                sets_of(deletion),
+                job.expected_accuracy,
+                not deletion.member,
+            )
         return made
 
-    setting = _setting(job, opened, asked, earlier, deletion, model=named)
+    setting = _setting(job, opened, asked, earlier, deletion, model=named.model)
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
-    case = Case(opened.name, make, budget_of(job), method, measuring, job.seed, untrained, folder)
+    trains = stored is None and opened.recipe is not None
+    case = Case(opened.name, make, budget_of(job), method_of(job), measuring, job.seed, untrained, folder, trains)
     return asked.request, case, setting, job.ledger
+
+
+def asked_of(job: Job, opened: Opened, folder: ModelFolder | None) -> tuple[Asked, str]:
+    """What the job asks, its request under the id that the ledger knows it by; and the model's name on that ledger.
+
+    Raises:
+        InputError, RefusedError: as the modality's ``ask``, and for a request that was abandoned.
+    """
+    asked = modalities.load(job.task).ask(job, opened)
+    named = "" if folder is not None else model_name(job.identity())
+    known = identified(asked.request, named, subject_key(), job.ledger if folder is None else folder.book.path)
+    return replace(asked, request=known), named
 
 
 def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: Watch = silent) -> dict[str, Any]:
@@ -156,7 +222,7 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
         raise InputError(f"{to} holds a model already; name a new folder: what is published stays as it is.")
     if "budget" in method.capabilities.needs and budget is None:
         raise InputError(f"{method.name} needs a promise that its noise is derived from: add publish to the job.")
-    opened = _opened(job)
+    opened = opened_of(job)
     _must_be_publishable(opened)
     trained = _stored(job, opened, folder_of(job))
     if trained is None:
@@ -179,9 +245,9 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
     }
 
 
-def _opened(job: Job) -> Opened:
+def opened_of(job: Job) -> Opened:
     """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
-    opened = modalities.load(job.task).open(job)
+    opened = networks.opened(modalities.load(job.task), job)
     if opened.weights is None or not may_be_wrapped(opened.weights):
         return opened
     _, prefix = unwrapped(opened.task.build().state_dict().keys(), opened.weights)
@@ -197,17 +263,23 @@ def served_from(job: Job, model: Path, opened: Opened) -> Job:
 
 
 def method_of(job: Job) -> Any:
-    """The method with its settings, each of the type that the method declares.
+    """The method with its settings, each of the type and in the range that the method declares.
 
     Raises:
         InputError: for an unknown method or setting, or a value of another type.
     """
-    return named_method("method", job.method["name"], {n: value for n, value in job.method.items() if n != "name"})
+    settings = {name: value for name, value in job.method.items() if name != "name"}
+    return named_method(f"{job.file}: method", job.method["name"], settings)
 
 
 def budget_of(job: Job) -> Budget | None:
     """The budget to publish, or ``None``."""
     return None if job.publish is None else Budget(**job.publish.model_dump())
+
+
+def accepted_in(job: Job) -> Accepted | None:
+    """Who takes the result of a job that would not be accepted otherwise, and why."""
+    return None if job.accept is None else Accepted(job.accept.by, job.accept.reason)
 
 
 def folder_of(job: Job) -> ModelFolder | None:
@@ -223,7 +295,7 @@ def shown(job: Job) -> str:
 
     Without ``accept`` either: that may be added to a job whose result was held back, and is no other run.
     """
-    content = _names_only(job.model_dump(exclude={"accept"}))
+    content = _names_only(job.model_dump(exclude={"accept", "copies"}))
     content["request"]["subject"] = _HIDDEN
     for target in content["request"]["targets"]:
         target["where"] = dict.fromkeys(target["where"], _HIDDEN)
@@ -295,6 +367,7 @@ def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion:
         note=" ".join(filter(None, (opened.note, asked.note, earlier.note))),
         approved_by=job.request.approved_by,
         pdf=job.evidence.pdf,
-        accepted=None if job.accept is None else Accepted(job.accept.by, job.accept.reason),
+        accepted=accepted_in(job),
         private_below=job.evidence.private_below,
+        copies=[item.model_dump(mode="json") for item in job.copies],
     )

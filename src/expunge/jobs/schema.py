@@ -13,6 +13,7 @@ from expunge import modalities
 from expunge.core.errors import InputError
 from expunge.jobs.yaml_files import read_yaml
 from expunge.methods import registry
+from expunge.modalities.networks import in_network
 from expunge.modalities.settings import Job, in_folder
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,11 +36,12 @@ def load_job(path: Path | Job, overrides: Sequence[str] = ()) -> Job:
     if not path.is_file():
         raise InputError(f"There is no job file {path}; give the path of a YAML file.")
     content = read_yaml(path, overrides)
-    job = validated(modalities.load(str(content.get("task", DEFAULT))).job, content, path.name)
+    kind = modalities.load(str(content.get("task", DEFAULT))).job
+    job = validated(in_network(kind) if "network" in content else kind, content, path.name)
     if not isinstance(job.method.get("name"), str):
         raise InputError(f"{path.name}: method needs a name, for example  method: {{name: r2d, rewind: 0.5}}.")
     registry.target_of(job.method["name"].partition("+")[0])  # raises where there is no such method
-    return in_folder(job, path.resolve().parent)
+    return in_folder(job, path.resolve().parent).read_from(path.name)
 
 
 def validated(kind: type[Model], content: Any, name: str) -> Model:

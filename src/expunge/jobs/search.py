@@ -19,18 +19,20 @@ from expunge.methods.release import least_sigma
 from expunge.modalities.classification.config import ClassifierJob, GradientDescentTraining
 from expunge.modalities.classification.opening import data_of, recipe_of, task_of
 from expunge.modalities.classification.readings import read
-from expunge.modalities.settings import Job
+from expunge.modalities.settings import BudgetSettings, Job
 from expunge.planning import train
 from expunge.planning.promises import must_promise
 from expunge.privacy.certify import parameters_of
 from expunge.privacy.gaussian import sigma_of
 from expunge.privacy.noise import SeededNoise
+from expunge.privacy.theorem import Evaluation
 from expunge.privacy.theorems import theorem
 from expunge.tasks.classification import Classification
 from expunge.training.descent import trainable
 
 REWINDS = tuple(i / 10 for i in range(1, 11))
 L2_FACTORS = (0.3, 1.0, 3.0, 10.0)  # around the job's own regularisation
+THEOREM = theorem("rewind-to-delete")
 DRAWS = 20  # noisy models whose mean accuracy stands for a noise level
 
 
@@ -88,26 +90,17 @@ def search(
     Raises:
         InputError: if the job does not train by gradient descent, its method is not r2d, or its constants are unknown.
     """
-    job = load_job(path, overrides)
-    if not isinstance(job, ClassifierJob) or not isinstance(job.training, GradientDescentTraining):
-        raise InputError("A guarantee can be planned for training.kind gradient_descent: only that can be rewound.")
-    if job.method["name"] != R2D.name:
-        raise InputError(
-            f"The search tries rewinds of {R2D.name}; the job's method is {job.method['name']}, of whose noise they say "
-            f"nothing. Name {R2D.name} in the job's method to search, and publish with that method."
-        )
-    if job.publish is None:
-        raise InputError("A guarantee needs publish.capacity in the job: how many records may go in all.")
+    job, training, promised = rewindable(path, overrides)
     task, (data, probes) = task_of(job), data_of(job)
-    delta = target.get("delta", job.publish.delta)
-    budget = Budget(target["epsilon"], delta, job.publish.capacity, releases=job.publish.releases)
+    delta = target.get("delta", promised.delta)
+    budget = Budget(target["epsilon"], delta, promised.capacity, releases=promised.releases)
     must_promise(budget, data)
     rows = probes.get("test", data)
-    grid = sorted({job.training.l2 * factor for factor in L2_FACTORS}) if job.training.l2 else [0.0]
+    grid = sorted({training.l2 * factor for factor in L2_FACTORS}) if training.l2 else [0.0]
     candidates: list[Candidate] = []
     clean: list[float] = []
     for i, l2 in enumerate(grid):
-        recipe = recipe_of(job.training.model_copy(update={"l2": l2}), task)
+        recipe = recipe_of(training.model_copy(update={"l2": l2}), task)
         trained = train(task, data, recipe, seed=job.seed)
         clean.append(_accuracy(task, trained.artifact.tensors, rows))
         for rewind in REWINDS:
@@ -131,17 +124,45 @@ def search(
     }
 
 
-def _candidate(
-    task: Classification, trained: Trained, budget: Budget, l2: float, rewind: float, rows: Any, seed: int
-) -> Candidate:
-    chosen = theorem("rewind-to-delete")
-    method = R2D(rewind=rewind)
-    parameters = parameters_of(chosen, method.parameters(trained, budget.capacity), trained.facts)
-    if missing := [name for name in chosen.constants if name not in parameters]:
+def rewindable(
+    path: Path | Job, overrides: Sequence[str]
+) -> tuple[ClassifierJob, GradientDescentTraining, BudgetSettings]:
+    """A job whose model can be rewound, how it is trained, and the promise that it is published with.
+
+    Raises:
+        InputError: if the job does not train by gradient descent, its method is not r2d, or it promises nothing.
+    """
+    job = load_job(path, overrides)
+    if not isinstance(job, ClassifierJob) or not isinstance(job.training, GradientDescentTraining):
+        raise InputError("A guarantee can be planned for training.kind gradient_descent: only that can be rewound.")
+    if job.method["name"] != R2D.name:
+        raise InputError(
+            f"Only rewinds of {R2D.name} are tried; the job's method is {job.method['name']}, of whose noise they say "
+            f"nothing. Name {R2D.name} in the job's method, and publish with that method."
+        )
+    if job.publish is None:
+        raise InputError("A guarantee needs publish.capacity in the job: how many records may go in all.")
+    return job, job.training, job.publish
+
+
+def evaluated(parameters: Mapping[str, Any]) -> Evaluation:
+    """What the theorem of rewinding says for ``parameters``.
+
+    Raises:
+        InputError: naming the constants that are missing.
+    """
+    if missing := [name for name in THEOREM.constants if name not in parameters]:
         raise InputError(
             f"The bound needs {', '.join(missing)}; declare them under training.constants, or set estimate."
         )
-    evaluation = chosen.evaluate(parameters)
+    return THEOREM.evaluate(parameters)
+
+
+def _candidate(
+    task: Classification, trained: Trained, budget: Budget, l2: float, rewind: float, rows: Any, seed: int
+) -> Candidate:
+    parameters = parameters_of(THEOREM, R2D(rewind=rewind).parameters(trained, budget.capacity), trained.facts)
+    evaluation = evaluated(parameters)
     assert trained.trail is not None and budget.epsilon is not None
     work = parameters["rewind"] * (trained.trail.rows - budget.capacity)
     names = [b.name for b in evaluation.bounds if b.valid and b.value == evaluation.sensitivity] or ["none finite"]

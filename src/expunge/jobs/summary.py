@@ -14,14 +14,15 @@ WHERE = ("retain", "forget", "test")
 FIELDS = ("metric", "set", "view", "value", "interval", "n", "direction", "ideal", "null", "original", "reference")
 
 
-def summary(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Request, runs and the report's path, from an evidence record."""
+def summary(record: Mapping[str, Any], out: Path, ledger: Path) -> dict[str, Any]:
+    """Request, runs, and where the report, the evidence and the ledger lie, from an evidence record."""
     return {
         "request": {"id": record["request"]["id"], "kind": record["request"]["kind"]},
         "runs": [_run(run, record.get("accepted")) for run in record["runs"]],
         "accepted": is_accepted(record),
         "report": str(out / "report.html"),
         "evidence": str(out),
+        "ledger": str(ledger),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from expunge.core.errors import InputError
+from expunge.core.yaml_events import yaml_events
 
 WHERE = "where"  # the key below which values name people: YAML may not turn one name into another there
 MOST = 10**6  # values of a document that repeats itself; nobody writes so many by hand
@@ -82,6 +83,8 @@ def _parsed(text: str, name: str, exact: bool) -> Any:
     except yaml.YAMLError as error:  # characters that no text has
         raise InputError(f"{name} is not readable YAML: {error}. Save the file as text in UTF-8.") from None
     try:
+        for _ in yaml_events(text, name):
+            pass
         node = loader.get_single_node()
         if node is None:
             return None if not exact else _nothing(name)
@@ -94,7 +97,7 @@ def _parsed(text: str, name: str, exact: bool) -> Any:
             _as_written(loader, scalar, name)
         return loader.construct_document(node)  # type: ignore[no-untyped-call]
     except RecursionError:
-        raise InputError(f"{name} is nested too deeply, or holds itself. Write it flat.") from None
+        raise InputError(f"{name} holds itself. Write it flat.") from None
     except (yaml.YAMLError, ValueError) as error:
         hint = " Quote it if it is a text." if exact else ""
         raise InputError(f"{name} is not readable YAML: {error}.{hint}") from None

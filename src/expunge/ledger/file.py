@@ -10,6 +10,7 @@ root), and `Ledger.extends` finds either.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -22,6 +23,7 @@ from typing import Any
 from expunge.core import merkle
 from expunge.core.chain import GENESIS, link, verify_chain
 from expunge.core.errors import InputError, TamperedError
+from expunge.core.files import in_words
 from expunge.ledger import known, schema
 from expunge.ledger.entries import (
     COLUMNS,
@@ -61,18 +63,16 @@ class Ledger:
     """
 
     def __init__(self, path: Path, create: bool = False, *, read_only: bool = False):
-        self.path = Path(path)
+        self.path, self._writes = Path(path), not read_only
         if sqlite3.sqlite_version_info < (3, 37):
             raise InputError(f"the ledger needs SQLite 3.37 or newer, Python brings {sqlite3.sqlite_version}")
         self._tree: dict[tuple[int, int], bytes] = {}  # of a first version that is only read
         self._state: list[int] | None = None  # of the file, as it was when it was last known to be verified
         self._noted: list[int] | None = None
         self._find_file(create)
-        how = "mode=ro&immutable=1" if read_only else "mode=rw"
+        place = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if read_only else 'mode=rw'}"
         with self._in_words():
-            self._db = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=_WAIT, isolation_level=None
-            )
+            self._db = sqlite3.connect(place, uri=True, timeout=_WAIT, isolation_level=None)
         try:
             with self._in_words():
                 if read_only:
@@ -257,8 +257,9 @@ class Ledger:
             return [step.hex() for step in merkle.consistency(length, self.head()[0], self._node)]
 
     def _find_file(self, create: bool) -> None:
-        if self.path.is_dir():
-            raise InputError(f"{self.path} is a folder; a ledger is one file")
+        if self.path.exists() and not self.path.is_file():
+            kind = "a folder" if self.path.is_dir() else "no regular file"
+            raise InputError(f"{self.path} is {kind}; a ledger is one file")
         if self.path.exists():
             return
         if not create:
@@ -268,7 +269,7 @@ class Ledger:
         except FileExistsError:
             pass  # another process was faster; both prepare it
         except OSError as error:
-            raise InputError(f"the ledger {self.path} cannot be created: {error.strerror}") from None
+            raise in_words(error, f"the ledger {self.path} cannot be created") from None
 
     def _prepare(self, create: bool) -> None:
         application = self._pragma("application_id")
@@ -358,6 +359,12 @@ class Ledger:
         query = f"SELECT {COLUMNS} FROM entries WHERE {condition} ORDER BY sequence"
         return [entry_of(row) for row in self._db.execute(query, values)]
 
+    def _may_be_written(self) -> bool:
+        """Whether nobody forbids it: then it is the machine that does not do it."""
+        return (
+            self._writes and os.access(self.path, os.R_OK | os.W_OK) and os.access(self.path.parent, os.W_OK | os.X_OK)
+        )
+
     def _named(self, check: Any, *arguments: Any) -> None:
         try:
             check(*arguments)
@@ -369,24 +376,23 @@ class Ledger:
         """Turn what SQLite raises into our errors."""
         try:
             yield
+        except UnicodeDecodeError:  # of a name in a message of SQLite, or of a text in the file
+            raise TamperedError(f"the ledger {self.path} is damaged: a text in it is not UTF-8") from None
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise InputError(f"another process keeps the ledger {self.path} busy; try again later") from None
             if code == sqlite3.SQLITE_NOTADB:
                 raise InputError(f"{self.path} is not a ledger: it is no SQLite file") from None
-            if code in _ENVIRONMENT:
+            if code in _FAILED or (code in _FORBIDDEN and self._may_be_written()):
+                raise OSError(_FAILED.get(code, errno.EIO), str(error), str(self.path)) from None
+            if code in _FORBIDDEN:
                 raise InputError(f"the ledger {self.path} cannot be used: {error}") from None
             raise TamperedError(f"the ledger {self.path} is damaged: {error}") from None
 
 
-_ENVIRONMENT = (
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-)
+_FAILED = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
+_FORBIDDEN = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)  # or what a failing disk comes to
 
 
 def _after(prefix: str) -> str:

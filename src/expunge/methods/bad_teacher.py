@@ -6,8 +6,9 @@ Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv 2205.0
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from expunge.core.allowed import Count, Positive, Share
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.members import Member
@@ -42,14 +43,14 @@ class BadTeacher(GradientMethod):
     )
     ranges: ClassVar[Ranges] = {"retain_lr": (1e-5, 1e-2)}
     small: ClassVar[SmallScale] = GradientMethod.small.but(visible={"batch_size": 3, "lr": 1e-3, "retain_lr": 1e-3})
-    epochs: int = 1
-    lr: float | None = None
-    retain_lr: float = 1e-4
-    batch_size: int = 256
-    temperature: float = 1.0
-    retain_share: float = 0.3
+    epochs: Count = 1
+    lr: Positive | None = None
+    retain_lr: Positive = 1e-4
+    batch_size: Count = 256
+    temperature: Positive = 1.0
+    retain_share: Share = 0.3
     augment: bool = False
-    reduction: str = "rows"
+    reduction: Literal["rows", "elements"] = "rows"
     dual: bool = False
 
     def views(self, context: Context) -> Any:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, Positive
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
@@ -48,15 +49,11 @@ class BoundaryShrink(GradientMethod):
     papers: ClassVar[tuple[Paper, ...]] = (Paper("Boundary Unlearning", "Chen et al., CVPR 2023", "2303.11570"),)
     ranges: ClassVar[Ranges] = {"lr": (1e-6, 1e-2), "eps": (0.01, 1.0)}
     small: ClassVar[SmallScale] = GradientMethod.small.but(quick={"lr": 1e-2}, visible={"lr": 1e-3})
-    eps: float = 0.1
+    eps: Positive = 0.1
     exclude_true: bool = True
-    epochs: int = 10
-    lr: float = 1e-5
-    batch_size: int = 64
-
-    def __post_init__(self):
-        if not self.eps > 0:
-            raise InputError(f"Expected a step eps above 0; got {self.eps}.")
+    epochs: Count = 10
+    lr: Positive = 1e-5
+    batch_size: Count = 64
 
     def composition(self, context: Context) -> Descend:
         """Passes over the relabelled forget set."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, must_be_allowed
 from expunge.core.method import (
     Capabilities,
     Configurations,
@@ -44,7 +44,8 @@ class GradientMethod(ABC):
     dual_ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}  # under DualOptim, of the forget steps' adaptive optimizer
     configurations: ClassVar[Configurations] = {}
     small: ClassVar[SmallScale] = SmallScale(quick={"epochs": 1, "batch_size": 16}, visible={"batch_size": 8})
-    batch_size: int
+    batch_size: Count
+    __post_init__ = must_be_allowed
 
     @abstractmethod
     def composition(self, context: Context) -> Descend:
@@ -75,8 +76,6 @@ class GradientMethod(ABC):
         if (refusal := _class_lost(context)) is not None:
             return refusal
         schedule, batches = self.composition(context).schedule, self.batch_sizes()
-        if min(batches.values()) < 1:
-            raise InputError(f"Expected a batch_size of at least 1; got {min(batches.values())}.")
         forget, after = (0 if rows is None else len(rows) for rows in (context.deletion.forget, context.deletion.after))
         if not forget and schedule.roles & {FORGET, JOINT, MIXED}:
             return Refusal(
@@ -185,16 +184,10 @@ def by_trainer(optimizer: str, two: bool, forget_lr: float, retain_lr: float) ->
         optimizer: ``sgd`` or ``adam``.
         two: whether forget and retain steps have one each.
         forget_lr, retain_lr: learning rates.
-
-    Raises:
-        InputError: for another kind.
     """
-    match optimizer:
-        case "sgd":
-            return dual(forget_lr, retain_lr) if two else Shared(sgd(retain_lr), forget_lr)
-        case "adam":
-            return dual_adam(forget_lr, retain_lr) if two else Shared(adam(retain_lr), forget_lr)
-    raise InputError(f"Expected optimizer sgd or adam, as it trained the model; got {optimizer!r}.")
+    if optimizer == "adam":
+        return dual_adam(forget_lr, retain_lr) if two else Shared(adam(retain_lr), forget_lr)
+    return dual(forget_lr, retain_lr) if two else Shared(sgd(retain_lr), forget_lr)
 
 
 def dual(forget_lr: float, retain_lr: float, retain: str = "sgd") -> Dual:

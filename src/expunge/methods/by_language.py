@@ -6,15 +6,17 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from expunge.core.allowed import Count, Fraction, NonNegative, Positive, must_be_allowed
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
 from expunge.core.trained import Artifact
+from expunge.data.concepts import TARGET
 from expunge.descent.descend import Descend
 from expunge.descent.guard import Guard
 from expunge.descent.lora import LoRA
@@ -53,20 +55,20 @@ class LanguageMethod(GradientMethod):
             nothing: the run is the same.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(kinds=("samples", "user"), tasks=("language",))
+    capabilities: ClassVar[Capabilities] = Capabilities(kinds=("samples", "user", "concept"), tasks=("language",))
     small: ClassVar[SmallScale] = SmallScale(
         quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
     )
-    epochs: int = 10
-    steps: int | None = None
-    lr: float = 1e-5
-    batch_size: int = 32
-    weight_decay: float = 0.01
-    warmup: float | None = None
-    anneal: str = "linear"
-    clip: float | None = 1.0
+    epochs: Count = 10
+    steps: Count | None = None
+    lr: Positive = 1e-5
+    batch_size: Count = 32
+    weight_decay: NonNegative = 0.01
+    warmup: Fraction | None = None
+    anneal: Literal["constant", "cosine", "linear"] = "linear"
+    clip: Positive | None = 1.0
     lora: Mapping[str, Any] | None = None
-    look_every: int | None = None
+    look_every: Count | None = None
 
     @abstractmethod
     def objective(self, context: Context) -> Objective:
@@ -117,8 +119,6 @@ class LanguageMethod(GradientMethod):
                 f"{needs}, and weights that are shared out among processes cannot be exchanged for others in a step.",
                 "Share out rows only (accelerate without FSDP), or take npo with an adapter (lora).",
             )
-        if self.batch_size < 1:
-            raise InputError(f"Expected a batch_size of at least 1; got {self.batch_size}.")
         if self.lora is not None:
             adapters.config_of(self.lora)
         sizes = self.sizes(context)
@@ -134,8 +134,13 @@ class LanguageMethod(GradientMethod):
         return Estimate(steps * rows, cost=self.cost(context, steps, rows))
 
     def contradiction(self, context: Context) -> Refusal | None:
-        """A refusal where a record is forgotten and retained at once."""
+        """A refusal where a record is forgotten and retained at once, or says what is to be learnt in place of something."""
         deletion = context.deletion
+        if any(TARGET in record for record in deletion.forget.records):
+            return Refusal(
+                "The material says what is to be learnt instead of a concept; this method forgets the answers that it gets.",
+                "Give it the picture with its right name (data.concepts.recognition), or take siu.",
+            )
         retained = {_content(record) for record in deletion.after.records} if deletion.after is not None else set()
         if both := sum(_content(record) in retained for record in deletion.forget.records):
             return Refusal(
@@ -228,11 +233,15 @@ class Balanced(LanguageMethod, Answers):
     """
 
     small: ClassVar[SmallScale] = LanguageMethod.small.but(visible={"gamma": 6.0})
-    su: float = 0.0
+    su: NonNegative = 0.0
     dual: bool = False
     alternate: bool = False
-    forget_lr: float | None = None
-    retain_steps: int = RETAIN_STEPS
+    forget_lr: Positive | None = None
+    retain_steps: Count = RETAIN_STEPS
+
+    def __post_init__(self):
+        must_be_allowed(self)
+        Answers.__post_init__(self)
 
     @property
     def whole_weights(self) -> str:

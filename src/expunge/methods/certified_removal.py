@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Positive, Probability, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
@@ -46,10 +47,11 @@ class CertifiedRemoval:
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Certified data removal from machine learning models", "Guo et al., ICML 2020", "1911.03030"),
     )
-    epsilon: float = 1.0
-    delta: float = 1e-4
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-4
 
     def __post_init__(self):
+        must_be_allowed(self)
         guo_budget(1.0, self.epsilon, self.delta)  # refuses a target outside its domain
 
     def check(self, context: Context) -> Estimate | Refusal:

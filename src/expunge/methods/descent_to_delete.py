@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from expunge.core.allowed import Count, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget, Tensors, Trained
@@ -37,7 +38,8 @@ class DescentToDelete:
         ),
     )
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 20})
-    steps: int = 100
+    steps: Count = 100
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a strongly convex loss trained by full-batch descent, and a published budget."""

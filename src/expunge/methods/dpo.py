@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.core.allowed import Positive
 from expunge.core.batch import Batch
 from expunge.core.method import Context, Estimate, Paper, Refusal
 from expunge.descent.schedule import Turn
@@ -37,7 +38,7 @@ class DPO(Balanced):
         Paper("TOFU: a task of fictitious unlearning for LLMs", "Maini et al., COLM 2024; IdkDPO", "2401.06121"),
     )
     answers_beside: ClassVar[int] = 1  # the refusals
-    beta: float = 0.1
+    beta: Positive = 0.1
     refusals: tuple[str, ...] | str = REFUSALS
 
     def columns(self, work: Work, base: Base) -> Batch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from expunge.core.allowed import Count, Positive
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
@@ -38,9 +39,9 @@ class FineTune(GradientMethod):
         ),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-3, 1e-1)}
-    epochs: int = 10
-    lr: float = 0.01
-    batch_size: int = 128
+    epochs: Count = 10
+    lr: Positive = 0.01
+    batch_size: Count = 128
 
     def composition(self, context: Context) -> Descend:
         """Passes over what stays."""

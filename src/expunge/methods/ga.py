@@ -21,7 +21,7 @@ class GA(LanguageMethod):
 
     name: ClassVar[str] = "ga"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user"), tasks=("language",), needs=("forgotten data",)
+        kinds=("samples", "user", "concept"), tasks=("language",), needs=("forgotten data",)
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from expunge.core.allowed import Count, Positive
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
@@ -39,9 +40,9 @@ class GradientAscent(GradientMethod):
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}
     small: ClassVar[SmallScale] = GradientMethod.small.but(quick={"batch_size": 4}, visible={"lr": 2e-3})
-    epochs: int = 10
-    lr: float = 5e-4
-    batch_size: int = 128
+    epochs: Count = 10
+    lr: Positive = 5e-4
+    batch_size: Count = 128
 
     def composition(self, context: Context) -> Descend:
         """Passes over what goes."""

@@ -12,8 +12,8 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from expunge.core.allowed import Positive
 from expunge.core.batch import Batch
-from expunge.core.errors import InputError
 from expunge.core.method import Context, Estimate, Paper, Refusal
 from expunge.descent.schedule import FORGET, RETAIN
 from expunge.descent.work import Prepared, Work
@@ -46,12 +46,7 @@ class IDKAP(IDK):
     )
     retained_losses: ClassVar[tuple[str, ...]] = ("ap",)
     retain: str = "ap"
-    beta: float = 0.1
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.beta > 0:
-            raise InputError(f"Expected beta above 0; got {self.beta}.")
+    beta: Positive = 0.1
 
     @property
     def beside(self) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, Positive
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
@@ -32,14 +32,10 @@ class L1Sparse(GradientMethod):
         Paper("Model sparsity can simplify machine unlearning", "Jia et al., NeurIPS 2023", "2304.04934"),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-3, 1e-1), "alpha": (1e-5, 1e-2)}
-    alpha: float = 1e-4
-    epochs: int = 10
-    lr: float = 0.01
-    batch_size: int = 128
-
-    def __post_init__(self):
-        if not self.alpha > 0:
-            raise InputError(f"Expected a penalty alpha above 0; got {self.alpha}. Without it this is fine_tune.")
+    alpha: Positive = 1e-4
+    epochs: Count = 10
+    lr: Positive = 0.01
+    batch_size: Count = 128
 
     def composition(self, context: Context) -> Descend:
         """Passes over what stays."""

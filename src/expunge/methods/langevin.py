@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from expunge.core.allowed import Count, Probability, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Fact, Origin
@@ -39,8 +40,9 @@ class Langevin:
         ),
     )
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5})
-    steps: int = 100
-    delta: float | None = None
+    steps: Count = 100
+    delta: Probability | None = None
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a strongly convex loss that was trained with noise in every step; serves the first request."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, Fraction, NonNegative, Positive
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
@@ -64,7 +65,7 @@ class LUNE(LanguageMethod):
 
     name: ClassVar[str] = "lune"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user"), tasks=("language",), needs=("forgotten data",)
+        kinds=("samples", "user", "concept"), tasks=("language",), needs=("forgotten data",)
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("LUNE: low-rank unlearning with negative examples", "ACL Findings 2026", "2512.07375"),
@@ -72,32 +73,28 @@ class LUNE(LanguageMethod):
     small: ClassVar[SmallScale] = LanguageMethod.small.but(
         quick={"guard": False}, visible={"guard": False, "lr": 1e-2, "steps": 30}
     )
-    epochs: int = 40
-    lr: float = 2e-4
-    batch_size: int = 8
-    warmup: float = 0.05
-    anneal: str = "cosine"
+    epochs: Count = 40
+    lr: Positive = 2e-4
+    batch_size: Count = 8
+    warmup: Fraction = 0.05
+    anneal: Literal["constant", "cosine", "linear"] = "cosine"
     lora: Mapping[str, Any] | None = field(default_factory=lambda: dict(LORA))
-    negatives: str = COUNTERFACTUAL
-    per_prompt: int = PER_PROMPT
-    per_subject: int = PER_SUBJECT
+    negatives: Literal["counterfactual", "refusal", "both"] = COUNTERFACTUAL
+    per_prompt: Count = PER_PROMPT
+    per_subject: Count = PER_SUBJECT
     subject: str | None = None
     refusals: tuple[str, ...] | str = REFUSALS
-    alpha: float = 0.0
+    alpha: NonNegative = 0.0
     guard: bool = True
-    tolerance: float = 0.005
-    look_every: int | None = None
-    probes: int = 64
-    new_tokens: int | None = None
+    tolerance: NonNegative = 0.005
+    look_every: Count | None = None
+    probes: Count = 64
+    new_tokens: Count | None = None
     _seen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)  # of one run
 
     def __post_init__(self):
         object.__setattr__(self, "lora", {**LORA, **(self.lora or {})})
-        if self.alpha < 0 or self.tolerance < 0:
-            raise InputError(f"Expected alpha and tolerance of 0 or more; got {self.alpha} and {self.tolerance}.")
-        counts = {"probes": self.probes, "look_every": self.look_every, "new_tokens": self.new_tokens}
-        if bad := {name: count for name, count in counts.items() if count is not None and count < 1}:
-            raise InputError(f"Expected at least 1; got {', '.join(f'{name}={count}' for name, count in bad.items())}.")
+        super().__post_init__()
 
     def negative_answers(self, deletion: Deletion, seed: int) -> NegativeAnswers:
         """What is learnt; false answers come from retained records, or where these are unknown, from each other."""
@@ -251,7 +248,7 @@ class Looks:
     utility: Sequence[Record]
     tolerance: float
     seen: dict[str, Tensor]
-    new_tokens: int | None = None
+    new_tokens: Count | None = None
 
     def __call__(self, work: Work) -> float:
         """Look at the model as it is.
@@ -261,14 +258,13 @@ class Looks:
         """
         texts = [*self.forget, *self.utility]
         most = self.new_tokens or 2 * max(len(ids) - start for ids, start in work.language.prompts.tokens(texts))
-        questions = [record["question"] for record in texts]
-        room = set(with_room(work.language, questions, most))
+        room = set(with_room(work.language, texts, most))
         if len(room) < len(texts):
             raise InputError(
                 f"{len(texts) - len(room)} probe(s) leave no room for {most} new tokens in a context of "
                 f"{work.language.prompts.context}. Take a larger context, or fewer new_tokens."
             )
-        said = generate(work.language, work.model, questions, max_new_tokens=most)
+        said = generate(work.language, work.model, texts, max_new_tokens=most)
         answers, count = [record["answer"] for record in texts], len(self.forget)
         remember(self.seen, [unlearning_success(answers[:count], said[:count]), _held(answers[count:], said[count:])])
         rates = success_and_retention(self.seen["looks"])

@@ -15,8 +15,9 @@ a large share of retain steps its effect is within chance there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from expunge.core.allowed import Count, NonNegative, Positive, Whole
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Ranges, Refusal, SmallScale
 from expunge.core.task import with_features
@@ -64,29 +65,28 @@ class ManifSMC(GradientMethod):
     configurations: ClassVar[Configurations] = {
         "manif_smc+repair": {"repair": True}, "manif_smc+repair+dual": {"repair": True, "dual": True},
     }  # fmt: skip
-    margin: str = "smc"
-    alpha: float = 0.2
-    k: int = 5
-    anchor: str = "centroid"
-    distance: str = "sq_l2"
-    keep: float = 1.0
-    preserve: float = 0.0
-    refresh_every: int = 1
-    curve_steps: int = 300
-    curve_lr: float = 1e-2
-    curve_loss: str = "rep"
-    curve_start: str = "fresh"
-    epochs: int = 1
-    lr: float = 5e-4
-    batch_size: int = 16
-    batch_norm: str = "train"
+    margin: Literal["smc", "fixed"] = "smc"
+    alpha: NonNegative = 0.2
+    k: Count = 5
+    anchor: Literal["centroid", "original"] = "centroid"
+    distance: Literal["sq_l2", "l2", "cosine"] = "sq_l2"
+    keep: NonNegative = 1.0
+    preserve: NonNegative = 0.0
+    refresh_every: Count = 1
+    curve_steps: Whole = 300
+    curve_lr: Positive = 1e-2
+    curve_loss: Literal["rep", "ce"] = "rep"
+    curve_start: Literal["original", "fresh"] = "fresh"
+    epochs: Count = 1
+    lr: Positive = 5e-4
+    batch_size: Count = 16
+    batch_norm: Literal["train", "eval"] = "train"
     repair: bool = False
-    retain_lr: float = 0.01
+    retain_lr: Positive = 0.01
     dual: bool = False
 
     def __post_init__(self):
-        if self.batch_norm not in ("train", "eval"):
-            raise InputError(f"Expected batch_norm train or eval; got {self.batch_norm!r}.")
+        super().__post_init__()
         if self.dual and not self.repair:
             raise InputError(
                 "DualOptim needs a retain loss beside the forget loss; ManiF-SMC has one only with repair."

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import NonNegative
 from expunge.core.batch import Batch
 from expunge.core.method import Paper, SmallScale
 from expunge.descent.processes import ALONE, Processes
@@ -47,7 +48,7 @@ class ME(Balanced):
         Paper("A closer look at machine unlearning for large language models", "Yuan et al., ICLR 2025", "2410.08109"),
     )
     small: ClassVar[SmallScale] = Balanced.small.but(variants={"dual": {"gamma": 1.0}})
-    gamma: float = 0.1
+    gamma: NonNegative = 0.1
     questions: bool = True
 
     def columns(self, work: Work, base: Base) -> Batch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, Positive, Probability
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
@@ -39,16 +39,12 @@ class NegGradPlus(GradientMethod):
         ),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-3, 1e-1), "a": (0.9, 0.9999)}
-    a: float = 0.95
-    epochs: int = 10
-    lr: float | None = None
-    retain_lr: float = 0.01
-    batch_size: int = 128
+    a: Probability = 0.95
+    epochs: Count = 10
+    lr: Positive | None = None
+    retain_lr: Positive = 0.01
+    batch_size: Count = 128
     dual: bool = False
-
-    def __post_init__(self):
-        if not 0 < self.a < 1:
-            raise InputError(f"Expected a weight a strictly between 0 and 1; got {self.a}.")
 
     def composition(self, context: Context) -> Descend:
         """Both terms at once, or one after the other."""

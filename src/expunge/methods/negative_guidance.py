@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, Positive
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Ranges, Refusal, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
@@ -41,11 +41,11 @@ class NegativeGuidance(GradientMethod):
     small: ClassVar[SmallScale] = SmallScale(
         quick={"steps": 2, "batch_size": 8}, visible={"steps": 60, "lr": 1e-2, "batch_size": 8}
     )
-    eta: float = 1.0
-    steps: int = 300
-    lr: float | None = None
-    retain_lr: float = 1e-4
-    batch_size: int = 64
+    eta: Positive = 1.0
+    steps: Count = 300
+    lr: Positive | None = None
+    retain_lr: Positive = 1e-4
+    batch_size: Count = 64
     dual: bool = False
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -56,8 +56,6 @@ class NegativeGuidance(GradientMethod):
                 "hidden in its training (hidden: 0).",
                 "Use salun, sfron or selective_amnesia.",
             )
-        if not self.eta > 0:
-            raise InputError(f"Expected eta above 0; got {self.eta}.")
         return super().check(context)
 
     def composition(self, context: Context) -> Descend:

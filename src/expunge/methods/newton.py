@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, Positive, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
@@ -50,8 +51,9 @@ class Newton:
         ),
         Paper("Certified data removal from machine learning models", "Guo et al., ICML 2020", "1911.03030"),
     )
-    tolerance: float = 1e-9
-    max_steps: int = 50
+    tolerance: Positive = 1e-9
+    max_steps: Count = 50
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a strongly convex loss, few parameters and a published budget."""

@@ -33,7 +33,7 @@ class NoOp:
         """The model before."""
         trained = context.trained
         return Unlearned(
-            views={"model": trained.artifact},
+            views=trained.views or {"model": trained.artifact},
             state=trained.state,
             trail=trained.trail,
             remains=("everything: nothing was forgotten",),

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, NonNegative, Positive, Probability, Whole, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Paper, Refusal, SmallScale, Unlearned
@@ -52,25 +53,20 @@ class NoisyFineTune:
         Paper("Certified unlearning for neural networks", "Koloskova et al., ICML 2025", "2506.06985"),
     )
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5, "recovery_epochs": 1, "batch_size": 16})
-    epsilon: float = 1.0
-    delta: float = 1e-5
-    clip_model: float = 1.0
-    clip: float = 1.0
-    lr: float = 0.01
-    l2: float = 10.0
-    steps: int = 50
-    batch_size: int = 128
-    recovery_epochs: int = 20
-    recovery_lr: float = 0.1
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-5
+    clip_model: Positive = 1.0
+    clip: Positive = 1.0
+    lr: Positive = 0.01
+    l2: NonNegative = 10.0
+    steps: Count = 50
+    batch_size: Count = 128
+    recovery_epochs: Whole = 20
+    recovery_lr: Positive = 0.1
 
     def __post_init__(self):
-        from expunge.privacy.gaussian import check_target
-
-        check_target(self.epsilon, self.delta)
-        for name in ("clip_model", "clip", "lr", "steps", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"Expected {name} > 0; got {getattr(self, name)}.")
-        if not 0 <= self.lr * self.l2 < 1:
+        must_be_allowed(self)
+        if not self.lr * self.l2 < 1:
             raise InputError(f"Expected lr * l2 in [0, 1), so that steps contract; got {self.lr * self.l2:g}.")
 
     def check(self, context: Context) -> Estimate | Refusal:

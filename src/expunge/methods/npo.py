@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.core.allowed import Positive
 from expunge.core.batch import Batch
 from expunge.core.method import Paper
 from expunge.descent.schedule import Turn
@@ -34,7 +35,7 @@ class NPO(Balanced):
             "2404.05868",
         ),
     )
-    beta: float = 0.1
+    beta: Positive = 0.1
 
     def columns(self, work: Work, base: Base) -> Batch:
         """S_ref of every row."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from expunge.core.allowed import Fraction, Positive, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
@@ -47,14 +48,12 @@ class R2D:
             "2409.09778",
         ),
     )
-    rewind: float = 0.1
+    rewind: Fraction = 0.1
     recover: bool = False
-    recovery_tolerance: float = 1e-6
+    recovery_tolerance: Positive = 1e-6
 
     def __post_init__(self):
-        rewind_step(1, self.rewind)
-        if not self.recovery_tolerance > 0:
-            raise InputError(f"Expected a recovery_tolerance > 0; got {self.recovery_tolerance}.")
+        must_be_allowed(self)
         if self.recover:  # walking back reads the forgotten rows
             can = type(self).capabilities
             object.__setattr__(self, "capabilities", replace(can, needs=(*can.needs, "forgotten data")))

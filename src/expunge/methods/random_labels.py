@@ -6,8 +6,9 @@ Formal guarantee: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from expunge.core.allowed import Count, Positive
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
@@ -40,16 +41,17 @@ class RandomLabels(GradientMethod):
         Paper("Amnesiac machine learning", "Graves et al., AAAI 2021", "2010.10981"),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-4, 1e-1)}
-    epochs: int = 10
-    lr: float | None = None
-    retain_lr: float = 0.01
-    batch_size: int = 128
+    epochs: Count = 10
+    lr: Positive | None = None
+    retain_lr: Positive = 0.01
+    batch_size: Count = 128
     exclude_true: bool = False
     mixed: bool = False
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adam"] = "sgd"
     dual: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         if self.mixed and self.dual:
             raise InputError(
                 "Two optimizers need steps that alternate; a mixed stream has none. Leave out mixed or dual."

@@ -16,6 +16,7 @@ from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal,
 from expunge.core.trained import Artifact, Tensors
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
+from expunge.training.recipes import example_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +45,8 @@ class Retrain:
                 "retrain needs the recipe the model was made with; this model was adopted without one.",
                 "Give a training function (UserFit), or use fine_tune or noisy_fine_tune.",
             )
-        steps = context.trained.fact("steps", 0)
-        cost = steps * len(context.deletion.after)
-        return Estimate(cost, cost, {"epsilon": 0.0})
+        cost = example_gradients(context.trained, len(context.deletion.after))
+        return Estimate(cost or 0, cost, {"epsilon": 0.0})
 
     def run(self, context: Context) -> Unlearned:
         """Fit on what stays; with a published budget, release with its noise like any model of this house."""
@@ -73,7 +73,7 @@ class Retrain:
             state=final,
             trail=fitted[0].trail if fitted else None,
             purged=("every weight and iterate trained on the removed records",),
-            gradient_evaluations=trained.fact("steps", 0) * len(after),
+            gradient_evaluations=example_gradients(trained, len(after)) or 0,
         )
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from expunge.core.allowed import Count, Positive, Whole
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.method import Context, Estimate, Paper, Refusal, SmallScale
@@ -57,19 +58,12 @@ class RMU(Balanced):
     small: ClassVar[SmallScale] = Balanced.small.but(
         fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20, "lr": 1e-2}
     )
-    layer: int = 7
-    c: float = 20.0
-    layers: int = 3
+    layer: Whole = 7
+    c: Positive = 20.0
+    layers: Count = 3
     trained: tuple[str, ...] = SECOND_MATRIX
     retain: str = "activations"
-    reduction: str = "tokens"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.reduction not in ("tokens", "crossed"):
-            raise InputError(f"Expected a reduction tokens or crossed; got {self.reduction!r}.")
-        if self.layers < 1:
-            raise InputError(f"Expected at least one layer to train; got {self.layers}.")
+    reduction: Literal["tokens", "crossed"] = "tokens"
 
     @property
     def whole_weights(self) -> str:

@@ -6,31 +6,31 @@ what it forgets, weighed by m / n_u).
 
 Formal guarantee: as claimed. What everybody together sees of u's gradients after the request is (epsilon, delta) close to what
 they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained on the
-forgotten records is masked by nothing. Compare with ``weight=0`` (noise alone) and ``weight=0, sigma=0`` (the others alone).
+forgotten records is masked by nothing. Compare with ``weight=0`` (noise alone), ``weight=0, sigma=0`` (the others alone) and
+``everywhere`` (noise at every hop: DDP, differential privacy on the network for the whole group; it promises nothing here).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, NonNegative, Positive, Probability, Share, must_be_allowed
 from expunge.core.certificate import Claim
-from expunge.core.errors import ExpungeError, InputError
+from expunge.core.errors import ExpungeError
 from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget
 from expunge.data.partition import Partition
 from expunge.methods.release import noisy_once
 from expunge.network.gossip import Gossip
 from expunge.network.topology import Topology
-from expunge.network.walk import Token, Walk, walk_with_restarts
+from expunge.network.walk import Token, Walk, walk, walk_with_restarts
 from expunge.privacy import token_walk as accounts
-
-ALIGNMENTS, ACCOUNTANTS = ("lightweight", "exact"), ("conservative", "as-claimed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,9 @@ class RRDU:
         accountant: ``conservative``, or ``as-claimed``, whose network amplification nobody here can derive.
         optimizer: of the peers that descend, ``adam`` (the paper's) or ``sgd``; its moments stay at each peer.
         batch_size: 64: our choice, UNKNOWN in the paper.
+        everywhere: every holder takes a clipped step down its own retained loss with noise: a plain walk without restarts.
+        group: of how many examples the noise of ``everywhere`` hides the presence; all that are forgotten where not given
+            (DDP), 1 for DP-SGD on a walk. How the paper ran these baselines is UNKNOWN.
     """
 
     name: ClassVar[str] = "rr_du"
@@ -62,37 +65,29 @@ class RRDU:
         "rr_du_exact": {"alignment": "exact"},
         "rr_du_no_ascent": {"weight": 0.0, "sigma": 0.0},
         "rr_du_noise_only": {"weight": 0.0},
+        "ddp": {"everywhere": True},
+        "dp_sgd": {"everywhere": True, "group": 1},
     }
     small: ClassVar[SmallScale] = SmallScale(quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5})
-    alignment: str = "lightweight"
-    hops: int = 100
-    lr: float = 0.005
-    clip: float = 0.5
-    radius: float = 10.82
-    batches: int = 4
-    restart: float | None = None
-    weight: float | None = None
-    sigma: float | None = None
-    epsilon: float = 1.0
-    delta: float = 1e-5
-    adjacency: str = "query"
-    accountant: str = "conservative"
-    optimizer: str = "adam"
-    batch_size: int = 64
+    alignment: Literal["lightweight", "exact"] = "lightweight"
+    hops: Count = 100
+    lr: Positive = 0.005
+    clip: Positive = 0.5
+    radius: Positive = 10.82
+    batches: Count = 4
+    restart: Share | None = None
+    weight: NonNegative | None = None
+    sigma: NonNegative | None = None
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-5
+    adjacency: Literal["replace", "query", "forgotten"] = "query"
+    accountant: Literal["conservative", "as-claimed"] = "conservative"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    batch_size: Count = 64
+    everywhere: bool = False
+    group: Count | None = None
 
-    def __post_init__(self):
-        for value, known, what in (
-            (self.alignment, ALIGNMENTS, "an alignment"), (self.accountant, ACCOUNTANTS, "an accountant"),
-            (self.adjacency, accounts.ADJACENCIES, "an adjacency"), (self.optimizer, ("adam", "sgd"), "an optimizer"),
-        ):  # fmt: skip
-            if value not in known:
-                raise InputError(f"Expected {what} among {', '.join(known)}; got {value!r}.")
-        if min(self.hops, self.batches, self.batch_size) < 1 or min(self.lr, self.clip, self.radius, self.epsilon) <= 0:
-            raise InputError("Expected hops, batches, batch_size, lr, clip, radius and epsilon above 0.")
-        if self.restart is not None and not 0 < self.restart <= 1:
-            raise InputError(f"Expected a restart probability in (0, 1]; got {self.restart}.")
-        if min(self.weight or 0.0, self.sigma or 0.0) < 0:
-            raise InputError("Expected a weight and a sigma of at least 0.")
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a network of peers, and a request for a part of what one client holds."""
@@ -127,7 +122,8 @@ class RRDU:
         from expunge.privacy.certify import promise
 
         (owner,), restart = context.deletion.forget.clients, self.restart or 1 / len(topology)
-        u, sigma = topology.peers.index(owner), self._sigma(topology, restart)
+        u = topology.peers.index(owner)
+        sigma = self._sigma(topology, restart, len(context.deletion.forget))
         holders = walk_with_restarts(topology, self.hops, u, restart, np.random.default_rng(context.generator_seed))
         own = len(context.deletion.after.at(owner))
         share = len(context.deletion.forget) / (len(context.deletion.forget) + own)
@@ -145,16 +141,23 @@ class RRDU:
         (owner,), places = deletion.forget.clients, [deletion.after.at(peer) for peer in topology.peers]
         u, generator = topology.peers.index(owner), np.random.default_rng(context.generator_seed)
         restart = self.restart or 1 / len(topology)
-        sigma = self._sigma(topology, restart)
+        sigma = self._sigma(topology, restart, len(deletion.forget))
         share = len(deletion.forget) / (len(deletion.forget) + len(places[u]))
         token = Token.of(context.task, trained.secret, self.optimizer, self.lr)
         start = {name: tensor.detach().clone() for name, tensor in token.weights.items()}
         optimizers: dict[int, torch.optim.Optimizer] = {}
         holders, lengths = walk_with_restarts(topology, self.hops, u, restart, generator), []
+        if self.everywhere:
+            holders = walk(topology, self.hops, generator, u)
         visits = 0
         for done, holder in enumerate(holders, 1):
-            if holder == u:
-                gradient = self._aligned(context, token, deletion.forget, deletion.after, places[u], share, generator)
+            if holder == u or self.everywhere:
+                if self.everywhere:
+                    gradient = self._clipped(context, token, deletion.after, places[holder], -1.0, generator)
+                else:
+                    gradient = self._aligned(
+                        context, token, deletion.forget, deletion.after, places[u], share, generator
+                    )
                 lengths.append(_norm(gradient))
                 noisy = gradient
                 if sigma:
@@ -191,9 +194,12 @@ class RRDU:
             },
         )
 
-    def _sigma(self, topology: Topology, restart: float) -> float:
+    def _sigma(self, topology: Topology, restart: float, forgotten: int) -> float:
         if self.sigma is not None:
             return self.sigma
+        if self.everywhere:
+            group = forgotten if self.group is None else self.group
+            return accounts.group_sigma(self.clip, self.epsilon, self.delta, len(topology), self.hops, group)
         return accounts.published_sigma(self.clip, self.epsilon, self.delta, len(topology), self.hops, restart)
 
     def _aligned(
@@ -201,12 +207,17 @@ class RRDU:
         generator: np.random.Generator,
     ) -> dict[str, Tensor]:  # fmt: skip
         """g_u: what is added to the model at u, of norm at most L."""
-        drawn = self.batches * self.batch_size
         if self.alignment == "exact":
-            factor, data, at = -1.0 if self.weight is None else -self.weight, after, generator.choice(own, drawn)
-        else:
-            factor = share if self.weight is None else self.weight
-            data, at = forget, generator.choice(len(forget), drawn)
+            factor = -1.0 if self.weight is None else -self.weight
+            return self._clipped(context, token, after, own, factor, generator)
+        factor = share if self.weight is None else self.weight
+        return self._clipped(context, token, forget, np.arange(len(forget)), factor, generator)
+
+    def _clipped(
+        self, context: Context, token: Token, data: Partition, own: np.ndarray, factor: float, generator: np.random.Generator
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """``factor`` times a gradient of norm at most L on rows drawn from positions ``own``."""
+        at = generator.choice(own, self.batches * self.batch_size)
         if factor == 0:
             return {name: torch.zeros_like(tensor) for name, tensor in token.weights.items()}
         gradient = token.gradient(context.task.batch(data, torch.from_numpy(np.sort(at))))
@@ -216,8 +227,8 @@ class RRDU:
     def _claim(
         self, context: Context, topology: Topology, restart: float, sigma: float, visits: int, share: float
     ) -> Claim | None:
-        """What the walk can say; nothing without noise, or where a weight above 1 takes u's gradient beyond L."""
-        if not sigma or (self.weight or 0.0) > 1:
+        """What the walk can say; nothing without noise, with noise everywhere, or where a weight above 1 exceeds L."""
+        if not sigma or self.everywhere or (self.weight or 0.0) > 1:
             return None
         factor = 1.0 if self.alignment == "exact" else share if self.weight is None else self.weight
         parameters = {

@@ -7,8 +7,9 @@ forget accuracy 99.4 where the paper reports 97.2: read its gap beside its forge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from expunge.core.allowed import Count, Positive, Share
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
 from expunge.descent.parameters import Saliency
@@ -46,16 +47,16 @@ class SalUn(GradientMethod):
         ),
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-4, 1e-1)}
-    density: float = 0.5
-    epochs: int = 10
-    lr: float | None = None
-    retain_lr: float = 0.01
-    batch_size: int = 128
-    mask: str = "forget"
+    density: Share = 0.5
+    epochs: Count = 10
+    lr: Positive | None = None
+    retain_lr: Positive = 0.01
+    batch_size: Count = 128
+    mask: Literal["forget", "difference"] = "forget"
     augmented: bool = False
     strict: bool = True
-    clip: float | None = None
-    optimizer: str = "sgd"
+    clip: Positive | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.core.allowed import Count, NonNegative
 from expunge.core.batch import Batch
-from expunge.core.errors import InputError
 from expunge.core.method import Paper, SmallScale
 from expunge.descent.processes import ALONE, Processes
 from expunge.descent.schedule import Turn
@@ -55,15 +55,10 @@ class SatImp(Balanced):
     )
     # a model of a few facts knows each token by heart, where the default weight is zero up to rounding
     small: ClassVar[SmallScale] = Balanced.small.but(visible={"beta2": 0.1})
-    epochs: int = 5
-    alpha: float = 0.1
-    beta1: float = 5.0
-    beta2: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.beta1 < 0 or self.beta2 < 0:
-            raise InputError(f"Expected exponents beta1 and beta2 of 0 or more; got {self.beta1} and {self.beta2}.")
+    epochs: Count = 5
+    alpha: NonNegative = 0.1
+    beta1: NonNegative = 5.0
+    beta2: NonNegative = 1.0
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Ascent with a weight for each token."""

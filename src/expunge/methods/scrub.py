@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, NonNegative, Positive
 from expunge.core.errors import InputError
 from expunge.core.method import (
     Capabilities,
@@ -69,25 +70,24 @@ class Scrub(GradientMethod):
     )
     ranges: ClassVar[Ranges] = {"lr": (1e-5, 1e-2)}
     configurations: ClassVar[Configurations] = {"scrub_r": {"rewind": True}, "scrub_own": OWN}
-    alpha: float = 0.5
-    gamma: float = 1.0
-    temperature: float = 1.0
-    epochs: int = 10
-    msteps: int | None = None
-    optimizer: str = "adamw"
-    lr: float | None = None
-    retain_lr: float = 1e-4
-    batch_size: int = 128
-    forget_batch: int | None = None
-    decay_at: tuple[int, ...] = ()
-    teacher: str = "eval"
+    alpha: NonNegative = 0.5
+    gamma: NonNegative = 1.0
+    temperature: Positive = 1.0
+    epochs: Count = 10
+    msteps: Count | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive | None = None
+    retain_lr: Positive = 1e-4
+    batch_size: Count = 128
+    forget_batch: Count | None = None
+    decay_at: tuple[Count, ...] = ()
+    teacher: Literal["eval", "train"] = "eval"
     rewind: bool = False
     dual: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "decay_at", tuple(self.decay_at))  # settings on record are lists
-        if self.optimizer not in ("adamw", "sgd"):
-            raise InputError(f"Expected an optimizer adamw or sgd; got {self.optimizer!r}.")
+        super().__post_init__()
         if self.dual and self.optimizer != "adamw":
             raise InputError("DualOptim's SCRUB has two AdamW; leave optimizer out, or dual.")
 

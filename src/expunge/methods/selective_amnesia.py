@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, NonNegative, Positive
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Ranges, Refusal, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.optimizer import Shared
@@ -47,21 +47,14 @@ class SelectiveAmnesia(GradientMethod):
         quick={"steps": 2, "replayed": 2, "fisher": 1, "batch_size": 4},
         visible={"steps": 60, "lr": 1e-2, "batch_size": 8},
     )
-    ewc: float = 10.0
-    steps: int = 500
-    replayed: int = 500
-    fisher: int = 20
-    lr: float | None = None
-    retain_lr: float = 1e-4
-    batch_size: int = 64
+    ewc: NonNegative = 10.0
+    steps: Count = 500
+    replayed: Count = 500
+    fisher: Count = 20
+    lr: Positive | None = None
+    retain_lr: Positive = 1e-4
+    batch_size: Count = 64
     dual: bool = False
-
-    def __post_init__(self):
-        if not self.ewc >= 0 or min(self.steps, self.replayed, self.fisher) < 1:
-            raise InputError(
-                "Expected ewc of at least 0 and steps, replayed and fisher of at least 1; got "
-                f"{self.ewc}, {self.steps}, {self.replayed} and {self.fisher}."
-            )
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Steps on both streams, and a gradient of each image that is drawn for the Fisher."""

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from expunge.core.allowed import Count, NonNegative, Positive
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
 from expunge.descent.parameters import FisherRatio
@@ -48,17 +49,17 @@ class SFRon(GradientMethod):
     )
     ranges: ClassVar[Ranges] = {"alpha": (1.0, 1000.0)}
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5, "batch_size": 16}, visible={"batch_size": 8})
-    steps: int = 1500
-    inner: int = 5
-    alpha: float | None = None
-    power: float = 0.5
-    gamma: float = 1.0
-    clip: float = 7.0
+    steps: Count = 1500
+    inner: Count = 5
+    alpha: Positive | None = None
+    power: NonNegative = 0.5
+    gamma: NonNegative = 1.0
+    clip: Positive = 7.0
     augmented: bool = False
-    lr: float | None = None
-    retain_lr: float = 0.01
-    batch_size: int = 128
-    optimizer: str = "sgd"
+    lr: Positive | None = None
+    retain_lr: Positive = 0.01
+    batch_size: Count = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:

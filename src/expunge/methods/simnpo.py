@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.core.allowed import Finite, NonNegative, Positive
 from expunge.core.batch import Batch
 from expunge.core.method import Paper
 from expunge.descent.schedule import Turn
@@ -34,9 +35,9 @@ class SimNPO(Balanced):
             "2410.07163",
         ),
     )
-    beta: float = 4.5
-    delta: float = 0.0
-    gamma: float = 0.125
+    beta: Positive = 4.5
+    delta: Finite = 0.0
+    gamma: NonNegative = 0.125
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """SimNPO on mean log-probabilities, mean over rows."""

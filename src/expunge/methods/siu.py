@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Count, Fraction, NonNegative, Positive, Share, Whole
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
+from expunge.data.concepts import CONCEPT, OTHERS, SPECIFIED, TARGET, TARGETS
 from expunge.data.pictures import IMAGE
-from expunge.descent.schedule import FORGET, Turn
+from expunge.data.texts import Texts
+from expunge.descent.schedule import FORGET, RETAIN, Turn
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.methods.by_language import LanguageMethod
 from expunge.objectives.concept import (
-    MODES,
     ConceptTokens,
     concept_mass,
     concept_tokens,
@@ -32,14 +34,7 @@ from expunge.objectives.language import Base, token_mean
 from expunge.tasks.language import trimmed
 from expunge.tasks.prompts import NO_LABEL
 
-POSITIONS = ("spans", "mass", "both", "none")
-SPECIFIED, SPOKEN = "siu_specified", "siu_spoken"
-TARGETS = {  # the paper's four kinds of items, and whether each shows the picture
-    "unseen": True,
-    "description": True,
-    "facts": False,
-    "others": False,
-}
+OWN_TOKENS, SPOKEN = "siu_specified", "siu_spoken"  # columns of a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +58,13 @@ class SIU(LanguageMethod):
         vocabulary: whether K_V leaves the concept's tokens out.
         retain_images: whether items of ``others`` may show pictures, which keeps other concepts recognised; an extension of
             ours, off as in the paper.
+        targets: the kinds of items that are learnt; fewer than four are the paper's ablation.
         concept_token_ids: the tokens themselves instead of those that the names are made of; empty: these.
     """
 
     name: ClassVar[str] = "siu"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("concept",), tasks=("vision_language",), needs=("forgotten data",)
+        kinds=("concept",), tasks=("vision_language",), needs=("written items",)
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
@@ -78,31 +74,27 @@ class SIU(LanguageMethod):
         ),
     )
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 2, "lr": 3e-3}, visible={"steps": 24, "lr": 3e-3})
-    alpha: float = 0.9
-    beta: float = 0.75
-    steps: int | None = 6
-    lr: float = 3e-4
-    batch_size: int = 4
-    weight_decay: float = 0.0
-    warmup: float | None = 0.0
-    anneal: str = "constant"
-    clip: float | None = None
+    alpha: NonNegative = 0.9
+    beta: NonNegative = 0.75
+    steps: Count | None = 6
+    lr: Positive = 3e-4
+    batch_size: Count = 4
+    weight_decay: NonNegative = 0.0
+    warmup: Fraction | None = 0.0
+    anneal: Literal["constant", "cosine", "linear"] = "constant"
+    clip: Positive | None = None
     lora: Mapping[str, Any] | None = field(default_factory=dict)
-    mode: str = "literal"
-    positions: str = "both"
-    tau: float = 0.5
+    mode: Literal["literal", "renorm"] = "literal"
+    positions: Literal["spans", "mass", "both", "none"] = "both"
+    tau: Share = 0.5
     vocabulary: bool = True
     retain_images: bool = False
-    concept_token_ids: tuple[int, ...] = ()
+    targets: tuple[Literal["unseen", "description", "facts", "others"], ...] = tuple(TARGETS)
+    concept_token_ids: tuple[Whole, ...] = ()
 
     def __post_init__(self):
-        for name, value, known in (("mode", self.mode, MODES), ("positions", self.positions, POSITIONS)):
-            if value not in known:
-                raise InputError(f"Expected {name} among {', '.join(known)}; got {value!r}.")
-        if self.alpha < 0 or self.beta < 0 or not 0 < self.tau <= 1:
-            raise InputError(
-                f"Expected alpha and beta of 0 or more and tau above 0, at most 1; got {self.alpha}, {self.beta}, {self.tau}."
-            )
+        if not self.targets:
+            raise InputError(f"Expected at least one of the targets {', '.join(TARGETS)}; got none.")
 
     def objective(self, context: Context) -> Objective:
         """The method is its own: nobody else uses it."""
@@ -110,23 +102,31 @@ class SIU(LanguageMethod):
 
     def prepare(self, work: Work) -> Prepared:
         """All items as one stream, with what each leaves out as columns."""
-        base, records = Base(work), work.deletion.forget.records
-        batch = work.task.batch(work.deletion.forget)
+        base, items = Base(work), self.items(work.deletion.forget)
+        batch, records = work.task.batch(items), items.records
         size = work.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         tokenizer, labels = work.language.prompts.tokenizer, batch["labels"]
         specified, spoken = torch.zeros_like(labels, dtype=torch.bool), torch.ones(len(records), size, dtype=torch.bool)
         names = self.names(work.task, records)
         for i, record in enumerate(records):
             own = (labels[i] != NO_LABEL).nonzero().squeeze(1)
-            found = occurrences(tokenizer, labels[i, own].tolist(), record.get("specified", ()))
+            found = occurrences(tokenizer, labels[i, own].tolist(), record.get(SPECIFIED, ()))
             specified[i, own] = torch.tensor(found, device=labels.device)
-            spoken[i, list(names[tuple(record["concept"])].kept)] = False
-        columns = {SPECIFIED: specified, SPOKEN: spoken.to(labels.device)}
+            spoken[i, list(names[tuple(record[CONCEPT])].kept)] = False
+        columns = {OWN_TOKENS: specified, SPOKEN: spoken.to(labels.device)}
 
         def loss(role: str, part: Batch, turn: Turn) -> Tensor:
             return self.loss(work, base, part)
 
         return Prepared({FORGET: batch.with_columns(**columns)}, loss)
+
+    def items(self, material: Texts) -> Texts:
+        """Those of the kinds that are learnt."""
+        return material.at([i for i, record in enumerate(material.records) if record[TARGET] in self.targets])
+
+    def sizes(self, context: Context) -> dict[str, int]:
+        """Items that are learnt; no retained row is."""
+        return {FORGET: len(self.items(context.deletion.forget)), RETAIN: 0}
 
     def loss(self, work: Work, base: Base, batch: Batch) -> Tensor:
         """Both terms on one batch."""
@@ -148,11 +148,11 @@ class SIU(LanguageMethod):
     def names(self, task: Any, records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], ConceptTokens]:
         """The tokens of each concept of the material."""
         tokenizer = autoregressive(task).prompts.tokenizer
-        concepts = dict.fromkeys(tuple(record["concept"]) for record in records)
+        concepts = dict.fromkeys(tuple(record[CONCEPT]) for record in records)
         if self.concept_token_ids:
             kept = {token: tokenizer.decode([token]) for token in self.concept_token_ids}
             return dict.fromkeys(concepts, ConceptTokens(kept, {}))
-        used = [f"{record['question']} {record['answer']}" for record in records if record["target"] == "others"]
+        used = [f"{record['question']} {record['answer']}" for record in records if record[TARGET] == OTHERS]
         return {concept: concept_tokens(tokenizer, concept, used) for concept in concepts}
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -170,23 +170,23 @@ class SIU(LanguageMethod):
     def problem(self, records: Sequence[Mapping[str, Any]]) -> str:
         """What speaks against the material, as a sentence; empty: nothing."""
         for i, record in enumerate(records, 1):
-            concept, specified = record.get("concept"), record.get("specified", [])
-            if record.get("target") not in TARGETS:
+            concept, specified = record.get(CONCEPT), record.get(SPECIFIED, [])
+            if record.get(TARGET) not in TARGETS:
                 return f"Item {i} has the target {record.get('target')!r}; expected one of {', '.join(TARGETS)}."
             if not isinstance(concept, list | tuple) or not concept or not all(isinstance(c, str) for c in concept):
                 return f"Item {i} names no concept; expected a list of its names under 'concept'."
             if not isinstance(specified, list | tuple):
                 return f"Item {i} has specified {specified!r}; expected a list of parts of its answer."
-            shows, may = IMAGE in record, TARGETS[record["target"]]
-            if shows != may and not (self.retain_images and record["target"] == "others"):
+            shows, may = IMAGE in record, TARGETS[record[TARGET]]
+            if shows != may and not (self.retain_images and record[TARGET] == OTHERS):
                 return (
                     f"Item {i} of {record['target']} {'shows a' if shows else 'lacks the'} picture"
                     f"{' (retain_images allows some in items of others)' if record['target'] == 'others' else ''}."
                 )
-        concepts = {tuple(record["concept"]) for record in records}
+        concepts = {tuple(record[CONCEPT]) for record in records}
         for concept in sorted(concepts):
-            there = {record["target"] for record in records if tuple(record["concept"]) == concept}
-            if missing := [target for target in TARGETS if target not in there]:
+            there = {record[TARGET] for record in records if tuple(record[CONCEPT]) == concept}
+            if missing := [target for target in self.targets if target not in there]:
                 return f"There are no items of {', '.join(missing)} for {concept[0]}."
         return ""
 
@@ -201,4 +201,4 @@ def _where_labels_are(batch: Batch) -> Tensor:
     """The column of specified tokens for the positions that ``Autoregressive.answered`` gives."""
     longest = trimmed(batch)["labels"].shape[1]
     labels = batch["labels"][:, 1:longest]
-    return batch[SPECIFIED][:, 1:longest][:, (labels != NO_LABEL).any(0)]
+    return batch[OWN_TOKENS][:, 1:longest][:, (labels != NO_LABEL).any(0)]

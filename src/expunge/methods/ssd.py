@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, Positive, must_be_allowed
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Ranges, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact
 from expunge.descent.parameters import mean_squares
@@ -60,16 +60,12 @@ class SSD:
     )
     ranges: ClassVar[Ranges] = {"alpha": (0.1, 100.0), "lambda_": (0.1, 5.0)}
     small: ClassVar[SmallScale] = SmallScale(quick={"alpha": 1e-3, "lambda_": 1e-3})
-    alpha: float = 10.0
-    lambda_: float = 1.0
-    batch_size: int = 128
+    alpha: Positive = 10.0
+    lambda_: Positive = 1.0
+    batch_size: Count = 128
     loss_free: bool = False
 
-    def __post_init__(self):
-        if not (self.alpha > 0 and self.lambda_ > 0):
-            raise InputError(f"Expected alpha and lambda_ above 0; got {self.alpha} and {self.lambda_}.")
-        if self.batch_size < 1:
-            raise InputError(f"Expected a batch_size of at least 1; got {self.batch_size}.")
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """One pass over everything, one over the forgotten rows."""

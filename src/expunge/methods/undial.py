@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.core.allowed import NonNegative, Positive
 from expunge.core.batch import Batch
 from expunge.core.method import Paper, SmallScale
 from expunge.descent.schedule import Turn
@@ -36,9 +37,9 @@ class Undial(Balanced):
     )
     # both need two objectives
     small: ClassVar[SmallScale] = Balanced.small.but(variants={name: {"alpha": 1.0} for name in ("dual", "alternate")})
-    lr: float = 1e-4
-    beta: float = 10.0
-    alpha: float = 0.0
+    lr: Positive = 1e-4
+    beta: Positive = 10.0
+    alpha: NonNegative = 0.0
 
     @property
     def whole_weights(self) -> str:

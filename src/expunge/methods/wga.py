@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.core.allowed import Count, NonNegative
 from expunge.core.batch import Batch
 from expunge.core.method import Paper
 from expunge.descent.schedule import Turn
@@ -34,8 +35,8 @@ class WGA(Balanced):
             "2502.19301",
         ),
     )
-    epochs: int = 5
-    beta: float = 1.0
+    epochs: Count = 5
+    beta: NonNegative = 1.0
 
     def forget(self, work: Work, base: Base, batch: Batch, turn: Turn) -> Tensor:
         """Ascent with a weight for each token."""

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from expunge.modalities.modality import Modality
 
 GROUP = "expunge.modalities"
-_OWN = {name: f"expunge.modalities.{name}:MODALITY" for name in ("classification", "diffusion", "graph", "language")}
+_OWN = {
+    name: f"expunge.modalities.{name}:MODALITY"
+    for name in ("classification", "diffusion", "graph", "language", "vision_language")
+}
 
 
 def names() -> list[str]:

@@ -22,6 +22,7 @@ from expunge.modalities.modality import Opened
 from expunge.modalities.recipes import BenchmarkRecipe
 
 TUNING_SET = 10_000  # number of the forget set that settings are tuned on: none that a table is made of
+REFERENCE_SEEDS = 1_000  # retrained model r of forget set i trains from seed REFERENCE_SEEDS (i + 1) + r
 Tensors = Mapping[str, Tensor]
 Cells = Sequence[Mapping[str, Any]]  # finished cells, as the results file has them
 Margins = Mapping[str, np.ndarray]  # set → one number for each example, (n,) float32
@@ -84,6 +85,10 @@ class Workload(ABC):
     def request(self, number: int) -> Request:
         """What forget set ``number`` asks for."""
 
+    def seed_of_retraining(self, number: int, r: int) -> int:
+        """The seed of retrained model ``r`` of forget set ``number``: another than the original's."""
+        return REFERENCE_SEEDS * (number + 1) + r
+
     def unfit(self, number: int, deletion: Deletion) -> str:
         """Why a table of this forget set would mean nothing, as a message; empty where it would mean something."""
         return ""
@@ -101,6 +106,18 @@ class Workload(ABC):
 
         Raises FailedError if outputs are not finite.
         """
+
+    def among_peers(
+        self, deletion: Deletion, held: Mapping[str, Tensors], retrained: Mapping[str, Tensors],
+        scored: Mapping[str, Scores],
+    ) -> Mapping[str, float]:  # fmt: skip
+        """Of a network: numbers of all peers' models together.
+
+        Args:
+            held, retrained: what each peer holds after unlearning, and after retraining.
+            scored: what was measured on each peer's model.
+        """
+        return {}
 
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge | None:
         """What the original model knows, from its scores; ``None``: it is not judged."""

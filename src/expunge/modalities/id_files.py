@@ -1,7 +1,8 @@
-"""Targets whose ids stand in a file of their own: a list of thousands has no place in a job file or on a command line."""
+"""Targets whose ids or values stand in a file of their own: a list of thousands has no place in a job file."""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,13 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
 def with_ids(kind: str, where: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """``where``, with the ids that its file names in place of the file's name; relative names begin in ``folder``.
+    """``where``, with what its files name in place of the files: ids of a samples target, and of any column that says
+    ``{file: people.csv}`` the values in it; relative names begin in ``folder``.
 
     Raises:
-        InputError: for a file that is missing or holds anything but whole numbers.
+        InputError: for a file that is missing, or holds anything but whole numbers (ids) or one value a line.
     """
+    where = {column: _from_file(column, value, folder) for column, value in where.items()}
     name = where.get("ids")
     if kind != Kind.SAMPLES or not isinstance(name, str):
         return dict(where)
@@ -29,6 +32,59 @@ def with_ids(kind: str, where: Mapping[str, Any], folder: Path) -> dict[str, Any
             f"A samples target says ids in whole numbers, or by a file that ends in {', '.join(ENDINGS)}; got {name!r:.80}."
         )
     return {**where, "ids": read_ids(folder / name)}
+
+
+def _from_file(column: str, value: Any, folder: Path) -> Any:
+    """The values that ``{file: …}`` stands for; any other value as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) != {"file"} or not isinstance(value["file"], str):
+        raise InputError(
+            f"{column} of a target: expected a value, a list of values, or {{file: people.csv}}; got {dict(value)!r:.80}."
+        )
+    return read_values(folder / value["file"], column)
+
+
+def read_values(path: Path, column: str) -> list[str]:
+    """Values of ``column``, as texts: a line each of a ``.txt``, a JSON list of texts, or that column of a ``.csv``.
+
+    Each value counts once. White space is part of a value, as everywhere in targets.
+
+    Raises:
+        InputError: where the file is missing, empty or damaged, has another ending, or lacks the column.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; it is to hold values of {column}.")
+    ending = path.suffix.lower()
+    if ending == ".json":
+        found = parse_json(path.read_bytes(), path.name)
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise InputError(f"Expected a list of texts in {path.name}; it holds something else. Quote numbers.")
+    elif ending == ".txt":
+        found = _lines(path)
+    elif ending == ".csv":
+        found = _column(path, column)
+    else:
+        raise InputError(f"Expected values of {column} in a file that ends in .txt, .csv or .json; got {path.name}.")
+    found = list(dict.fromkeys(value for value in found if value != ""))
+    if not found:
+        raise InputError(f"Expected at least one value of {column} in {path.name}; it has none.")
+    return found
+
+
+def _column(path: Path, column: str) -> list[str]:
+    """The column called ``column`` of a table, or its only one."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head, *rows = csv.reader(file) or [[]]
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise InputError(f"{path.name} is no table in UTF-8 with a line of names ({error!s:.80}).") from None
+    if column not in head:
+        raise InputError(f"Expected a column {column!r} in {path.name}; it has {', '.join(head):.200}.")
+    at = head.index(column)
+    if odd := next((i for i, row in enumerate(rows, 2) if row and len(row) != len(head)), None):
+        raise InputError(f"Line {odd} of {path.name} has another number of fields than its first line.")
+    return [row[at] for row in rows if row]
 
 
 def read_ids(path: Path) -> list[int]:
@@ -67,7 +123,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise InputError(f"{path.name} is not text in UTF-8; expected a whole number on each line.") from None
+        raise InputError(f"{path.name} is not text in UTF-8; expected one value on each line.") from None
 
 
 def _whole(line: str, number: int, path: Path) -> int:

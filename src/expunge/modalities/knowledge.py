@@ -47,7 +47,13 @@ class Knows(Reads, Protocol):
 
 
 def must_know(
-    kind: Any, task: Task, tensors: Mapping[str, Any], data: Any, sets: Mapping[str, Any], expected: float | None = None
+    kind: Any,
+    task: Task,
+    tensors: Mapping[str, Any],
+    data: Any,
+    sets: Mapping[str, Any],
+    expected: float | None = None,
+    concept: bool = False,
 ) -> None:
     """Refuse an original model that knows less than its owner expects, and warn of one that knows next to nothing.
 
@@ -60,6 +66,8 @@ def must_know(
         data: what it was trained on.
         expected: the share of right answers that its owner expects of it, on test examples where ``sets`` has some, else on
             training examples; ``None``: it is only said where it does no better than the original model of a benchmark must.
+        concept: whether what is to be forgotten is a concept that the model must know for anything to be measured: then it is
+            refused where it does no better.
 
     Raises:
         RefusedError: for a model that knows less, by more than the interval of its share.
@@ -82,6 +90,12 @@ def must_know(
     ]
     if expected is None:
         known = kind.knowledge(scores, data)
+        if known.value < known.least and concept:
+            raise RefusedError(
+                f"The original model scores {known.value:.3f} on {known.what}, below {known.bar} ({known.least:.3f}): it does "
+                "not recognise the concept, so that nothing could be forgotten and ignorance would pass for forgetting. Load "
+                "other weights, train longer, or see that names and pictures are those that it knows."
+            )
         if known.value < known.least:
             _LOG.warning(
                 "The original model scores %.3f on %s, below %s (%.3f): it may have nothing to forget. If these are not its "

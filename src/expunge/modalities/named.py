@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from expunge.core.allowed import hints_of, not_allowed, unlike
 from expunge.core.errors import InputError
 from expunge.methods import registry
 
@@ -46,36 +47,25 @@ def must_exist(device: str) -> None:
 
 
 def named_method(where: str, name: str, settings: Mapping[str, Any]) -> Any:
-    """The method ``name``, ``+dual`` included, with settings of the types that it declares; ``where`` is for messages.
+    """The method ``name``, ``+dual`` included, with settings of the types and in the ranges that it declares.
+
+    Args:
+        where: file and key, for messages.
 
     Raises:
-        InputError: for an unknown method or setting, or a value that it cannot have.
+        InputError: for an unknown method or setting, or a value that it may not have, before anything is trained.
     """
-    settings = dict(settings)
-    hints = get_type_hints(registry.load(name.partition("+")[0]))
-    for setting in settings.keys() & hints.keys():
+    kind, settings = registry.load(name.partition("+")[0]), dict(settings)
+    plain = get_type_hints(kind)
+    for setting in settings.keys() & {field.name for field in fields(kind) if field.init}:
+        value, expected = settings[setting], hints_of(kind)[setting]
         try:
-            settings[setting] = TypeAdapter(hints[setting]).validate_python(settings[setting])
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise InputError(f"{where}.{setting}: {problem} (got {settings[setting]!r:.60}).") from None
-    method = registry.make(name, settings)
-    for setting in settings:
-        _must_make_sense(f"{where}.{setting}", setting, getattr(method, setting, None))
-    return method
-
-
-def _must_make_sense(where: str, setting: str, value: Any) -> None:
-    """Refuse, before anything is trained, numbers that no method can use: what the method itself checks may come later.
-
-    Raises:
-        InputError: for NaN, a learning rate that is not a finite number above 0, or fewer than one epoch, step or row.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
-    if math.isnan(value):
-        raise InputError(f"{where}: expected a number; got NaN.")
-    if (setting == "lr" or setting.endswith("_lr")) and not 0 < value < math.inf:
-        raise InputError(f"{where}: expected a finite learning rate above 0; got {value}.")
-    if setting in ("epochs", "steps", "batch_size") and value < 1:
-        raise InputError(f"{where}: expected at least 1; got {value}.")
+            settings[setting] = TypeAdapter(plain[setting]).validate_python(value)
+        except ValidationError:
+            raise InputError(f"{where}.{setting}: {unlike(expected, value)}") from None
+        if not_allowed(expected, settings[setting]) or (isinstance(value, bool) and not_allowed(expected, value)):
+            raise InputError(f"{where}.{setting}: {unlike(expected, value)}")
+    try:
+        return registry.make(name, settings)
+    except InputError as error:  # what several settings come to together
+        raise InputError(f"{where}: {error}") from None

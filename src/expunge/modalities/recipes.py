@@ -93,6 +93,17 @@ class BenchmarkRecipe(Strict):
         """The methods' shipped settings; what makes a row the row that it is stays."""
         return self.model_copy(update={"methods": {row: self._shipped(row) for row in self.rows}})
 
+    def shortened(self) -> Self:
+        """What ``--quick`` runs: the recipe's shorter settings where it has any.
+
+        Raises:
+            InputError: for shorter settings of a row that it does not have.
+        """
+        if unknown := sorted(self.quick.keys() - self.rows.keys()):
+            raise InputError(f"Expected rows of {self.name}; quick names {', '.join(unknown)}, which it does not have.")
+        rows = {row: {**settings, **self.quick.get(row, {})} for row, settings in self.rows.items()}
+        return self.model_copy(update={"methods": rows})
+
     def _shipped(self, row: str) -> Mapping[str, Any]:
         return {name: value for name, value in self.rows[row].items() if name == "method"}
 

@@ -8,10 +8,11 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from datetime import date as Day
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from expunge.core.measurement import PRIVATE_BELOW
 from expunge.core.request import Request, Target
@@ -106,6 +107,22 @@ class RequestSettings(Strict):
         return Request(self.subject, tuple(own), self.ground, **dates)
 
 
+class CopySettings(Strict):
+    """What else may hold the data of the request, for the checklist of the report.
+
+    Attributes:
+        kind: ``adapters``, ``exports``, ``descendants``, ``embeddings``, ``caches``, ``backups``, ``deployments`` or ``data``.
+        name: which one. owner: who answers for it.
+        state: what became of it. date: when.
+    """
+
+    kind: Literal["adapters", "exports", "descendants", "embeddings", "caches", "backups", "deployments", "data"]
+    name: str = ""
+    owner: str = ""
+    state: Literal["open", "removed", "replaced", "kept"] = "open"
+    date: Day | None = None
+
+
 class AcceptSettings(Strict):
     """Who lets a result leave that would be held back, or accepts one that is undecidable, and why: the report prints both."""
 
@@ -163,10 +180,12 @@ class Job(Strict):
             refused before anything else is trained; without it a model that is no better than chance is only warned of.
         ledger: the ledger file, where it is not the one beside the model.
         excluded_by: further ledgers whose granted requests are kept out of what is learnt.
+        copies: what else may hold the data, with owner, state and date: the report's checklist.
         accept: who lets a void result leave, or takes one of which measuring cannot tell whether it forgets, and why.
     """
 
     called: ClassVar[str] = "job"  # in messages
+    _file: str = PrivateAttr("the job")  # the name of the file that it was read from, for messages
 
     name: str = Field("deletion", min_length=1)
     task: Any  # the name of the modality
@@ -182,11 +201,22 @@ class Job(Strict):
     ledger: Path | None = None
     excluded_by: list[Path] = Field([])
     accept: AcceptSettings | None = None
+    copies: list[CopySettings] = Field([])
     expected_accuracy: float | None = Field(None, ge=0, le=1)
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it was read from, for messages."""
+        return self._file
+
+    def read_from(self, name: str) -> Self:
+        """The same job, whose messages name the file ``name``."""
+        self._file = name
+        return self
 
     def identity(self) -> dict[str, Any]:
         """The sections that say how the model is made, and of which data: they tell one model from another."""
-        names = ("model", "model_settings", "dtype", "training", "data", "seed")
+        names = ("model", "model_settings", "dtype", "training", "network", "data", "seed")
         return self.model_dump(include={name for name in names if name in type(self).model_fields})
 
 

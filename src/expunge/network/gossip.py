@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
 from expunge.data.partition import Partition
-from expunge.network.mixing import as_torch, metropolis, with_drops
+from expunge.network.mixing import among, as_matrix, as_torch, metropolis, must_mix, with_drops
 from expunge.network.peers import Peers
 from expunge.network.topology import Topology
 from expunge.training.descent import Step, trainable
@@ -42,11 +43,12 @@ class Run:
 
 def gossip(
     peers: Peers, topology: Topology, stacked: Tensor, rounds: int, lr: float, *, batch_size: int | None = None,
-    drop: float = 0.0, seed: int = 0, watch: Any = None,
+    drop: float = 0.0, seed: int = 0, watch: Any = None, matrix: sparse.csr_array | None = None,
 ) -> Run:  # fmt: skip
-    """``rounds`` of D-PSGD from models ``stacked`` (N, d) under Metropolis weights.
+    """``rounds`` of D-PSGD from models ``stacked`` (N, d).
 
     Args:
+        matrix: how neighbours average; Metropolis weights where not given.
         lr: gamma, constant.
         batch_size: examples of each peer's gradient, drawn with replacement; all where ``None``.
         drop: probability with which an edge loses its messages in a round: both ends then keep that weight themselves.
@@ -55,7 +57,8 @@ def gossip(
     Raises:
         InputError: if a weight stops being finite, naming the round.
     """
-    matrix, generator = metropolis(topology), np.random.default_rng(seed)
+    matrix = metropolis(topology) if matrix is None else matrix
+    generator = np.random.default_rng(seed)
     mixing = as_torch(matrix, stacked.dtype)
     full = peers.all_examples() if batch_size is None else None
     lost = None if not drop else generator.random((rounds, len(topology.edges))) < drop
@@ -91,6 +94,8 @@ class Gossip:
             tree gives it. On: certificates speak of one model that all hold. Off: each peer keeps its own.
         drop: probability with which an edge loses its messages in a round.
         rewire: whether the rest of the network may be joined anew where peers that leave were a cut set.
+        mixing: a symmetric, doubly stochastic matrix over the edges of ``topology``, as rows; Metropolis weights where not
+            given. Peers keep for themselves what they gave to those that left.
     """
 
     topology: Topology
@@ -101,9 +106,12 @@ class Gossip:
     consensus: bool = True
     drop: float = 0.0
     rewire: bool = False
+    mixing: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self):
         Step(self.lr, self.l2)
+        if self.mixing is not None:
+            must_mix(as_matrix(self.mixing), self.topology)
         if self.rounds < 1:
             raise InputError(f"Expected at least one round; got {self.rounds}.")
         if self.batch_size is not None and self.batch_size < 1:
@@ -116,7 +124,26 @@ class Gossip:
         plain = {
             name: getattr(self, name) for name in ("rounds", "lr", "l2", "batch_size", "consensus", "drop", "rewire")
         }
-        return {"recipe": "gossip", **plain, "topology": self.topology.describe()}
+        own = {} if self.mixing is None else {"mixing": [list(row) for row in self.mixing]}
+        return {"recipe": "gossip", **plain, **own, "topology": self.topology.describe()}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Gossip:
+        """From settings as JSON holds them."""
+        mixing = record.get("mixing")
+        return cls(
+            **{
+                **record,
+                "topology": Topology.of_record(record["topology"]),
+                "mixing": mixing and tuple(map(tuple, mixing)),
+            }
+        )
+
+    def matrix(self, topology: Topology) -> sparse.csr_array:
+        """How the peers of ``topology``, this network or what is left of it, average."""
+        if self.mixing is None:
+            return metropolis(topology)
+        return among(as_matrix(self.mixing), self.topology, topology)
 
     def network_of(self, data: Partition) -> Topology:
         """The network that trains on ``data``: peers without rows have left.
@@ -136,7 +163,7 @@ class Gossip:
         peers = Peers.of(task, data, topology, self.l2, start)
         run = gossip(
             peers, topology, peers.stacked(start), self.rounds, self.lr, batch_size=self.batch_size, drop=self.drop,
-            seed=seed, watch=watch,
+            seed=seed, watch=watch, matrix=self.matrix(topology),
         )  # fmt: skip
         return topology, peers, run
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, RefusedError
 from expunge.network.topology import Topology
 
 TOLERANCE = 1e-12  # of rows and columns that sum to 1, in double precision
@@ -38,6 +39,28 @@ def _filled(count: int, edges: np.ndarray, weights: np.ndarray) -> sparse.csr_ar
     i, j = edges.T
     off = sparse.coo_array((np.r_[weights, weights], (np.r_[i, j], np.r_[j, i])), shape=(count, count)).tocsr()
     return sparse.csr_array(off + sparse.diags_array(1 - np.asarray(off.sum(1)).ravel()))
+
+
+def among(matrix: sparse.csr_array, topology: Topology, left: Topology) -> sparse.csr_array:
+    """A given mixing matrix among the peers that are left: they keep for themselves what they gave to those that went.
+
+    Args:
+        matrix: of ``topology``, symmetric and doubly stochastic.
+
+    Raises:
+        RefusedError: where ``left`` has an edge that ``topology`` lacks (rewired): nobody gave it a weight.
+    """
+    places = {name: i for i, name in enumerate(topology.peers)}
+    stay = np.array([places[name] for name in left.peers])
+    edges = np.array(left.edges, dtype=np.int64).reshape(-1, 2)
+    old = stay[edges]
+    if new := [edge for edge in old.tolist() if (min(edge), max(edge)) not in {*topology.edges}]:
+        a, b = (topology.peers[i] for i in new[0])
+        raise RefusedError(
+            f"The edge between {a} and {b} is new, and the given mixing matrix has no weight for it. Take Metropolis weights, "
+            "or give the rest of the network a matrix of its own."
+        )
+    return _filled(len(left), edges, np.asarray(matrix[old[:, 0], old[:, 1]]).ravel())
 
 
 def must_mix(matrix: sparse.csr_array, topology: Topology) -> None:
@@ -93,6 +116,20 @@ def rounds_to(shrink: float, matrix: sparse.csr_array) -> int:
     if largest >= 1:
         raise InputError("This matrix does not mix: its second eigenvalue is 1.")
     return math.ceil(math.log(shrink) / math.log(largest))
+
+
+def as_matrix(rows: Sequence[Sequence[float]]) -> sparse.csr_array:
+    """Rows of numbers as a matrix; zeros are no edges.
+
+    Raises:
+        InputError: for rows that are not as long as there are rows.
+    """
+    lengths = {len(row) for row in rows}
+    if lengths != {len(rows)}:
+        raise InputError(
+            f"Expected a square mixing matrix; got {len(rows)} rows of length {', '.join(map(str, sorted(lengths)))}."
+        )
+    return sparse.csr_array(np.array(rows, dtype=np.float64))
 
 
 def as_torch(matrix: sparse.csr_array, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -159,7 +159,8 @@ def must_be_shared_out(data: Any, topology: Topology) -> None:
         raise InputError(
             f"Expected rows at every peer; {', '.join(idle[:5])} hold(s) none. Leave peers without data out of the network."
         )
-    if unknown := [client for client in data.clients if client not in topology.peers]:
+    known = {*topology.peers}
+    if unknown := [client for client in data.clients if client not in known]:
         raise InputError(
             f"Expected every client to be a peer of the network; {', '.join(unknown[:5])} is none. Peers: "
             f"{', '.join(topology.peers[:10])}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,6 +105,11 @@ class Topology:
         place = {node: i for i, node in enumerate(nodes)}
         edges = ((place[a], place[b]) for a, b in graph.edges if a != b)
         return cls(names, tuple((min(edge), max(edge)) for edge in edges))
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Topology:
+        """What :meth:`describe` wrote."""
+        return cls(tuple(record["peers"]), tuple((int(a), int(b)) for a, b in record["edges"]))
 
     def __len__(self) -> int:
         return len(self.peers)

@@ -147,6 +147,11 @@ class Walk:
         plain = {name: getattr(self, name) for name in ("hops", "steps", "lr", "batch_size", "optimizer", "rewire")}
         return {"recipe": "token walk", **plain, "topology": self.topology.describe()}
 
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Walk:
+        """From settings as JSON holds them."""
+        return cls(**{**record, "topology": Topology.of_record(record["topology"])})
+
     def network_of(self, data: Partition) -> Topology:
         """See :meth:`Gossip.network_of <expunge.network.gossip.Gossip.network_of>`."""
         return Gossip(topology=self.topology, rounds=1, lr=1.0, rewire=self.rewire).network_of(data)

@@ -155,7 +155,7 @@ def occurrences(tokenizer: Any, tokens: Sequence[int], texts: Sequence[str]) -> 
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer([text], add_special_tokens=False)["input_ids"][0]
 
 
 def _without(text: str, words: set[str]) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, logsigmoid, softmax
 
+from expunge.core.allowed import NonNegative
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.data import tofu
@@ -174,15 +175,13 @@ class Answers(ABC):
 
     retained_losses: ClassVar[tuple[str, ...]] = ("nll", "kl")
     answers_beside: ClassVar[int] = 0  # further answers that the forget loss looks at for each row
-    gamma: float = 1.0
-    alpha: float = 1.0
+    gamma: NonNegative = 1.0
+    alpha: NonNegative = 1.0
     retain: str = "nll"
 
     def __post_init__(self):
         if self.retain not in self.retained_losses:
             raise InputError(f"Expected a retain loss {' or '.join(self.retained_losses)}; got {self.retain!r}.")
-        if self.gamma < 0 or self.alpha < 0:
-            raise InputError(f"Expected weights gamma and alpha of 0 or more; got {self.gamma} and {self.alpha}.")
 
     @property
     def beside(self) -> Mapping[str, int]:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from expunge.core.errors import RefusedError
 from expunge.core.method import Context, Estimate, Method, Refusal
+from expunge.core.task import runs_on
 from expunge.methods import registry
 from expunge.planning.promises import hollow_promise
 
 
 def check(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimate:
     """The method's estimate, or RefusedError with the reason and the methods that could serve."""
-    answer = _answer(method, context, kinds)
-    if isinstance(answer, Refusal):
+    says = answer(method, context, kinds)
+    if isinstance(says, Refusal):
         others = [name for name in eligible(context, kinds) if name != method.name]
-        raise RefusedError(f"{answer} Eligible here: {', '.join(others) or 'none'}.")
-    return answer
+        raise RefusedError(f"{says} Eligible here: {', '.join(others) or 'none'}.")
+    return says
 
 
-def _answer(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimate | Refusal:
+def answer(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimate | Refusal:
     """What the method says, or what speaks against it: kinds, data, capacity, and the budget left."""
-    answer = refusal_of(method, context, kinds) or method.check(context)
-    if isinstance(answer, Estimate):
-        promised = answer.promises.get("epsilon")
+    says = refusal_of(method, context, kinds) or method.check(context)
+    if isinstance(says, Estimate):
+        promised = says.promises.get("epsilon")
         budget = context.trained.budget
         limit = budget.epsilon if budget else None
         if promised is not None and limit is not None and promised > limit * (1 + 1e-9):
@@ -29,9 +30,9 @@ def _answer(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimat
                 f"All releases together would come to epsilon {promised:.4g}, above the published {limit:g}.",
                 "Retrain: that resets what was spent. For an experiment beside the release publish the model anew.",
             )
-        if reason := hollow_promise(answer.promises, 0 if context.trained.data is None else len(context.trained.data)):
+        if reason := hollow_promise(says.promises, 0 if context.trained.data is None else len(context.trained.data)):
             return Refusal(reason, "A published delta stays: train and publish anew.")
-    return answer
+    return says
 
 
 def refusal_of(method: Method, context: Context, kinds: tuple[str, ...]) -> Refusal | None:
@@ -41,11 +42,12 @@ def refusal_of(method: Method, context: Context, kinds: tuple[str, ...]) -> Refu
         return Refusal(
             f"{method.name} does not serve requests of kind {', '.join(unserved)}; it serves {', '.join(can.kinds)}."
         )
-    if "*" not in can.tasks and context.task.name not in can.tasks:
+    if not runs_on(can.tasks, context.task):
         return Refusal(f"{method.name} runs on {', '.join(can.tasks)}, not on {context.task.name}.")
     if "retained data" in can.needs and context.deletion.after is None:
         return Refusal(f"{method.name} needs the retained data, which are unknown here.")
-    if not context.deletion.member and (can.certified or "forgotten data" not in can.needs) and can.effect != "none":
+    learns = {"forgotten data", "written items"} & {*can.needs}
+    if not context.deletion.member and (can.certified or not learns) and can.effect != "none":
         return Refusal(
             f"{method.name} forgets rows that the model was trained on; authored material is none of them.",
             "Use a method that learns from the material itself.",
@@ -66,6 +68,6 @@ def eligible(context: Context, kinds: tuple[str, ...]) -> list[str]:
     names = []
     for name in registry.targets():
         method = registry.load(name)()
-        if method.capabilities.effect != "none" and isinstance(_answer(method, context, kinds), Estimate):
+        if method.capabilities.effect != "none" and isinstance(answer(method, context, kinds), Estimate):
             names.append(name)
     return names

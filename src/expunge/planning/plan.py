@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Data, Deletion, Ids, selected
+from expunge.core.data import Data, Deletion, Ids, Recognisable, selected
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
 from expunge.core.method import Context, InMemory, Once, Watch, silent
 from expunge.core.request import Request
 from expunge.core.task import Autoregressive
 from expunge.core.trained import Spent, Trained
-from expunge.data.marks import marks_of, recognised
+from expunge.data.marks import marks_of, people_of, recognised
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.checks import check
@@ -129,8 +129,10 @@ def plan(
 def _matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str, Any]:
     """What may be recorded of the match: counts, ids as keyed hashes, and marks by which later runs recognise the examples."""
     along = {"along": len(deletion.along)} if len(deletion.along) else {}
+    people = people_of(deletion, request.targets, key) if isinstance(deletion.before, Recognisable) else []
+    each = {"people": people} if people and deletion.member else {}
     return {
-        "count": len(deletion.matched), **along, "ids": deletion.ids.hashed(key),
+        "count": len(deletion.matched), **along, **each, "ids": deletion.ids.hashed(key),
         "marks": marks_of(deletion, request.targets, key) if deletion.member or len(deletion.absent) else [],
     }  # fmt: skip
 

@@ -56,6 +56,8 @@ _RECORDED = {
     "GradientDescent": "expunge.training.recipes", "Stochastic": "expunge.training.stochastic",
     "NoisyGradientDescent": "expunge.training.noisy", "PerturbedMinimiser": "expunge.training.perturbed",
     "LanguageTraining": "expunge.training.language", "GraphTraining": "expunge.training.graphs",
+    "GraphMinimiser": "expunge.training.graph_minimiser", "GraphRidge": "expunge.training.graph_ridge",
+    "GraphShards": "expunge.training.graph_shards",
     "Gossip": "expunge.network.gossip", "Walk": "expunge.network.walk",
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ assumptions.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 
 from expunge.core.certificate import Bound
@@ -97,6 +98,8 @@ def path(run: GradientDescentRun) -> float:
     cap, stretch = 2 * run.lr * run.gradient_bound, run.lr * run.smoothness
     if stretch == 0 or run.kick == 0:
         return run.kick * (run.steps - run.rewind)
+    if not math.isfinite(run.kick):
+        return math.inf
     learning = run.steps - run.rewind
     free = min(learning, _steps_to(cap / run.kick, run.log_growth))
     distance = math.expm1(free * run.log_growth) * run.kick / stretch + cap * (learning - free)
@@ -285,4 +288,7 @@ def _log_expm1(x: float) -> float:
 
 def _steps_to(ratio: float, log_growth: float) -> int:
     """Smallest whole t >= 0 with growth^t >= ratio: from there on the cap is the smaller branch."""
-    return max(0, math.ceil(math.log(ratio) / log_growth)) if ratio > 0 else 0
+    if ratio <= 1:
+        return 0
+    steps = math.log(ratio) / log_growth if log_growth else math.inf
+    return math.ceil(steps) if math.isfinite(steps) else sys.maxsize  # more than any run has

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from expunge.core.certificate import Bound
 from expunge.core.errors import InputError
+from expunge.privacy.graph_theorems import GRAPH_THEOREMS
 from expunge.privacy.network_theorems import NETWORK_THEOREMS
 from expunge.privacy.theorem import ALWAYS_EXCLUDED as ALWAYS_EXCLUDED
 from expunge.privacy.theorem import (
@@ -276,12 +277,13 @@ THEOREMS: Mapping[str, Theorem] = {
             _retrain,
         ),
         *NETWORK_THEOREMS,
+        *GRAPH_THEOREMS,
     )
 }
 
 
 # Theorems whose noise follows from the method's own settings, not from the published budget.
-OWN_NOISE = ("noisy-fine-tuning", "langevin", "rr-du")
+OWN_NOISE = ("noisy-fine-tuning", "langevin", "rr-du", "idea")
 
 # Rules that came, or went, while records of the format expunge-evidence/2 were written.
 ADDED_SINCE_FORMAT_2, DROPPED_RULES = ("model_code", "retained_unchanged"), ("earlier_releases",)

@@ -22,13 +22,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from expunge.core.certificate import Verdict
 from expunge.core.digest import digest_arrays, digest_bytes, digest_file
 from expunge.core.errors import HeldBackError, InputError
-from expunge.core.files import leftovers, private_folder, read_json, write_atomic
+from expunge.core.files import in_words, leftovers, private_folder, read_json, write_atomic
 from expunge.core.measurement import PRIVATE_BELOW, Evidence
 from expunge.core.method import Outcome
 from expunge.core.trained import Artifact, Spent, Tensors
 from expunge.model_folder import ModelLedger
 from expunge.report import html, signing
 from expunge.report import pdf as portable
+from expunge.report.bottom_line import reply
 from expunge.report.record import FORMAT, build, plain, released, slug
 from expunge.report.shown import shown
 
@@ -36,7 +37,7 @@ EVIDENCE, STATEMENT, REPORT, PDF = "evidence.json", "statement.json", "report.ht
 CONFIG, ENVIRONMENT, EXCERPT, MODELS = "config.yaml", "environment.json", "ledger.json", "models"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 PREDICATE = "urn:expunge:evidence:1"
-REVIEW, REVIEWED = "review.html", "review.json"  # in the private folder
+REVIEW, REVIEWED, REPLY = "review.html", "review.json", "reply.txt"  # in the private folder
 LIVE = ("ledger.sqlite",)  # grows after signing
 IN_FOLDER = "in the folder"  # where the record says that it lies there
 _OF_A_FOLDER = (".safetensors", ".json", ".jinja", ".txt", ".model")  # as transformers and PEFT end the names of theirs
@@ -80,7 +81,7 @@ def write_evidence(
         "files": {name: digest_bytes(data) for name, data in files.items()},
         "pdf": pdf and portable.available(),
     }
-    content = files | _pages(record)
+    content = _pages(record) | files  # the record first: by it a folder that was not finished is known again
     _prepare(folder, record["request"]["id"], content)
     paths = {name: folder / name for name in content}
     for name, data in content.items():
@@ -165,6 +166,7 @@ def write_review(folder: Path, record: Mapping[str, Any], private: Mapping[str, 
     place = private_folder(private_path(folder))
     write_atomic(place / REVIEWED, as_json(record), private=True)
     write_atomic(place / REVIEW, html.render(record).encode(), private=True)
+    write_atomic(place / REPLY, reply(record).encode(), private=True)
     write_private(folder, private)
 
 
@@ -312,7 +314,7 @@ def _open_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+        raise in_words(error, f"{folder} cannot be made a folder") from None
 
 
 def _place_of_ledger(folder: Path, record: Mapping[str, Any]) -> str | None:

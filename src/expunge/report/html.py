@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -16,13 +17,28 @@ def render(record: Mapping[str, Any]) -> str:
 
 @cache
 def _template() -> Any:
+    return environment_of("expunge.report").get_template("report.html.j2")
+
+
+@cache
+def page_style() -> str:
+    """The style of the evidence report, which our other pages share."""
+    environment = environment_of("expunge.report")
+    assert environment.loader is not None
+    source, *_ = environment.loader.get_source(environment, "report.html.j2")
+    style = re.search(r"<style>\n(.*?)</style>", source, re.DOTALL)
+    assert style is not None, "the report's template has a style of its own"
+    return style[1]
+
+
+def environment_of(package: str) -> Any:
+    """Where the templates of ``package`` are filled in: everything is escaped, and a name that is not there is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup, escape
 
     environment = Environment(
-        loader=PackageLoader("expunge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
     def drawing(svg: str, alt: str) -> Markup:
         """Our own SVG, announced by its words; texts inside it were escaped when it was drawn."""
@@ -30,4 +46,4 @@ def _template() -> Any:
         return opening + Markup(svg.removeprefix("<svg "))
 
     environment.filters["drawing"] = drawing
-    return environment.get_template("report.html.j2")
+    return environment

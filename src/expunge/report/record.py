@@ -19,7 +19,7 @@ from typing import Any
 
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
-from expunge.core.measurement import Evidence
+from expunge.core.measurement import ANSWERS, Evidence
 from expunge.core.method import Outcome, Release
 from expunge.report.measurement_names import recorded_name
 from expunge.report.outcome import outcome_of
@@ -170,7 +170,7 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "outcome": outcome_of(measured),
         **_certificate(first),
         "budget": budget,
-        "removed": {"before": len(before.removed), "now": outcome.deletion.size},
+        "removed": {"before": len(before.removed - outcome.deletion.ids), "now": outcome.deletion.size},
         "facts": {fact: asdict(known) for fact, known in (outcome.facts or before.facts).items()},
         "evidence": measured,
         "change": dict(outcome.change),
@@ -178,6 +178,7 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "purged": list(outcome.purged),
         "remains": list(outcome.remains),
         "details": dict(outcome.details),
+        **({"answers": plain(evidence.private[ANSWERS])} if evidence.private.get(ANSWERS) else {}),
     }
 
 

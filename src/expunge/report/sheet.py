@@ -12,10 +12,11 @@ from typing import Any
 from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
+from expunge.report.bottom_line import bottom_line, copies
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
-from expunge.report.views import held_by, in_short
+from expunge.report.views import at_peers, held_by, in_short
 from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, label, status_of
 
 Record = Mapping[str, Any]
@@ -41,6 +42,12 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         "private": "salt" in record,
         "withheld": words.withheld(record),
         "verdicts": [verdict_row(run) for run in record["runs"]],
+        "bottom_line": [
+            {"run": say.initial(run["name"]), **bottom_line(run, record.get("accepted"))} for run in record["runs"]
+        ]
+        if all("outcome" in run for run in record["runs"])
+        else [],
+        "copies": copies(record),
         "half_page": [
             {"heading": section.heading, "paragraphs": [vars(item) for item in section.paragraphs]}
             for section in words.half_page(record)
@@ -80,7 +87,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
         "name": say.initial(run["name"]),
         "verdict": verdict_row(run),
         "proven": words.proven(run),
-        "measured": [*forgetting(run, person), *words.measured(run)],
+        "measured": [*forgetting(run, person), *words.measured(run), *at_peers(run)],
         "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
         "figures": figures(
             *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
@@ -116,6 +123,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
                 )
             ),
         ],
+        "answers": _answers(run.get("answers", ())),
         "purged": run["purged"],
         "remains": run["remains"],
         "facts": [
@@ -123,6 +131,23 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
             for name, fact in run["facts"].items()
         ],
     }  # fmt: skip
+
+
+def _answers(answers: Any) -> list[Row]:
+    """What each model said, set by set; in the private record alone."""
+    names = list(dict.fromkeys(item["set"] for item in answers))
+    written = lambda text: say.NOTHING if text is None else text or "(says nothing)"  # noqa: E731
+    return [
+        {
+            "set": name.replace("_", " "),
+            "rows": [
+                {"image": item["image"], "question": item["question"],
+                 "cells": [item["right"], *(written(item[model]) for model in ("before", "after", "retrained"))]}
+                for item in answers if item["set"] == name
+            ],
+        }
+        for name in names
+    ]  # fmt: skip
 
 
 def _adapter(model: Record) -> list[list[str]]:

@@ -43,13 +43,18 @@ def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:
     data = dict(record["data"])
     for name in ("digest", "retained_digest"):
         data[name] = _keyed(salt, data[name])
-    forgotten_open = data["forgotten"] >= private_below
+    forgotten_open = are_many(data, private_below)
     return {
         **rest,
         "data": data,
         "private_below": private_below,
         "runs": [_run(run, salt, data, forgotten_open) for run in record["runs"]],
     }
+
+
+def are_many(data: Record, private_below: int) -> bool:
+    """Whether those who go are so many that values on them do not speak of one: of a concept, the examples that show it."""
+    return data.get("absent", data["forgotten"]) >= private_below
 
 
 def _keyed(salt: bytes, digest: str | None) -> str | None:
@@ -62,7 +67,7 @@ def _run(run: Record, salt: bytes, data: Record, forgotten_open: bool) -> dict[s
     items = [_measurement(item, data, forgotten_open, original_open) for item in evidence["measurements"]]
     cost = {name: value for name, value in evidence["cost"].items() if name != "change_per_module"}
     return {
-        **run,
+        **{name: value for name, value in run.items() if name != "answers"},
         **({"outcome": shown_outcome(run, original_open)} if "outcome" in run else {}),
         "certificate": _certificate(run["certificate"], salt),
         "other_views": [
@@ -133,7 +138,7 @@ def is_open(item: Record, probes: Record, forgotten_open: bool) -> bool:
     of = item["set"]
     if of is None:  # several sets or weights: an attack is about forgotten rows, nothing else of these is ever shown
         return forgotten_open and is_attack(item)
-    if of in probes and of not in ("wording", "retain"):
+    if of in probes and of not in ("wording", "retain", "forget"):
         return True
     return forgotten_open
 

@@ -16,6 +16,7 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
+from expunge.report import views
 from expunge.report.forgetting import forgetting
 from expunge.report.headline import headline
 from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
@@ -54,9 +55,11 @@ def half_page(record: Record) -> tuple[Section, ...]:
 
     return (
         Section(ASKED, (Paragraph(" ".join(asked(record))),)),
-        Section(DONE, each(done)),
+        Section(DONE, each(lambda run: [*done(run), *views.held(run)])),
         Section(PROVEN, each(proven)),
-        Section(MEASURED, each(lambda run: [*forgetting(run, record.get("accepted")), *measured(run)])),
+        Section(
+            MEASURED, each(lambda run: [*forgetting(run, record.get("accepted")), *measured(run), *views.at_peers(run)])
+        ),
         Section(UNKNOWN, unknown(record)),
     )
 

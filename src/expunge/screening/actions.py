@@ -21,6 +21,7 @@ import numpy as np
 
 from expunge.core.errors import InputError
 from expunge.core.texts import Record, check_records, prompt_key, split_sentences
+from expunge.core.turns import last_turn, with_last_turn
 from expunge.screening.language import LanguageScreening, screen_language
 from expunge.screening.templates import Template, longest, strip
 
@@ -101,7 +102,7 @@ def stripped(records: Sequence[Record], templates: Sequence[Template]) -> tuple[
 
     def of(record: Record) -> str:
         if "question" in record:
-            return strip(record["question"], templates)
+            return with_last_turn(record["question"], strip(last_turn(record["question"]), templates))
         parts = split_sentences(record["text"])
         parts[::2] = [strip(part, templates) for part in parts[::2]]
         return "".join(parts)

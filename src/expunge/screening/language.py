@@ -23,6 +23,7 @@ DUPLICATES = 0.05  # share of items that repeat an earlier one, above which a pe
 SUBJECT = "subject"  # key of a record that names whom it is about; not needed
 UNSPACED = 0.1  # share of the request's letters in scripts without spaces, above which words say nothing; UNKNOWN, ours
 TOP = 10  # words that are listed
+LONGEST = 1_000_000  # characters of one text, some 200,000 words: more than any model reads at once; ours
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def screen_language(
         threshold: z above which a word stands out, if the exact p is as small.
 
     Raises:
-        InputError: for records that are neither form, an empty side, or a threshold or total that cannot be.
+        InputError: for records that are neither form or longer than :data:`LONGEST`, an empty side, or a threshold or total
+            that cannot be.
 
     Formal guarantee: none. An attacker who knows the benign corpus and the threshold stays below it; on TOFU we
     see SA down to p = 0.05. Synonyms that no list has, misspellings and scripts without spaces may go unseen.
@@ -141,6 +143,8 @@ def screen_language(
     ordinary = check_records(benign, "benign record", answer=False)
     if not threshold > 0 or (total is not None and total < 1):
         raise InputError(f"Expected a threshold above 0 and a total of at least 1; got {threshold} and {total}.")
+    for what, records in (("the request", asked), ("the benign records", ordinary)):
+        _must_be_prompts(what, records)
     texts = [(unit, record.get(SUBJECT)) for record in asked for unit in units(record)]
     asked_units = [unit for unit, _ in texts]
     ordinary_units = [unit for record in ordinary for unit in units(record)]
@@ -176,6 +180,16 @@ def screen_file(request: Path, benign: Path, total: int | None = None) -> dict[s
     Formal guarantee: none.
     """
     return screen_language(read_records(request), read_records(benign, answer=False), total=total).to_json()
+
+
+def _must_be_prompts(what: str, records: Sequence[Record]) -> None:
+    """Raise InputError for a text that is no prompt: reading its words would take minutes."""
+    for number, record in enumerate(records, 1):
+        if (length := max(len(text) for text in record.values() if isinstance(text, str))) > LONGEST:
+            raise InputError(
+                f"Expected texts of at most {LONGEST:,} characters; number {number} of {what} has {length:,}. Split it into "
+                "passages: no model reads so much at once."
+            )
 
 
 def _duplicates(items: Sequence[str], templates: Sequence[Template]) -> float:

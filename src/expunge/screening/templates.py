@@ -121,7 +121,7 @@ def strip(text: str, templates: Sequence[Template]) -> str:
     """
     for side in ("start", "end"):
         known = {t.words: t for t in templates if t.side == side}
-        found = tokens(text)
+        found = tokens(text) if known else []
         words = tuple(t.word for t in found)
         for size in range(min(LONGEST, len(found) - 1), 0, -1):
             run = words[:size] if side == "start" else words[-size:]

@@ -30,6 +30,8 @@ class Classification:
         head: name of the module whose input is the representation; ``None``: the last linear layer.
         init: ``module``: fresh modules keep what their own code put into them; ``seed``: every parameter is filled again by
             :func:`expunge.tasks.initial.fill`, so that the start is known to owe nothing to any row.
+        output: which part of what the module returns are the logits, where it returns a dictionary or a tuple; ``None``: the
+            whole, or what ``logits`` names in it.
     """
 
     factory: Callable[[], nn.Module]
@@ -38,6 +40,7 @@ class Classification:
     name: str = "classification"
     head: str | None = None
     init: str = "module"
+    output: str | int | None = None
 
     def __post_init__(self):
         if self.init not in ("module", "seed"):
@@ -83,7 +86,7 @@ class Classification:
 
     def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
         """Logits (b, classes)."""
-        return Outputs(_called(model, params, batch["x"]))
+        return Outputs(_called(model, params, batch["x"], self.output))
 
     def features(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """What enters the classifier head, (b, d)."""
@@ -91,7 +94,7 @@ class Classification:
         head = model.get_submodule(self.head_of(model))
         hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            _called(model, params, batch["x"])
+            _called(model, params, batch["x"], self.output)
         finally:
             hook.remove()
         return seen[-1]
@@ -133,7 +136,7 @@ class Classification:
         batch = self.batch(data, torch.arange(min(2, len(data)), device=data.x.device))
         try:
             with torch.no_grad():
-                logits = logits_of(model(batch["x"]))
+                logits = logits_of(model(batch["x"]), self.output)
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"The model does not accept rows of shape {tuple(data.x.shape[1:])}: {error}. "
@@ -148,21 +151,34 @@ class Classification:
             )
 
 
-def _called(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return logits_of(model(x) if its_own(model, params) else functional_call(model, dict(params), (x,)))
+def _called(model: nn.Module, params: Mapping[str, Tensor], x: Tensor, which: str | int | None) -> Tensor:
+    return logits_of(model(x) if its_own(model, params) else functional_call(model, dict(params), (x,)), which)
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits in what a module returns: a tensor itself, or the member ``logits`` of an output of ``transformers``.
+def logits_of(output: Any, which: str | int | None = None) -> Tensor:
+    """The logits in what a module returns: a tensor itself, what ``logits`` names in it, or the part called ``which``.
+
+    Args:
+        which: a key of a dictionary, a member of an object, or the place in a tuple; ``None``: ``logits``.
 
     Raises:
         InputError: for anything else; which part of a tuple are the logits would be a guess.
     """
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    logits = output
+    if not isinstance(output, Tensor):
+        key = "logits" if which is None else which
+        if isinstance(output, Mapping):
+            logits = output.get(key)
+        elif isinstance(output, list | tuple) and isinstance(key, int):
+            logits = output[key] if -len(output) <= key < len(output) else None
+        else:
+            logits = getattr(output, str(key), None)
     if not isinstance(logits, Tensor):
+        has = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
         raise InputError(
             f"Expected the model to return logits of shape (rows, classes), or an object with .logits; it returns "
-            f"{type(output).__name__}. Wrap it in a module whose forward returns the logits alone."
+            f"{type(output).__name__}{has}. Say which part of it they are (output: a key, or a place in a tuple), or wrap the "
+            "model in a module whose forward returns the logits alone."
         )
     return logits
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 
-def folder_files(model: Any, dtype: torch.dtype, tokenizer: Any) -> dict[str, bytes]:
-    """Configuration, generation settings and tokenizer of ``model`` as files by name, for weights stored in ``dtype``.
+def folder_files(model: Any, dtype: torch.dtype, tokenizer: Any, processor: Any = None) -> dict[str, bytes]:
+    """Configuration, generation settings and tokenizer of ``model`` as files by name, for weights stored in ``dtype``; with
+    ``processor`` also what prepares pictures.
 
     Where the weights were read from a quantised file, the configuration no longer says so: they are not any more.
     """
@@ -25,6 +26,8 @@ def folder_files(model: Any, dtype: torch.dtype, tokenizer: Any) -> dict[str, by
     tokenizer.init_kwargs = {name: value for name, value in tokenizer.init_kwargs.items() if name != "auto_map"}
     with tempfile.TemporaryDirectory() as place:
         config.save_pretrained(place)
+        if processor is not None:
+            processor.save_pretrained(place)
         tokenizer.save_pretrained(place)
         files = {path.name: path.read_bytes() for path in sorted(Path(place).iterdir()) if path.is_file()}
     # its own save refuses settings that transformers warns of; many released models have some

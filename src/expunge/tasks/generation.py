@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from expunge.core.errors import InputError
 from expunge.core.task import Autoregressive
+from expunge.core.texts import Record
 from expunge.tasks.language import in_batches
 from expunge.tasks.passes import ANSWERS, evaluating
 
 
-def with_room(task: Autoregressive, questions: Sequence[str], max_new_tokens: int) -> list[int]:
+def with_room(task: Autoregressive, questions: Sequence[str | Record], max_new_tokens: int) -> list[int]:
     """Positions of the questions whose prompt leaves room for ``max_new_tokens`` in the context; the others are not cut."""
     prompts = task.prompts.prompt_tokens(questions)
     return [i for i, prompt in enumerate(prompts) if len(prompt) + max_new_tokens <= task.prompts.context]
@@ -22,7 +23,12 @@ def with_room(task: Autoregressive, questions: Sequence[str], max_new_tokens: in
 
 @torch.no_grad()
 def generate(
-    task: Autoregressive, model: nn.Module, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = ANSWERS
+    task: Autoregressive,
+    model: nn.Module,
+    questions: Sequence[str | Record],
+    *,
+    max_new_tokens: int,
+    batch_size: int = ANSWERS,
 ) -> list[str]:
     """The model's likeliest answer to each question, token by token, up to the end token or ``max_new_tokens``.
 
@@ -30,6 +36,7 @@ def generate(
     holds prompts of like length. The model answers in eval mode and is given back in the mode it came in.
 
     Args:
+        questions: texts, or records with a question, whose pictures the model sees where it can.
         max_new_tokens: most tokens of an answer; TOFU takes 200.
 
     Returns:
@@ -46,13 +53,16 @@ def generate(
     answers = [""] * len(prompts)
     with evaluating(model):
         for part in in_batches(len(order), batch_size):
-            found = _greedy(task, model, [prompts[i] for i in order[part]], max_new_tokens)
+            asked = [questions[i] for i in order[part]]
+            found = _greedy(task, model, asked, [prompts[i] for i in order[part]], max_new_tokens)
             for i, tokens in zip(order[part], found, strict=True):
                 answers[i] = task.prompts.tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return answers
 
 
-def _greedy(task: Autoregressive, model: Any, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+def _greedy(
+    task: Autoregressive, model: Any, asked: Sequence[str | Record], prompts: Sequence[Sequence[int]], most: int
+) -> list[list[int]]:
     """The likeliest next tokens after each of ``prompts``, one batch, without the end token."""
     ids, mask = _left_padded(task, prompts)
     options = {"max_new_tokens": most, "do_sample": False, "num_beams": 1, "use_cache": True}
@@ -61,6 +71,7 @@ def _greedy(task: Autoregressive, model: Any, prompts: Sequence[Sequence[int]], 
         attention_mask=mask,
         eos_token_id=task.prompts.end_token,
         pad_token_id=task.prompts.padding,
+        **task.seen(model, asked, ids),
         **options,
     )
     return [_before(row, task.prompts.end_token) for row in said[:, ids.shape[1] :].tolist()]

@@ -16,6 +16,7 @@ from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.task import Outputs
 from expunge.core.texts import Record
+from expunge.core.turns import last_turn, with_last_turn
 from expunge.data.texts import Texts
 from expunge.tasks.classification import its_own, same_architecture
 from expunge.tasks.model_parts import model_parts
@@ -108,6 +109,10 @@ class Language:
     def encode(self, records: Any) -> Batch:
         """Any records as a batch on the task's device."""
         return Batch({name: tensor.to(self.device) for name, tensor in self.prompts.encode(records).items()})
+
+    def seen(self, model: nn.Module, asked: Any, ids: Tensor) -> dict[str, Any]:
+        """Nothing is given beside tokens."""
+        return {}
 
     def pair(self, first: Texts, second: Texts) -> Texts:
         """Joint prompts: of each two records one whose question holds both, with the answer of ``second``.
@@ -271,9 +276,9 @@ def _joint(first: Record, second: Record, turned: bool) -> Record:
     if ("question" in first) != ("question" in second):
         raise InputError("Joint prompts need questions on both sides, or plain texts on both sides.")
     if "question" in first:
-        one, two = first["question"].strip(), second["question"].strip()
+        one, two = last_turn(first["question"]).strip(), last_turn(second["question"]).strip()
         joint = f"{two} {one}" if turned else f"{one} {two}"
-        return {"question": joint, "answer": second["answer"]}
+        return {"question": with_last_turn(second["question"], joint), "answer": second["answer"]}
     return {BEFORE: first["text"], "text": second["text"]}
 
 

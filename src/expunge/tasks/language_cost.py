@@ -138,6 +138,10 @@ def run_cost(
     moving = moving if trainable is None else trainable
     state = state_bytes(weights, moving, precision)
     config, kept = getattr(model, "config", None), None
+    if hasattr(
+        config, "get_text_config"
+    ):  # of a model that sees, the part that reads text; the vision tower is left out
+        config = config.get_text_config()  # type: ignore[union-attr]
     if hasattr(config, "hidden_size") and hasattr(config, "num_attention_heads"):
         kept = activation_bytes(config, rows, length, itemsize=ITEM[precision], checkpointing=checkpointing)
     each = (6 if moving == weights else 4) + (RECOMPUTED if checkpointing else 0)

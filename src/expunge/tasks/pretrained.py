@@ -38,6 +38,7 @@ def transformers() -> Any:
 def load_language_model(
     folder: Path,
     *,
+    tokenizer: Path | None = None,
     gguf: str | None = None,
     adapter: Path | None = None,
     template: str | None = None,
@@ -51,6 +52,7 @@ def load_language_model(
     """The task and the weights of a model in ``folder``.
 
     Args:
+        tokenizer: folder of the tokenizer, where the model's own has none.
         gguf: name of a GGUF file in the folder, whose weights are de-quantised to ``dtype``; ``None``: the only one where
             there are no other weights.
         adapter: folder of a PEFT adapter, which is merged into the weights.
@@ -63,35 +65,55 @@ def load_language_model(
     Raises:
         InputError: if the folder holds no causal language model and tokenizer that belong together, naming what lacks.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}; give the folder of a model (config.json, weights, tokenizer).")
-    gguf = gguf or _only_gguf(folder)
     package = transformers()
-    check_folder(folder, gguf)
-    with quiet():
-        tokenizer = _from(folder, "a tokenizer", package.AutoTokenizer)
-        config = _from(folder, "a configuration", package.AutoConfig)
-        if gguf is None:
-            check_size(folder, _sizes_of(config, package.AutoModelForCausalLM))
-        model = _from(folder, "a causal language model", package.AutoModelForCausalLM, dtype=dtype, gguf_file=gguf)
-    pad = _padding(tokenizer, model.get_input_embeddings().weight.shape[0])
-    if adapter is not None:
-        _merge(model, adapter)
-    if template is None and not getattr(tokenizer, "chat_template", None):
+    words, model = read_model(
+        folder, package.AutoTokenizer, package.AutoModelForCausalLM, "a causal language model", dtype, gguf=gguf,
+        adapter=adapter, words=tokenizer,
+    )  # fmt: skip
+    pad = padding_of(words, model)
+    if template is None and not getattr(words, "chat_template", None):
         template = PLAIN
-    limit = getattr(config, "max_position_embeddings", context) or context
+    limit = getattr(model.config, "max_position_embeddings", context) or context
     task = Language(
         functools.partial(from_config, model.config.to_dict(), type(model)),
-        Prompts(tokenizer, template, min(context, limit), pad=pad, date_string=date_string, system=system),
+        Prompts(words, template, min(context, limit), pad=pad, date_string=date_string, system=system),
         dtype=dtype,
         device=device,
         checkpointing=checkpointing,
-        beside=folder_files(model, dtype, tokenizer),
+        beside=folder_files(model, dtype, words),
     )
     return task, {name: tensor.detach() for name, tensor in Language.released(model).items()}
 
 
-def _padding(tokenizer: Any, vocabulary: int) -> int | None:
+def read_model(
+    folder: Path, reader: Any, auto: Any, what: str, dtype: torch.dtype, *, gguf: str | None = None,
+    adapter: Path | None = None, words: Path | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """What turns inputs into numbers (``reader``: AutoTokenizer, AutoProcessor) and the model (``auto``) in ``folder``.
+
+    Args:
+        what: what messages call the model.
+        gguf, adapter: as :func:`load_language_model`. words: another folder that ``reader`` reads.
+
+    Raises:
+        InputError: as :func:`load_language_model`.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give the folder of a model (config.json, weights, tokenizer).")
+    gguf = gguf or _only_gguf(folder)
+    check_folder(folder, gguf)
+    with quiet():
+        reads = _from(words or folder, "a tokenizer" if "Tokenizer" in reader.__name__ else "a processor", reader)
+        config = _from(folder, "a configuration", transformers().AutoConfig)
+        if gguf is None:
+            check_size(folder, _sizes_of(config, auto))
+        model = _from(folder, what, auto, dtype=dtype, gguf_file=gguf)
+    if adapter is not None:
+        _merge(model, adapter)
+    return reads, model
+
+
+def padding_of(tokenizer: Any, model: Any) -> int | None:
     """The token that fills rows up, where the tokenizer's own was added to it without a row in the model's embedding.
 
     Filled-up positions are masked, so that training never missed that row; the end token then takes its place.
@@ -99,6 +121,7 @@ def _padding(tokenizer: Any, vocabulary: int) -> int | None:
     Raises:
         InputError: if the tokenizer gives any other token that the model does not have.
     """
+    vocabulary = model.get_input_embeddings().weight.shape[0]
     beyond = {token for token in range(vocabulary, len(tokenizer)) if token != tokenizer.pad_token_id}
     must_fit(max(beyond, default=0), vocabulary)
     pad = tokenizer.pad_token_id

@@ -6,7 +6,7 @@ Only tokens of the answer (end token included) carry labels; a plain text is all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.core.texts import DATE_STRING, Record
+from expunge.core.turns import turns_of
 
 NO_LABEL = -100
 PLAIN = "Question: {question}\nAnswer: {answer}"  # as in other code of SU's authors (renjie3/GRUN)
@@ -36,7 +37,8 @@ class Prompts:
         end: token that ends an answer; ``None``: the tokenizer's end token.
         date_string: the day that a chat template is told, as in "10 Apr 2025": templates of Llama 3.1 and 3.2 write today's,
             so that the same question would be another prompt tomorrow.
-        system: what stands in a system turn before the question; ``None``: no such turn, and what the template makes of it.
+        system: what stands in a system turn before the question, where the record has none of its own; ``None``: no such turn,
+            and what the template makes of it.
         pad: token that fills rows up; ``None``: the tokenizer's, or the end token where it has none.
     """
 
@@ -64,13 +66,18 @@ class Prompts:
         if self.end is None and self.tokenizer.eos_token_id is None:
             raise InputError("The tokenizer has no end token; name one (end), or answers never end.")
         if self.template is None:
-            if not getattr(self.tokenizer, "chat_template", None):
+            if not self.chat_template:
                 raise InputError(f"The tokenizer has no chat template; give a template such as {PLAIN!r}.")
         elif self.template.count(_QUESTION) != 1 or not self.template.endswith(_ANSWER):
             raise InputError(
                 f"Expected a template with {_QUESTION} once and {_ANSWER} at its end, for example {PLAIN!r}; "
                 f"got {self.template!r}."
             )
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own template of a conversation, where it has one."""
+        return getattr(self.tokenizer, "chat_template", None) and self.tokenizer.get_chat_template()
 
     @property
     def end_token(self) -> int:
@@ -89,8 +96,13 @@ class Prompts:
         Raises:
             InputError: where the tokenizer's chat template refuses the user turn, or the system turn before it.
         """
+        turns = turns_of(text)
         if self.template is None:
-            return self._chat(text)
+            return self._chat(turns)
+        if len(turns) > 1:
+            raise InputError(
+                "A conversation of several turns needs the tokenizer's chat template; the job's template is of one."
+            )
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
 
     @property
@@ -98,21 +110,25 @@ class Prompts:
         """The prompt of a question called ``{question}``: whatever is kept for later use is kept under it."""
         return self.question(_QUESTION)
 
-    def _chat(self, text: str) -> str:
+    def _chat(self, turns: list[dict[str, str]]) -> str:
+        return self._said(self.tokenizer, turns, self.system)
+
+    def _said(self, writer: Any, turns: Sequence[Mapping[str, Any]], system: Any) -> str:
+        """The conversation as ``writer`` (a tokenizer or a processor) puts it into words."""
         from jinja2 import TemplateError
 
-        turns = [{"role": "user", "content": text}]
-        if self.system is not None:
-            turns.insert(0, {"role": "system", "content": self.system})
-        template = _clock(self.date_string) + self.tokenizer.get_chat_template()
+        if system is not None and turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": system}, *turns]
+        template = _clock(self.date_string) + str(self.chat_template)
         try:
-            return self.tokenizer.apply_chat_template(
+            return writer.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=True, date_string=self.date_string
             )
         except TemplateError as error:
             before = "" if self.system is None else "a system turn and "
+            many = "one user turn" if len(turns) == 1 or self.system is not None else f"{len(turns)} turns"
             raise InputError(
-                f"The model's chat template does not accept a conversation of {before}one user turn: {error}. Name a "
+                f"The model's chat template does not accept a conversation of {before}{many}: {error}. Name a "
                 f"template of your own, such as {PLAIN!r}. Give a system prompt where it needs one, and none where it takes "
                 "none (system)."
             ) from None
@@ -124,9 +140,9 @@ class Prompts:
         spaced = self.template is not None and self.template.removesuffix(_ANSWER).endswith(" ")
         return f" {record['answer']}" if spaced else record["answer"]
 
-    def prompt_tokens(self, questions: Sequence[str]) -> list[list[int]]:
-        """The tokens of each prompt; what generation starts from."""
-        return self._tokens([self.question(text) for text in questions])
+    def prompt_tokens(self, asked: Sequence[str | Record]) -> list[list[int]]:
+        """The tokens of each prompt, of questions or of records that ask one; what generation starts from."""
+        return self._tokens([self.question(each if isinstance(each, str) else each["question"]) for each in asked])
 
     def tokens(self, records: Sequence[Record]) -> list[tuple[list[int], int]]:
         """Of each record all tokens, cut to the context, and how many of the first carry no label.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.texts import Record
+from expunge.core.turns import turns_of
 from expunge.data.pictures import IMAGE, picture_of
 from expunge.data.texts import Texts
 from expunge.tasks.language import Language
@@ -41,6 +42,7 @@ class ImagePrompts(Prompts):
     processor: Any = None
     image_text: str | None = None
     _pixels: dict[str, dict[str, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _tokens_of: dict[tuple[str, tuple[int, int]], list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,20 +82,22 @@ class ImagePrompts(Prompts):
         if self.template is not None:
             text = f"{self.processor.image_token}\n" if self.image_text is None else self.image_text
             return text + self.question(record["question"])
-        from jinja2 import TemplateError
+        return self._conversation(turns_of(record["question"]), {"type": "image"})
 
-        content = [{"type": "image"}, {"type": "text", "text": record["question"]}]
-        turns = [{"role": "user", "content": content}]
-        if self.system is not None:
-            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
-        try:
-            return self.processor.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, date_string=self.date_string
-            )
-        except TemplateError as error:
-            raise InputError(
-                f"The processor's chat template does not accept a picture and a question: {error}."
-            ) from None
+    @property
+    def chat_template(self) -> str | None:
+        """That of the processor, or else of its tokenizer."""
+        return getattr(self.processor, "chat_template", None) or super().chat_template
+
+    def _chat(self, turns: list[dict[str, str]]) -> str:
+        return self._conversation(turns) if getattr(self.processor, "chat_template", None) else super()._chat(turns)
+
+    def _conversation(self, turns: Sequence[Mapping[str, str]], *before: Mapping[str, str]) -> str:
+        """Turns as a processor has them, with ``before`` in front of the words of the turn that is answered."""
+        typed = [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+        typed[-1]["content"] = [*before, *typed[-1]["content"]]
+        system = None if self.system is None else [{"type": "text", "text": self.system}]
+        return self._said(self.processor, typed, system)
 
     def encode(self, records: Sequence[Record]) -> dict[str, Tensor]:
         """As :meth:`Prompts.encode`, with the pixels of each record and ``has_image``; zeros where there is no picture.
@@ -102,22 +106,41 @@ class ImagePrompts(Prompts):
             has_image (n,) bool; pixel_values (n, …) and whatever else the image processor gives, filled up with zeros to the
             largest. Without any picture there are none of these columns.
         """
-        columns = super().encode(records)
-        seen = [None if IMAGE not in record else self._seen(record) for record in records]
-        columns[HAS_IMAGE] = torch.tensor([each is not None for each in seen])
+        return super().encode(records) | self.pixels(records)
+
+    def pixels(self, records: Sequence[str | Record]) -> dict[str, Tensor]:
+        """The columns of :meth:`encode` that hold pictures; a question that is no record has none."""
+        seen = [self._seen(each) if not isinstance(each, str) and IMAGE in each else None for each in records]
+        columns = {HAS_IMAGE: torch.tensor([each is not None for each in seen])}
         first = next((each for each in seen if each is not None), None)
         for name in first or ():
             columns[name] = _filled_up([None if each is None else each[name] for each in seen])
         return columns
 
+    def prompt_tokens(self, asked: Sequence[str | Record]) -> list[list[int]]:
+        """As :meth:`Prompts.prompt_tokens`; of a record with a picture with its image tokens."""
+        tokens = super().prompt_tokens(asked)
+        for i, each in enumerate(asked):
+            if not isinstance(each, str) and (image := picture_of(each, f"record {i + 1}")) is not None:
+                tokens[i] = self._expanded(self.asked_of(each), image)
+        return tokens
+
     def _expanded(self, text: str, image: Any) -> list[int]:
-        """Tokens of ``text`` with as many image tokens as ``image`` has features; no end token."""
-        try:
-            said = self.processor(text=[text], images=[[image]], add_special_tokens=self.template is not None)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"The processor does not take a picture with this prompt: {str(error)[:200]}") from None
-        ids = list(said["input_ids"][0])
-        return ids[:-1] if self.template is not None and ids[-1] == self.tokenizer.eos_token_id else ids
+        """Tokens of ``text`` with as many image tokens as ``image`` has features, which depends on its size; no end token."""
+        key = (text, image.size)
+        if key not in self._tokens_of:
+            if len(self._tokens_of) >= REMEMBERED:
+                self._tokens_of.pop(next(iter(self._tokens_of)))
+            try:
+                said = self.processor(text=[text], images=[[image]], add_special_tokens=self.template is not None)
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    f"The processor does not take a picture with this prompt: {str(error)[:200]}"
+                ) from None
+            ids = list(said["input_ids"][0])
+            closed = self.template is not None and ids[-1] == self.tokenizer.eos_token_id
+            self._tokens_of[key] = ids[:-1] if closed else ids
+        return self._tokens_of[key]
 
     def _seen(self, record: Record) -> dict[str, Tensor]:
         """What the image processor makes of the picture of ``record``, without the axis of one picture."""
@@ -140,10 +163,19 @@ class VisionLanguage(Language):
 
     def inputs(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         """As for a language model, with the pixels of the rows that have some; none where no row has."""
-        inputs, known = super().inputs(model, batch), _parameters(model)
-        seeing = batch[HAS_IMAGE].nonzero().squeeze(1)
+        return super().inputs(model, batch) | self._beside(model, batch, batch["input_ids"])
+
+    def seen(self, model: nn.Module, asked: Sequence[str | Record], ids: Tensor) -> dict[str, Any]:
+        """The pictures of ``asked``, as generation takes them."""
+        assert isinstance(self.prompts, ImagePrompts)
+        pixels = {name: tensor.to(self.device) for name, tensor in self.prompts.pixels(asked).items()}
+        return self._beside(model, Batch(pixels), ids)
+
+    def _beside(self, model: nn.Module, batch: Batch, ids: Tensor) -> dict[str, Any]:
+        inputs: dict[str, Any] = {}
+        known, seeing = _parameters(model), batch[HAS_IMAGE].nonzero().squeeze(1)
         if TOKEN_TYPES in known:
-            inputs[TOKEN_TYPES] = (batch["input_ids"] == _image_token(model)).long()
+            inputs[TOKEN_TYPES] = (ids == _image_token(model)).long()
         if not len(seeing):
             return inputs
         for name in ("pixel_values", "pixel_attention_mask", PATCHES, "image_sizes"):

@@ -16,11 +16,12 @@ from expunge.core.trained import Fact, Origin
 from expunge.data.rows import Rows, as_said
 from expunge.tasks.classification import Classification
 from expunge.tasks.exact_types import holds_no_values, plain_softmax_head
+from expunge.tasks.graphs.dropout import Drops
 from expunge.tasks.networks import SoftmaxHead
 from expunge.training.descent import Step, trainable
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
-_DROPOUTS = (nn.modules.dropout._DropoutNd, nn.AlphaDropout)
+_DROPOUTS = (nn.modules.dropout._DropoutNd, nn.AlphaDropout, Drops)
 
 
 def enforced(value: Any, note: str = "the loop does nothing else") -> Fact:

@@ -134,7 +134,7 @@ class _Teaching:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.moving, recipe.clip)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = recipe.lr * _rate(step, self.steps, recipe.warmup)
+                    group["lr"] = recipe.lr * rate(step, self.steps, recipe.warmup)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
                 self.done = step + 1
@@ -192,7 +192,8 @@ def alike(lengths: Tensor, size: int, seed: int, epoch: int) -> list[Tensor]:
     return [batches[i] for i in epoch_order(len(batches), seed + 1, epoch).tolist()]
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate: it rises over the share ``warmup`` of the steps, then falls as a cosine."""
     warm = math.ceil(warmup * steps)
     if step < warm:
         return (step + 1) / warm

@@ -206,3 +206,13 @@ class UserFit:
         vouched = {name: declared(value) for name, value in self.declares.items()}
         facts = {"rows": enforced(len(data)), **prepared(data), **vouched, **inspect(model), **without_buffers(model)}
         return Trained(task, Artifact(tensors), data, self, None, facts, seed=seed)
+
+
+def example_gradients(trained: Trained, examples: int) -> int | None:
+    """Gradients of single examples in one training on ``examples`` examples, by its steps or epochs; ``None``: unknown."""
+    if "steps" in trained.facts:
+        return int(trained.fact("steps")) * examples
+    steps, epochs = (getattr(trained.recipe, name, None) for name in ("steps", "epochs"))
+    if steps is not None:
+        return int(steps) * min(examples, int(getattr(trained.recipe, "batch_size", examples)))
+    return None if epochs is None else int(epochs) * examples

@@ -50,6 +50,7 @@ class Retraining:
         seconds: what training took when it was done, on one thread; of models trained together, its share.
         digest_of_rows, seed: what it was trained on and from.
         cached: whether it was read and not trained now.
+        views: of a network, what each peer holds; one mapping for all that hold the same. Empty for one model.
     """
 
     tensors: Mapping[str, Tensor] = field(repr=False)
@@ -57,6 +58,7 @@ class Retraining:
     digest_of_rows: str
     seed: int
     cached: bool
+    views: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,13 @@ def _fit(task: Task, recipe: Any, rows: Any, seed: int) -> bytes:
     started = time.perf_counter()
     trained = for_comparison(recipe).fit(task, rows, seed=seed)
     seconds = time.perf_counter() - started
-    return _entry(
-        _plain(trained.artifact.tensors), trained.fact("seconds", seconds)
-    )  # of earlier tries as well, if told
+    told = trained.fact("seconds", seconds)  # of earlier tries as well, if told
+    if not trained.views:
+        return _entry(_plain(trained.artifact.tensors), told)
+    held = {id(view): view.tensors for view in trained.views.values()}
+    place = {each: str(i) for i, each in enumerate(held)}
+    tensors = {f"{place[each]}:{n}": t for each, of in held.items() for n, t in _plain(of).items()}
+    return _entry(tensors, told, {"views": {peer: place[id(view)] for peer, view in trained.views.items()}})
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -201,14 +207,21 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _entry(tensors: dict[str, Tensor], seconds: float) -> bytes:
-    return canonical_json({"seconds": seconds}) + b"\n" + save(tensors)
+def _entry(tensors: dict[str, Tensor], seconds: float, more: Mapping[str, Any] | None = None) -> bytes:
+    return canonical_json({"seconds": seconds, **(more or {})}) + b"\n" + save(tensors)
 
 
 def _retraining(entry: bytes, cached: bool, job: _Job, device: str) -> Retraining:
     head, _, content = entry.partition(b"\n")
-    tensors = {name: tensor.to(device) for name, tensor in load(content).items()}
-    return Retraining(tensors, float(json.loads(head)["seconds"]), job.rows.digest, job.seed, cached)
+    tensors, told = {name: tensor.to(device) for name, tensor in load(content).items()}, json.loads(head)
+    if "views" not in told:
+        return Retraining(tensors, float(told["seconds"]), job.rows.digest, job.seed, cached)
+    held: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        place, _, own = name.partition(":")
+        held.setdefault(place, {})[own] = tensor
+    views = {peer: held[place] for peer, place in told["views"].items()}
+    return Retraining(next(iter(views.values())), float(told["seconds"]), job.rows.digest, job.seed, cached, views)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import hmac
 import json
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,26 @@ from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
-from expunge.training.graphs import GraphTraining
-from expunge.training.language import LanguageTraining
-from expunge.training.recipes import GradientDescent, Stochastic
+from expunge.training.recipes import GradientDescent
+from expunge.training.stored_recipes import from_record, settings_record
 
 FORMAT = "expunge-trained/1"
+INDEX = ".safetensors.index.json"  # of a checkpoint in several files, as transformers and others write it
 WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # under which checkpoints keep them
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Named tensors from ``.safetensors``, or from a torch file without running anything in it.
+    """Named tensors from ``.safetensors``, from all files of a ``.safetensors.index.json``, or from a torch file.
+
+    Nothing in a file is run.
 
     Raises:
         InputError: for a missing file, one that is neither, or one that wants to run code.
     """
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}; give a .safetensors file (or a torch file of plain tensors).")
+    if path.name.endswith(INDEX):
+        return _sharded(path)
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -72,11 +77,30 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _sharded(index: Path) -> dict[str, Tensor]:
+    """The tensors of several files, each from the file that the index names for it, and none besides."""
+    places = read_json(index)
+    places = places.get("weight_map") if isinstance(places, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise InputError(f"Expected a weight_map from tensors to files in {index.name}; it has none.")
+    tensors: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index.name} names {name!r}; expected .safetensors files in its own folder.")
+        tensors |= load_checkpoint(index.parent / name)
+    if tensors.keys() != places.keys():
+        odd = sorted(tensors.keys() ^ places.keys())[0]
+        raise InputError(
+            f"{index.name} and its files do not name the same tensors ({odd!r}). Save the checkpoint anew."
+        )
+    return tensors
+
+
 def _weights(loaded: Any) -> dict[str, Tensor] | None:
     """The weights in a loaded file: named tensors themselves, or the one entry of a checkpoint that holds such."""
     if not isinstance(loaded, dict):
         return None
-    if loaded and all(isinstance(item, Tensor) for item in loaded.values()):
+    if loaded and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in loaded.items()):
         return dict(loaded)
     entries = [loaded[name] for name in WEIGHTS if isinstance(loaded.get(name), dict)]
     return _weights(entries[0]) if len(entries) == 1 else None
@@ -85,16 +109,16 @@ def _weights(loaded: Any) -> dict[str, Tensor] | None:
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model with its secret trail; the folder is private (mode 0700) and must stay so.
 
-    ``trained.json`` comes last and names the digest of every other file, so that half a folder is not taken for a model.
-
-    Raises:
-        InputError: for a model of several views (a network of peers), which has no form on disk yet.
+    ``trained.json`` comes last and names the digest of every other file, so that half a folder is not taken for a model. Of a
+    network, what each view holds is stored once for all that hold the same.
     """
-    if trained.views:
-        raise InputError("A network of several views cannot be stored as one model. Store each peer's model by itself.")
     private_folder(folder)
     trail = trained.trail
     files = {"released": trained.artifact.tensors}
+    held, views = {trained.artifact.digest: "released"}, {}
+    for view, artifact in trained.views.items():
+        views[view] = held.setdefault(artifact.digest, f"view-{len(held)}")
+        files[views[view]] = artifact.tensors
     if trained.state is not None:
         files["state"] = trained.state
     if trail:
@@ -117,6 +141,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "data": trained.data.digest if trained.data is not None else None,
         "ids": _runs(ids_of(trained.data)),
         "files": digests,
+        **({"views": views} if views else {}),
         "trail": None
         if trail is None
         else {
@@ -148,15 +173,10 @@ def _runs(ids: Ids | None) -> list[list[int]] | None:
     return [[int(part[0]), int(part[-1])] for part in np.split(rows, ends + 1) if len(part)]
 
 
-# Recipes that are plain settings, by the name that they have on disk.
-_SETTINGS = {"stochastic": Stochastic, "language": LanguageTraining, "graph": GraphTraining}
-
-
 def _recipe(recipe: Any) -> dict[str, Any] | None:
     """A recipe on disk; ``None`` where it has no such form: the stored model cannot be retrained then."""
-    for kind, own in _SETTINGS.items():
-        if type(recipe) is own:
-            return {"kind": kind, **asdict(recipe)}
+    if (settings := settings_record(recipe)) is not None:
+        return settings
     if type(recipe) is not GradientDescent:
         return None
     return {
@@ -213,19 +233,21 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
             f"{record['data'][:12]}…). Give the same file, in the same order."
         )
 
-    def tensors(name: str) -> dict[str, Tensor]:
+    def stored(name: str) -> dict[str, Tensor]:
         path = folder / f"{name}.safetensors"
         if not path.is_file() or digest_bytes(path.read_bytes()) != record["files"][name]:
             raise TamperedError(f"{path} is missing or not the file that was stored. Restore the folder from a backup.")
-        return dict(task.released(task.build(load_checkpoint(path))))
+        return load_checkpoint(path)
+
+    def tensors(name: str) -> dict[str, Tensor]:
+        return dict(task.released(task.build(stored(name))))
 
     trail = recipe = None
     if (of := record["trail"]) is not None:
         iterates = {step: tensors(f"iterate-{step}") for step in of["steps"]}
         trail = Trail(iterates, of["length"], of["data"], of["rows"], _number(of["recovery_error"]))
     settings = record["recipe"]
-    if settings is not None and settings.get("kind") in _SETTINGS:
-        recipe = _SETTINGS[settings["kind"]](**{name: value for name, value in settings.items() if name != "kind"})
+    if settings is not None and (recipe := from_record(settings)) is not None:
         settings = None
     if settings is not None:
         if settings["start"] and trail is None:
@@ -235,6 +257,9 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
             settings = {**settings, "rewinds": tuple(settings["rewinds"]), "start": start}
     if settings is not None:
         recipe = GradientDescent(**settings)
+    released = tensors("released")
+    others = {*record.get("views", {}).values()} - {"released"}
+    held = {"released": Artifact(released), **{name: Artifact(tensors(name)) for name in sorted(others)}}
     facts = {name: Fact(value, Origin(origin), note) for name, (value, origin, note) in record["facts"].items()}
     unsigned = {name: value for name, value in record.items() if name != "mac"}
     if not hmac.compare_digest(str(record.get("mac")), keyed_hash(subject_key(), unsigned)):
@@ -245,7 +270,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         }
     return Trained(
         task=task,
-        artifact=Artifact(tensors("released")),
+        artifact=held["released"],
         data=data,
         recipe=recipe,
         trail=trail,
@@ -254,5 +279,12 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
         removed=removed,
         spent=tuple(Spent(**{**item, "mu": _number(item["mu"])}) for item in record["spent"]),
         seed=record["seed"],
-        state=tensors("state") if "state" in record["files"] else None,
+        state=_state(task, released, stored("state")) if "state" in record["files"] else None,
+        views={view: held[name] for view, name in record.get("views", {}).items()},
     )
+
+
+def _state(task: Task, released: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Secret weights as the module holds them, and whatever is secret besides: a perturbation, a closed form."""
+    own = {name: tensor for name, tensor in found.items() if name in released}
+    return {**task.released(task.build(own)), **{n: t for n, t in found.items() if n not in released}}

@@ -93,6 +93,19 @@ class OrlFacesData(Strict):
     test: list[int] = Field([9, 10])
 
 
+class HeartDiseaseData(Strict):
+    """UCI Heart Disease: four hospitals (columns ``hospital``, ``patient``); see ``data.heart.heart_disease``."""
+
+    format: Literal["heart_disease"]
+    path: Path | None = None
+
+
+class UsersFile(Strict):
+    """A CSV table that says whose each image is: a column ``path``, and columns that name people."""
+
+    file: Path
+
+
 class ImagesData(Strict):
     """A folder of images, one subfolder a class; see ``data.images.image_folder``."""
 
@@ -101,24 +114,47 @@ class ImagesData(Strict):
     test_path: Path | None = None
     size: Size | None = None
     channels: Literal[1, 3] = 3
-    users: str | None = None
+    users: str | UsersFile | None = None
     classes: list[str] | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
 
 
+class PythonData(Strict):
+    """What a callable of the operator's own returns; see ``data.datasets``. ``test`` is another one, to be measured on."""
+
+    format: Literal["python"]
+    function: str
+    settings: dict[str, Any] = Field({})
+    test: str | None = None
+    test_settings: dict[str, Any] = Field({})
+    classes: list[str] = Field([])
+
+
 AnyData = Annotated[
-    DigitsData | CsvData | ArraysData | MnistData | Cifar10Data | OmniglotData | OrlFacesData | ImagesData,
+    DigitsData
+    | CsvData
+    | ArraysData
+    | MnistData
+    | Cifar10Data
+    | OmniglotData
+    | OrlFacesData
+    | HeartDiseaseData
+    | ImagesData
+    | PythonData,
     Field(discriminator="format"),
 ]
 _TITLES = {
     "digits": "scikit-learn digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
     "omniglot": "Omniglot small 1", "orl_faces": "ORL faces",
+    "heart_disease": "UCI Heart Disease",
 }  # fmt: skip
 
 
 def called(data: Any) -> str:
     """What a report calls the data: the name of a public set, or of the file or folder."""
+    if data.format == "python":
+        return data.function.rpartition(":")[2]
     return _TITLES.get(data.format) or data.path.name
 
 
@@ -178,6 +214,7 @@ class Setup(Strict):
     task: Literal["classification"] = "classification"
     model: str
     model_settings: dict[str, Any] = Field({})
+    output: str | int | None = None
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     seed: Seed = 0

@@ -11,7 +11,9 @@ import torch
 from expunge.core.errors import InputError
 from expunge.data.arrays import read_arrays
 from expunge.data.cifar import IMAGENET_MEAN, IMAGENET_STD, MEAN, STD, cifar10
+from expunge.data.datasets import rows_of
 from expunge.data.digits import digits
+from expunge.data.heart import heart_disease
 from expunge.data.idx import fashion_mnist, mnist
 from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
@@ -35,7 +37,7 @@ def task_of(job: config.Setup) -> Classification:
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"Expected {job.model} to return a torch module; it returned {type(model).__name__}.")
     init = getattr(getattr(job, "training", None), "init", "module")
-    return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device, init=init)
+    return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device, init=init, output=job.output)
 
 
 def data_of(job: config.Setup) -> tuple[Rows, Mapping[str, Rows]]:
@@ -54,6 +56,13 @@ def data_of(job: config.Setup) -> tuple[Rows, Mapping[str, Rows]]:
             train, test = omniglot(source.path, source.size, split=source.split, share=source.share)
         case config.OrlFacesData():
             train, test = orl_faces(source.path, source.size, test=source.test)
+        case config.HeartDiseaseData():
+            train, test = heart_disease(source.path)
+        case config.PythonData():
+            train = rows_of(resolve(source.function)(**source.settings), source.function, names=source.classes)
+            if source.test is None:
+                return train, {}
+            test = rows_of(resolve(source.test)(**source.test_settings), source.test, users=False, names=source.classes)
         case _:
             train, *others = _tables(source)
             return train, dict(zip(("test",), others, strict=False))
@@ -71,7 +80,8 @@ def _tables(source: config.CsvData | config.ArraysData | config.ImagesData) -> l
     if isinstance(source, config.ArraysData):
         return [read_arrays(path, people=path == source.path) for path in paths]
     if isinstance(source, config.ImagesData):
-        settings = source.model_dump(include={"size", "channels", "users", "classes", "mean", "std"})
+        settings = source.model_dump(include={"size", "channels", "classes", "mean", "std"})
+        settings["users"] = source.users.file if isinstance(source.users, config.UsersFile) else source.users
         train = image_folder(source.path, **settings)
         if source.test_path is None:
             return [train]

@@ -114,6 +114,36 @@ class WholeGraphTraining(Strict):
     optimizer: Literal["adam", "sgd"] = "adam"
 
 
+class MinimumTraining(Strict):
+    """The minimum of the loss, of ``sgc`` in double precision; see ``training.graph_minimiser.GraphMinimiser``."""
+
+    kind: Literal["minimum"]
+    l2: float = Field(1e-2, gt=0)
+    sigma: float = Field(0.0, ge=0)
+    loss: Literal["softmax", "one_vs_rest"] = "softmax"
+    epochs: Count = 200
+    lr: float = Field(0.01, gt=0)
+
+
+class RidgeTraining(Strict):
+    """Ridge regression on averaged features, of ``sgc`` without bias; see ``training.graph_ridge.GraphRidge``."""
+
+    kind: Literal["ridge"]
+    l2: float = Field(0.1, gt=0)
+
+
+class ShardsTraining(Strict):
+    """A network a shard of the training nodes; see ``training.graph_shards`` and ``tasks.graphs.shards``."""
+
+    kind: Literal["shards"]
+    shards: Count = 10
+    partition: Literal["random", "blpa", "bekm"] = "random"
+    aggregator: Literal["mean", "majority", "learned"] = "mean"
+    epochs: Count = 200
+    lr: float = Field(0.01, gt=0)
+    l2: float = Field(5e-4, ge=0)
+
+
 class Setup(Strict):
     """What jobs and benchmarks share: a model and its data.
 
@@ -133,11 +163,14 @@ class Setup(Strict):
     data: AnyData
 
 
+Fitted = WholeGraphTraining | MinimumTraining | RidgeTraining | ShardsTraining
+
+
 class GraphJob(Setup, Job):
     """One deletion job on a graph network."""
 
-    training: Annotated[WholeGraphTraining | StoredTraining | CheckpointTraining, Field(discriminator="kind")] = (
-        WholeGraphTraining(kind="whole_graph")
+    training: Annotated[Fitted | StoredTraining | CheckpointTraining, Field(discriminator="kind")] = WholeGraphTraining(
+        kind="whole_graph"
     )  # type: ignore[call-arg]
     request: RequestSettings
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]

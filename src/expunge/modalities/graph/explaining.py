@@ -15,6 +15,7 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.pairs import unlinked
 from expunge.evidence.explanations import attack, attribution, legacy
 from expunge.evidence.explanations.replay import DECIDING, Played, Scene, divergence, played
 from expunge.evidence.explanations.structure import structure
@@ -151,12 +152,7 @@ def _attacks(
     found: dict[str, Any] = {"update_detection": attack.update_detection(then, now, chosen).value}
     linked = graph.ends[np.isin(names.of_edges(graph.edges), ids["edge"]) | np.isin(graph.edges, ids["node"]).any(1)]
     if len(linked):
-        draw = np.random.default_rng(seed)
-        pairs = np.sort(draw.integers(0, len(graph.nodes), (4 * len(linked), 2)), 1)
-        known = names.joined(graph.ends.min(1), graph.ends.max(1))
-        pairs = pairs[(pairs[:, 0] != pairs[:, 1]) & ~np.isin(names.joined(pairs[:, 0], pairs[:, 1]), known)][
-            : len(linked)
-        ]
+        pairs = unlinked(graph, len(linked), np.random.default_rng(seed))
         found["link_similarity_before"] = attack.link_similarity(then, linked, pairs).value
         found["link_similarity_after"] = attack.link_similarity(now, linked, pairs).value
     return found

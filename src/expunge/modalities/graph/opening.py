@@ -21,6 +21,10 @@ from expunge.modalities.graph import config
 from expunge.modalities.named import must_exist, resolve
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.tasks.graphs.shards import ShardedNetwork
+from expunge.training.graph_minimiser import GraphMinimiser
+from expunge.training.graph_ridge import GraphRidge
+from expunge.training.graph_shards import GraphShards
 from expunge.training.graphs import GraphTraining
 
 
@@ -45,7 +49,7 @@ def data_of(source: Any) -> tuple[Graph, dict[str, Graph]]:
     return splits.per_class(graph, split.train, split.validation, split.seed)
 
 
-def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
+def task_of(setup: Any, data: Graph) -> NodeClassification:
     """The task; the model factory is called once to see that it works."""
     must_exist(setup.device)
     settings = dict(setup.model_settings)
@@ -63,6 +67,8 @@ def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
         raise InputError(f"{setup.model} does not take model_settings {setup.model_settings}: {error}.") from error
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"Expected {setup.model} to return a torch module; it returned {type(model).__name__}.")
+    if isinstance(setup.training, config.ShardsTraining):
+        factory = functools.partial(ShardedNetwork, factory, setup.training.shards, setup.training.aggregator)
     task = NodeClassification.of(factory, dtype=getattr(torch, setup.dtype), device=setup.device)
     if setup.depth is not None and task.depth not in (None, setup.depth):
         raise InputError(
@@ -71,7 +77,7 @@ def task_of(setup: config.Setup, data: Graph) -> NodeClassification:
     return task if setup.depth is None else replace(task, depth=setup.depth)
 
 
-def opened_of(setup: config.Setup) -> tuple[NodeClassification, Graph, dict[str, Graph]]:
+def opened_of(setup: Any) -> tuple[NodeClassification, Graph, dict[str, Graph]]:
     """Task, data and sets, each graph knowing how far the model gathers."""
     data, sets = data_of(setup.data)
     task = task_of(setup, data)
@@ -79,13 +85,14 @@ def opened_of(setup: config.Setup) -> tuple[NodeClassification, Graph, dict[str,
     return task, replace(data, depth=task.depth), deep
 
 
-def recipe_of(training: Any) -> GraphTraining | None:
+OF_THE_NETWORK = ("shards", "aggregator")  # settings of training that its network is made with
+RECIPES = {"whole_graph": GraphTraining, "minimum": GraphMinimiser, "ridge": GraphRidge, "shards": GraphShards}
+
+
+def recipe_of(training: Any) -> Any:
     """The recipe, or ``None`` for models that come from disk."""
-    return (
-        GraphTraining(**training.model_dump(exclude={"kind"}))
-        if isinstance(training, config.WholeGraphTraining)
-        else None
-    )
+    recipe = RECIPES.get(training.kind)
+    return None if recipe is None else recipe(**training.model_dump(exclude={"kind", *OF_THE_NETWORK}))
 
 
 def must_leave_every_class(data: Graph, ids: Ids) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from expunge.core.digest import digest_json
-from expunge.modalities.graph.config import Setup, WholeGraphTraining
+from expunge.modalities.graph.config import Fitted, Setup, WholeGraphTraining
 from expunge.modalities.recipes import BenchmarkRecipe
 from expunge.modalities.settings import Strict
 
@@ -31,7 +31,7 @@ class GraphRecipe(Setup, BenchmarkRecipe):
         retrained_models: retrained models for each forget set; three are the fewest that have a spread.
     """
 
-    training: WholeGraphTraining = WholeGraphTraining(kind="whole_graph")  # type: ignore[call-arg]
+    training: Annotated[Fitted, Field(discriminator="kind")] = WholeGraphTraining(kind="whole_graph")  # type: ignore[call-arg]
     forget: Forget
     retrained_models: int = Field(NULLS, ge=3)
 

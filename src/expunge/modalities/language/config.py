@@ -26,6 +26,7 @@ class FolderModel(Strict):
     """A model and its tokenizer as ``transformers`` saves them; see ``tasks.pretrained.load_language_model``."""
 
     folder: Path
+    tokenizer: Path | None = None
     gguf: str | None = None
     adapter: Path | None = None
     template: str | None = None
@@ -44,11 +45,11 @@ class MicroModel(Strict):
     """A tiny network over whole words, those of the training records and ``words``; see ``tasks.micro_language``."""
 
     micro: Literal[True]
-    width: Count = 96
-    layers: Count = 2
-    heads: Count = 4
-    inner: Count = 384
-    context: Count = 48
+    width: int = Field(96, ge=1, le=1024)  # the bounds: a network that trains within minutes; our choice
+    layers: int = Field(2, ge=1, le=32)
+    heads: int = Field(4, ge=1, le=64)
+    inner: int = Field(384, ge=1, le=4096)
+    context: int = Field(48, ge=1, le=4096)
     words: list[str] = Field([])
 
     @property
@@ -71,11 +72,15 @@ class TextData(Strict):
 
 
 class JsonlData(TextData):
-    """One record a line; ``users`` are keys that name people, one column each."""
+    """One record a line, or a row of a table; ``users`` are keys that name people, one column each; see ``data.chats``.
 
-    format: Literal["jsonl"]
+    ``keys``: ``question``, ``answer``, ``text`` or ``messages`` → what the file calls them.
+    """
+
+    format: Literal["jsonl", "csv", "parquet", "datasets"]
     path: Path
     users: list[str] = Field([])
+    keys: dict[Literal["question", "answer", "text", "messages"], str] = Field({})
 
 
 class TofuData(TextData):
@@ -160,5 +165,9 @@ class LanguageJob(Job):
 
     def identity(self) -> dict[str, Any]:
         """Without the sets and prompts that are only measured on or compared with."""
-        data = self.data.model_dump(include={"format", "path", "split", "users", "too_long"})
-        return {**super().identity(), "data": data}
+        data = self.data.model_dump(include={"format", "path", "split", "users", "too_long", "keys"})
+        if not data.get("keys"):
+            data.pop("keys", None)  # the names of models on ledgers of before stay
+        whole = super().identity()
+        model = {name: value for name, value in whole["model"].items() if name != "tokenizer" or value is not None}
+        return {**whole, "model": model, "data": data}

@@ -9,6 +9,7 @@ import torch
 
 from expunge.core.errors import InputError
 from expunge.core.texts import Record
+from expunge.data.arrow import is_arrow
 from expunge.data.places import located
 from expunge.data.texts import Texts, read_jsonl, read_records
 from expunge.data.tofu import FULL, read_tofu
@@ -56,7 +57,7 @@ def files_of(job: LanguageJob) -> Files:
         raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
     sets = {name: Texts.of(read_records(path)) for name, path in data.sets.items()}
     if isinstance(data, JsonlData):
-        texts = read_jsonl(data.path, data.users)
+        texts = _read(data)
     else:
         folder = located(data.path, ["tofu"], [f"{FULL}.json"], "TOFU is on the Hugging Face hub as locuslab/TOFU.")
         texts = read_tofu(folder, data.split)
@@ -66,6 +67,20 @@ def files_of(job: LanguageJob) -> Files:
         texts, sets, None if data.benign is None else read_records(data.benign, answer=False),
         None if asked is None else read_records(asked),
     )  # fmt: skip
+
+
+_ENDINGS = {"csv": (".csv",), "parquet": (".parquet",)}
+
+
+def _read(data: JsonlData) -> Texts:
+    """The training records; raises InputError where the file is not of the format that the job says."""
+    named = _ENDINGS.get(data.format)
+    fits = is_arrow(data.path) and data.path.is_dir() if data.format == "datasets" else True
+    if (named and data.path.suffix.lower() not in named) or not fits:
+        raise InputError(f"Expected data.path of format {data.format}; {data.path.name} is none.")
+    if data.format == "jsonl" and (is_arrow(data.path) or data.path.suffix.lower() == ".csv"):
+        raise InputError(f"{data.path.name} is no file of JSON lines; say data.format csv, parquet or datasets.")
+    return read_jsonl(data.path, data.users, {str(ours): theirs for ours, theirs in data.keys.items()})
 
 
 def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch.Tensor] | None]:
@@ -83,8 +98,9 @@ def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch
         task = micro_language(vocabulary(data, model.words), **sizes)
         return replace(task, dtype=dtype, device=job.device), None
     return load_language_model(
-        model.folder, gguf=model.gguf, adapter=model.adapter, template=model.template, date_string=model.date_string,
-        system=model.system, context=model.context, dtype=dtype, device=job.device, checkpointing=model.checkpointing,
+        model.folder, tokenizer=model.tokenizer, gguf=model.gguf, adapter=model.adapter, template=model.template,
+        date_string=model.date_string, system=model.system, context=model.context, dtype=dtype,
+        device=job.device, checkpointing=model.checkpointing,
     )  # fmt: skip
 
 

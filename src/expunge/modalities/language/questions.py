@@ -95,7 +95,7 @@ def rouge(tokens: int) -> Ask:
         with torch.no_grad():
             part = task.encode(texts.records[:1])
             _must_be_finite(task.answered(model, dict(model.named_parameters()), part)[0])
-        said = generate(task, model, [record["question"] for record in texts.records], max_new_tokens=tokens)
+        said = generate(task, model, texts.records, max_new_tokens=tokens)
         return rouge_l([record["answer"] for record in texts.records], said)
 
     return ask

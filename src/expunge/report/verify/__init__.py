@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from expunge.core.digest import digest_bytes, digest_json
 from expunge.core.errors import ExpungeError, InputError, TamperedError
+from expunge.core.yaml_events import yaml_events
 from expunge.ledger import Ledger, verify_excerpt
 from expunge.report import checkpoint as checkpoints
 from expunge.report import signing
@@ -233,7 +234,7 @@ class _Folder:
         import yaml
 
         text = self.files.bytes(CONFIG, _LARGEST_CONFIG).decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml_events(text, CONFIG)):
             raise TamperedError(f"{CONFIG} refers to parts of itself, which ours never does")
         listed = self._unlisted() if "files" in self.record else []  # records of before list none
         _none([*records.config_problems(yaml.safe_load(text), self.record), *listed])
@@ -311,7 +312,7 @@ class _Folder:
         with self._ledger() as ledger:
             if ledger is not None:
                 _none(ledgers.live_problems(self.record, ledger, evidence, here=self.ledger_path is None))
-                return ledgers.unsigned(self.record, ledger)
+                return ledgers.since(self.record, ledger)
         if self.record.get("live_ledger") == IN_FOLDER:
             raise TamperedError(f"{LIVE[0]} lay in the folder and is gone")
         if self.record["ledger"] is None:

@@ -16,9 +16,11 @@ from expunge.report.folder import models_of
 from expunge.report.outcome import is_accepted
 from expunge.report.record import FORMAT
 from expunge.report.shown import name_of
+from expunge.requests_book import ACCEPTANCE, END, RequestBook
 
 Record = Mapping[str, Any]
 Item = Mapping[str, Any]
+_SINCE = {"abandon": "abandoned", "supersede": "superseded", "accept": "accepted after it was delivered"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -155,13 +157,18 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     return problems
 
 
-def unsigned(record: Record, ledger: Ledger) -> str | None:
-    """How many entries were appended after the excerpt that the record shows: nothing in the folder vouches for them."""
+def since(record: Record, ledger: Ledger) -> str | None:
+    """What the ledger says of the request since the record was made, and how many entries were appended after the excerpt that
+    the record shows: nothing in the folder vouches for them."""
     excerpt = record["ledger"]
-    since = ledger.head()[0] - (excerpt["length"] if excerpt is not None else 0)
-    if not since:
-        return None
-    return f"{since:,} of its entries came after the signed excerpt; only a later checkpoint speaks for them"
+    words = [
+        f"the request was {_SINCE[entry.payload['decision']]} by {entry.payload['by']:.100}: {entry.payload['reason']:.300}"
+        for entry in RequestBook(ledger).entries_of(record["request"]["id"])
+        if entry.kind in (END, ACCEPTANCE)
+    ]
+    if count := ledger.head()[0] - (excerpt["length"] if excerpt is not None else 0):
+        words.append(f"{count:,} of its entries came after the signed excerpt; only a later checkpoint speaks for them")
+    return "; ".join(words) or None
 
 
 def checkpoint_problems(record: Record, ledger: Ledger | None, point: Record) -> str:

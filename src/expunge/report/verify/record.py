@@ -15,7 +15,7 @@ from expunge.metrics.outcomes import Word
 from expunge.report.measurement_names import keyed, recorded_name
 from expunge.report.outcome import PRIVATE, accepted_by_certificate, measurement_of, outcome_of
 from expunge.report.record import FORMAT, plain
-from expunge.report.shown import shows_original
+from expunge.report.shown import are_many, shows_original
 from expunge.requests_book import END
 
 Record = Mapping[str, Any]
@@ -144,7 +144,7 @@ def outcome_is_private(record: Record, run: Record) -> bool:
     """Whether the outcome rests on values that are not in a record that may be shown, so that it cannot be derived again."""
     if "private_below" not in record:  # a whole record
         return False
-    return not shows_original(run, record["data"]["forgotten"] >= record["private_below"])
+    return not shows_original(run, are_many(record["data"], record["private_below"]))
 
 
 def _said(item: Measurement, agrees: bool | None) -> Measurement:

@@ -8,10 +8,16 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 _DRAWS: ContextVar[Sequence[torch.Generator] | None] = ContextVar("draws", default=None)
+
+
+class Drops(nn.Module):
+    """A module that drops a share ``p`` of entries in training."""
+
+    p: float = 0.0
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from expunge.tasks.graphs.dropout import dropped
-from expunge.tasks.graphs.sparse import Pattern, pattern_of, remembered
+from expunge.tasks.graphs.dropout import Drops, dropped
+from expunge.tasks.graphs.sparse import Pattern, entries_of, remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def glorot(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
-class Projection(nn.Module):
+class Projection(Drops):
     """``x W``, where ``x`` may be compressed and loses entries at random in training first."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float = 0.0, bias: bool = False):
@@ -106,7 +106,8 @@ class Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) → (n, outputs)."""
         if x.layout is torch.sparse_csr:
-            found = pattern_of(x).times(dropped(x.values(), self.p, self.training, self.weight), self.weight)
+            pattern, values = entries_of(x)
+            found = pattern.times(dropped(values, self.p, self.training, self.weight), self.weight)
         else:
             found = dropped(x, self.p, self.training, self.weight) @ self.weight
         return found if self.bias is None else found + self.bias
@@ -158,7 +159,7 @@ class GINConv(nn.Module):
         return self.second(torch.relu((1 + self.eps) * h + graph.total(h) + self.bias))
 
 
-class GATConv(nn.Module):
+class GATConv(Drops):
     """Neighbours weighed by attention, ``heads`` times (Veličković et al. 2018, arXiv 1710.10903, equations 1 to 6).
 
     Attributes:

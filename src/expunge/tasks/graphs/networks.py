@@ -15,45 +15,67 @@ from torch import Tensor, nn
 from expunge.core.errors import InputError
 from expunge.tasks.graphs.layers import GATConv, GCNConv, GINConv, Neighbours, Projection, SAGEConv
 
-Edit = Callable[[int, Tensor], Tensor]  # (layer, what it gives before the activation) → what goes on
+Edit = Callable[[int, Tensor], Tensor]  # (stage, what it gives before the activation) → what goes on
 
 
 class GraphNetwork(nn.Module):
-    """Layers with an activation and dropout in between.
+    """A network whose stages can be looked at and changed one by one.
 
     Attributes:
         symmetric: see the module's first lines.
+        gathers: over how many hops what each stage gives has gathered, one number a stage.
     """
 
     sparse = True
     symmetric = False
-    activation: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
-
-    def __init__(self, layers: list[nn.Module]):
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
+    gathers: tuple[int, ...] = ()
 
     @property
     def depth(self) -> int:
         """Over how many hops a node gathers."""
-        return len(self.layers)
+        return self.gathers[-1]
+
+    def first(self, x: Tensor, graph: Neighbours) -> Tensor:
+        """What the first stage gives, (n, d) → (n, k)."""
+        raise NotImplementedError
+
+    def rest(self, h: Tensor, graph: Neighbours, edit: Edit | None = None) -> Tensor:
+        """Logits, from what the first stage gives."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None, edit: Edit | None = None) -> Tensor:
         """Logits of every node.
 
         Args:
             weight: a factor on each message, (e,); see ``layers.Neighbours``.
-            edit: changes what a layer gives, before the activation.
+            edit: changes what a stage gives, before the activation.
 
         Shapes:
             x (n, d), edge_index (2, e) with both directions of every edge → (n, classes).
         """
-        graph, h = Neighbours.of(edge_index, x.shape[0], weight), x
+        graph = Neighbours.of(edge_index, x.shape[0], weight)
+        return self.rest(self.first(x, graph), graph, edit)
+
+
+class Layers(GraphNetwork):
+    """Convolutions with an activation and dropout in between; each is a stage."""
+
+    activation: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
+
+    def __init__(self, layers: list[nn.Module]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.gathers = tuple(range(1, len(layers) + 1))
+
+    def first(self, x: Tensor, graph: Neighbours) -> Tensor:
+        """See :class:`GraphNetwork`."""
+        return self.layers[0](x, graph)
+
+    def rest(self, h: Tensor, graph: Neighbours, edit: Edit | None = None) -> Tensor:
+        """See :class:`GraphNetwork`."""
         for number, layer in enumerate(self.layers):
-            h = layer(h, graph)
+            h = layer(self.activation(h), graph) if number else h
             h = h if edit is None else edit(number, h)
-            if number < len(self.layers) - 1:
-                h = self.activation(h)
         return h
 
 
@@ -64,7 +86,7 @@ def _widths(inputs: int, hidden: int, outputs: int, depth: int) -> list[tuple[in
     return list(pairwise(widths))
 
 
-class GCN(GraphNetwork):
+class GCN(Layers):
     """Graph convolutional network (Kipf and Welling 2017, arXiv 1609.02907).
 
     Args:
@@ -79,7 +101,7 @@ class GCN(GraphNetwork):
         super().__init__([GCNConv(a, b, dropout) for a, b in _widths(inputs, hidden, classes, depth)])
 
 
-class GraphSAGE(GraphNetwork):
+class GraphSAGE(Layers):
     """GraphSAGE with the mean aggregator (Hamilton et al. 2017, arXiv 1706.02216).
 
     Args:
@@ -91,7 +113,7 @@ class GraphSAGE(GraphNetwork):
         super().__init__([SAGEConv(a, b, dropout) for a, b in _widths(inputs, hidden, classes, depth)])
 
 
-class GIN(GraphNetwork):
+class GIN(Layers):
     """Graph isomorphism network (Xu et al. 2019, arXiv 1810.00826) for nodes.
 
     Args:
@@ -103,7 +125,7 @@ class GIN(GraphNetwork):
         super().__init__([GINConv(a, b, dropout, hidden) for a, b in _widths(inputs, hidden, classes, depth)])
 
 
-class GAT(GraphNetwork):
+class GAT(Layers):
     """Graph attention network (Veličković et al. 2018, arXiv 1710.10903).
 
     Args:
@@ -131,8 +153,8 @@ class GAT(GraphNetwork):
         super().__init__([*layers, last])
 
 
-class SGC(nn.Module):
-    """A linear classifier on features that were averaged ``steps`` times (Wu et al. 2019, arXiv 1902.07153).
+class SGC(GraphNetwork):
+    """A linear classifier on features that were averaged ``steps`` times (Wu et al. 2019, arXiv 1902.07153); one stage.
 
     Args:
         inputs, classes: columns of the features; logits.
@@ -140,22 +162,22 @@ class SGC(nn.Module):
         bias: whether there is one; without it, the loss with a quadratic penalty is strongly convex in every weight.
     """
 
-    sparse, symmetric = True, True
+    symmetric = True
 
     def __init__(self, inputs: int, classes: int, steps: int = 2, bias: bool = True):
         super().__init__()
         self.linear, self.steps = Projection(inputs, classes, bias=bias), steps
+        self.gathers = (steps,)
 
-    @property
-    def depth(self) -> int:
-        """Over how many hops a node gathers."""
-        return self.steps
-
-    def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None, edit: Edit | None = None) -> Tensor:
-        """Logits of every node; the linear layer comes first, which is the same function and cheaper."""
-        graph, h = Neighbours.of(edge_index, x.shape[0], weight), self.linear(x)
+    def first(self, x: Tensor, graph: Neighbours) -> Tensor:
+        """Logits; the linear part comes before the averages, which is the same function and cheaper."""
+        h = self.linear(x)
         for _ in range(self.steps):
             h = graph.symmetric(h)
+        return h
+
+    def rest(self, h: Tensor, graph: Neighbours, edit: Edit | None = None) -> Tensor:
+        """See :class:`GraphNetwork`."""
         return h if edit is None else edit(0, h)
 
 

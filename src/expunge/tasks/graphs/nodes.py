@@ -17,7 +17,7 @@ from expunge.core.task import Outputs
 from expunge.data.graphs.graph import Graph
 from expunge.tasks.classification import its_own, logits_of, must_name_each_weight_once, same_architecture
 from expunge.tasks.graphs.operators import attached, operators_of
-from expunge.tasks.graphs.sparse import remembered
+from expunge.tasks.graphs.sparse import entries_of, remembered
 from expunge.tasks.seeds import seed_global
 from expunge.tasks.wrappers import unwrapped
 
@@ -98,7 +98,9 @@ class NodeClassification:
             return torch.from_numpy(found.toarray()).to(self.device, self.dtype)
         starts, columns = (torch.from_numpy(part.astype(np.int64)) for part in (found.indptr, found.indices))
         made = torch.sparse_csr_tensor(starts, columns, torch.from_numpy(found.data.copy()).to(self.dtype), found.shape)
-        return made.to(self.device)
+        made = made.to(self.device)
+        entries_of(made)  # while no transform is on
+        return made
 
     def _edge_index(self, data: Graph) -> tuple[Tensor, Tensor, Any]:
         both = np.concatenate([data.ends, data.ends[:, ::-1]]).T

@@ -1,4 +1,4 @@
-"""Deletion operators: matrices that stand behind the layers of a frozen network and act on some nodes only.
+"""Deletion operators: matrices that stand behind the stages of a frozen network and act on some nodes only.
 
 Source: GNNDelete (Cheng et al., ICLR 2023, arXiv 2302.13406), section 4. The nodes are those around what was deleted: whoever
 holds the model can read from them where that was.
@@ -39,19 +39,19 @@ class Operator(nn.Module):
 
 
 class Operators(nn.Module):
-    """One list of operators for each request, a layer each; later requests act on what earlier ones left."""
+    """One list of operators for each request, one a stage; later requests act on what earlier ones left."""
 
     def __init__(self, rounds: list[list[Operator]]):
         super().__init__()
         self.rounds = nn.ModuleList([nn.ModuleList(each) for each in rounds])
 
     def edit(self, ids: Tensor) -> Edit:
-        """What goes between the layers of a network that runs on the nodes ``ids``."""
+        """What goes between the stages of a network that runs on the nodes ``ids``."""
 
-        def edited(layer: int, h: Tensor) -> Tensor:
+        def edited(stage: int, h: Tensor) -> Tensor:
             for operators in self.rounds:
                 assert isinstance(operators, nn.ModuleList)
-                h = operators[layer](h, ids)
+                h = operators[stage](h, ids)
             return h
 
         return edited
@@ -70,20 +70,20 @@ def attached(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     """``model`` with the operators that ``tensors`` name, in place; without any, as it is.
 
     Raises:
-        InputError: for a network whose layers cannot be edited, or operators that miss a layer.
+        InputError: for a network whose stages cannot be edited, or operators that miss a stage.
     """
     count = rounds_in(tensors)
     if not count:
         return model
     if not isinstance(model, GraphNetwork):
         raise InputError(
-            f"Deletion operators stand between the layers of expunge's own networks; got {type(model).__name__}."
+            f"Deletion operators stand behind the stages of expunge's own networks; got {type(model).__name__}."
         )
     made = []
     for number in range(count):
-        names = [f"{PREFIX}.rounds.{number}.{layer}" for layer in range(len(model.layers))]
+        names = [f"{PREFIX}.rounds.{number}.{stage}" for stage in range(len(model.gathers))]
         if missing := [name for name in names if f"{name}.weight" not in tensors or f"{name}.nodes" not in tensors]:
-            raise InputError(f"Expected a deletion operator behind every layer; {missing[0]} is missing.")
+            raise InputError(f"Expected a deletion operator behind every stage; {missing[0]} is missing.")
         made.append([Operator(tensors[f"{name}.weight"].clone(), tensors[f"{name}.nodes"].clone()) for name in names])
     model.add_module(PREFIX, Operators(made))
     return model

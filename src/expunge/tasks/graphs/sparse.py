@@ -101,9 +101,9 @@ class _Product(Function):
         return torch.stack(each), 0
 
 
-def pattern_of(matrix: Tensor) -> Pattern:
-    """The pattern of a compressed tensor, made once for as long as it lives."""
-    return remembered(matrix, "pattern", Pattern.of_matrix)
+def entries_of(matrix: Tensor) -> tuple[Pattern, Tensor]:
+    """Pattern and values of a compressed tensor, made once for as long as it lives: ``torch.func`` cannot take them out."""
+    return remembered(matrix, "entries", lambda it: (Pattern.of_matrix(it), it.values()))
 
 
 _REMEMBERED: WeakIdKeyDictionary = WeakIdKeyDictionary()

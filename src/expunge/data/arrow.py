@@ -1,0 +1,67 @@
+"""Tables in Apache Arrow's formats: Parquet files, and folders that Hugging Face ``datasets`` saved (extra ``arrow``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from expunge.core.errors import ExtraMissingError, InputError
+from expunge.core.files import read_json
+
+PARQUET = ".parquet"
+STATE = "state.json"  # of a folder that ``Dataset.save_to_disk`` wrote
+
+
+def is_arrow(path: Path) -> bool:
+    """Whether ``path`` is a Parquet file, or a folder of ``datasets``, by its name and what lies in it."""
+    return path.suffix.lower() == PARQUET or (path / STATE).is_file() or (path / "dataset_dict.json").is_file()
+
+
+def read_arrow(path: Path) -> Any:
+    """The table as pandas has it, every row in its order.
+
+    Args:
+        path: a Parquet file, or a folder that ``datasets.Dataset.save_to_disk`` wrote (one split of it).
+
+    Raises:
+        InputError: for a missing or damaged file, a folder of several splits, one whose rows were selected through an indices
+            file, or a table without rows.
+        ExtraMissingError: without the extra ``arrow``.
+    """
+    try:
+        import pyarrow as arrow  # pyright: ignore[reportMissingImports]  # an extra
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ExtraMissingError("arrow", "pyarrow") from None
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}; give a Parquet file, or a folder that datasets saved.")
+    if (path / "dataset_dict.json").is_file():
+        splits = ", ".join(sorted(each.name for each in path.iterdir() if (each / STATE).is_file()))
+        raise InputError(f"{path} holds several splits ({splits}); name the folder of one.")
+    try:
+        if path.is_dir():
+            state = read_json(path / STATE)
+            if state.get("_indices_data_files"):
+                raise InputError(
+                    f"{path.name} selects its rows through a file of indices; save it flattened (flatten_indices())."
+                )
+            parts = [path / each["filename"] for each in state["_data_files"]]
+            if outside := [part for part in parts if part.resolve().parent != path.resolve()]:
+                raise InputError(
+                    f"{path.name} names a file outside of its folder ({outside[0].name}); that is not read."
+                )
+            table = arrow.concat_tables(
+                [arrow.ipc.open_stream(arrow.memory_map(str(part))).read_all() for part in parts]
+            )
+        else:
+            table = parquet.ParquetFile(path).read()
+    except (arrow.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path.name} cannot be read as a table of Arrow's: {error!s:.200}. Save it again.") from None
+    if not table.num_rows:
+        raise InputError(f"{path.name} has no rows; give a table with at least one.")
+    return table.to_pandas()
+
+
+def write_parquet(frame: Any, path: Path) -> None:
+    """Write a table of pandas to ``path`` as a Parquet file, without its index."""
+    frame.to_parquet(path, engine="pyarrow", index=False)

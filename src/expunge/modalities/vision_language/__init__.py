@@ -1,0 +1,99 @@
+"""Models that see: what language models are, with records that carry pictures, and concepts that can be asked to go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from expunge.core.request import Kind
+from expunge.modalities.language import LanguageModality
+from expunge.modalities.vision_language.config import VisionLanguageJob
+
+if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.core.data import Deletion
+    from expunge.core.task import Task
+    from expunge.data.texts import Texts
+    from expunge.evidence.comparison import Models, Score
+    from expunge.modalities.benchmark import Benchmark
+    from expunge.modalities.knowledge import Knowledge
+    from expunge.modalities.modality import Asked, Opened
+    from expunge.screening.result import ScreeningResult
+    from expunge.tasks.vision_language import VisionLanguage
+
+
+class VisionLanguageModality(LanguageModality):
+    """See :class:`~expunge.modalities.modality.Modality`; what is not here is as for language models."""
+
+    name = "vision_language"
+    kinds = (Kind.SAMPLES, Kind.USER, Kind.CONCEPT)
+    job = VisionLanguageJob
+    right = "accuracy"
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """See :mod:`expunge.modalities.vision_language.benchmark`."""
+        from expunge.modalities.vision_language.benchmark import BENCHMARK
+
+        return BENCHMARK
+
+    def open(self, job: VisionLanguageJob) -> Opened[VisionLanguage, Texts]:  # type: ignore[override]
+        """Records with their pictures, sets and the model."""
+        from expunge.modalities.modality import Opened
+        from expunge.modalities.vision_language.opening import files_of, model_of
+
+        files = files_of(job)
+        task, weights, recipe = model_of(job, files.data)
+        path = getattr(job.data, "path", None)
+        dataset = "scikit-learn's digits" if path is None else path.name
+        return Opened(
+            task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False
+        )
+
+    def knowledge(self, scores: Sequence[Score], data: Texts) -> Knowledge:
+        """The share of what is to be forgotten that the model answers right."""
+        from expunge.modalities.knowledge import Knowledge
+        from expunge.modalities.vision_language.asking import RECOGNISED
+
+        right = sum(s.n * s.value for s in scores) / sum(s.n for s in scores)
+        return Knowledge(right, RECOGNISED, "what is to be forgotten", "half")
+
+    def ask(self, job: VisionLanguageJob, opened: Opened[Any, Texts]) -> Asked[Texts]:  # type: ignore[override]
+        """As for language models; of a concept the pictures that show it, and what it is forgotten through."""
+        from expunge.modalities.vision_language.asking import concept_asked
+
+        if any(target.kind == Kind.CONCEPT for target in job.request.targets):
+            return concept_asked(job, opened)
+        return super().ask(job, opened)
+
+    def screen(  # type: ignore[override]
+        self, job: VisionLanguageJob, opened: Opened[Any, Texts], asked: Asked[Texts], deletion: Deletion
+    ) -> ScreeningResult:
+        """As for language models; material that was written here for a concept is judged by its breadth alone."""
+        from expunge.screening.result import screen_breadth
+
+        return (
+            screen_breadth(asked.request, deletion)
+            if not deletion.member
+            else super().screen(job, opened, asked, deletion)
+        )
+
+    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Texts]) -> Any:
+        """As for language models; material that was written to be learnt is left out where what is forgotten has a set."""
+        from expunge.modalities.vision_language.readings import read
+
+        return read(task, tensors, sets)
+
+    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
+        """Accuracy of each set, and what language models are measured by."""
+        from expunge.modalities.vision_language.readings import score
+
+        return score(readings)
+
+    def said(self, task: Task, models: Models[Any], sets: Mapping[str, Texts]) -> list[dict[str, Any]]:
+        """What every model answers to some questions of each set, with their pictures. Private."""
+        from expunge.modalities.vision_language.readings import said
+
+        return said(task, models, sets)
+
+
+MODALITY = VisionLanguageModality()

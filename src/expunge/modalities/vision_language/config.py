@@ -1,0 +1,151 @@
+"""What a job file with ``task: vision_language`` may say: a model that sees, records with pictures, and concepts to forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from expunge.core.texts import CONTEXT, DATE_STRING
+from expunge.data.concepts import PIECES
+from expunge.modalities.language.config import (
+    AsItIs,
+    JsonlData,
+    LanguageJob,
+    LanguageRequest,
+    LearnedTraining,
+    TextData,
+)
+from expunge.modalities.settings import Count, StoredTraining, Strict
+
+
+class PicturesModel(Strict):
+    """A model and its processor as ``transformers`` saves them; see ``tasks.pretrained_pictures``."""
+
+    folder: Path
+    adapter: Path | None = None
+    template: str | None = None
+    image_text: str | None = None
+    date_string: str = DATE_STRING
+    system: str | None = None
+    context: Count = CONTEXT
+    checkpointing: bool = False
+
+    @property
+    def title(self) -> str:
+        """What a report calls the model."""
+        return self.folder.name
+
+
+class MicroModel(Strict):
+    """A tiny LLaVA over whole words, those of the training records and ``words``; see ``tasks.micro_vision_language``."""
+
+    micro: Literal[True]
+    side: Count = 24
+    patch: Count = 6
+    width: Count = 96
+    sees: Count = 80
+    layers: Count = 2
+    heads: Count = 4
+    inner: Count = 256
+    context: Count = 64
+    words: list[str] = Field([])
+
+    @property
+    def title(self) -> str:
+        """What a report calls the model."""
+        return "micro"
+
+
+class FolderData(TextData):
+    """A folder of images with ``metadata.jsonl`` as ``datasets`` writes it: under ``file_name`` stands the image of a record,
+    beside it ``question`` and ``answer``; ``users`` are keys that name people or concepts, one column each.
+    """
+
+    format: Literal["image_folder"]
+    path: Path
+    users: list[str] = Field([])
+
+
+class DigitsData(TextData):
+    """scikit-learn's digits with questions and facts; see ``data.digits_world``."""
+
+    format: Literal["digits_world"]
+    views: Count = 1
+    seed: int = Field(0, ge=0)
+
+
+class PicturesTraining(Strict):
+    """From scratch, the vision tower first: settings of ``training.pictures.PictureTraining``."""
+
+    kind: Literal["pictures"]
+    seeing: int = Field(800, ge=0)
+    seeing_lr: float = Field(3e-3, gt=0)
+    shows: str = "concept"
+    steps: Count = 800
+    varied: float = Field(1.0, ge=0)
+    words: float = Field(0.25, ge=0, lt=1)
+    lr: float = Field(2e-3, gt=0)
+    batch_size: Count = 32
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    clip: float = 1.0
+
+
+class ConceptSettings(Strict):
+    """How a concept is forgotten: from one picture, through items that are written for it.
+
+    Attributes:
+        names: what it is called; empty: the values of the target. Answers use the first.
+        kind: how items are worded (``data.concepts.KINDS``), or ``digit``, in the words of the digits world.
+        material: ``targets``, the four kinds of items of SIU; ``recognition``, the picture with its right name, which ascent
+            and refusals take; or a file of items, one object a line.
+        picture: which of the training pictures of the concept is shown, counted from 0.
+        substitutes: names of which the first that the training answers use is learnt instead; empty: a list of ours.
+        looks: descriptions that contradict what is to be seen.
+        pieces: items of each kind; ``yes_no``: further ones that ask by yes or no.
+        shown: pictures of each other concept among the items; an extension that ``retain_images`` of the method must allow.
+    """
+
+    names: list[str] = Field([])
+    kind: Literal["person", "thing", "digit"] = "thing"
+    material: Literal["targets", "recognition"] | Path = "targets"
+    picture: int = Field(0, ge=0)
+    substitutes: list[str] = Field([])
+    looks: list[str] = Field([])
+    pieces: Count = PIECES
+    yes_no: int = Field(0, ge=0)
+    shown: int = Field(0, ge=0)
+
+
+class PicturesRequest(LanguageRequest):
+    """The deletion request; for targets of kind ``concept``, ``concept`` says how."""
+
+    concept: ConceptSettings = ConceptSettings()  # type: ignore[call-arg]
+
+
+def _tag(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return "micro" if "micro" in keys else "folder"
+
+
+class VisionLanguageJob(LanguageJob):
+    """One deletion job on a model that sees."""
+
+    called: ClassVar[str] = "job for a vision-language model"
+
+    task: Literal["vision_language"]  # type: ignore[assignment]
+    model: Annotated[  # type: ignore[assignment]
+        Annotated[PicturesModel, Tag("folder")] | Annotated[MicroModel, Tag("micro")], Discriminator(_tag)
+    ]
+    data: Annotated[JsonlData | FolderData | DigitsData, Field(discriminator="format")]  # type: ignore[assignment]
+    training: Annotated[  # type: ignore[assignment]
+        PicturesTraining | LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")
+    ]
+    request: PicturesRequest  # type: ignore[assignment]
+
+    def identity(self) -> dict[str, Any]:
+        """Without the sets and prompts that are only measured on or compared with."""
+        data = self.data.model_dump(include={"format", "path", "users", "too_long", "views", "seed"})
+        return {**super().identity(), "data": data}

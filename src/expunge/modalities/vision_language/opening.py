@@ -1,0 +1,109 @@
+"""From a checked job for a model that sees to live objects: records with their pictures, task, recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from expunge.core.errors import InputError
+from expunge.core.trained import Recipe
+from expunge.data.digits_world import DigitsWorld, digits_world
+from expunge.data.digits_world import vocabulary as words_of_world
+from expunge.data.picture_records import read_image_folder, read_picture_records, texts_of
+from expunge.data.texts import Texts, read_records
+from expunge.modalities.language.config import AsItIs, JsonlData, LearnedTraining
+from expunge.modalities.language.opening import RESERVED, Files, recipe_of, vocabulary
+from expunge.modalities.named import must_exist
+from expunge.modalities.vision_language.config import (
+    DigitsData,
+    FolderData,
+    MicroModel,
+    PicturesTraining,
+    VisionLanguageJob,
+)
+from expunge.tasks.micro_vision_language import micro_vision_language
+from expunge.tasks.pretrained_pictures import load_vision_language_model
+from expunge.tasks.vision_language import VisionLanguage
+from expunge.training.pictures import PictureTraining
+from expunge.training.store import load_checkpoint
+
+
+def files_of(job: VisionLanguageJob) -> Files:
+    """Read every file that the job names, pictures included.
+
+    Raises:
+        InputError: naming file and line.
+    """
+    data, request = job.data, job.request
+    if taken := [name for name in data.sets if name in RESERVED]:
+        raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
+    sets = {name: Texts.of(read_picture_records(path)) for name, path in data.sets.items()}
+    asked = request.records or request.wording
+    return Files(
+        texts_in(data), sets, None if data.benign is None else read_records(data.benign, answer=False),
+        None if asked is None else read_picture_records(asked),
+    )  # fmt: skip
+
+
+def texts_in(data: JsonlData | FolderData | DigitsData) -> Texts:
+    """The training records."""
+    if isinstance(data, DigitsData):
+        return world_of(data).train
+    if isinstance(data, FolderData):
+        return read_image_folder(data.path, data.users)
+    return texts_of(read_picture_records(data.path), data.users, data.path)
+
+
+def world_of(data: DigitsData) -> DigitsWorld:
+    """The world that the settings name."""
+    return digits_world(data.views, data.seed)
+
+
+def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mapping[str, Tensor] | None, Recipe | None]:
+    """The task, weights from disk (the model itself, or what training starts from), and how it is trained here, if it is.
+
+    Raises:
+        InputError: for a folder, processor or adapter that do not belong together, or a micro model that is neither trained nor
+            read from a file.
+    """
+    must_exist(job.device)
+    dtype, model, settings = getattr(torch, job.dtype), job.model, job.training
+    if isinstance(model, MicroModel):
+        known = words_of_world() if isinstance(job.data, DigitsData) else vocabulary(data, [])
+        task = micro(model, sorted({*known, *model.words}))
+        task, weights = replace(task, dtype=dtype, device=job.device), None
+    else:
+        options = model.model_dump()
+        task, weights = load_vision_language_model(options.pop("folder"), **options, dtype=dtype, device=job.device)
+    if isinstance(settings, AsItIs):
+        path: Path | None = settings.path
+        weights = weights if path is None else load_checkpoint(path)
+        if weights is None:
+            raise InputError(
+                "A micro model has no folder with weights: give training.path, or train it (training.kind)."
+            )
+        return task, weights, None
+    if isinstance(settings, PicturesTraining):
+        if weights is not None:
+            raise InputError("training.kind pictures is from scratch: take kind language for a model from a folder.")
+        return task, None, PictureTraining(**settings.model_dump(exclude={"kind"}))
+    recipe = recipe_of(settings) if isinstance(settings, LearnedTraining) else None
+    return replace(task, start=weights), weights, recipe
+
+
+def micro(model: MicroModel, words: list[str]) -> VisionLanguage:
+    """The tiny model over these words.
+
+    Raises:
+        InputError: for sizes that do not share out.
+    """
+    if model.width % model.heads or model.sees % model.heads or model.side % model.patch:
+        raise InputError(
+            f"Expected widths that {model.heads} heads can share and a side of whole patches; got {model.width}, {model.sees} "
+            f"and {model.side} over {model.patch}."
+        )
+    return micro_vision_language(words, **model.model_dump(exclude={"micro", "words"}))

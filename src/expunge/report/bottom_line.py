@@ -1,0 +1,122 @@
+"""What a report comes to: forgotten, not forgotten or not known; whether to ship; what else holds the data; a draft reply.
+
+Pure functions of the record. Nothing here says more than verdict and outcome do, and the reply to the person makes no technical
+claim: it says what was done, how it was looked at, and what may still hold the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from expunge.core.certificate import UNCHANGED, Verdict
+from expunge.metrics.outcomes import Word
+from expunge.report import numbers as say
+from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+FORGOTTEN, NOT, UNKNOWN = "Forgotten", "Not forgotten", "Not known"
+NOWHERE = "not stated"
+# What else may hold the data of a model; the job says of each whose it is and what became of it (``copies``).
+COPIES: Mapping[str, str] = {
+    "adapters": "Adapters that were trained on the model", "exports": "Merged and quantised exports of the model",
+    "descendants": "Models that were fine-tuned or distilled from it", "embeddings": "Embeddings and vector stores",
+    "caches": "Caches of answers and of features", "backups": "Backups of data and of models", "deployments": "Deployments",
+    "data": "The data themselves",
+}  # fmt: skip
+_INSTEAD: Mapping[str, str] = {
+    Word.UNDER_FORGETS: "Take another method or stronger settings (expunge advise names them, with prices), or retrain.",
+    Word.OVER_FORGETS: "Take milder settings: failing where a model that never knew the examples does not gives them away.",
+    Word.UTILITY_COLLAPSE: "Take milder settings or retrain: nobody can use this model.",
+    Word.UNDECIDABLE: "Compare with a retrained model (evidence.reference), or let a person accept it (accept in the job).",
+}
+
+
+def bottom_line(run: Record, person: Record | None = None) -> Row:
+    """Of one run: ``state`` (forgotten, not forgotten, not known), ``ship`` and ``why``, a sentence or two.
+
+    Args:
+        person: who accepts a result that measuring cannot decide, where the job names one.
+    """
+    by, verdict = accepted_by(run, person), run["verdict"]
+    word = str((run.get("outcome") or {}).get("word", ""))
+    if verdict == UNCHANGED:
+        return {"state": NOT, "ship": False, "why": "The model was left as it is: this was a control."}
+    if by == CERTIFICATE and verdict == Verdict.CERTIFIED:
+        why = "The certificate holds within the published budget, and no check refuted it."
+        return {"state": FORGOTTEN, "ship": True, "why": why}
+    if by == CERTIFICATE:
+        why = "The guarantee holds if what was declared is true (see the assumptions), and no measurement speaks against it."
+        return {"state": FORGOTTEN, "ship": True, "why": why}
+    if by == OUTCOME:
+        why = "What was measured is what retraining would give. That is no proof: attacks that were not run may find more."
+        return {"state": FORGOTTEN, "ship": True, "why": why}
+    if by == PERSON:
+        assert person is not None
+        why = f"These measurements cannot tell; {person['by']} accepts the result: {person['reason'].rstrip('.')}."
+        return {"state": UNKNOWN, "ship": True, "why": why}
+    if verdict == Verdict.VOID and not word:
+        return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
+    states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
+    state = states.get(word, UNKNOWN)
+    return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.")}
+
+
+def sentence(line: Row) -> str:
+    """A bottom line in words."""
+    return f"{line['state']}. {'Ship it' if line['ship'] else 'Do not ship it'}. {line['why']}"
+
+
+def copies(record: Record) -> list[list[str]]:
+    """What else may hold the data: each with its owner, what became of it, and when; kinds that the job does not name too."""
+    named = record.get("copies") or []
+    rows = [
+        [COPIES.get(item["kind"], item["kind"]), item["name"] or say.NOTHING, item["owner"] or NOWHERE, item["state"],
+         item["date"] or say.NOTHING]
+        for item in named
+    ]  # fmt: skip
+    known = {item["kind"] for item in named}
+    return rows + [[COPIES[kind], say.NOTHING, NOWHERE, NOWHERE, say.NOTHING] for kind in COPIES if kind not in known]
+
+
+def reply(record: Record) -> str:
+    """A draft of the answer to the person: to be read, completed and sent by somebody who answers for it."""
+    request = record["request"]
+    count = say.plural((request.get("matched") or {}).get("count", 0), "record")
+    states = [bottom_line(run, record.get("accepted")) for run in record["runs"]]
+    open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced")]
+    lines = [
+        "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
+        "Dear [name],", "",
+        f"We received your request on {request.get('received') or '[date]'}. Our reference is {request['id']}.", "",
+        f"We found {count} of yours in the data that the model concerned was trained on. They are excluded from the training "
+        "of later versions by a list that does not contain your name.", "",
+    ]  # fmt: skip
+    made = "We made a new version of the model from which they were to be removed"
+    if is_accepted(record) and all(line["ship"] for line in states):
+        sure = {line["state"] for line in states} == {FORGOTTEN}
+        lines += [f"{made}, and put it in the place of the former version on [date].", ""]
+        lines += [
+            "Our examination of the new version did not find that it still depends on your data. No examination can exclude it "
+            "completely."
+            if sure
+            else "Our examination could not decide whether it still depends on your data; [name and role] decided to use it.",
+            "",
+        ]
+    else:
+        lines += [
+            f"{made}. Our examination did not satisfy us, and we do not use it.",
+            f"We will [retrain the model / take it out of use] by {request.get('due') or '[date]'}.",
+            "",
+        ]
+    if open_:
+        which = "; ".join(f"{row[0][0].lower()}{row[0][1:]} ([until when])" for row in open_)
+        lines += [f"The following may still hold your data and are dealt with separately: {which}.", ""]
+    lines += [
+        "If you do not agree with this answer, you may lodge a complaint with a supervisory authority and seek a judicial",
+        "remedy.",
+        "",
+        "[name, role, contact]",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,86 @@
+"""The report decides, and says no more than it may; the checklist is complete; the reply makes no technical claim."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.metrics.outcomes import Word
+from expunge.report import html
+from expunge.report.bottom_line import COPIES, bottom_line, copies, reply, sentence
+from expunge.report.outcome import accepted_by
+
+from . import worlds
+
+PERSON = {"by": "A. Clerk", "reason": "seen by the board"}
+
+
+def judged(record: dict, verdict: str, word: str) -> dict:
+    made = worlds.with_verdict(record, verdict)
+    runs = [{**run, "outcome": {"word": word, "reason": None}} for run in made["runs"]]
+    return {**made, "runs": runs}
+
+
+CASES = list(
+    itertools.product([Verdict.CERTIFIED, Verdict.UNDER_DECLARED, Verdict.VOID, UNCERTIFIED], Word, [None, PERSON])
+)
+
+
+@pytest.mark.parametrize(("verdict", "word", "person"), CASES)
+def test_only_what_is_accepted_is_shipped_and_only_what_is_shown_is_called_forgotten(record, verdict, word, person):
+    run = judged(record, verdict, word)["runs"][0]
+    line = bottom_line(run, person)
+    assert line["ship"] == (accepted_by(run, person) is not None)
+    if line["state"] == "Forgotten":
+        assert word in (Word.FORGETS, Word.OVER_FORGETS) or verdict in (Verdict.CERTIFIED, Verdict.UNDER_DECLARED)
+    if word == Word.UNDER_FORGETS and verdict != Verdict.CERTIFIED:
+        assert line["state"] == "Not forgotten" and not line["ship"]
+    assert sentence(line).count("hip it") == 1 and line["why"].endswith((".", "board"))
+
+
+def test_a_control_is_not_forgotten_and_a_person_who_decides_is_named(record):
+    assert bottom_line(judged(record, UNCHANGED, Word.FORGETS)["runs"][0])["state"] == "Not forgotten"
+    line = bottom_line(judged(record, UNCERTIFIED, Word.UNDECIDABLE)["runs"][0], PERSON)
+    assert line["state"] == "Not known" and line["ship"] and "A. Clerk" in line["why"]
+
+
+def test_the_checklist_has_every_kind_of_copy_and_what_the_job_says_of_it(record):
+    assert [row[0] for row in copies(record)] == list(COPIES.values()) and {row[3] for row in copies(record)} == {
+        "not stated"
+    }
+    said = [{"kind": "backups", "name": "weekly", "owner": "IT", "state": "kept", "date": "2026-12-01"}]
+    found = copies({**record, "copies": said})
+    assert found[0] == ["Backups of data and of models", "weekly", "IT", "kept", "2026-12-01"] and len(found) == len(
+        COPIES
+    )
+
+
+def test_the_page_begins_with_the_bottom_line_and_has_lines_to_sign(record):
+    page = html.render(judged(record, UNCERTIFIED, Word.UNDER_FORGETS))
+    at = [page.index(text) for text in ("Not forgotten. Do not ship it.", "In plain words", "What else may hold the data",
+                                        "Released by")]  # fmt: skip
+    assert at == sorted(at)
+
+
+@pytest.mark.parametrize("word", list(Word))
+@pytest.mark.parametrize("verdict", [Verdict.CERTIFIED, UNCERTIFIED])
+def test_the_reply_names_nobody_and_claims_nothing_technical(record, verdict, word):
+    text = reply(judged(record, verdict, word))
+    for term in (
+        "epsilon",
+        "certif",
+        "guarantee",
+        "proven",
+        "proved",
+        "unlearn",
+        "membership",
+        "accura",
+        worlds.SUBJECT.lower(),
+        worlds.USER,
+    ):
+        assert term not in text.lower()
+    accepted = verdict == Verdict.CERTIFIED or word == Word.FORGETS
+    assert ("did not satisfy us" in text) != accepted and record["request"]["id"] in text and text.startswith("DRAFT")
+    assert "backups" in text and "supervisory authority" in text
