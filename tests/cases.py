@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.diffusion import tiny as drawing
 from torch import Tensor, nn
 
 from expunge import planning
@@ -359,6 +360,7 @@ def nodes(*ids: int) -> Request:
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
+DIFFUSION = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("diffusion",))
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
 VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
     name: tuple(
@@ -369,7 +371,11 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everythi
     )
     for name in registry.targets()
 }
-DUAL = tuple(f"{name}+dual" for name in registry.targets() if f"{name}+dual" in VARIANTS[name] and name not in LANGUAGE)
+DUAL = tuple(
+    f"{name}+dual"
+    for name in registry.targets()
+    if f"{name}+dual" in VARIANTS[name] and name not in (*LANGUAGE, *DIFFUSION)
+)
 
 
 def class_of(name: str) -> Any:
@@ -559,6 +565,9 @@ CASES: Mapping[str, Case] = {
              ("retained data", "forgotten data", "recipe", "untied weights", "perturbed training", "stages"), like="graph"),
         Case("graph, sharded", small_graph(), sharded_network(), GraphShards(epochs=15), nodes(3, 4),
              ("retained data", "forgotten data", "recipe", "untied weights", "sharded training", "random start"), like="graph"),
+        Case("diffusion", drawing.squares(), drawing.tiny(torch.float64),
+             Stochastic(epochs=2, lr=1e-3, batch_size=20, optimizer="adam"),
+             Request("the vendor", (Target("class", {"label": 1}),)), DATA),
         Case(
             "peers", PEERS, softmax_head(2, 3),
             Gossip(topology=Topology.make("ring", "0123"), rounds=200, lr=0.5, l2=0.3),

@@ -12,6 +12,7 @@ import yaml
 from tests.bench import tiny
 from tests.contract.packages import package
 from tests.contract.toy_modalities import ENTRY_POINTS, authored, moved_away
+from tests.diffusion import tiny as diffusion
 from tests.product import stars
 from tests.product.conftest import ROOT, SMALL
 from tests.product.language import write_job
@@ -55,7 +56,7 @@ GRAPH = {
     "request": {"subject": "a", "targets": [{"kind": "node", "where": {"ids": [1, 5]}}]},
     "method": {"name": "fine_tune", "epochs": 1}, "evidence": {"replicates": 0, "pdf": False},
 }  # fmt: skip
-KINDS = ["classification", "graph", "language", "vision_language", *TOYS]
+KINDS = ["classification", "diffusion", "graph", "language", "vision_language", *TOYS]
 _TOY = {"model": {"n": 3}, "training": {"kind": "closed_form"}, "retrained_models": 1, "seeds": 1}
 RECIPES = {
     "ring": _TOY | {
@@ -72,6 +73,7 @@ RECIPES = {
         "training": {"kind": "whole_graph", "epochs": 20}, "forget": {"kind": "node", "share": 0.1}, "retrained_models": 3,
         "seeds": 1, "methods": {"retrain_again": {"method": "retrain"}, "utu": {}},
     },
+    "diffusion": diffusion.RECIPE,
     "vision_language": {  # its two models come with the package
         "seeds": 1, "items": {"ga": {"material": "recognition"}},
         "methods": {"siu": {"steps": 2, "lr": 0.003}, "ga": {"steps": 2, "lr": 0.001, "lora": {}, "warmup": 0.0}},
@@ -93,6 +95,8 @@ def installed(tmp_path, monkeypatch):
 
 
 def job_of(kind: str, folder: Path) -> Path:
+    if kind == "diffusion":
+        return diffusion.write_job(folder)
     if kind == "vision_language":
         return stars.write_job(folder)
     if kind == "language":
@@ -144,6 +148,8 @@ def test_a_job_of_every_kind_leaves_evidence_that_verifies(kind, tmp_path):
 def recipe_of(kind: str, folder: Path) -> Path:
     if kind == "classification":
         return tiny.write(folder, name=f"{kind}.yaml", **RECIPES[kind])
+    if kind == "diffusion":
+        diffusion.write_arrays(folder)
     path = folder / f"{kind}.yaml"
     path.write_text(yaml.safe_dump({"name": kind, "title": f"A {kind}", "task": kind, **RECIPES[kind]}))
     return path
@@ -196,7 +202,7 @@ def test_an_unknown_task_is_refused_with_the_names_known(tmp_path):
     (tmp_path / "recipe.yaml").write_text("task: nope\nname: nope\n")
     with pytest.raises(
         InputError,
-        match=r"Expected task among classification, graph, language, peers, ring, vision_language; got 'nope'",
+        match=r"Expected task among classification, diffusion, graph, language, peers, ring, vision_language; got 'nope'",
     ):
         load_recipe(str(tmp_path / "recipe.yaml"))
 
@@ -233,7 +239,7 @@ def test_no_kind_of_model_needs_to_say_how_it_is_measured(tmp_path):
     metrics = {item["metric"] for item in full["runs"][0]["evidence"]["measurements"]}
     assert metrics == {"loss", "distance"}
     assert isinstance(reads(SimpleNamespace(name="nobody's")), MeanLosses)  # type: ignore[arg-type]
-    for kind in ("classification", "graph", "language", "vision_language"):
+    for kind in ("classification", "diffusion", "graph", "language", "vision_language"):
         assert reads(SimpleNamespace(name=kind)) is modalities.load(kind)  # type: ignore[arg-type]
 
 
@@ -250,13 +256,14 @@ def test_nothing_above_the_modalities_asks_which_kind_of_model_it_has(path):
         if isinstance(node, ast.Compare | ast.Dict):
             within = [node, *(node.keys if isinstance(node, ast.Dict) else [])]
             constants = {c.value for each in within if each for c in ast.walk(each) if isinstance(c, ast.Constant)}
-            assert not {"classification", "graph", "language", "vision_language"} & constants, (
+            assert not {"classification", "diffusion", "graph", "language", "vision_language"} & constants, (
                 f"{path.name}:{node.lineno}"
             )
         if isinstance(node, ast.ImportFrom) and path.parent.name in ("bench", "cli"):
             own = (
                 "expunge.tasks",
                 "expunge.modalities.classification",
+                "expunge.modalities.diffusion",
                 "expunge.modalities.graph",
                 "expunge.modalities.language",
                 "expunge.modalities.vision_language",

@@ -25,7 +25,7 @@ import pytest
 import torch
 from torch import nn
 
-from cases import CASES, DUAL, LANGUAGE, blobs, class_of, method, points, samples
+from cases import CASES, DIFFUSION, DUAL, LANGUAGE, blobs, class_of, method, points, samples
 from expunge import planning
 from expunge.core.data import Ids
 from expunge.core.errors import FailedError, InputError, RefusedError
@@ -47,7 +47,9 @@ from expunge.training.stochastic import Stochastic
 
 TASK = Classification(functools.partial(mlp, 64, 10, (64,)))
 GRADIENT = sorted(
-    name for name in registry.targets() if issubclass(registry.load(name), GradientMethod) and name not in LANGUAGE
+    name
+    for name in registry.targets()
+    if issubclass(registry.load(name), GradientMethod) and name not in (*LANGUAGE, *DIFFUSION)
 )
 UNCERTIFIED = [  # those with a loop of their own too
     name
@@ -285,7 +287,7 @@ def test_check_28_a_method_for_classes_refuses_random_rows():
 def test_check_28_kinds_and_tasks_that_a_method_does_not_declare_are_refused(name):
     case = CASES["convex quadratic"]
     if "*" not in class_of(name).capabilities.tasks:
-        with pytest.raises(RefusedError, match=r"runs on classification(, graph)?, not on point"):
+        with pytest.raises(RefusedError, match=r"runs on classification(, diffusion)?(, graph)?, not on point"):
             planning.plan(case.train(), case.request, method(name))
     concept = Request("a rights holder", (Target("concept", {"name": "a square"}),))
     with pytest.raises(RefusedError, match="does not serve requests of kind concept"):

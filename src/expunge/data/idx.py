@@ -26,17 +26,18 @@ _UNSIGNED_BYTE = 0x08
 
 def mnist(
     root: str | Path | None = None, *, limit: int | None = None, per_class: int | None = None,
-    test_limit: int | None = None, seed: int = 0,
+    test_limit: int | None = None, seed: int = 0, mean: float = 0.1307, std: float = 0.3081,
 ) -> tuple[Rows, Rows]:  # fmt: skip
     """Training (60,000) and test (10,000) rows of MNIST (LeCun, Cortes, Burges).
 
-    Pixels / 255, then the usual published mean 0.1307 and spread 0.3081: constants, so that no row's preparation depends
+    Pixels / 255, then ``mean`` and ``std``, the usual published ones: constants, so that no row's preparation depends
     on another's. Row ids are positions in the file, whatever subset is taken.
 
     Args:
         root: a folder of data sets (``EXPUNGE_DATA`` by default) with ``mnist/MNIST/raw``, or one of these folders.
         limit: so many training rows, drawn from ``seed``. per_class: or so many of each class.
         test_limit: so many test rows.
+        mean, std: taken off and divided by; 0 and 1 leave pixels in [0, 1].
 
     Shapes:
         x: (n, 1, 28, 28) float32.
@@ -49,12 +50,12 @@ def mnist(
         "Get the four idx files of MNIST (train- and t10k-, images and labels; gzipped is fine), as torchvision "
         "downloads them.",
     )  # fmt: skip
-    return _train_and_test(folder, 0.1307, 0.3081, limit, per_class, test_limit, seed)
+    return _train_and_test(folder, mean, std, limit, per_class, test_limit, seed)
 
 
 def fashion_mnist(
     root: str | Path | None = None, *, limit: int | None = None, per_class: int | None = None,
-    test_limit: int | None = None, seed: int = 0,
+    test_limit: int | None = None, seed: int = 0, mean: float = 0.2860, std: float = 0.3530,
 ) -> tuple[Rows, Rows]:  # fmt: skip
     """Training (60,000) and test (10,000) rows of Fashion-MNIST (Xiao, Rasul, Vollgraf 2017).
 
@@ -64,13 +65,14 @@ def fashion_mnist(
         root: as for :func:`mnist`.
         limit, per_class, test_limit: how many training rows, training rows of each class, and test rows; all by default.
         seed: of the draw.
+        mean, std: as for :func:`mnist`.
     """
     folder = located(
         root, ["fashion_mnist/FashionMNIST/raw", "FashionMNIST/raw"], _names("train-images-idx3-ubyte"),
         "Get the four idx files of Fashion-MNIST (train- and t10k-, images and labels; gzipped is fine), as "
         "torchvision downloads them.",
     )  # fmt: skip
-    return _train_and_test(folder, 0.2860, 0.3530, limit, per_class, test_limit, seed)
+    return _train_and_test(folder, mean, std, limit, per_class, test_limit, seed)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -23,7 +23,7 @@ from expunge.core.method import (
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend, Descended
 from expunge.descent.members import Member
-from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual
+from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual, Optimizers, Shared
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
 from expunge.descent.work import Work
 from expunge.training.descent import trainable
@@ -161,6 +161,33 @@ def sgd(lr: float) -> Member:
         lr: learning rate.
     """
     return Member("sgd", lr, momentum=MOMENTUM, weight_decay=RETAIN_DECAY)
+
+
+def adam(lr: float) -> Member:
+    """Adam without decay: what trained the DDPM of DualOptim (arXiv 2504.15827); that its decay is 0 is our reading.
+
+    Args:
+        lr: learning rate.
+    """
+    return Member("adam", lr)
+
+
+def dual_adam(forget_lr: float, retain_lr: float) -> Dual:
+    """DualOptim's pair for models that Adam trained, such as DDPM: two of them (the same)."""
+    return Dual(adam(forget_lr), adam(retain_lr))
+
+
+def by_trainer(optimizer: str, two: bool, forget_lr: float, retain_lr: float) -> Optimizers:
+    """One optimizer or DualOptim's two, of the kind that trained the model.
+
+    Args:
+        optimizer: ``sgd`` or ``adam``.
+        two: whether forget and retain steps have one each.
+        forget_lr, retain_lr: learning rates.
+    """
+    if optimizer == "adam":
+        return dual_adam(forget_lr, retain_lr) if two else Shared(adam(retain_lr), forget_lr)
+    return dual(forget_lr, retain_lr) if two else Shared(sgd(retain_lr), forget_lr)
 
 
 def dual(forget_lr: float, retain_lr: float, retain: str = "sgd") -> Dual:

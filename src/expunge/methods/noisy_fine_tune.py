@@ -22,8 +22,10 @@ from expunge.core.certificate import Claim
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, NoiseSource, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget
+from expunge.descent.streams import mixed_seed
 from expunge.methods.release import noisy_once
 from expunge.methods.stages import stage_once
+from expunge.tasks.seeds import seed_global
 from expunge.training.descent import split
 from expunge.training.optimizers import SGD
 from expunge.training.recipes import run_epochs
@@ -117,6 +119,7 @@ class NoisyFineTune:
             for done in range(1, self.steps + 1):  # 2. clipped, noisy steps on retained batches
                 index = torch.randperm(len(after), generator=generator)[: self.batch_size]
                 leaves = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
+                seed_global(mixed_seed(context.generator_seed, "layers", done), batch.device)  # dropout draws from it
                 loss = task.losses(model, {**leaves, **fixed}, batch.take(index)).mean()
                 gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
                 gradients = _clipped(gradients, self.clip)

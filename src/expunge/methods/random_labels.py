@@ -6,15 +6,15 @@ Formal guarantee: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from expunge.core.allowed import Count, Positive
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
-from expunge.descent.optimizer import Shared
 from expunge.descent.schedule import Mixed, Passes
-from expunge.methods.by_descent import GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, by_trainer, given
+from expunge.objectives.generation import wrong_labels
 from expunge.objectives.supervised import RandomLabels as WrongLabels
 
 
@@ -28,12 +28,14 @@ class RandomLabels(GradientMethod):
             published for RL.
         exclude_true: never draw the true label; DualOptim's released code may.
         mixed: one shuffled stream of both instead of two passes (the baseline's form on CIFAR-100); not with ``dual``.
+        optimizer: ``adam`` for models that Adam trained, such as DDPM: 1e-4, our choice, there (DualOptim, arXiv
+            2504.15827); ``sgd`` else.
         dual: DualOptim.
     """
 
     name: ClassVar[str] = "random_labels"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("samples", "user", "class", "node", "edge", "feature"), tasks=("classification", "graph")
+        kinds=("samples", "user", "class", "node", "edge", "feature"), tasks=("classification", "diffusion", "graph")
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Amnesiac machine learning", "Graves et al., AAAI 2021", "2010.10981"),
@@ -45,6 +47,7 @@ class RandomLabels(GradientMethod):
     batch_size: Count = 128
     exclude_true: bool = False
     mixed: bool = False
+    optimizer: Literal["sgd", "adam"] = "sgd"
     dual: bool = False
 
     def __post_init__(self):
@@ -56,11 +59,12 @@ class RandomLabels(GradientMethod):
 
     def composition(self, context: Context) -> Descend:
         """Two passes an epoch."""
-        optimizer = (
-            dual(given(self.lr, 1.3e-4), self.retain_lr)
-            if self.dual
-            else Shared(sgd(self.retain_lr), given(self.lr, 0.01))
-        )
-        return Descend(
-            WrongLabels(self.exclude_true), Mixed(self.epochs) if self.mixed else Passes(self.epochs), optimizer
-        )
+        objective = wrong_labels(context.task, self.exclude_true)
+        if self.mixed and not isinstance(objective, WrongLabels):
+            raise InputError(
+                f"A {context.task.name} model learns no mixed stream of right and wrong labels; leave out mixed."
+            )
+        lr = given(self.lr, 1.3e-4 if self.dual else 0.01)
+        optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
+        schedule = Mixed(self.epochs) if self.mixed else Passes(self.epochs)
+        return Descend(objective, schedule, optimizer)

@@ -32,6 +32,8 @@ BUILTIN: Mapping[str, str] = {
     "ssd": "expunge.methods.ssd:SSD",
     "salun": "expunge.methods.salun:SalUn",
     "sfron": "expunge.methods.sfron:SFRon",
+    "selective_amnesia": "expunge.methods.selective_amnesia:SelectiveAmnesia",
+    "negative_guidance": "expunge.methods.negative_guidance:NegativeGuidance",
     "boundary_shrink": "expunge.methods.boundary_shrink:BoundaryShrink",
     "manif_smc": "expunge.methods.manif_smc:ManifSMC",
     "ga": "expunge.methods.ga:GA",

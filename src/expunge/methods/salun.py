@@ -12,11 +12,10 @@ from typing import ClassVar, Literal
 from expunge.core.allowed import Count, Positive, Share
 from expunge.core.method import Capabilities, Context, Paper, Ranges
 from expunge.descent.descend import Descend
-from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import Saliency
-from expunge.descent.schedule import Passes
-from expunge.methods.by_descent import GradientMethod, dual, given, sgd
-from expunge.objectives.supervised import RandomLabels
+from expunge.descent.schedule import FORGET, RETAIN, Passes
+from expunge.methods.by_descent import GradientMethod, by_trainer, given
+from expunge.objectives.generation import wrong_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +30,14 @@ class SalUn(GradientMethod):
             there; see :class:`~expunge.descent.parameters.Saliency`.
         strict: put masked weights back after each step, which decay and momentum otherwise move; ``False`` is what the
             code of SalUn did until February 2026, and DualOptim's copy of it does: the code behind the published tables.
+        clip: largest gradient norm of all steps; ``None``: not clipped. 1 for DDPM (SalUn's code).
+        optimizer: ``adam`` for models that Adam trained, such as DDPM: lr 4e-5 and retain_lr 1e-4 there (DualOptim, arXiv
+            2504.15827); ``sgd`` else.
         dual: DualOptim.
     """
 
     name: ClassVar[str] = "salun"
-    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification", "diffusion"))
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "SalUn: empowering machine unlearning via gradient-based weight saliency in both image "
@@ -53,6 +55,8 @@ class SalUn(GradientMethod):
     mask: Literal["forget", "difference"] = "forget"
     augmented: bool = False
     strict: bool = True
+    clip: Positive | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:
@@ -61,10 +65,8 @@ class SalUn(GradientMethod):
 
     def composition(self, context: Context) -> Descend:
         """With DualOptim only the last word changes."""
-        optimizer = (
-            dual(given(self.lr, 1.3e-4), self.retain_lr)
-            if self.dual
-            else Shared(sgd(self.retain_lr), given(self.lr, 0.018))
-        )
+        lr = given(self.lr, 1.3e-4 if self.dual else 0.018)
+        optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
         mask = Saliency(self.density, self.batch_size, self.strict, self.mask, self.augmented)
-        return Descend(RandomLabels(), Passes(self.epochs), optimizer, mask)
+        clip: dict[str, float] = {} if self.clip is None else {FORGET: self.clip, RETAIN: self.clip}
+        return Descend(wrong_labels(context.task), Passes(self.epochs), optimizer, mask, clip=clip)

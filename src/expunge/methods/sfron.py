@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from expunge.core.allowed import Count, NonNegative, Positive
 from expunge.core.method import Capabilities, Context, Paper, Ranges, SmallScale
 from expunge.descent.descend import Descend
-from expunge.descent.optimizer import Shared
 from expunge.descent.parameters import FisherRatio
 from expunge.descent.schedule import FORGET, RETAIN, Interleave
-from expunge.methods.by_descent import GradientMethod, dual, given, sgd
+from expunge.methods.by_descent import GradientMethod, by_trainer, given
 from expunge.objectives.supervised import AdaptiveAscent
 
 
@@ -34,11 +33,13 @@ class SFRon(GradientMethod):
             DualOptim; by default it is that of the images as they are.
         lr: of forget steps; ``None``: 0.01 shared, 1e-4 under ``dual``; retain_lr: 0.01. Both fall along a cosine over the
             retain steps.
+        optimizer: ``adam`` for models that Adam trained, such as DDPM: 150 steps, inner 1, alpha 1, gamma 3, both rates 1e-4
+            there (DualOptim, arXiv 2504.15827); ``sgd`` else.
         dual: DualOptim.
     """
 
     name: ClassVar[str] = "sfron"
-    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification",))
+    capabilities: ClassVar[Capabilities] = Capabilities(tasks=("classification", "diffusion"))
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             "Unified gradient-based machine unlearning with remain geometry enhancement",
@@ -58,6 +59,7 @@ class SFRon(GradientMethod):
     lr: Positive | None = None
     retain_lr: Positive = 0.01
     batch_size: Count = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
     dual: bool = False
 
     def preparing(self, forget: int, retain: int) -> int:
@@ -68,7 +70,7 @@ class SFRon(GradientMethod):
         """With DualOptim the optimizer changes, and alpha, which a scale-free optimizer cancels."""
         alpha = given(self.alpha, 1.0 if self.dual else 31.0)
         lr = given(self.lr, 1e-4 if self.dual else 0.01)
-        optimizer = dual(lr, self.retain_lr) if self.dual else Shared(sgd(self.retain_lr), lr)
+        optimizer = by_trainer(self.optimizer, self.dual, lr, self.retain_lr)
         return Descend(
             AdaptiveAscent(alpha, self.power), Interleave(1, self.inner, self.steps, clock=RETAIN), optimizer,
             FisherRatio(self.gamma, self.batch_size, self.augmented), clip={FORGET: self.clip}, anneal="cosine",

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 GROUP = "expunge.modalities"
 _OWN = {
-    name: f"expunge.modalities.{name}:MODALITY" for name in ("classification", "graph", "language", "vision_language")
+    name: f"expunge.modalities.{name}:MODALITY"
+    for name in ("classification", "diffusion", "graph", "language", "vision_language")
 }
 
 
