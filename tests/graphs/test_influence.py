@@ -217,9 +217,9 @@ def test_published_noise_is_void_and_the_epsilon_that_it_means_is_said():
 
 
 def test_what_cannot_be_meant_is_refused():
-    with pytest.raises(InputError, match="Expected a solver among"):
+    with pytest.raises(InputError, match="as solver of gif"):
         GIF(solver="lissa")
-    with pytest.raises(InputError, match="a factor of 4 or 8"):
+    with pytest.raises(InputError, match="Expected 8 or 4 as factor of idea"):
         IDEA(factor=2)
     graph = CASES["graph"].ready()
     after = planning.plan(graph, CASES["graph"].request, GNNDelete(epochs=1)).run().after

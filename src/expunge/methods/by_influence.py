@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import grad
 
+from expunge.core.allowed import Count, NonNegative, Positive, Probability, must_be_allowed
 from expunge.core.batch import Batch
-from expunge.core.errors import FailedError, InputError
+from expunge.core.errors import FailedError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale
 from expunge.core.trained import Tensors
 from expunge.curvature.conjugate_gradient import conjugate_gradient
@@ -31,7 +32,6 @@ from expunge.training.flat import flatten, unflatten
 from expunge.training.graph_minimiser import LOSSES, GraphMinimiser
 from expunge.training.perturbed import PERTURBATION
 
-SOLVERS, HESSIANS = ("cg", "iteration"), ("after", "before")
 DAMPINGS = (1e-3, 1e-2, 0.1, 1.0)  # tried in turn after none, of the Hessian's largest eigenvalue; ours
 POWER_STEPS = 15
 
@@ -77,26 +77,17 @@ class InfluenceMethod:
     capabilities: ClassVar[Capabilities]
     papers: ClassVar[tuple[Paper, ...]]
     small: ClassVar[SmallScale] = SmallScale()
-    solver: str = "cg"
-    tolerance: float = 1e-6
-    most: int = 300
-    damping: float | None = None
-    hessian: str = "after"
+    solver: Literal["cg", "iteration"] = "cg"
+    tolerance: Probability = 1e-6
+    most: Count = 300
+    damping: NonNegative | None = None
+    hessian: Literal["after", "before"] = "after"
     neighbours: bool = True
-    iterations: int = 100
-    scale: float = 500.0
+    iterations: Count = 100
+    scale: Positive = 500.0
 
     def __post_init__(self):
-        for value, known, what in ((self.solver, SOLVERS, "a solver"), (self.hessian, HESSIANS, "a Hessian")):
-            if value not in known:
-                raise InputError(f"Expected {what} among {', '.join(known)}; got {value!r}.")
-        if not (0 < self.tolerance < 1 and min(self.most, self.iterations) >= 1 and self.scale > 0):
-            raise InputError(
-                "Expected a tolerance between 0 and 1, most and iterations of at least 1 and a scale above 0; got "
-                f"{self.tolerance}, {self.most}, {self.iterations} and {self.scale}."
-            )
-        if self.damping is not None and not self.damping >= 0:
-            raise InputError(f"Expected a damping of at least 0; got {self.damping}.")
+        must_be_allowed(self)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs weights that are no deletion operators."""

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Positive, Probability
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.methods.by_influence import InfluenceMethod, as_released
 from expunge.methods.cgu import RESIDUALS, minimum_residual, must_have_left, removed
@@ -43,8 +44,8 @@ class CEUGraph(InfluenceMethod):
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Certified edge unlearning for graph neural networks", "Wu et al., KDD 2023"),
     )
-    epsilon: float = 1.0
-    delta: float = 1e-4
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-4
 
     def __post_init__(self):
         super().__post_init__()

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from expunge.core.allowed import Positive, Probability
 from expunge.core.certificate import Claim
 from expunge.core.errors import RefusedError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
@@ -55,9 +56,9 @@ class CGU(InfluenceMethod):
         ),
         Paper("Certified data removal from machine learning models", "Guo et al., ICML 2020", "1911.03030"),
     )
-    tolerance: float = 1e-10
-    epsilon: float = 1.0
-    delta: float = 1e-4
+    tolerance: Probability = 1e-10
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-4
 
     def __post_init__(self):
         super().__post_init__()

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from expunge.core.allowed import Count, Fraction, Positive, must_be_allowed
 from expunge.core.data import Deletion, Ids
-from expunge.core.errors import FailedError, InputError
+from expunge.core.errors import FailedError
 from expunge.core.method import (
     Capabilities,
     Configurations,
@@ -42,7 +43,6 @@ from expunge.tasks.graphs.networks import Edit, GraphNetwork
 from expunge.tasks.graphs.operators import PREFIX, operators_of, rounds_in
 from expunge.training.optimizers import Adam
 
-LOSSES, MODES, GRAPHS = ("node_embedding", "edge_probability"), ("layerwise", "joint"), ("retained", "released")
 START = 1e-3  # of every entry of a matrix (released code): what it acts on begins with rank one
 
 
@@ -113,27 +113,16 @@ class GNNDelete:
     ranges: ClassVar[Ranges] = {"lr": (1e-4, 1e-2)}
     configurations: ClassVar[Configurations] = {"gnn_delete_edges": {"loss": "edge_probability"}}
     small: ClassVar[SmallScale] = SmallScale(quick={"epochs": 3}, visible={"epochs": 200, "lr": 1e-2})
-    loss: str = "node_embedding"
-    mode: str = "layerwise"
-    lambda_: float = 0.5
-    lr: float = 1e-3
-    epochs: int = 1500
-    graph: str = "retained"
-    pairs: int = 4096
+    loss: Literal["node_embedding", "edge_probability"] = "node_embedding"
+    mode: Literal["layerwise", "joint"] = "layerwise"
+    lambda_: Fraction = 0.5
+    lr: Positive = 1e-3
+    epochs: Count = 1500
+    graph: Literal["retained", "released"] = "retained"
+    pairs: Count = 4096
 
     def __post_init__(self):
-        for value, known, what in (
-            (self.loss, LOSSES, "loss"),
-            (self.mode, MODES, "mode"),
-            (self.graph, GRAPHS, "graph"),
-        ):
-            if value not in known:
-                raise InputError(f"Expected {what} among {', '.join(known)}; got {value!r}.")
-        if not (0 <= self.lambda_ <= 1 and self.lr > 0 and min(self.epochs, self.pairs) >= 1):
-            raise InputError(
-                f"Expected lambda_ in [0, 1], lr above 0, epochs and pairs of at least 1; got {self.lambda_}, {self.lr}, "
-                f"{self.epochs} and {self.pairs}."
-            )
+        must_be_allowed(self)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs one of expunge's networks, and at least one edge that goes."""

@@ -10,11 +10,12 @@ every run. The inverse that is kept for later requests depends on the training d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
+from expunge.core.allowed import Positive, must_be_allowed
 from expunge.core.errors import FailedError, InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.trained import Artifact
@@ -23,8 +24,6 @@ from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.reach import affected
 from expunge.methods.stages import stage_once
 from expunge.training.graph_ridge import INVERSE, SOLUTION, WEIGHT, GraphRidge, rows_of, secret_of, steps_of
-
-WAYS = ("cheaper", "edit", "refit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +46,11 @@ class GraphEditor:
             "Cong and Mahdavi, submission to ICLR 2023",
         ),
     )
-    way: str = "cheaper"
-    tolerance: float = 1e-8
+    way: Literal["cheaper", "edit", "refit"] = "cheaper"
+    tolerance: Positive = 1e-8
 
     def __post_init__(self):
-        if self.way not in WAYS:
-            raise InputError(f"Expected way among {', '.join(WAYS)}; got {self.way!r}.")
-        if not self.tolerance > 0:
-            raise InputError(f"Expected a tolerance above 0; got {self.tolerance}.")
+        must_be_allowed(self)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a linear network that ridge regression made."""

@@ -11,12 +11,12 @@ epsilon it comes to.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
+from expunge.core.allowed import Positive, Probability
 from expunge.core.certificate import Claim
-from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Configurations, Context, Paper, Unlearned
 from expunge.core.trained import Artifact, Fact, Origin
 from expunge.methods.by_influence import InfluenceMethod, as_released
@@ -57,21 +57,18 @@ class IDEA(InfluenceMethod):
     configurations: ClassVar[Configurations] = {
         "idea_published": {"solver": "iteration", "hessian": "before", "factor": TWO_SIDED, "noise_std": 0.6}
     }
-    epsilon: float = 1.0
-    delta: float = 1e-4
-    strong_convexity: float = 0.05
-    lipschitz: float = 0.25
-    loss_bound: float = 3.0
-    factor: int = ONE_SIDED
-    noise_std: float | None = None
-    minimum: float = 1e-6
+    epsilon: Positive = 1.0
+    delta: Probability = 1e-4
+    strong_convexity: Positive = 0.05
+    lipschitz: Positive = 0.25
+    loss_bound: Positive = 3.0
+    factor: Literal[8, 4] = ONE_SIDED
+    noise_std: Positive | None = None
+    minimum: Positive = 1e-6
 
     def __post_init__(self):
         super().__post_init__()
         sigma_of(1.0, self.epsilon, self.delta)  # refuses a target outside its domain
-        self._shift(1, 0, 0)
-        if not (self.minimum > 0 and (self.noise_std is None or self.noise_std > 0)):
-            raise InputError(f"Expected minimum and noise_std above 0; got {self.minimum} and {self.noise_std}.")
 
     def _shift(self, examples: int, gone: int, changed: int) -> float:
         return minimum_shift(

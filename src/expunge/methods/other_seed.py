@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.errors import InputError
+from expunge.core.allowed import Count, must_be_allowed
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
 from expunge.core.trained import Artifact
 from expunge.methods.stages import stage_once
@@ -33,11 +33,10 @@ class OtherSeed:
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Forget and Explain, whose released code calls it IDEA", "Ahsan et al., WSDM 2026", "2512.07450"),
     )
-    seed: int = 1
+    seed: Count = 1
 
     def __post_init__(self):
-        if self.seed < 1:
-            raise InputError(f"Expected a seed of at least 1, which is added to the model's own; got {self.seed}.")
+        must_be_allowed(self)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a recipe."""

@@ -89,10 +89,16 @@ class SIU(LanguageMethod):
     tau: Share = 0.5
     vocabulary: bool = True
     retain_images: bool = False
-    targets: tuple[Literal["unseen", "description", "facts", "others"], ...] = ("unseen", "description", "facts", "others")
+    targets: tuple[Literal["unseen", "description", "facts", "others"], ...] = (
+        "unseen",
+        "description",
+        "facts",
+        "others",
+    )
     concept_token_ids: tuple[Whole, ...] = ()
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.targets:
             raise InputError(f"Expected at least one of the targets {', '.join(TARGETS)}; got none.")
 
