@@ -68,6 +68,7 @@ def dry_run(
         "method": plain["method"],
         "matched": {**plain["matched"], "users": users_of(request)},
         "forgotten": plain["forgotten"],
+        "absent": plain["absent"],
         "retained": plain["retained"],
         "touched": plain["touched"],
         "lookalikes": [{"column": a.column, "named": a.named, "stays": a.stays, "examples": a.rows} for a in alike],
@@ -143,6 +144,7 @@ def advise(
     return {
         "name": setting.title,
         "matched": plain["matched"]["count"],
+        "absent": plain["absent"],
         "retained": plain["retained"],
         "recommended": choice,
         "why": why,
