@@ -360,7 +360,9 @@ def nodes(*ids: int) -> Request:
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
-DIFFUSION = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("diffusion",))
+CLASSIFYING = tuple(
+    name for name in registry.targets() if {"*", "classification"} & {*registry.load(name).capabilities.tasks}
+)
 LANGUAGE = tuple(name for name in registry.targets() if registry.load(name).capabilities.tasks == ("language",))
 VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everything that can be put around it
     name: tuple(
@@ -371,11 +373,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {  # method → its name with everythi
     )
     for name in registry.targets()
 }
-DUAL = tuple(
-    f"{name}+dual"
-    for name in registry.targets()
-    if f"{name}+dual" in VARIANTS[name] and name not in (*LANGUAGE, *DIFFUSION)
-)
+DUAL = tuple(f"{name}+dual" for name in registry.targets() if f"{name}+dual" in VARIANTS[name] and name in CLASSIFYING)
 
 
 def class_of(name: str) -> Any:
