@@ -18,7 +18,7 @@ from expunge.modalities.named import named_method
 
 ROOT = Path(__file__).parents[2]
 EVERY = sorted(registry.targets())
-SIGNED = {("simnpo", "delta")}  # a margin of log-probabilities: the one setting that may be negative
+SIGNED = {("simnpo", "delta"), ("rmu", "layer")}  # a margin of log-probabilities; a layer counted from the last
 
 
 def parts(hint: Any) -> list[Any]:

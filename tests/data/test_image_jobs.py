@@ -11,6 +11,7 @@ from tests.data.test_cifar import batch
 from tests.data.test_idx import IMAGES, LABELS, idx
 from tests.data.test_images import picture
 
+from expunge import modalities
 from expunge.core.errors import InputError
 from expunge.data.rows import Rows
 from expunge.jobs import schema
@@ -147,6 +148,9 @@ def test_data_that_cannot_be_used(load, data, message):
 def test_every_example_is_a_job(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     job = schema.load_job(path)
+    if job.task == "vision_language":
+        modalities.load(job.task).open(job)
+        return
     if isinstance(job, LanguageJob):
         files = language_build.files_of(job)
         asking.asked_of(job, files.data, files.asked), language_build.task_of(job, files.data)

@@ -115,7 +115,7 @@ def test_a9_two_rates_and_two_losses_or_a_word_about_it():
         registry.make("undial+dual").schedule()
     assert isinstance(registry.make("undial").schedule(), Alone)  # no retained row is run for nothing
     assert isinstance(registry.make("undial+su").schedule(), Joint)
-    with pytest.raises(InputError, match="learning rate above 0"):
+    with pytest.raises(InputError, match="above 0 or null as forget_lr of npo"):
         registry.make("npo+dual", {"forget_lr": 0.0}).optimizer()
 
 

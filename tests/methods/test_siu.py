@@ -143,7 +143,7 @@ def test_kinds_of_items_that_are_not_learnt_leave_no_trace():
         == again.releases[0].artifact.digest
         != ran("llava").releases[0].artifact.digest
     )
-    with pytest.raises(InputError, match="targets among unseen"):
+    with pytest.raises(InputError, match="unseen or description or facts or others as targets"):
         SIU(targets=("all",))
 
 

@@ -86,7 +86,7 @@ def test_the_same_request_twice_is_one_request(cli, job, tmp_path, caplog):
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     second = cli("run", job(), "--out", "evidence", "--json")
     assert second.json == first.json
-    assert "fulfilled already" in caplog.text
+    assert "carried out already" in caplog.text
     assert "unlearn" not in second.err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 

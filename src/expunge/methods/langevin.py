@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.allowed import Count, Probability, must_be_allowed
+from expunge.core.allowed import Probability, Whole, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Fact, Origin
@@ -40,7 +40,7 @@ class Langevin:
         ),
     )
     small: ClassVar[SmallScale] = SmallScale(quick={"steps": 5})
-    steps: Count = 100
+    steps: Whole = 100
     delta: Probability | None = None
     __post_init__ = must_be_allowed
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from expunge.core.allowed import Count, Positive, Whole
+from expunge.core.allowed import Allowed, Count, Positive
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.method import Context, Estimate, Paper, Refusal, SmallScale
@@ -58,7 +58,7 @@ class RMU(Balanced):
     small: ClassVar[SmallScale] = Balanced.small.but(
         fit={"layer": 0}, visible={"gamma": 300.0, "steps": 20, "lr": 1e-2}
     )
-    layer: Whole = 7
+    layer: Annotated[int, Allowed()] = 7
     c: Positive = 20.0
     layers: Count = 3
     trained: tuple[str, ...] = SECOND_MATRIX
