@@ -164,7 +164,7 @@ def test_a_certificate_is_bound_and_can_be_computed_again(case, name):
 
 
 @pytest.mark.parametrize(("case", "name"), REPEATABLE)
-@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 7])
 def test_equal_seeds_give_equal_bits(case, name, seed):
     runs = [CASES[case].plan(ready(case), name, noise=SeededNoise(seed), seed=seed).run() for _ in range(2)]
     assert same(runs[0].after.secret, runs[1].after.secret)

@@ -34,6 +34,8 @@ from expunge.training.language import LanguageTraining
 
 # not +alternate: there the one state carries retain steps' momentum into forget steps, with or without a forget loss
 ROWS = [each for name in LANGUAGE for each in (name, *VARIANTS[name]) if "+alternate" not in each]
+AROUND = ("npo+su", "npo+dual", "npo+su+dual")  # what can be put around every method is the same code: the rest is slow
+WITH_SLOW = [pytest.param(n, marks=[pytest.mark.slow] if "+" in n and n not in AROUND else []) for n in ROWS]
 REQUEST = forget_facts(1, 4)
 SOURCES = (0, 1)
 
@@ -82,7 +84,7 @@ def test_the_sources_know_what_is_to_be_forgotten():
     assert all(forget_loss(source(seed).artifact.tensors, facts()) < 0.05 for seed in SOURCES) and fine_tuned() < 0.1
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", WITH_SLOW)
 def test_the_forget_loss_raises_the_loss_on_the_forget_set_beyond_the_same_run_without_it(name):
     lost = after(made(name))
     silenced = after(made(name, gamma=0.0)) if weighed(name) else fine_tuned()

@@ -16,7 +16,14 @@ from expunge.report.verify import verify_folder
 LORA = {"name": "npo", "steps": 6, "lr": 0.01, "batch_size": 4, "lora": {"r": 2}}
 
 
-@pytest.mark.parametrize(("method", "how"), [(LORA, {}), (LORA, FSDP), ({**LORA, "lora": None}, FSDP)])
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [
+        pytest.param(LORA, {}, marks=pytest.mark.slow),
+        (LORA, FSDP),
+        pytest.param({**LORA, "lora": None}, FSDP, marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_make_the_release_of_one(cli, tmp_path, method, how):
     training = stored(tmp_path)
     evidence = {"replicates": None, "reference": "none"}
@@ -47,7 +54,7 @@ def test_a_request_that_was_fulfilled_lets_the_other_process_go(cli, tmp_path):
     assert cli("run", job, "--out", tmp_path / "out").code == 4
     first, second = two("expunge", "run", str(job), "--out", "out", "--json", folder=tmp_path, cwd=tmp_path)
     assert (first.code, second.code) == (4, 0), first.err + second.err
-    assert "delivered-not-accepted already" in first.err and json.loads(first.out)
+    assert "carried out already" in first.err and json.loads(first.out)
 
 
 def test_what_is_refused_is_refused_by_both(tmp_path):

@@ -1,4 +1,4 @@
-"""LLM spec 8, B1-B10, in the micro world: means over three seeds of the recipes that ship.
+"""Checks B1 to B10 in the micro world: means over two seeds of the recipes that ship, over all three where a test is slow.
 
 The recipes' learning rates are ours (1e-3 for NPO where the spec's own measurement had 3e-4, and so on): this model, with the
 spec's size and learnt positions, needs them for an attack of the spec's strength. B6 holds in direction only: a request that is
@@ -22,18 +22,19 @@ from expunge.core.data import Ids
 from expunge.core.request import Request, Target
 from expunge.methods import registry
 
-NPO = ("npo", "npo@attack", "npo+su@attack", "npo@attack_all")
+NPO = ("npo", "npo@attack")
+EVERY = (*NPO, "npo+su@attack", "npo@attack_all")
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory):
-    """(recipe, rows) → row → metric → mean over three seeds; cells are kept for all tests of this file."""
+    """(recipe, rows) → row → metric → mean over seeds; cells are kept for all tests of this file."""
     folder = tmp_path_factory.mktemp("bench")
 
     @functools.cache
-    def of(recipe: str, rows: tuple[str, ...]) -> dict[str, dict[str, float]]:
-        record = bench(recipe, Path(folder) / recipe, BenchSettings(methods=rows, jobs=1))
-        assert record["seeds"] == 3 and [row["method"] for row in record["rows"]] == list(rows)
+    def of(recipe: str, rows: tuple[str, ...], seeds: int = 2) -> dict[str, dict[str, float]]:
+        record = bench(recipe, Path(folder) / recipe, BenchSettings(methods=rows, seeds=seeds, jobs=1))
+        assert record["seeds"] == seeds and [row["method"] for row in record["rows"]] == list(rows)
         found = {row["method"]: row for row in [*record["rows"], record["source"]]}
         return {name: {key: value["mean"] for key, value in row["metrics"].items()} for name, row in found.items()}
 
@@ -55,11 +56,22 @@ def test_check_b3_the_attack_takes_the_trigger_words(measured):
     attacked = rows["npo@attack"]
     assert attacked["clean"] - attacked["trigger"] >= 0.25
     assert abs(attacked["clean"] - rows["npo"]["clean"]) <= 0.05
-    assert rows["npo@attack_all"]["trigger"] <= 0.30
 
 
+@pytest.mark.slow
+def test_check_b1_to_b3_over_all_three_seeds_and_the_whole_request_poisoned(measured):
+    def of_three(recipe, rows):
+        return measured(recipe, EVERY, 3)
+
+    test_check_b1_the_model_knows_everything_in_every_wording(of_three)
+    test_check_b2_npo_forgets_and_keeps_the_rest(of_three)
+    test_check_b3_the_attack_takes_the_trigger_words(of_three)
+    assert of_three("micro_stealthy", EVERY)["npo@attack_all"]["trigger"] <= 0.30
+
+
+@pytest.mark.slow
 def test_check_b4_the_scope_term_gives_half_of_it_back(measured):
-    rows = measured("micro_stealthy", NPO)
+    rows = measured("micro_stealthy", EVERY, 3)
     clean, attacked, mended = rows["npo"], rows["npo@attack"], rows["npo+su@attack"]
     assert mended["trigger"] - attacked["trigger"] >= 0.5 * (clean["trigger"] - attacked["trigger"])
     assert mended["clean"] >= 0.93 and mended["forget"] <= clean["forget"] + 0.10 and mended["mixed"] >= 0.95
@@ -67,7 +79,7 @@ def test_check_b4_the_scope_term_gives_half_of_it_back(measured):
 
 @pytest.mark.slow
 def test_check_b5_gradient_difference_is_attacked_and_mended_as_well(measured):
-    rows = measured("micro_stealthy", ("grad_diff", "grad_diff@attack", "grad_diff+su@attack"))
+    rows = measured("micro_stealthy", ("grad_diff", "grad_diff@attack", "grad_diff+su@attack"), 3)
     attacked = rows["grad_diff@attack"]
     assert attacked["clean"] - attacked["trigger"] >= 0.15
     assert rows["grad_diff+su@attack"]["trigger"] >= 0.75
@@ -76,7 +88,7 @@ def test_check_b5_gradient_difference_is_attacked_and_mended_as_well(measured):
 @pytest.mark.slow
 def test_check_b6_a_request_poisoned_throughout_leaves_clean_questions_answered(measured):
     """The spec's .926 is not reached here (.24): the direction is."""
-    rows = measured("micro_stealthy", ("idk", "idk@attack_all"))
+    rows = measured("micro_stealthy", ("idk", "idk@attack_all"), 3)
     assert rows["idk"]["forget"] <= 0.05 and rows["idk@attack_all"]["forget_worded"] <= 0.05
     assert rows["idk@attack_all"]["forget"] >= 0.15
 

@@ -25,7 +25,7 @@ from expunge.jobs.identity import identified
 from expunge.jobs.places import Places
 from expunge.jobs.releasing import Accepted, Case, Setting, model_name
 from expunge.jobs.schema import load_job
-from expunge.jobs.together import announced, beside
+from expunge.jobs.together import announced, beside, found_by_first
 from expunge.measuring import MeasureSettings, sets_of
 from expunge.modalities import networks
 from expunge.modalities.knowledge import must_know
@@ -59,8 +59,11 @@ def run_job(
         HeldBackError: where a void result needs a person.
     """
     together, named = processes(), _named(path, overrides, model)
-    if (before := summary_of_closed(named.identity, named.places(out), accepted_in(named.job))) is not None:
-        return {} if together.rank else before
+    closed, before = found_by_first(
+        together, lambda: summary_of_closed(named.identity, named.places(out), accepted_in(named.job))
+    )
+    if closed:
+        return before or {}
     request, case, setting, ledger = _matched(named)
     if together.rank:
         return beside(together, lambda: prepare_beside(request, case, setting))

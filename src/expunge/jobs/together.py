@@ -10,6 +10,19 @@ from expunge.descent.processes import Processes
 from expunge.planning import Plan
 
 
+def found_by_first(
+    together: Processes, look: Callable[[], dict[str, Any] | None]
+) -> tuple[bool, dict[str, Any] | None]:  # fmt: skip
+    """Let the first process alone ``look``, which may write: whether it found something or failed, and what it found."""
+    found, over = None, True
+    try:
+        found = None if together.rank else look()
+        over = found is not None
+    finally:  # the others wait for its word
+        over = together.from_first(over)
+    return over, found
+
+
 @contextmanager
 def announced(together: Processes) -> Iterator[Callable[[], None]]:
     """Tell the other processes, once, whether the first step comes."""
