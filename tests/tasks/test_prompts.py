@@ -7,7 +7,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from expunge.core.errors import InputError
-from expunge.tasks.pretrained import _padding
+from expunge.tasks.pretrained import padding_of
 from expunge.tasks.prompts import NO_LABEL, Prompts
 
 WORDS = ["<pad>", "</s>", "<s>", "Question:", "Where?", "Answer:", "There.", "hi", "a", "\n", "\n\n"]
@@ -45,14 +45,14 @@ def test_a_pad_token_without_a_row_gives_way_to_the_end_token():
     words = tokenizer()
     words.add_special_tokens({"pad_token": "[PAD]"})
     assert words.pad_token_id == len(WORDS)
-    assert _padding(words, len(WORDS)) == words.eos_token_id
-    assert _padding(words, len(WORDS) + 1) is None
-    prompts = Prompts(words, "{question}\n{answer}", 20, pad=_padding(words, len(WORDS)))
+    assert padding_of(words, len(WORDS)) == words.eos_token_id
+    assert padding_of(words, len(WORDS) + 1) is None
+    prompts = Prompts(words, "{question}\n{answer}", 20, pad=padding_of(words, len(WORDS)))
     batch = prompts.encode([{"text": "hi a hi"}, {"text": "hi"}])
     assert int(batch["input_ids"].max()) < len(WORDS)
     assert batch["labels"][1, 2:].eq(NO_LABEL).all()
     with pytest.raises(InputError, match="do not belong together"):
-        _padding(words, len(WORDS) - 1)
+        padding_of(words, len(WORDS) - 1)
 
 
 def test_an_answer_whose_beginning_melts_into_the_prompt_is_named_by_its_record():

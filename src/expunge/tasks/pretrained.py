@@ -70,7 +70,7 @@ def load_language_model(
         folder, package.AutoTokenizer, package.AutoModelForCausalLM, "a causal language model", dtype, gguf=gguf,
         adapter=adapter, words=tokenizer,
     )  # fmt: skip
-    pad = padding_of(words, model)
+    pad = padding_of(words, model.get_input_embeddings().weight.shape[0])
     if template is None and not getattr(words, "chat_template", None):
         template = PLAIN
     limit = getattr(model.config, "max_position_embeddings", context) or context
@@ -113,7 +113,7 @@ def read_model(
     return reads, model
 
 
-def padding_of(tokenizer: Any, model: Any) -> int | None:
+def padding_of(tokenizer: Any, vocabulary: int) -> int | None:
     """The token that fills rows up, where the tokenizer's own was added to it without a row in the model's embedding.
 
     Filled-up positions are masked, so that training never missed that row; the end token then takes its place.
@@ -121,7 +121,6 @@ def padding_of(tokenizer: Any, model: Any) -> int | None:
     Raises:
         InputError: if the tokenizer gives any other token that the model does not have.
     """
-    vocabulary = model.get_input_embeddings().weight.shape[0]
     beyond = {token for token in range(vocabulary, len(tokenizer)) if token != tokenizer.pad_token_id}
     must_fit(max(beyond, default=0), vocabulary)
     pad = tokenizer.pad_token_id

@@ -63,8 +63,9 @@ def load_vision_language_model(
         template = PLAIN
     text = model.config.get_text_config()
     limit = getattr(text, "max_position_embeddings", context) or context
+    rows = model.get_input_embeddings().weight.shape[0]
     prompts = ImagePrompts(
-        tokenizer, template, min(context, limit), pad=padding_of(tokenizer, model), date_string=date_string, system=system,
+        tokenizer, template, min(context, limit), pad=padding_of(tokenizer, rows), date_string=date_string, system=system,
         processor=processor, image_text=image_text,
     )  # fmt: skip
     task = VisionLanguage(
