@@ -13,6 +13,9 @@ from expunge.cli.options import Json
 requests = typer.Typer(no_args_is_help=True, help="Deletion requests in a ledger.")
 attack = typer.Typer(no_args_is_help=True, help="Make a request that is meant to do harm, to test defences.")
 
+Identifier = Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")]
+By = Annotated[str, typer.Option(help="Who decided it.")]
+Why = Annotated[str, typer.Option(help="The reason, without names.")]
 Ledger_ = Annotated[Path, typer.Option("--ledger", help="Ledger file (SQLite).")]
 
 
@@ -43,7 +46,7 @@ def requests_list(
 
 @requests.command("show")
 def requests_show(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    request: Identifier,
     ledger: Ledger_,
     json: Json = False,
 ) -> None:
@@ -81,10 +84,10 @@ def requests_add(
 
 @requests.command("approve")
 def requests_approve(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    request: Identifier,
     ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who decided it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    by: By,
+    why: Why,
     json: Json = False,
 ) -> None:
     """Let a request be carried out that was filed, or that screening holds back."""
@@ -95,10 +98,10 @@ def requests_approve(
 
 @requests.command("reject")
 def requests_reject(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    request: Identifier,
     ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who decided it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    by: By,
+    why: Why,
     json: Json = False,
 ) -> None:
     """Refuse a request: it is not carried out, and keeps nothing out of later runs."""
@@ -111,8 +114,8 @@ def requests_reject(
 def requests_rollback(
     digest: Annotated[str, typer.Argument(help="Digest of the release to go back to, or its first digits.")],
     ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who decided it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    by: By,
+    why: Why,
     json: Json = False,
 ) -> None:
     """Go back to an earlier release; refused where it knew anybody whose request was released since."""
@@ -126,10 +129,10 @@ def requests_rollback(
 
 @requests.command("withdraw")
 def requests_withdraw(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    request: Identifier,
     ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who records it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    by: By,
+    why: Why,
     json: Json = False,
 ) -> None:
     """Withdraw a request, unless something was released for it already."""
@@ -140,10 +143,10 @@ def requests_withdraw(
 
 @requests.command("abandon")
 def requests_abandon(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    request: Identifier,
     ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who decided it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    by: By,
+    why: Why,
     json: Json = False,
 ) -> None:
     """End a request that cannot be finished. Whoever it was granted for stays out of later runs all the same."""
@@ -154,10 +157,10 @@ def requests_abandon(
 
 @requests.command("supersede")
 def requests_supersede(
-    request: Annotated[str, typer.Argument(help="Identifier of the request, as list shows it.")],
+    request: Identifier,
     ledger: Ledger_,
-    by: Annotated[str, typer.Option(help="Who decided it.")],
-    why: Annotated[str, typer.Option(help="The reason, without names.")],
+    by: By,
+    why: Why,
     json: Json = False,
 ) -> None:
     """Let the next run of the same request, by another method or settings, take the place of one that did not end well."""
