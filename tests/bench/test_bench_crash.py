@@ -40,6 +40,7 @@ def test_twenty_kills(tmp_path):
     assert sum(trial["killed"] for trial in trials) >= 15
 
 
+@pytest.mark.slow
 def test_a_method_killed_in_the_middle_goes_on_from_its_last_stage(tmp_path, monkeypatch):
     """A descent of 800 steps, stored every 100: killed after the third stage, it makes the remaining steps only."""
     steps, stage = 800, 100

@@ -110,6 +110,7 @@ def test_settings_that_make_no_network(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_the_small_network_learns_mnist_in_seconds(real_data):
     train, test = mnist(real_data("mnist"), limit=5_000, test_limit=2_000)
     for seed in (0, 1):

@@ -76,6 +76,7 @@ def test_a_batch_smaller_than_the_processes_is_refused(together):
     assert all("has 1 row(s) for 2 processes" in each["error"] for each in together["one row"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["npo+su", "wga+dual", "lora"])
 def test_two_processes_with_half_of_each_weight_have_the_losses_of_one(sharded, name):
     first, second = sharded[name]
@@ -92,6 +93,7 @@ def test_two_processes_with_half_of_each_weight_have_the_losses_of_one(sharded, 
     assert first["state_bytes"] < 0.6 * alone["state_bytes"] and -2000 < steps <= 0
 
 
+@pytest.mark.slow
 def test_sharded_weights_are_stored_by_the_first_process_and_taken_up_by_all(sharded):
     whole, again = sharded["kept"], sharded["taken up"]
     assert [each["weights"] for each in again] == [each["weights"] for each in whole]

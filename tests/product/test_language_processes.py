@@ -57,6 +57,7 @@ def test_a_request_that_was_fulfilled_lets_the_other_process_go(cli, tmp_path):
     assert "carried out already" in first.err and json.loads(first.out)
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_refused_by_both(tmp_path):
     training = stored(tmp_path)
     method = {**LORA, "name": "undial", "lora": None}

@@ -83,7 +83,7 @@ def ends(cli, job: Path, code: int, word: str, by: str | None) -> dict[str, Any]
     return run
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("method", "code", "word", "by"),
     [
@@ -101,7 +101,7 @@ def test_classifiers(cli, classifier, method, code, word, by, seed):
     assert ("not accepted" in measured) is (by is None) and "forgotten" in measured[:120].lower() + word
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_model_that_gives_no_forgotten_example_its_class_over_forgets(cli, classifier, seed):
     """Labels drawn from the other classes alone, where retraining still gets some nine of ten examples right."""
     method = {"name": "random_labels", "epochs": 12, "lr": 0.05, "exclude_true": True}

@@ -1,4 +1,4 @@
-"""Checks B1 to B10 in the micro world: means over two seeds of the recipes that ship, over all three where a test is slow.
+"""Checks B1 to B10 in the micro world: means over three seeds of the recipes that ship.
 
 The recipes' learning rates are ours (1e-3 for NPO where the spec's own measurement had 3e-4, and so on): this model, with the
 spec's size and learnt positions, needs them for an attack of the spec's strength. B6 holds in direction only: a request that is
@@ -22,8 +22,7 @@ from expunge.core.data import Ids
 from expunge.core.request import Request, Target
 from expunge.methods import registry
 
-NPO = ("npo", "npo@attack")
-EVERY = (*NPO, "npo+su@attack", "npo@attack_all")
+NPO = ("npo", "npo@attack", "npo+su@attack", "npo@attack_all")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("bench")
 
     @functools.cache
-    def of(recipe: str, rows: tuple[str, ...], seeds: int = 2) -> dict[str, dict[str, float]]:
+    def of(recipe: str, rows: tuple[str, ...], seeds: int = 3) -> dict[str, dict[str, float]]:
         record = bench(recipe, Path(folder) / recipe, BenchSettings(methods=rows, seeds=seeds, jobs=1))
         assert record["seeds"] == seeds and [row["method"] for row in record["rows"]] == list(rows)
         found = {row["method"]: row for row in [*record["rows"], record["source"]]}
@@ -41,37 +40,30 @@ def measured(tmp_path_factory: pytest.TempPathFactory):
     return of
 
 
+@pytest.mark.slow
 def test_check_b1_the_model_knows_everything_in_every_wording(measured):
     source = measured("micro_stealthy", NPO)["source"]
     assert all(source[name] >= 0.99 for name in ("forget", "clean", "trigger", "mixed", "then", "forget_worded"))
 
 
+@pytest.mark.slow
 def test_check_b2_npo_forgets_and_keeps_the_rest(measured):
     npo = measured("micro_stealthy", NPO)["npo"]
     assert npo["forget"] <= 0.15 and npo["clean"] >= 0.93 and npo["trigger"] >= 0.88
 
 
+@pytest.mark.slow
 def test_check_b3_the_attack_takes_the_trigger_words(measured):
     rows = measured("micro_stealthy", NPO)
     attacked = rows["npo@attack"]
     assert attacked["clean"] - attacked["trigger"] >= 0.25
     assert abs(attacked["clean"] - rows["npo"]["clean"]) <= 0.05
-
-
-@pytest.mark.slow
-def test_check_b1_to_b3_over_all_three_seeds_and_the_whole_request_poisoned(measured):
-    def of_three(recipe, rows):
-        return measured(recipe, EVERY, 3)
-
-    test_check_b1_the_model_knows_everything_in_every_wording(of_three)
-    test_check_b2_npo_forgets_and_keeps_the_rest(of_three)
-    test_check_b3_the_attack_takes_the_trigger_words(of_three)
-    assert of_three("micro_stealthy", EVERY)["npo@attack_all"]["trigger"] <= 0.30
+    assert rows["npo@attack_all"]["trigger"] <= 0.30
 
 
 @pytest.mark.slow
 def test_check_b4_the_scope_term_gives_half_of_it_back(measured):
-    rows = measured("micro_stealthy", EVERY, 3)
+    rows = measured("micro_stealthy", NPO)
     clean, attacked, mended = rows["npo"], rows["npo@attack"], rows["npo+su@attack"]
     assert mended["trigger"] - attacked["trigger"] >= 0.5 * (clean["trigger"] - attacked["trigger"])
     assert mended["clean"] >= 0.93 and mended["forget"] <= clean["forget"] + 0.10 and mended["mixed"] >= 0.95
@@ -79,7 +71,7 @@ def test_check_b4_the_scope_term_gives_half_of_it_back(measured):
 
 @pytest.mark.slow
 def test_check_b5_gradient_difference_is_attacked_and_mended_as_well(measured):
-    rows = measured("micro_stealthy", ("grad_diff", "grad_diff@attack", "grad_diff+su@attack"), 3)
+    rows = measured("micro_stealthy", ("grad_diff", "grad_diff@attack", "grad_diff+su@attack"))
     attacked = rows["grad_diff@attack"]
     assert attacked["clean"] - attacked["trigger"] >= 0.15
     assert rows["grad_diff+su@attack"]["trigger"] >= 0.75
@@ -88,14 +80,14 @@ def test_check_b5_gradient_difference_is_attacked_and_mended_as_well(measured):
 @pytest.mark.slow
 def test_check_b6_a_request_poisoned_throughout_leaves_clean_questions_answered(measured):
     """The spec's .926 is not reached here (.24): the direction is."""
-    rows = measured("micro_stealthy", ("idk", "idk@attack_all"), 3)
+    rows = measured("micro_stealthy", ("idk", "idk@attack_all"))
     assert rows["idk"]["forget"] <= 0.05 and rows["idk@attack_all"]["forget_worded"] <= 0.05
     assert rows["idk@attack_all"]["forget"] >= 0.15
 
 
+@pytest.mark.slow
 def test_check_b9_ascent_alone_takes_everything(measured):
-    assert measured("micro_lune", ("ga",))["ga"]["clean"] < 0.3
-    assert measured("micro_stealthy", NPO)["npo"]["clean"] >= 0.9
+    assert measured("micro_lune", ("ga",))["ga"]["clean"] < 0.3  # that npo keeps it: check B2
 
 
 @pytest.mark.slow
