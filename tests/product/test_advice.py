@@ -86,7 +86,7 @@ def test_retraining_is_recommended_unless_there_is_no_time_for_it(cli, job):
         assert set(item) == {"method", "can", "reason", "promises", "seconds"} and item["reason"]
     by = names_of(found)
     assert by["retrain"]["promises"]["epsilon"] == 0 and by["retrain"]["seconds"] > 0
-    assert by["r2d"]["promises"]["epsilon"] == pytest.approx(1, rel=1e-6)
+    assert by["r2d"]["promises"]["epsilon"] == pytest.approx(8, rel=1e-6)
     assert not by["langevin"]["can"] and "NoisyGradientDescent" in by["langevin"]["reason"]
     assert by[WAIT]["can"] and "no other open request" in by[WAIT]["reason"]
     assert found["evidence_seconds"] == pytest.approx(by["retrain"]["seconds"])  # no replicates in this job

@@ -45,7 +45,7 @@ def test_run_in_a_process_prints_one_object_and_verifies(job, tmp_path):
     holds_the_contract(summary)
     (run,) = summary["runs"]
     assert run["verdict"] == "certified-under-declared-constants" and run["publish_first"]
-    assert run["epsilon"] == pytest.approx(1.0)
+    assert run["epsilon"] == pytest.approx(8.0)
     assert (tmp_path / "evidence" / "report.html").is_file()
     assert "unlearn: 30 done" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout, "plain lines where there is no terminal"

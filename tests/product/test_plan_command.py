@@ -19,7 +19,7 @@ def test_the_command_prints_what_the_function_returns(cli, job, home):
     recipe = expunge.GradientDescent(steps=60, lr=0.2, l2=0.01, rewinds=(0.5, 1.0))
     trained = expunge.train(task, train, recipe)
     method = expunge.methods.R2D(rewind=0.5)
-    published = expunge.publish(trained, expunge.Budget(1.0, 1e-5, 10), method=method)
+    published = expunge.publish(trained, expunge.Budget(8.0, 1e-5, 10), method=method)
     request = expunge.Request("person 17", expunge.Target("user", {"person": 17}))
     planned = expunge.plan(published, request, method, probes={"test": test}, key=subject_key())
     expected = planned.to_json()
