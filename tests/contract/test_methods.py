@@ -163,7 +163,10 @@ def test_a_certificate_is_bound_and_can_be_computed_again(case, name):
     assert differences({**record, "delta": record["delta"] / 2}, again)
 
 
-@pytest.mark.parametrize(("case", "name"), REPEATABLE)
+@pytest.mark.parametrize(
+    ("case", "name"),  # what is put around a method is the same code for all: two at once are slow
+    [pytest.param(*p, marks=[pytest.mark.slow] if p[1].count("+") > 1 else []) for p in REPEATABLE],
+)
 @pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 7])
 def test_equal_seeds_give_equal_bits(case, name, seed):
     runs = [CASES[case].plan(ready(case), name, noise=SeededNoise(seed), seed=seed).run() for _ in range(2)]

@@ -391,7 +391,13 @@ def worlds(trained: Trained, rogue: Any, noise: Any, trials: int = 200):
 
 
 @pytest.mark.parametrize(
-    "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3]
+    "seed",
+    [
+        0,
+        pytest.param(1, marks=pytest.mark.slow),
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(3, marks=pytest.mark.slow),
+    ],
 )
 def test_check_13_the_honest_implementation_passes_every_check_on_the_tight_oracle(seed):
     trained = tight_oracle(rewind=(79, 60, 40, 20)[seed])

@@ -54,6 +54,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     """Interrupted while shadow models train, after the release is on disk; so that it is then, their training is held."""
     job = tmp_path / "job.yaml"
