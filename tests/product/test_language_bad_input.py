@@ -11,8 +11,10 @@ from expunge.core.data import Ids
 from expunge.data.texts import Texts
 from expunge.jobs.schema import load_job
 from expunge.modalities.language import asking
+from expunge.modalities.language import config as language_config
 from expunge.modalities.language import opening as build
 from expunge.modalities.language.config import LanguageJob
+from expunge.modalities.vision_language import config as vision_language_config
 from expunge.tasks import adapters
 from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language, word_tokenizer
@@ -189,3 +191,11 @@ def without(folder, section: str):
     del content[section]
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@pytest.mark.parametrize("kind", [language_config.MicroModel, vision_language_config.MicroModel])
+def test_a_tiny_network_has_bounds_of_every_kind(kind):
+    """A hundred thousand layers are memory and minutes before anything can be refused."""
+    for name in ("layers", "width", "heads", "inner", "context"):
+        with pytest.raises(ValueError, match="less than or equal to"):
+            kind(micro=True, **{name: 100_000})

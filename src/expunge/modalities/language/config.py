@@ -22,12 +22,10 @@ from expunge.training.language_settings import LanguageSettings
 Action = Literal["report", "strip", "augment", "su", "reject"]  # screening.actions.ACTIONS
 
 
-class FolderModel(Strict):
-    """A model and its tokenizer as ``transformers`` saves them; see ``tasks.pretrained.load_language_model``."""
+class SavedModel(Strict):
+    """What every model that ``transformers`` saved says: its folder, an adapter, and how prompts are written."""
 
     folder: Path
-    tokenizer: Path | None = None
-    gguf: str | None = None
     adapter: Path | None = None
     template: str | None = None
     date_string: str = DATE_STRING
@@ -39,6 +37,13 @@ class FolderModel(Strict):
     def title(self) -> str:
         """What a report calls the model."""
         return self.folder.name
+
+
+class FolderModel(SavedModel):
+    """A model and its tokenizer; see ``tasks.pretrained.load_language_model``."""
+
+    tokenizer: Path | None = None
+    gguf: str | None = None
 
 
 class MicroModel(Strict):

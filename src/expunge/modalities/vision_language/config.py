@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.data.concepts import PIECES
 from expunge.modalities.language.config import (
     AsItIs,
@@ -15,41 +14,30 @@ from expunge.modalities.language.config import (
     LanguageJob,
     LanguageRequest,
     LearnedTraining,
+    SavedModel,
     TextData,
 )
 from expunge.modalities.settings import Count, StoredTraining, Strict
 
 
-class PicturesModel(Strict):
-    """A model and its processor as ``transformers`` saves them; see ``tasks.pretrained_pictures``."""
+class PicturesModel(SavedModel):
+    """A model and its processor; see ``tasks.pretrained_pictures``."""
 
-    folder: Path
-    adapter: Path | None = None
-    template: str | None = None
     image_text: str | None = None
-    date_string: str = DATE_STRING
-    system: str | None = None
-    context: Count = CONTEXT
-    checkpointing: bool = False
-
-    @property
-    def title(self) -> str:
-        """What a report calls the model."""
-        return self.folder.name
 
 
 class MicroModel(Strict):
     """A tiny LLaVA over whole words, those of the training records and ``words``; see ``tasks.micro_vision_language``."""
 
     micro: Literal[True]
-    side: Count = 24
-    patch: Count = 6
-    width: Count = 96
-    sees: Count = 80
-    layers: Count = 2
-    heads: Count = 4
-    inner: Count = 256
-    context: Count = 64
+    side: int = Field(24, ge=1, le=256)  # the bounds: as for tiny language models
+    patch: int = Field(6, ge=1, le=256)
+    width: int = Field(96, ge=1, le=1024)
+    sees: int = Field(80, ge=1, le=1024)
+    layers: int = Field(2, ge=1, le=32)
+    heads: int = Field(4, ge=1, le=64)
+    inner: int = Field(256, ge=1, le=4096)
+    context: int = Field(64, ge=1, le=4096)
     words: list[str] = Field([])
 
     @property
