@@ -64,7 +64,8 @@ def linear(smoke: bool) -> Iterable[Case]:
         growth = Growth(what="nodes", ways={count: run(model, method, count) for count in counts})
         yield Case(
             name=f"{method}, {counts[-1]} of {len(graph.nodes):,} nodes",
-            baselines={"retrain": run(model, "retrain", counts[-1])}, ours=run(model, method, counts[-1]), double=True, rounds=1, growth=growth,
+            baselines={"retrain": run(model, "retrain", counts[-1])},
+            ours=run(model, method, counts[-1]), double=True, rounds=1, growth=growth,
         )  # fmt: skip
 
 
