@@ -114,6 +114,17 @@ class WholeGraphTraining(Strict):
     optimizer: Literal["adam", "sgd"] = "adam"
 
 
+class SampledTraining(Strict):
+    """Mini-batches with sampled neighbourhoods; see ``training.sampled_graphs.SampledGraphTraining``."""
+
+    kind: Literal["sampled_graph"]
+    batch_size: Count = 64
+    fan_out: list[Count] = Field([5, 10], min_length=1)
+    epochs: Count = 100
+    lr: float = Field(0.005, gt=0)
+    l2: float = Field(0.0, ge=0)
+
+
 class MinimumTraining(Strict):
     """The minimum of the loss, of ``sgc`` in double precision; see ``training.graph_minimiser.GraphMinimiser``."""
 
@@ -163,7 +174,7 @@ class Setup(Strict):
     data: AnyData
 
 
-Fitted = WholeGraphTraining | MinimumTraining | RidgeTraining | ShardsTraining
+Fitted = WholeGraphTraining | SampledTraining | MinimumTraining | RidgeTraining | ShardsTraining
 
 
 class GraphJob(Setup, Job):

@@ -26,6 +26,7 @@ from expunge.training.graph_minimiser import GraphMinimiser
 from expunge.training.graph_ridge import GraphRidge
 from expunge.training.graph_shards import GraphShards
 from expunge.training.graphs import GraphTraining
+from expunge.training.sampled_graphs import SampledGraphTraining
 
 
 def data_of(source: Any) -> tuple[Graph, dict[str, Graph]]:
@@ -86,7 +87,10 @@ def opened_of(setup: Any) -> tuple[NodeClassification, Graph, dict[str, Graph]]:
 
 
 OF_THE_NETWORK = ("shards", "aggregator")  # settings of training that its network is made with
-RECIPES = {"whole_graph": GraphTraining, "minimum": GraphMinimiser, "ridge": GraphRidge, "shards": GraphShards}
+RECIPES = {
+    "whole_graph": GraphTraining, "sampled_graph": SampledGraphTraining, "minimum": GraphMinimiser, "ridge": GraphRidge,
+    "shards": GraphShards,
+}  # fmt: skip
 
 
 def recipe_of(training: Any) -> Any:
