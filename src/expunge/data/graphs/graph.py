@@ -182,6 +182,10 @@ class Graph:
             raise InputError(f"Expected a label for each example; {selecting.shown(blank)} has or have none.")
         return replace(self, examples=ids)
 
+    def deep(self, depth: int | None) -> Graph:
+        """The same for a model that gathers over ``depth`` hops."""
+        return replace(self, depth=depth)
+
     def within(self, other: Graph) -> Graph:
         """These examples, as far as they are there, on the graph ``other``."""
         return replace(other, examples=self.examples[other.has(self.examples)])

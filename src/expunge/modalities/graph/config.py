@@ -161,12 +161,15 @@ class Setup(Strict):
     Attributes:
         model: a network of expunge's own by its name, or your factory as ``package.module:callable``.
         model_settings: of either; expunge's own get ``inputs`` and ``classes`` from the graph.
+        predict: the labels of nodes, or ``links``: whether an edge joins two nodes; expunge's own networks then give every node
+            64 numbers (GNNDelete's released code), or as many as ``model_settings: {classes: …}`` says.
         depth: over how many hops your model gathers, where it does not say so itself (``depth`` of the module).
     """
 
     task: Literal["graph"] = "graph"
     model: Network | str
     model_settings: dict[str, Any] = Field({})
+    predict: Literal["nodes", "links"] = "nodes"
     depth: Count | None = None
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"

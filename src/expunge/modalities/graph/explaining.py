@@ -57,6 +57,8 @@ def explain(
     """
     if not isinstance(job, GraphJob):
         raise InputError(f"Expected a job for a graph network (task: graph); got task: {getattr(job, 'task', None)}.")
+    if job.predict == "links":
+        raise InputError("Explanations are of models that predict labels of nodes; this job predicts links.")
     way = explainer_of(explainer)
     if nulls < FEWEST:
         raise InputError(f"Expected at least {FEWEST} retrained models; got {nulls}.")
