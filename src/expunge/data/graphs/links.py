@@ -128,8 +128,8 @@ def split_links(graph: Graph, train: float, validation: float, seed: int) -> tup
     first, second = round(train * count), round((train + validation) * count)
     if not 0 < first <= second < count:
         raise InputError(
-            f"Expected shares of edges above 0 that leave some to test on; got train {train}, validation {validation} of {count} "
-            "edges."
+            f"Expected shares of {count} edges that are above 0 and leave some to test on; got train {train} and validation "
+            f"{validation}."
         )
     draw = np.random.default_rng(seed)
     order = draw.permutation(count)
