@@ -57,16 +57,19 @@ def forgotten(model: Trained, ids: np.ndarray, method: str, **settings) -> Train
 
 @pytest.mark.parametrize("seed", range(3))
 def test_check_23_the_class_of_a_mark_is_gone_after_retraining_and_an_edit_and_not_before(seed):
-    """A linear network: retraining has no column of the mark left to learn, so that no weight answers with its class."""
-    found = block_model(BlockModel(200, 400, 40, 3, words=8), seed)
+    """Without the marked nodes nothing is left that the columns of the mark could be weighed by, so that no node is given its
+    class. Least squares answer most marked nodes with it before; on Cora a network answers at least nine in ten so (below).
+    """
+    found = block_model(BlockModel(100, 150, 20, 3, words=5), seed)
     plain, _ = splits.shares(Graph.of(found.x, found.y, found.edges, depth=2), 0.6, 0.1, seed)
-    chosen = np.random.default_rng(seed).choice(plain.examples, 12, replace=False)
-    graph = marked(plain, chosen, 20)
+    chosen = np.random.default_rng(seed).choice(plain.examples, 8, replace=False)
+    graph = marked(plain, chosen, 30)
     model = planning.train(task_of("sgc", graph, torch.float64, bias=False), graph, GraphRidge(l2=0.1))
-    assert answers_with_the_mark(model, graph, chosen) >= 0.9
+    before = answers_with_the_mark(model, graph, chosen)
+    assert before > 0.5
     for method, settings in (("retrain", {}), ("graph_editor", {"way": "edit"})):
         assert answers_with_the_mark(forgotten(model, chosen, method, **settings), graph, chosen) == 0
-    assert answers_with_the_mark(forgotten(model, chosen, "utu"), graph, chosen) >= 0.9
+    assert answers_with_the_mark(forgotten(model, chosen, "utu"), graph, chosen) == before
 
 
 # --- real graphs --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def link_stealing(
     between the posteriors and four ways to put their entropies together. With ``trend``: TrendAttack (Zhang et al. 2025, arXiv
     2506.00808), whose thresholds for deleted and other edges the classifier learns here.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import StandardScaler
 
@@ -61,7 +63,9 @@ def link_stealing(
     scaled = StandardScaler()
     x = scaled.fit_transform(np.concatenate([features(pairs) for pairs in known]))
     model = MLPClassifier((32,), alpha=1e-3, max_iter=_ATTACKER_EPOCHS, early_stopping=True, random_state=seed)
-    model.fit(x, np.arange(len(x)) < len(known[0]))
+    with warnings.catch_warnings():  # an attacker who stops after the last epoch has learnt what it has
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, np.arange(len(x)) < len(known[0]))
     inside, outside = (model.predict_proba(scaled.transform(features(pairs)))[:, 1] for pairs in (linked, unlinked))
     return auc_interval(inside, outside)
 
