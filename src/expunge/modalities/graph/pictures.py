@@ -19,7 +19,7 @@ LABELS = {
     "replay_ra": "Attribution on what was deleted (%)",
     "replay_auc": "Membership of deleted nodes (AUC)",
 }
-SMALLEST, LARGEST = 12.0, 420.0  # areas of nodes, in square points
+SMALLEST, LARGEST = 10.0, 200.0  # areas of nodes, in square points
 
 
 @styled
@@ -72,14 +72,14 @@ def neighbours(record: Record) -> Figure | None:
     graph = networkx.Graph()
     graph.add_nodes_from(range(len(around["nodes"])))
     graph.add_edges_from(around["edges"])
-    at = networkx.spring_layout(graph, seed=0, k=1.6 / max(len(graph), 1) ** 0.5, iterations=120)
-    figure = canvas(WIDTH, 3.1)
+    at = _places(graph)
+    figure = canvas(WIDTH, 2.9)
     names = ("before", "after", "retrained")
     largest = max(max(around["attribution"][name]) for name in names) or 1.0
     for axes, name in zip(figure.subplots(1, 3, sharex=True, sharey=True), names, strict=True):
         _graph(axes, around, at, around["attribution"][name], largest)
         share = sum(v for v, named in zip(around["attribution"][name], around["named"], strict=True) if named)
-        axes.set_title(f"{name}: {share:.2f} % on named", fontsize=8.5, color=INK)
+        axes.set_title(f"{name}: {share:.1f} % on filled nodes", fontsize=8.5, color=INK)
     went = sum(around["gone"])
     return finished(
         figure,
@@ -92,10 +92,18 @@ def neighbours(record: Record) -> Figure | None:
     )
 
 
+def _places(graph: networkx.Graph) -> Mapping[int, Any]:
+    """Where nodes are drawn: distances on paper follow those in the graph; parts that nothing joins stand a little apart."""
+    apart = dict(networkx.all_pairs_shortest_path_length(graph))
+    furthest = max(max(reached.values()) for reached in apart.values())
+    far = {a: {b: reached.get(b, furthest + 1) for b in graph} for a, reached in apart.items()}
+    return networkx.kamada_kawai_layout(graph, dist=far, pos=networkx.circular_layout(graph))
+
+
 def _graph(axes: Any, around: Record, at: Mapping[int, Any], weights: Sequence[float], largest: float) -> None:
     for (first, second), cut in zip(around["edges"], around["cut"], strict=True):
         xs, ys = zip(at[first], at[second], strict=True)
-        axes.plot(xs, ys, color=GREY if cut else LIGHT, linewidth=0.8, linestyle=(0, (3, 2)) if cut else "-", zorder=1)
+        axes.plot(xs, ys, color=GREY if cut else LIGHT, linewidth=0.9, linestyle=(0, (3, 2)) if cut else "-", zorder=1)
     areas = [SMALLEST + (LARGEST - SMALLEST) * weight / largest for weight in weights]
     faces = [ACCENT if named else "white" for named in around["named"]]
     places = [at[i] for i in range(len(weights))]
