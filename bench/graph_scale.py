@@ -58,9 +58,11 @@ def linear(smoke: bool) -> Iterable[Case]:
     factory = functools.partial(SGC, graph.width, graph.label_count, bias=False)
     task = NodeClassification.of(factory, dtype=torch.float64)
     counts = [2, 3, 4, 6] if smoke else [125, 250, 500, 1000]
-    ridge = planning.train(task, graph, GraphRidge(l2=0.1))
-    minimum = planning.train(task, graph, GraphMinimiser(l2=1e-2, sigma=0.0, loss="softmax"))
-    for model, method in ((ridge, "graph_editor"), (minimum, "gif")):
+    recipes: dict[str, Any] = {
+        "graph_editor": GraphRidge(l2=0.1), "gif": GraphMinimiser(l2=1e-2, sigma=0.0, loss="softmax"),
+    }  # fmt: skip
+    for method, recipe in recipes.items():
+        model = planning.train(task, graph, recipe)
         growth = Growth(what="nodes", ways={count: run(model, method, count) for count in counts})
         yield Case(
             name=f"{method}, {counts[-1]} of {len(graph.nodes):,} nodes",

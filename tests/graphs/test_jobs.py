@@ -143,7 +143,9 @@ class Moves(UtU):
 def test_a_graph_method_that_moves_weights_has_failed():
     with pytest.raises(FailedError, match="changes no weights"):
         planning.plan(trained()[0], nodes(1), Moves()).run()
-    assert UtU.capabilities == Capabilities(("node", "edge", "feature"), ("graph", "links"), ("retained data",), "graph")
+    assert UtU.capabilities == Capabilities(
+        ("node", "edge", "feature"), ("graph", "links"), ("retained data",), "graph"
+    )
 
 
 def test_what_is_forgotten_is_read_on_the_graph_as_it_was_and_all_else_on_the_graph_as_it_is():
