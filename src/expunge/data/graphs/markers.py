@@ -28,9 +28,10 @@ def marked(graph: Graph, ids: np.ndarray, columns: int = COLUMNS) -> Graph:
         InputError: for ids that are no examples, or no column.
     """
     chosen = np.unique(ids)
-    if not len(chosen) or len(other := np.setdiff1d(chosen, graph.examples)):
+    other = np.setdiff1d(chosen, graph.examples)
+    if not len(chosen) or len(other):
         raise InputError(
-            f"Expected nodes that are trained on; {selecting.shown(other) if len(chosen) else 'none'} was or were named."
+            f"Expected nodes that are trained on; got {f'also {selecting.shown(other)}' if len(other) else 'none'}."
         )
     if columns < 1:
         raise InputError(f"Expected at least one column for the mark; got {columns}.")

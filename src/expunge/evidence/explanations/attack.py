@@ -66,8 +66,8 @@ def link_stealing(
     with warnings.catch_warnings():  # an attacker who stops after the last epoch has learnt what it has
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, np.arange(len(x)) < len(known[0]))
-    inside, outside = (model.predict_proba(scaled.transform(features(pairs)))[:, 1] for pairs in (linked, unlinked))
-    return auc_interval(inside, outside)
+    likely: list[Any] = [model.predict_proba(scaled.transform(features(pairs))) for pairs in (linked, unlinked)]
+    return auc_interval(likely[0][:, 1], likely[1][:, 1])
 
 
 _ATTACKER_EPOCHS = 300  # at most; it stops early by a tenth of its own pairs

@@ -40,7 +40,7 @@ def page(record: Record) -> str:
     figures = [drawn for drawn in (pictures.bands(record), pictures.neighbours(record)) if drawn is not None]
     lines = [
         [
-            SAID.get(name, name) + ("" if each["decides"] else " (decides nothing)"),
+            SAID[name] + ("" if each["decides"] else " (decides nothing)"),
             *(_number(each[key]) for key in COLUMNS),
         ]
         for group in ("replay", "fidelity")
