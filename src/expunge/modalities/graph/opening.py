@@ -19,7 +19,7 @@ from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.links import Links, graph_of, split_links
 from expunge.data.graphs.planetoid import planetoid
 from expunge.modalities.graph import config
-from expunge.modalities.named import must_exist, resolve
+from expunge.modalities.named import module_factory, must_exist, resolve
 from expunge.tasks.graphs.links import LinkPrediction
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
@@ -57,7 +57,7 @@ def data_of(source: Any, predict: str) -> tuple[Any, dict[str, Any]]:
 
 
 def task_of(setup: Any, data: Graph | Links) -> NodeClassification:
-    """The task; the model factory is called once to see that it works."""
+    """The task."""
     must_exist(setup.device)
     settings = dict(setup.model_settings)
     own = setup.model in NETWORKS
@@ -68,13 +68,7 @@ def task_of(setup: Any, data: Graph | Links) -> NodeClassification:
         raise InputError(
             f"Expected model among {', '.join(NETWORKS)}, or package.module:callable; got {setup.model!r}."
         )
-    factory = functools.partial(NETWORKS[setup.model] if own else resolve(setup.model), **settings)
-    try:
-        model = factory()
-    except TypeError as error:
-        raise InputError(f"{setup.model} does not take model_settings {setup.model_settings}: {error}.") from error
-    if not isinstance(model, torch.nn.Module):
-        raise InputError(f"Expected {setup.model} to return a torch module; it returned {type(model).__name__}.")
+    factory = module_factory(setup.model, NETWORKS[setup.model] if own else resolve(setup.model), settings)
     if isinstance(data, Links) and setup.training.kind in OF_NODES:
         raise InputError(
             f"training: {{kind: {setup.training.kind}}} is for labels of nodes; links are learnt by whole_graph steps."
