@@ -32,6 +32,7 @@ from expunge.tasks.graphs.networks import GCN, SGC
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.graph_minimiser import GraphMinimiser
 from expunge.training.graph_ridge import GraphRidge
+from expunge.training.optimizers import Adam
 
 STEPS = 5  # of GNNDelete's loss
 
@@ -102,10 +103,10 @@ def operators(smoke: bool) -> Case:
         mask = (inside[:, None] & inside[None, :]).tril(-1)
         weights = [h.new_full((h.shape[1],) * 2, 1e-3).requires_grad_() for h in original]
         near = [torch.from_numpy(each)[:, None] for each in region.near]
-        optimizer = torch.optim.Adam(weights, lr=1e-3)
+        optimizer = Adam(weights, 1e-3)
         for _ in range(STEPS):
             now = frozen.stages(lambda stage, h: torch.where(near[stage], h @ weights[stage], h))
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=True)
             dense_loss(now[-1], original[-1], region, mask, 0.5).backward()
             optimizer.step()
 

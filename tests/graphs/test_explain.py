@@ -134,7 +134,8 @@ def test_a_page_draws_bands_and_a_neighbourhood_for_its_owner_alone(place, tmp_p
     assert page(record) == page(json.loads(json.dumps(record)))
 
 
-def test_another_explainer_changes_the_share_of_attribution_alone(place):
+def test_another_explainer_changes_the_share_of_attribution_alone(place, monkeypatch):
+    monkeypatch.setattr("expunge.evidence.explanations.explainers.STEPS", 3)
     weights = files(place)
     job, given = load_job(place / "job.yaml"), (weights["original"], weights["retrained"])
     one = explain(job, *given, nulls=4, cache=Cache(place / "cache"))

@@ -67,9 +67,10 @@ def test_a_mask_keeps_the_edges_that_the_labels_need(monkeypatch):
     task = NodeClassification.of(functools.partial(NETWORKS["sgc"], 2, 2, steps=1, bias=False), dtype=torch.float64)
     tensors = {"linear.weight": torch.tensor([[3.0, -3.0], [0.0, 0.0]], dtype=torch.float64)}
     monkeypatch.setattr(explainers, "RESTARTS", 1)
+    monkeypatch.setattr(explainers, "EPOCHS", 40)
     kept = explainer("gnn_explainer").edges(task, tensors, graph)
     at_hub = (graph.edges == 0).any(1)
-    assert kept.shape == (6,) and kept[at_hub].min() > kept[~at_hub].max() + 0.05
+    assert kept.shape == (6,) and kept[at_hub].min() > kept[~at_hub].max() + 0.02
     monkeypatch.setattr(explainers, "masked_edges", lambda *_: kept)
     of_nodes = explainer("gnn_explainer").nodes(task, tensors, graph, None)
     assert of_nodes[0] == pytest.approx(kept[at_hub].sum() / 2) and of_nodes[5] == 0

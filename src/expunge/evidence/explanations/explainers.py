@@ -17,6 +17,7 @@ from expunge.core.errors import InputError
 from expunge.data.graphs.graph import Graph
 from expunge.evidence.explanations import attribution
 from expunge.tasks.graphs.nodes import NodeClassification
+from expunge.training.optimizers import Adam
 
 STEPS = 32  # of the path of integrated gradients, at midpoints: within the 20 to 300 that the paper finds enough
 EPOCHS, RATE, RESTARTS = (
@@ -112,7 +113,7 @@ def masked_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph:
     for restart in range(RESTARTS):
         draw = torch.Generator().manual_seed(restart)
         mask = (0.1 * torch.randn(count, generator=draw, dtype=task.dtype)).to(task.device).requires_grad_()
-        optimizer = torch.optim.Adam([mask], lr=RATE)
+        optimizer = Adam([mask], RATE)
         for _ in range(EPOCHS):
             kept = mask.sigmoid()
             logits = attribution.logits_with(task, model, batch, kept.repeat(2))
