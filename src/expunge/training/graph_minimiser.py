@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ class GraphMinimiser:
     epochs: int = 200
     lr: float = 0.01
     noise: Any = None
+    leaves_state: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.loss not in LOSSES:
