@@ -166,6 +166,8 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
 
 
 TRAINING_IDS = "training_ids"  # name of the fact that says which rows training was given
+RECIPE = "recipe"  # name of the fact that holds the digest of all settings, where they may name somebody
+RESIDUAL = "residual"  # name of the fact that says where training stopped: the norm of the mean objective's gradient
 
 
 def prepared(data: Any) -> dict[str, Fact]:
