@@ -126,7 +126,7 @@ def _checks_of_release(
 
 
 # Theorems whose release is what steps without noise on the retained rows make of the weights that the last draw left.
-_RECOVERED = ("noisy-fine-tuning", "rr-du-masked-start")
+_RECOVERED = ("noisy-fine-tuning", "masked-rr-du")
 # Theorems whose procedure is deterministic up to the noise: what a method says it did is done again by our own code.
 _REPLAYED = ("rewind-to-delete", "descent-to-delete", "newton", "network-newton", "retrain")
 

@@ -4,16 +4,11 @@
 a trust region around the model at the start, gradient alignment exact (descent on what u retains) or lightweight (ascent on
 what it forgets, weighed by m / n_u).
 
-Formal guarantee, in two tiers.
-
-* T2, as claimed (``masks="visits"``, the paper's): what everybody together sees of u's gradients after the request is (epsilon,
-  delta) close to what they would see of other gradients within the clipping norm. That the walk *starts* from a model
-  that was trained on the forgotten records is masked by nothing. Compare with ``weight=0`` (noise alone), ``weight=0,
-  sigma=0`` (the others alone) and ``everywhere`` (noise at every hop: DDP, differential privacy on the network for the whole
-  group; it promises nothing here).
-* T1, derived here (``masks="start"``): (epsilon, delta) retrain-indistinguishability of a published, strongly convex
-  network. The start is released once with noise for its distance from a retrained model, and nothing after that reads the
-  forgotten records (exact alignment). No bound of that distance is known of a deep network, so that none gets this tier.
+Formal guarantee: as claimed (tier T2). What everybody together sees of u's gradients after the request is (epsilon, delta)
+close to what they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained on the
+forgotten records is masked by nothing; ``masked_rr_du`` masks it where a bound of the start is known. Compare with ``weight=0``
+(noise alone), ``weight=0, sigma=0`` (the others alone) and ``everywhere`` (noise at every hop: DDP, differential privacy on the
+network for the whole group; it promises nothing here).
 """
 
 from __future__ import annotations
@@ -29,19 +24,15 @@ from torch import Tensor
 from expunge.core.allowed import Count, NonNegative, Positive, Probability, Share, must_be_allowed
 from expunge.core.certificate import Claim
 from expunge.core.data import Deletion
-from expunge.core.errors import ExpungeError, InputError, RefusedError
+from expunge.core.errors import ExpungeError
 from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
-from expunge.core.trained import Artifact, Budget, Fact, Origin, Trained
+from expunge.core.trained import Artifact, Budget
 from expunge.data.partition import Partition
-from expunge.methods.agreed_distance import Agreed
-from expunge.methods.release import noisy_once, noisy_release
-from expunge.network.correction import network_objective, residual_bound
+from expunge.methods.release import noisy_once
 from expunge.network.gossip import Gossip
 from expunge.network.topology import Topology
 from expunge.network.walk import Token, Walk, walk, walk_with_restarts
 from expunge.privacy import token_walk as accounts
-from expunge.training.descent import trainable
-from expunge.training.flat import flatten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +51,6 @@ class RRDU:
         accountant: ``conservative``, or ``as-claimed``, whose network amplification nobody here can derive.
         optimizer: of the peers that descend, ``adam`` (the paper's) or ``sgd``; its moments stay at each peer.
         batch_size: 64: our choice, UNKNOWN in the paper.
-        masks: ``visits`` (T2) or ``start`` (T1), see the module's text.
-        distance, tau: of T1: by how much the start may differ from a retrained model, and the gradient norm at which the
-            retraining stops; agreed when the network is published. 1e-4: our choice, as for ``network_newton``.
         everywhere: every holder takes a clipped step down its own retained loss with noise: a plain walk without restarts.
         group: of how many examples the noise of ``everywhere`` hides the presence; all that are forgotten where not given
             (DDP), 1 for DP-SGD on a walk. How the paper ran these baselines is UNKNOWN.
@@ -98,20 +86,10 @@ class RRDU:
     accountant: Literal["conservative", "as-claimed"] = "conservative"
     optimizer: Literal["adam", "sgd"] = "adam"
     batch_size: Count = 64
-    masks: Literal["visits", "start"] = "visits"
-    distance: Positive | None = None
-    tau: Positive = 1e-4
     everywhere: bool = False
     group: Count | None = None
 
-    def __post_init__(self):
-        must_be_allowed(self)
-        noisy = self.everywhere or self.sigma or self.weight is not None
-        if self.masks == "start" and (self.alignment != "exact" or noisy):
-            raise InputError(
-                "Expected alignment exact and neither sigma, weight nor everywhere with masks start: the start alone gets "
-                "noise, that of the published budget, and nothing after it reads what is forgotten."
-            )
+    __post_init__ = must_be_allowed
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Needs a network of peers, and a request for a part of what one client holds."""
@@ -139,44 +117,8 @@ class RRDU:
             return Refusal(str(error))
         if len(topology) < 2:
             return Refusal("rr_du needs at least two peers: a token has nowhere to go in a network of one.")
-        if self.masks == "start":
-            if (refusal := self._unmasked(context, topology)) is not None:
-                return refusal
-            promises = self.agreed.promises(context.trained, len(context.trained.removed | deletion.ids))
-        else:
-            promises = self._promises(context, topology)
         cost = self.hops * self.batches * self.batch_size
-        return Estimate(cost, context.trained.fact("steps", 0) * len(deletion.after), promises)
-
-    @property
-    def agreed(self) -> Agreed:
-        """The distance that the noise of T1 was made for."""
-        return Agreed("rr-du-masked-start", self.name, self.distance, self.tau)
-
-    def calibrate(self, trained: Trained, budget: Budget) -> float:
-        """sigma of T1 for ``budget`` from the agreed distance.
-
-        Raises:
-            InputError: for ``masks="visits"``, whose noise follows from settings of its own, or without a distance.
-        """
-        if self.masks != "start":
-            raise InputError(
-                "rr_du derives noise from a published budget only with masks start; leave publish out of the job, or set it."
-            )
-        return self.agreed.sigma(trained, budget)
-
-    def _unmasked(self, context: Context, topology: Topology) -> Refusal | None:
-        """Why the start cannot be masked."""
-        trained = context.trained
-        if trained.budget is None:
-            return Refusal("rr_du masks the start with the noise of a published budget; this network has none.")
-        try:
-            network_objective(context.task, context.deletion.after, topology, 0.0, trained.secret)
-        except ExpungeError as error:
-            return Refusal(
-                f"No deep network gets tier T1: nothing bounds how far its start is from a retrained one. {error}"
-            )
-        return self.agreed.refusal(trained)
+        return Estimate(cost, context.trained.fact("steps", 0) * len(deletion.after), self._promises(context, topology))
 
     def _promises(self, context: Context, topology: Topology) -> dict[str, float]:
         """What the visits will come to: the walk follows from the seed and not from data, so it is known before."""
@@ -194,12 +136,10 @@ class RRDU:
 
     def run(self, context: Context) -> Unlearned:
         """Walk; at u a clipped gradient with noise and the trust region, elsewhere a descent step."""
-        deletion, trained, topology = context.deletion, context.trained, _network_of(context)
-        if self.masks == "start":
-            return self._after_mask(context, topology)
+        deletion, trained, topology = context.deletion, context.trained, network_of(context)
         (owner,), restart = deletion.forget.clients, self.restart or 1 / len(topology)
         sigma = self._sigma(topology, restart, len(deletion.forget))
-        token, lengths = self._walked(context, topology, trained.secret, sigma)
+        token, lengths = self.walked(context, topology, trained.secret, sigma)
         whole = Artifact(token.tensors())
         weights, visits = sum(tensor.numel() for tensor in token.weights.values()), len(lengths)
         ratio = accounts.signal_to_noise(max(lengths, default=0.0), sigma, weights) if sigma else None
@@ -214,45 +154,14 @@ class RRDU:
             details={"visits": visits, "signal_to_noise": ratio},
         )
 
-    def recover(self, context: Context, certified: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The walk of T1 from the masked start: post-processing of ``certified``, without a forgotten record."""
-        return self._walked(context, _network_of(context), certified, 0.0)[0].tensors()
-
-    def _after_mask(self, context: Context, topology: Topology) -> Unlearned:
-        """T1: bound how far the start may be from a retrained model, mask that once, and walk on from there."""
-        trained, deletion, recipe = context.trained, context.deletion, context.trained.recipe
-        assert isinstance(recipe, Gossip) and trained.budget is not None and trained.budget.sigma is not None
-        assert self.distance is not None
-        after = network_objective(context.task, deletion.after, topology, recipe.l2, trained.secret)
-        start = {name: tensor.detach().clone() for name, tensor in trained.secret.items()}
-        gradient = float(after.gradient(flatten(start, trainable(context.task.build()))).norm())
-        bound = residual_bound(gradient, self.tau, float(trained.fact("strong_convexity")))
-        if not bound <= self.distance:
-            raise RefusedError(
-                f"The start of the walk may be {bound:.3g} from a retrained model, more than the agreed {self.distance:.3g}. "
-                "Nothing was released. Use network_newton, which corrects it first, or retrain."
-            )
-        sigma = trained.budget.sigma
-        masked = noisy_release(context.task.build(), start, sigma, context.noise, context.journal)
-        kept = Fact(True, Origin.ENFORCED, "evaluated on the retained data; a run that exceeds the distance is refused")
-        parameters = {
-            **self.agreed.parameters(len(trained.removed | deletion.ids)), "sigma": sigma, "tier": "T1", "hops": self.hops,
-            "peers": len(topology), "radius": self.radius,
-        }  # fmt: skip
-        return Unlearned(
-            dict.fromkeys(topology.peers, Artifact(self.recover(context, masked))),
-            Claim("rr-du-masked-start", parameters, {"residual_within": kept}, deletion.after.digest),
-            start,
-            purged=("the start of the walk as it was before noise",),
-            remains=("models from before at peers that kept a copy, and the messages of training",),
-            gradient_evaluations=len(deletion.after) + self.hops * self.batches * self.batch_size,
-            details={"bound": bound, "gradient": gradient},
-        )
-
-    def _walked(
+    def walked(
         self, context: Context, topology: Topology, tensors: Mapping[str, Tensor], sigma: float
     ) -> tuple[Token, list[float]]:
-        """The token at the end of its walk from ``tensors``, and the norm of u's gradient at each of its visits."""
+        """The token at the end of its walk from ``tensors``, and the norm of u's gradient at each of its visits.
+
+        Args:
+            sigma: of the noise at a visit; 0: none is drawn, and the walk is deterministic.
+        """
         deletion, generator = context.deletion, np.random.default_rng(context.generator_seed)
         (owner,), places = deletion.forget.clients, [deletion.after.at(peer) for peer in topology.peers]
         u, share = topology.peers.index(owner), _share(deletion, owner)
@@ -336,7 +245,8 @@ class RRDU:
         return Claim("rr-du", parameters, {}, context.deletion.after.digest)
 
 
-def _network_of(context: Context) -> Topology:
+def network_of(context: Context) -> Topology:
+    """The peers that stay."""
     recipe = context.trained.recipe
     assert isinstance(recipe, Gossip | Walk)
     return recipe.network_of(context.deletion.after)

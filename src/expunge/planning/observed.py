@@ -29,7 +29,7 @@ def seen_of_theorem(
         "noisy-fine-tuning": lambda: _clipped_steps(claim.parameters, draws),
         "rr-du": lambda: _clipped_gradients(claim.parameters, draws),
         "network-newton": lambda: _of_network("network_newton", claim.parameters, before, deletion, views),
-        "rr-du-masked-start": lambda: _of_network("rr_du", claim.parameters, before, deletion, views),
+        "masked-rr-du": lambda: _of_network("masked_rr_du", claim.parameters, before, deletion, views),
     }
     return seen[claim.theorem]() if claim.theorem in seen else {}
 

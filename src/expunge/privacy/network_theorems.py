@@ -116,7 +116,7 @@ NETWORK_THEOREMS = (
         ),
     ),
     Theorem(
-        "rr-du-masked-start",
+        "masked-rr-du",
         "strong convexity at the start of the walk (tier T1, derived here; setting of arXiv 2512.08443)",
         TRAINED_TO_TAU,
         f"{TO_TAU}; that mean with the same noise, and the same walk from it on the retained rows",
