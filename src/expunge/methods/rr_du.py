@@ -5,10 +5,10 @@ a trust region around the model at the start, gradient alignment exact (descent 
 what it forgets, weighed by m / n_u).
 
 Formal guarantee: as claimed (tier T2). What everybody together sees of u's gradients after the request is (epsilon, delta)
-close to what they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained on the
-forgotten records is masked by nothing; ``masked_rr_du`` masks it where a bound of the start is known. Compare with ``weight=0``
-(noise alone), ``weight=0, sigma=0`` (the others alone) and ``everywhere`` (noise at every hop: DDP, differential privacy on the
-network for the whole group; it promises nothing here).
+close to what they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained
+on the forgotten records is masked by nothing; ``masked_rr_du`` masks it where a bound of the start is known. Compare with
+``weight=0`` (noise alone), ``weight=0, sigma=0`` (the others alone) and ``everywhere`` (noise at every hop: DDP, differential
+privacy on the network for the whole group; it promises nothing here).
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def plan(
     estimate = check(method, context, request.kinds)
     if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
         check(method, replace(context, deletion=deletion), request.kinds)
-    if isinstance(deletion.before, Partition) and (copies := copies_kept(deletion.forget, deletion.after)):
+    if isinstance(deletion.forget, Partition) and (copies := copies_kept(deletion.forget, deletion.after)):
         _LOG.warning("%s", copies)
     for caution in cautions(trained) if "budget" in method.capabilities.needs else ():
         _LOG.warning("%s", caution)
