@@ -51,10 +51,10 @@ def job(table, *, where=None, kind="client", target=None, **changes):
             "scale": {"a": [0, 1], "b": [0, 1]}, "classes": [0, 1, 2],
         },
         "network": {"owner": "place", "names": "shown", "topology": {"kind": "ring"},
-                    "recipe": {"kind": "gossip", "rounds": 200, "lr": 1.0, "l2": 0.05}},
+                    "recipe": {"kind": "gossip", "rounds": 400, "lr": 0.3, "l2": 0.05}},
         "publish": {"epsilon": 1.0, "delta": 1e-4, "capacity": 60, "releases": 2},
         "request": {"subject": "s", "targets": [{"kind": kind, "where": where or {"place": "bern"}}]},
-        "method": {"name": "network_newton", "distance": 0.15, "tau": 1e-3},
+        "method": {"name": "network_newton", "distance": 0.15, "tau": 3e-3},
         "evidence": {"replicates": 1, "shadow_models": 0, "trials": 20, "audit": False, "pdf": False},
     }  # fmt: skip
     for path, value in changes.items():

@@ -90,7 +90,7 @@ def test_after_the_mask_no_forgotten_record_is_read():
 
 
 def test_what_cannot_be_masked_is_refused_in_words():
-    with pytest.raises(RefusedError, match="budget"):
+    with pytest.raises(RefusedError, match="agreed when the network was published"):
         planning.plan(trained(), asked(), METHOD)
     with pytest.raises(InputError, match="Expected distance="):
         planning.publish(trained(), PROMISE, method=MaskedRRDU())

@@ -101,7 +101,8 @@ def test_check_a14_noise_is_the_agreed_distance_times_the_analytic_constant():
 
 @pytest.mark.parametrize("clients", [10, 100])
 def test_check_a20_all_peers_hold_the_same_bytes_and_that_is_one_release(clients):
-    outcome = ran(published(clients))
+    slower = {} if clients == 10 else {"kind": "complete", "lr": 0.8}  # a ring of 100 with that step stops far above tau
+    outcome = ran(published(clients, **slower))
     (release,) = outcome.releases
     held = {digest_arrays(view.tensors) for view in outcome.after.views.values()}
     assert len(held) == 1 and len(release.views) == clients == len(outcome.after.views)
@@ -132,7 +133,7 @@ def test_what_is_not_covered_is_said():
     text = " ".join(certificate.excludes)
     for part in ("model from before", "arXiv 2502.14558", "transcript of messages", "a run was carried out at all"):
         assert part in text, part
-    assert "any number of peers" in certificate.covers[0] and "at most tau" in certificate.procedure
+    assert "any number of peers" in certificate.covers[0] and "at most tau" in certificate.definition
     named = certificate.parameters
     assert {"peers", "mixing", "rounds", "lr", "l2", "tau", "distance", "sigma"} <= named.keys() and named[
         "peers"
