@@ -241,6 +241,32 @@ def test_a_column_called_client_beside_the_owners_is_not_guessed_at():
             held.select(target)
 
 
+@pytest.mark.parametrize("how", ["in place", "anew"])
+def test_rows_that_changed_hands_after_training_are_not_what_a_client_held(how):
+    """The named client would leave with another one's rows, and all of its own would stay."""
+    network = published()
+    owners = np.array([{"0": "1", "1": "0"}.get(name, name) for name in data().owners])
+    if how == "anew":
+        changed = replace(data(), columns={"client": owners})
+    else:
+        changed = replace(data(), columns={"client": np.array(data().owners)})
+        changed.columns["client"][:] = owners
+    with pytest.raises(RefusedError, match="held them when this network was trained"):
+        ran(replace(network, data=changed))
+    kept = ran(network)
+    again = replace(kept.after, data=replace(kept.after.data, columns={"client": np.roll(kept.after.data.owners, 1)}))
+    with pytest.raises(RefusedError, match="held them when this network was trained"):
+        ran(again, request=asked(client="2"))
+
+
+def test_what_may_be_shown_counts_no_products_that_follow_from_the_model_before():
+    network = published()
+    counts = {
+        ran(replace(network, book=InMemoryBook()), request=asked(row)).cost["gradient_evaluations"] for row in (3, 5, 8)
+    }
+    assert counts == {(min(METHOD.max_products, 4) + 3) * 60}
+
+
 def test_the_same_request_is_served_once_and_the_second_of_another_counts_the_first():
     network = published()
     first = ran(network)

@@ -101,7 +101,9 @@ def test_check_a14_noise_is_the_agreed_distance_times_the_analytic_constant():
 
 @pytest.mark.parametrize("clients", [10, 100])
 def test_check_a20_all_peers_hold_the_same_bytes_and_that_is_one_release(clients):
-    slower = {} if clients == 10 else {"kind": "complete", "lr": 0.8}  # a ring of 100 with that step stops far above tau
+    slower = (
+        {} if clients == 10 else {"kind": "complete", "lr": 0.8}
+    )  # a ring of 100 with that step stops far above tau
     outcome = ran(published(clients, **slower))
     (release,) = outcome.releases
     held = {digest_arrays(view.tensors) for view in outcome.after.views.values()}

@@ -110,6 +110,11 @@ class Partition(Rows):
         """The rows of ``clients`` alone."""
         return cast("Partition", self.only(Ids.rows(self.ids[np.isin(self.owners, list(clients))])))
 
+    def owned(self) -> str:
+        """Digest of whose each row is, computed now and not remembered: columns can be changed in place."""
+        names = map(str, self.columns[self.by].tolist())
+        return digest_json([self.ids.tolist(), [self.labels.get(name, name) for name in names]])
+
     def of_content(self) -> str:
         """Digest of the rows and of whose they are: the same rows at other clients train another model."""
         return digest_json([super().of_content(), self.owners.tolist()])

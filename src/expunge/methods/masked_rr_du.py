@@ -36,7 +36,7 @@ class MaskedRRDU:
 
     Attributes:
         distance: by how much the model of before may differ from a retrained one; agreed when the network is published.
-        tau: the gradient norm at which the retraining stops; 1e-4: our choice, as for ``network_newton``.
+        tau: the gradient norm at which the retraining stops; 1e-4, as for ``network_newton``.
         hops, lr, clip, radius, batches, restart, optimizer, batch_size: of the walk, as ``rr_du`` has them and from the same
             sources; the trust region lies around the masked start.
     """
@@ -48,7 +48,7 @@ class MaskedRRDU:
     )  # fmt: skip
     papers: ClassVar[tuple[Paper, ...]] = RRDU.papers
     small: ClassVar[SmallScale] = SmallScale(
-        quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5}, fit={"distance": 0.05}
+        quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5}, fit={"distance": 0.2, "tau": 2e-3}
     )
     distance: Positive | None = None
     tau: Positive = 1e-4

@@ -30,7 +30,7 @@ from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import trainable
 from expunge.training.facts import model_code
-from expunge.training.provenance import trained_again
+from expunge.training.provenance import left_with, trained_again
 
 
 def fresh_digest(data: Any) -> str:
@@ -359,7 +359,7 @@ class Plan:
         spent = (*before.spent, Spent(self.record["id"], len(removed), mu * len(releases) ** 0.5, named))
         return replace(
             before, artifact=first.artifact, data=deletion.after, trail=result.trail, state=result.state,
-            removed=removed, spent=spent, views=views,
+            removed=removed, spent=spent, views=views, facts=left_with(before.facts, deletion.after),
         )  # fmt: skip
 
 

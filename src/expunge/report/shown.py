@@ -19,7 +19,7 @@ from expunge.core.measurement import PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
 from expunge.report.outcome import promises, shown_outcome
 from expunge.report.vocabulary import is_attack
-from expunge.training.facts import RECIPE, RESIDUAL, TRAINING_IDS
+from expunge.training.facts import OWNERS, RECIPE, RESIDUAL, TRAINING_IDS
 
 Record = Mapping[str, Any]
 
@@ -27,7 +27,7 @@ Record = Mapping[str, Any]
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
 AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf")
-_PRIVATE_FACTS = (TRAINING_IDS, RECIPE, RESIDUAL, "seconds")
+_PRIVATE_FACTS = (TRAINING_IDS, OWNERS, RECIPE, RESIDUAL, "seconds")
 
 
 def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:
@@ -156,7 +156,8 @@ def supported(item: Record) -> dict[str, Any]:
     low, high = item["interval"] or (None, None)
     half = 0.0 if low is None or high is None else (high - low) / 2
     if low is None or high is None or not half:
-        return {**item, **{name: _short(item[name]) for name in ("value", "ideal", "null", "original")}}
+        short = {name: _short(item[name]) for name in ("value", "ideal", "null", "original")}
+        return {**item, **short, "interval": item["interval"] and [_short(low), _short(high)]}
     places = min(12, 1 - math.floor(math.log10(half)))
     near = lambda value: None if value is None else round(value, places)  # noqa: E731
     scale = 10.0**places

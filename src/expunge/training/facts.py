@@ -13,6 +13,7 @@ from expunge.core.data import ids_of
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Fact, Origin
+from expunge.data.partition import Partition
 from expunge.data.rows import Rows, as_said
 from expunge.tasks.classification import Classification
 from expunge.tasks.exact_types import holds_no_values, plain_softmax_head
@@ -166,6 +167,7 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
 
 
 TRAINING_IDS = "training_ids"  # name of the fact that says which rows training was given
+OWNERS = "owners"  # name of the fact that says which peer holds which row, in data that are shared out
 RECIPE = "recipe"  # name of the fact that holds the digest of all settings, where they may name somebody
 RESIDUAL = "residual"  # name of the fact that says where training stopped: the norm of the mean objective's gradient
 
@@ -184,4 +186,6 @@ def prepared(data: Any) -> dict[str, Fact]:
     facts = {} if said is None else {"preprocessing": said}
     if (ids := ids_of(data)) is not None:
         facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
+    if isinstance(data, Partition):
+        facts[OWNERS] = enforced(data.owned(), "digest of whose each row is")
     return facts
