@@ -299,8 +299,6 @@ def claimed(name: str):
     """An honest run's claim, the facts it rests on, and what the planner saw."""
     case, how = CLAIMS[name]
     trained = CASES[case].ready()
-    if how == "masked_rr_du":  # its noise is for another distance than that of the case
-        trained = planning.publish(CASES[case].train(), CASES[case].budget, method=method(how))
     plan = CASES[case].plan(trained, how)
     claim = plan.method.run(plan.context).claim
     own = name in ("noisy-fine-tuning", *AS_PUBLISHED)

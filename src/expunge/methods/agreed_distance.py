@@ -71,8 +71,7 @@ class Agreed:
                 f"{self.method} needs the distance that was agreed when the network was published.",
                 "Give distance=…, the one that its noise was derived from.",
             )
-        published = trained.budget.method
-        agreed = published.get("settings", {}) if published.get("name") == self.method else {}
+        agreed = trained.budget.method.get("settings", {})
         for name, now in (("distance", self.distance), ("tau", self.tau)):
             if (then := agreed.get(name)) != now:
                 return Refusal(

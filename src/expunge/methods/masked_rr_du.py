@@ -4,7 +4,7 @@ from there without ever reading a forgotten record.
 "Fully Decentralized Certified Unlearning" (Lamri and Maniatakos, arXiv 2512.08443) masks the client's gradients and nothing of
 what the start knows. Here the start is masked instead, and alignment is exact. Derived here; no paper has it.
 
-Formal guarantee (tier T1): (epsilon, delta) retrain-indistinguishability for strongly convex objectives, against whoever sees
+Formal guarantee: (epsilon, delta) retrain-indistinguishability for strongly convex objectives (tier T1), against whoever sees
 everything from the masked start on, where the bound of the start stays within a distance that was agreed before any request. No
 bound of that distance is known of a deep network, so that none gets this tier.
 """
@@ -46,7 +46,9 @@ class MaskedRRDU:
         needs=("retained data", "forgotten data", "recipe", "convex loss", "peers", "budget"),
         tasks=("classification",), certified=True,
     )  # fmt: skip
-    papers: ClassVar[tuple[Paper, ...]] = RRDU.papers
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper("Fully Decentralized Certified Unlearning", "Lamri and Maniatakos, CVPR 2026", "2512.08443"),
+    )
     small: ClassVar[SmallScale] = SmallScale(
         quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5}, fit={"distance": 0.2, "tau": 2e-3}
     )
