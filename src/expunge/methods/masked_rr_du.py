@@ -50,7 +50,7 @@ class MaskedRRDU:
         Paper("Fully Decentralized Certified Unlearning", "Lamri and Maniatakos, CVPR 2026", "2512.08443"),
     )
     small: ClassVar[SmallScale] = SmallScale(
-        quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5}, fit={"distance": 0.2, "tau": 2e-3}
+        quick={"hops": 12, "batch_size": 8, "batches": 1, "restart": 0.5}, fit={"distance": 0.05, "tau": 2e-3}
     )
     distance: Positive | None = None
     tau: Positive = 1e-4

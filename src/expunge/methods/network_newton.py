@@ -77,7 +77,7 @@ class NetworkNewton:
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Certified Unlearning in Decentralized Federated Learning", "Wu, Tao et al. 2026", "2601.06436"),
     )
-    small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.2, "tau": 2e-3})
+    small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05, "tau": 2e-3})
     correction: Literal["horizon", "difference", "full", "stacked"] = "horizon"
     curvature: Literal["hessian", "hessian_diagonal", "fisher_empirical", "fisher_diagonal"] = "hessian"
     distance: Positive | None = None
