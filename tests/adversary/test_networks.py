@@ -190,6 +190,11 @@ def test_a_strong_convexity_that_was_written_into_the_record_is_not_proved():
     assert ran(replace(network, facts=facts)).verdict != Verdict.CERTIFIED
 
 
+def test_a_mixing_matrix_under_which_nobody_hears_anybody_is_refused():
+    with pytest.raises(InputError, match="every peer hears from every other"):
+        trained(mixing=tuple(map(tuple, np.eye(4))))
+
+
 class Deaf(Topology):
     """Nobody ever leaves it, whatever is asked."""
 
@@ -247,15 +252,18 @@ def test_rows_that_changed_hands_after_training_are_not_what_a_client_held(how):
     network = published()
     owners = np.array([{"0": "1", "1": "0"}.get(name, name) for name in data().owners])
     if how == "anew":
-        changed = replace(data(), columns={"client": owners})
+        changed = replace(data(), columns={**data().columns, "client": owners})
     else:
-        changed = replace(data(), columns={"client": np.array(data().owners)})
+        changed = replace(data(), columns={**data().columns, "client": np.array(data().owners)})
         changed.columns["client"][:] = owners
-    with pytest.raises(RefusedError, match="held them when this network was trained"):
+    with pytest.raises(RefusedError, match="whose a row is are not those that this network was trained with"):
         ran(replace(network, data=changed))
+    people = replace(data(), columns={**data().columns, "patient": np.roll(data().columns["patient"], 1)})
+    with pytest.raises(RefusedError, match="whose a row is are not those that this network was trained with"):
+        ran(replace(network, data=people), request=Request("a", Target("user", {"patient": 3})))
     kept = ran(network)
     again = replace(kept.after, data=replace(kept.after.data, columns={"client": np.roll(kept.after.data.owners, 1)}))
-    with pytest.raises(RefusedError, match="held them when this network was trained"):
+    with pytest.raises(RefusedError, match="whose a row is are not those that this network was trained with"):
         ran(again, request=asked(client="2"))
 
 

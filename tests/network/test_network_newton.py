@@ -83,6 +83,10 @@ def test_every_scope_is_certified_and_measuring_does_not_refute_it(scope, kind):
     # the un-noised distance to a retraining that stops at tau, and what it really comes to
     assert evidence.private["distance"] <= outcome.details["bound"]
     assert evidence.private["realised_epsilon"] <= certificate.epsilon
+    # utility: what peers get is within B + sigma sqrt(d) of the retrained model, up to how a norm of noise scatters
+    retrained = outcome.before.recipe.fit(outcome.before.task, outcome.deletion.after).artifact.tensors
+    apart = float((outcome.releases[0].artifact.tensors["linear.weight"] - retrained["linear.weight"]).norm())
+    assert apart <= outcome.details["bound"] + certificate.sigma * (170**0.5 + 5)
 
 
 @pytest.mark.slow

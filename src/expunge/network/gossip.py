@@ -20,7 +20,16 @@ from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
 from expunge.data.partition import Partition
-from expunge.network.mixing import among, as_matrix, as_torch, metropolis, must_mix, with_drops
+from expunge.network.mixing import (
+    TOLERANCE,
+    among,
+    as_matrix,
+    as_torch,
+    metropolis,
+    must_mix,
+    second_eigenvalue,
+    with_drops,
+)
 from expunge.network.peers import Peers
 from expunge.network.topology import Topology, must_be_plain
 from expunge.training.descent import Step, trainable
@@ -113,7 +122,13 @@ class Gossip:
         Step(self.lr, self.l2)
         must_be_plain(self.topology)
         if self.mixing is not None:
-            must_mix(as_matrix(self.mixing), self.topology)
+            matrix = as_matrix(self.mixing)
+            must_mix(matrix, self.topology)
+            if second_eigenvalue(matrix) > 1 - TOLERANCE:
+                raise InputError(
+                    "Expected a mixing matrix under which every peer hears from every other in the end; under this one some "
+                    "never do (its second eigenvalue is 1). Give the edges between them weights, or take Metropolis weights."
+                )
         if self.rounds < 1:
             raise InputError(f"Expected at least one round; got {self.rounds}.")
         if self.batch_size is not None and self.batch_size < 1:

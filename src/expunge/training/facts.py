@@ -167,7 +167,7 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
 
 
 TRAINING_IDS = "training_ids"  # name of the fact that says which rows training was given
-OWNERS = "owners"  # name of the fact that says which peer holds which row, in data that are shared out
+OWNERS = "owners"  # name of the fact that says whose each row is, in data that are shared out among peers
 RECIPE = "recipe"  # name of the fact that holds the digest of all settings, where they may name somebody
 RESIDUAL = "residual"  # name of the fact that says where training stopped: the norm of the mean objective's gradient
 

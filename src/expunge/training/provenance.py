@@ -61,6 +61,6 @@ def _must_be_held_as_then(trained: Trained, data: Data) -> None:
     held = trained.facts.get(OWNERS)
     if held is not None and isinstance(data, Partition) and data.owned() != held.value:
         raise RefusedError(
-            "The rows given are not held by the peers that held them when this network was trained. Give the rows with the "
-            "owners that they had then: what a client asks for is what it held."
+            "The columns that say whose a row is are not those that this network was trained with. Give the rows with the "
+            "owners and people that they had then: what somebody asks for is what was theirs when the model was trained."
         )
