@@ -21,7 +21,7 @@ from expunge import Budget, GradientDescent, Request, Rows, Target
 from expunge.core.data import Ids
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.report import html
-from expunge.report.shown import PRIVATE_BELOW, shown
+from expunge.report.shown import PRIVATE_BELOW, shown, supported
 
 from .worlds import folder_of, forget, head, measured, r2d
 
@@ -220,3 +220,16 @@ def test_a_request_of_a_named_person_is_nowhere_in_the_folder():
     place, _ = folder_of(outcome)
     public = b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
     assert b"Jane" not in public and b"Testperson" not in public
+
+
+def test_an_interval_without_width_carries_no_more_digits_than_its_value():
+    """Of rows that are all alike: sixteen digits of a mean loss would name the model that it was taken of."""
+    mean = 0.6251764329558186
+    item = {"value": mean, "interval": [mean, mean], "ideal": mean, "null": None, "original": None}
+    assert supported(item) == {
+        "value": 0.625,
+        "interval": [0.625, 0.625],
+        "ideal": 0.625,
+        "null": None,
+        "original": None,
+    }
