@@ -16,6 +16,7 @@ import expunge
 from cases import FIXED, beside_ledger
 from expunge import Budget, Request, Target
 from expunge.core.certificate import Claim, Status, Verdict
+from expunge.core.data import Ids
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.method import Capabilities, Estimate, Unlearned
 from expunge.core.trained import Artifact, Fact, InMemoryBook, Origin
@@ -39,7 +40,7 @@ PROMISE = Budget(1.0, 1e-5, 40, releases=2)
 
 @functools.cache
 def data() -> Partition:
-    return evenly(drawn(60, outlier=3.0), 4)
+    return replace(evenly(drawn(60, outlier=3.0), 4), drawn=False)  # as if the rows had come with a column of owners
 
 
 def trained(rounds: int = 200, **settings: Any) -> Any:
@@ -232,6 +233,16 @@ def test_a_bound_that_is_no_number_is_not_kept(monkeypatch):
     monkeypatch.setattr("expunge.methods.network_newton.residual_bound", lambda *a: float("nan"))
     with pytest.raises(RefusedError, match="more than the agreed"):
         ran(published())
+
+
+def test_owners_that_were_drawn_from_all_rows_are_somebodys_word():
+    """Without the forgotten rows another draw would share the retained ones out: another network would be retrained."""
+    network = published(expunge.train(head(), evenly(drawn(60, outlier=3.0), 4), trained().recipe))
+    outcome = ran(network)
+    assert not_holding(outcome) == {"preprocessing": Status.UNCHECKED} and outcome.verdict == Verdict.UNDER_DECLARED
+    fewer = evenly(drawn(60, outlier=3.0).without(Ids.rows(np.arange(3))), 4)
+    stays = np.isin(data().ids, fewer.ids)
+    assert (data().owners[stays] != fewer.owners).mean() > 0.5  # which is what happens
 
 
 def test_a_column_called_client_beside_the_owners_is_not_guessed_at():

@@ -29,10 +29,13 @@ class Partition(Rows):
         by: the column that says whose a row is.
         labels: owner → what its peer is called in models, records and reports, where that is not the owner's name. Requests
             name owners, and messages do.
+        drawn: whether rows were shared out here, for experiments. Whose a row is then follows from which others there are, the
+            forgotten ones included: certificates say that somebody declares it does not.
     """
 
     by: str = CLIENT
     labels: Mapping[str, str] = field(default_factory=dict)
+    drawn: bool = False
 
     @classmethod
     def of_rows(cls, rows: Rows, by: str, key: bytes | None = None) -> Partition:
@@ -244,4 +247,4 @@ def _shared_out(rows: Rows, owner: np.ndarray, clients: int) -> Partition:
             "clients, more rows, a larger alpha or another seed."
         )
     columns: Mapping[str, np.ndarray] = {**rows.columns, CLIENT: owner}
-    return Partition.of_rows(replace(rows, columns=columns), CLIENT)
+    return replace(Partition.of_rows(replace(rows, columns=columns), CLIENT), drawn=True)

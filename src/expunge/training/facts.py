@@ -183,6 +183,8 @@ def prepared(data: Any) -> dict[str, Fact]:
     said = getattr(data, "preprocessing", None)
     if said is not None:
         said = Rows.prepared(data) if isinstance(data, Rows) else as_said(said)
+    if said is not None and isinstance(data, Partition) and data.drawn:
+        said = as_said(said, "whose each row is was drawn from all rows: without some of them it would be another draw")
     facts = {} if said is None else {"preprocessing": said}
     if (ids := ids_of(data)) is not None:
         facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
