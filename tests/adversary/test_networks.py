@@ -296,22 +296,3 @@ def test_the_same_request_is_served_once_and_the_second_of_another_counts_the_fi
     ids = [int(data().ids[data().at("2")][0])]
     second = ran(first.after, request=asked(*ids))
     assert second.verdict == Verdict.CERTIFIED and len(second.certificate.parameters["spent"]) == 1
-
-
-def test_rows_that_another_peer_holds_as_well_are_said_to_stay(caplog):
-    rows = drawn(60, outlier=3.0)
-    owners = np.array(["0", "1", "2", "3"])[np.arange(60) % 4]
-    x = rows.x.clone()
-    x[owners == "2"] = x[owners == "1"]
-    y = rows.y.clone()
-    y[owners == "2"] = y[owners == "1"]
-    copied = Partition.of_rows(Rows.of(x, y, {"client": owners}, preprocessing=FIXED), "client")
-    network = expunge.train(head(), copied, replace(trained().recipe, rounds=2))
-    with caplog.at_level("WARNING"):
-        expunge.plan(network, asked(client="1"), Retrain())
-    (line,) = [line for line in caplog.messages if "the same as rows that go" in line]
-    assert line.startswith("15 row(s)") and "at 2:" in line
-    caplog.clear()
-    with caplog.at_level("WARNING"):
-        expunge.plan(network, asked(client="0"), Retrain())
-    assert not [line for line in caplog.messages if "the same as rows that go" in line]

@@ -13,7 +13,7 @@ from expunge.core.data import Ids
 from expunge.core.digest import digest_json, keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
-from expunge.data.rows import Rows, row_digests
+from expunge.data.rows import Rows
 
 CLIENT = "client"  # what a target may always call the column of owners, and its name where rows are shared out here
 
@@ -186,23 +186,6 @@ def label_of(owner: str, by: str, key: bytes) -> str:
     Forty-eight bits of an HMAC-SHA-256: two of ten thousand owners share a label with probability 2e-7, and are refused then.
     """
     return f"peer-{keyed_hash(key, ['peer', by, owner])[:12]}"
-
-
-def copies_kept(forget: Partition, after: Partition) -> str:
-    """Which of the rows that go other peers hold as well, row for row, in words for whoever runs this; empty where none.
-
-    They stay there: a request names rows or owners, and what several hold must be asked for at each.
-    """
-    gone = {digest.tobytes() for digest in row_digests(forget.x, forget.y)}
-    same = np.array([digest.tobytes() in gone for digest in row_digests(after.x, after.y)])
-    if not same.any():
-        return ""
-    holders = [after.name_of(peer) for peer in after.clients if same[after.at(peer)].any()]
-    return (
-        f"{int(same.sum())} row(s) that stay are the same as rows that go, input for input, at {', '.join(holders[:5])}"
-        + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
-        + ": what several peers hold is known as long as one of them keeps it. Ask for it at each of them."
-    )
 
 
 def evenly(rows: Rows, clients: int, seed: int = 0) -> Partition:

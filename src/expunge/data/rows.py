@@ -105,7 +105,7 @@ class Rows:
         arrays = {str(name): column(str(name), values, len(x)) for name, values in (columns or {}).items()}
         ids, read = np.arange(len(x), dtype=np.int64), type(preprocessing) is _ByReader
         said = Fact(preprocessing.value, preprocessing.origin, preprocessing.note) if read else as_said(preprocessing)
-        return cls(x, y, ids, arrays, said, tuple(names), row_digests(x, y) if read else None)
+        return cls(x, y, ids, arrays, said, tuple(names), _each(x, y) if read else None)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -130,7 +130,7 @@ class Rows:
         """
         if self.as_read is None:
             return as_said(self.preprocessing)
-        if len(self.as_read) == len(self.x) and np.array_equal(self.as_read, row_digests(self.x, self.y)):
+        if len(self.as_read) == len(self.x) and np.array_equal(self.as_read, _each(self.x, self.y)):
             return self.preprocessing
         return as_said(
             self.preprocessing, "inputs or labels were changed after they were read; how is the caller's word"
@@ -164,6 +164,11 @@ class Rows:
         x, y = self.x.detach().cpu(), self.y.cpu()
         return [digest_arrays({"x": x[i], "y": y[i]}) for i in (range(len(self)) if at is None else at)]
 
+    @property
+    def row_digests(self) -> np.ndarray:
+        """SHA-256 of each row's inputs and label, (n, 32) bytes: as their reader made them, else as they are."""
+        return _each(self.x, self.y) if self.as_read is None else self.as_read
+
     def _take(self, mask: np.ndarray) -> Rows:
         index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
         columns = {name: values[mask] for name, values in self.columns.items()}
@@ -191,7 +196,7 @@ class Rows:
         # rounding changes each row by itself: rows that were as read stay so
         said = self.prepared()
         kept = said.origin is self.preprocessing.origin
-        return replace(moved, preprocessing=said, as_read=row_digests(moved.x, moved.y) if kept else None)
+        return replace(moved, preprocessing=said, as_read=_each(moved.x, moved.y) if kept else None)
 
     @property
     def classes(self) -> int:
@@ -205,7 +210,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return Rows(x, y, np.arange(len(x), dtype=np.int64))
 
 
-def row_digests(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+def _each(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
     """SHA-256 of each row's inputs and label, (n, 32) bytes."""
     bits = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).reshape(len(x), -1).numpy()
     labels = y.detach().cpu().numpy().astype("<i8")

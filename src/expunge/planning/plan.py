@@ -17,7 +17,6 @@ from expunge.core.request import Request
 from expunge.core.task import Autoregressive
 from expunge.core.trained import Spent, Trained
 from expunge.data.marks import marks_of, people_of, recognised
-from expunge.data.partition import Partition, copies_kept
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.checks import check
@@ -119,8 +118,6 @@ def plan(
     estimate = check(method, context, request.kinds)
     if shown is not deletion:  # other words hide nothing: what is retained as well is refused under its own
         check(method, replace(context, deletion=deletion), request.kinds)
-    if isinstance(deletion.forget, Partition) and (copies := copies_kept(deletion.forget, deletion.after)):
-        _LOG.warning("%s", copies)
     for caution in cautions(trained) if "budget" in method.capabilities.needs else ():
         _LOG.warning("%s", caution)
     record = {**request.record(key), "matched": _matched_record(deletion, request, key)}
