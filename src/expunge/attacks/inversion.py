@@ -75,15 +75,13 @@ def inverted(task: Task, own: Rows, before: Mapping[str, Tensor], after: Mapping
         torch.full((1, len(own)), 1 / len(own), dtype=torch.float64),
         l2,
     )
-    gradient = -head.hessian_product(
-        theta, step
-    )  # of what left, up to scale: the retained gradient changed the other way
-    width = features.shape[-2]
-    classes = len(theta) // (width + (form.layers[0].bias is not None))
+    # of what left, up to scale: the retained gradient changed the other way
+    gradient = -head.hessian_product(theta, step)
+    width, biased = features.shape[-2], any(layer.bias is not None for layer in form.layers)
+    classes = len(theta) // (width + biased)
     left, sizes, right = torch.linalg.svd(gradient[: classes * width].reshape(classes, width), full_matrices=False)
     errors, direction = left[:, 0], right[0]
-    label = int(
-        errors.abs().argmax()
-    )  # probabilities minus one at the label: the largest of all, and the only negative one
+    # probabilities minus one at the label: the largest of all, and the only negative one
+    label = int(errors.abs().argmax())
     direction = direction if float(errors[label]) < 0 else -direction
     return Inverted(label, direction, float(sizes[0] ** 2 / sizes.square().sum()))

@@ -313,7 +313,7 @@ class Plan:
                 witness, names=names, draws=draws, sigma=sigma, released=moved, state=state, releases=len(several)
             )
         seen["noise_draws"] = (len(witness.draws), "counted by the planner's own wrapper around the noise")
-        return seen | seen_of_theorem(result.claim, before, deletion, result.views, witness.draws)
+        return {**seen, **seen_of_theorem(result.claim, before, deletion, result.views, witness.draws)}
 
     @property
     def _reads_only_what_it_is_given(self) -> bool:

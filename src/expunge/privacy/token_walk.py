@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from expunge.core.errors import InputError
 from expunge.privacy import gaussian
@@ -88,7 +89,8 @@ def claimed_epsilon(visits: float, delta_l2: float, sigma: float, delta: float, 
     from scipy.optimize import minimize_scalar
 
     centre = 0.5 * math.log(math.log(1 / delta) / rho)  # of the plain conversion
-    return max(0.0, float(minimize_scalar(epsilon, bounds=(centre - 6, centre + 6), method="bounded").fun))
+    found: Any = minimize_scalar(epsilon, bounds=(centre - 6, centre + 6), method="bounded")
+    return max(0.0, float(found.fun))
 
 
 def iterated_mu(apart: float, step_noise: float, contractions: Sequence[float]) -> float:
