@@ -21,7 +21,7 @@ from expunge import Budget, GradientDescent, Request, Rows, Target
 from expunge.core.data import Ids
 from expunge.core.digest import digest_arrays, digest_json
 from expunge.report import html
-from expunge.report.shown import PRIVATE_BELOW, shown, supported
+from expunge.report.shown import PRIVATE_BELOW, shown
 
 from .worlds import folder_of, forget, head, measured, r2d
 
@@ -188,6 +188,7 @@ def test_numbers_carry_the_digits_that_their_interval_supports():
 @pytest.mark.parametrize("width", [0.0, 1.1e-16])
 def test_a_value_that_all_examples_share_is_not_written_out(width):
     """Equal examples give an interval without width, which would support every digit of what one of them scores."""
+    from expunge.report.shown import supported
 
     value = 0.6251764329558186
     item = {"value": value, "ideal": value, "null": None, "original": value, "interval": [value, value + width]}
