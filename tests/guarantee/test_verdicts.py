@@ -270,7 +270,7 @@ CLAIMS = {
     "newton": ("head for newton", "newton"), "noisy-fine-tuning": ("head", "noisy_fine_tune"),
     "langevin": ("noisy head", "langevin"), "retrain": ("head", "retrain"),
     "certified-removal": ("perturbed head", "certified_removal"),
-    "network-newton": ("peers", "network_newton"), "rr-du": ("peers", "rr_du"),
+    "network-newton": ("peers", "network_newton"), "rr-du": ("peers", "rr_du"), "masked-rr-du": ("peers", "masked_rr_du"),
     "idea": ("graph, perturbed", "idea"), "certified-graph-removal": ("graph, perturbed", "cgu"),
 }  # fmt: skip
 AS_PUBLISHED = (
@@ -288,7 +288,7 @@ WATCHED = {  # what the planner establishes of an honest run
     "model_code": True, "unnoised_tensors": "none", "trail_of_these_rows": True, "noise_source": "operating system",
     "noise_precision": "float64", "noise_covers": True, "noise_resolved": True, "noise_level": True,
     "noise_entered": True, "noise_written_ahead": True, "steps_bounded": True, "retained_rows": True,
-    "retained_unchanged": True,
+    "retained_unchanged": True, "distance_agreed": True, "reference_reached": True, "peers_reached": True,
 }  # fmt: skip
 WEAKER = {"own_implementation": Verdict.UNREPLAYED, "release_ledger": Verdict.UNDER_DECLARED}
 RULED = [(name, rule) for name in THEOREMS for rule in THEOREMS[name].rules]

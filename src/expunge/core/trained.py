@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from expunge.core.data import Data, Ids
 from expunge.core.digest import digest_arrays, digest_json, finite
@@ -265,6 +265,15 @@ class Recipe(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """JSON-like settings: equal descriptions on equal data and seed give equal models."""
+        ...
+
+
+@runtime_checkable
+class OnRecord(Protocol):
+    """A recipe that says which facts of training follow from its settings: a record that says otherwise is of another one."""
+
+    def on_record(self) -> Mapping[str, Any]:
+        """Fact → value."""
         ...
 
 

@@ -53,6 +53,7 @@ BUILTIN: Mapping[str, str] = {
     "newton": "expunge.methods.newton:Newton",
     "network_newton": "expunge.methods.network_newton:NetworkNewton",
     "rr_du": "expunge.methods.rr_du:RRDU",
+    "masked_rr_du": "expunge.methods.masked_rr_du:MaskedRRDU",
     "certified_removal": "expunge.methods.certified_removal:CertifiedRemoval",
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",

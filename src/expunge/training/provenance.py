@@ -7,7 +7,8 @@ from dataclasses import replace
 from expunge.core.data import Data, ids_of
 from expunge.core.errors import RefusedError
 from expunge.core.trained import Facts, Trained
-from expunge.training.facts import TRAINING_IDS
+from expunge.data.partition import Partition
+from expunge.training.facts import OWNERS, TRAINING_IDS
 
 
 def must_be_its_rows(trained: Trained, data: Data | None) -> None:
@@ -22,6 +23,7 @@ def must_be_its_rows(trained: Trained, data: Data | None) -> None:
     given = ids_of(data)
     together = trained.removed if given is None else given | trained.removed
     if together.digest == known.value:
+        _must_be_held_as_then(trained, data)
         return
     found, removed = len(together), len(trained.removed)
     trained_on = trained.fact("rows")
@@ -44,4 +46,21 @@ def trained_again(facts: Facts, data: Data) -> Facts:
     """``facts`` of a model that was trained anew on ``data``: how many rows, and which."""
     ids = ids_of(data)
     new = {"rows": len(data), TRAINING_IDS: None if ids is None else ids.digest}
-    return {name: replace(fact, value=new.get(name, fact.value)) for name, fact in facts.items()}
+    return left_with({name: replace(fact, value=new.get(name, fact.value)) for name, fact in facts.items()}, data)
+
+
+def left_with(facts: Facts, data: Data | None) -> Facts:
+    """``facts`` after some rows went: whose each row is that is left."""
+    if OWNERS not in facts or not isinstance(data, Partition):
+        return facts
+    return {**facts, OWNERS: replace(facts[OWNERS], value=data.owned())}
+
+
+def _must_be_held_as_then(trained: Trained, data: Data) -> None:
+    """Raise RefusedError where rows changed hands: what a client asks for is what it held when the network was trained."""
+    held = trained.facts.get(OWNERS)
+    if held is not None and isinstance(data, Partition) and data.owned() != held.value:
+        raise RefusedError(
+            "The columns that say whose a row is are not those that this network was trained with. Give the rows with the "
+            "owners and people that they had then: what somebody asks for is what was theirs when the model was trained."
+        )
