@@ -38,7 +38,9 @@ from expunge.planning.promises import must_promise
 from expunge.tasks.wrappers import may_be_wrapped, unwrapped
 from expunge.training.store import load_trained
 
-STORED = "# The model came from its folder, whose record says how it was trained; what this job says of that was not used.\n"
+STORED = (
+    "# The model came from its folder, whose record says how it was trained; what this job says of that was not used.\n"
+)
 _HIDDEN = "(kept out of records)"
 
 
