@@ -14,8 +14,9 @@ from cases import CASES, beside_ledger, blobs, method, samples, smooth_network, 
 from expunge import planning
 from expunge.core.certificate import Origin, Status, Verdict
 from expunge.core.errors import InputError, RefusedError
-from expunge.core.trained import Budget, Fact, Spent
+from expunge.core.trained import Budget, Fact
 from expunge.privacy.certify import RUN_FACTS, Circumstances, certify
+from expunge.privacy.composition import EarlierReleases
 from expunge.privacy.gaussian import epsilon_of
 from expunge.privacy.noise import SeededNoise, SystemNoise
 from expunge.privacy.preconditions import RULES
@@ -305,7 +306,15 @@ def claimed(name: str):
     digest = plan.context.deletion.after.digest
     watched = {rule: (value, "") for rule, value in WATCHED.items() if rule not in trained.facts}
     around = Circumstances(
-        None if own else trained.budget, (), 3, digest, True, seen=watched, published_first=True, ledger=True, own=True
+        None if own else trained.budget,
+        EarlierReleases(),
+        3,
+        digest,
+        True,
+        seen=watched,
+        published_first=True,
+        ledger=True,
+        own=True,
     )
     return claim, trained.facts, around
 
@@ -331,10 +340,10 @@ def test_check_07_every_rule_alone_voids_its_theorem(name, rule):
             "release_changed": replace(around, changed=False),
             "noise_fixed_before": around.budget and replace(around, budget=replace(around.budget, sigma=99.0)),
             "within_capacity": around.budget and replace(around, budget=replace(around.budget, capacity=2)),
-            "within_budget": replace(around, spent=(Spent("r", 1, 99.0, (THEOREMS[name].after or ("",))[0]),)),
+            "within_budget": replace(around, earlier=EarlierReleases(1, 99.0, ((THEOREMS[name].after or ("",))[0],))),
             "own_implementation": replace(around, own=False),
             "release_ledger": replace(around, ledger=False),
-            "earlier_releases": replace(around, spent=(Spent("r", 1, 1e-9, "newton"),)),
+            "earlier_releases": replace(around, earlier=EarlierReleases(1, 1e-9, ("newton",))),
         }[rule]
     elif rule in around.seen:
         around = replace(around, seen={**around.seen, rule: ("something else", "")})

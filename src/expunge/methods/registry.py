@@ -120,10 +120,12 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Any:
     """A method with settings from a job file or a record; ``name+su+dual`` is ``name`` with SU under DualOptim.
 
     Raises:
-        InputError: on an unknown setting, naming the known ones; on a variant that the method does not have, or that the
-            settings turn off.
+        InputError: on an unknown setting, naming the known ones; on a variant that the method does not have, that is named
+            twice, or that the settings turn off.
     """
     name, *variants = name.split("+")
+    if len(set(variants)) < len(variants):
+        raise InputError(f"Expected each variant once; got {'+'.join([name, *variants])}.")
     cls, known = load(name), settings_names(name)
     chosen = {key: _frozen(value) for key, value in (settings or {}).items()}
     for variant in variants:

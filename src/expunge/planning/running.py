@@ -26,6 +26,7 @@ from expunge.planning.released import change_of, distinct, mu_of
 from expunge.planning.stages import Scoped
 from expunge.planning.usable import broken
 from expunge.privacy.certify import Circumstances, certify, parameters_of
+from expunge.privacy.composition import EarlierReleases
 from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
 from expunge.training.descent import trainable
@@ -261,7 +262,7 @@ class Plan:
         on_ledger = type(before.book) is ModelLedger and before.book.promised(before.budget)
         around = Circumstances(
             budget=None if claim.theorem in OWN_NOISE else before.budget,
-            spent=() if self._starts_afresh else before.spent,
+            earlier=EarlierReleases() if self._starts_afresh else EarlierReleases.of(before.spent, len(before.removed)),
             removed=len(before.removed | deletion.ids),
             retained=deletion.after.digest,
             changed=all(artifact.digest != each.digest for each in old),

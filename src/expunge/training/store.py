@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import json
 import math
@@ -63,7 +64,11 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
         LookupError,
         AttributeError,
         TypeError,
-    ):
+        OSError,
+    ) as error:
+        # a place in the file that its directory names and no file has is the content's fault; other failures are the machine's
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise InputError(
             f"{path.name} was refused: it is not a file of plain tensors (a pickle may run code when it is read, so nothing "
             "in it was executed). Save the weights as safetensors."
