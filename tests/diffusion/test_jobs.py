@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import sys
 from dataclasses import replace
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from tests.diffusion.tiny import CLASSES, FORGET_CLASS, squares, tiny, write_job
 
@@ -18,6 +21,7 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.request import Target
 from expunge.data.rows import Rows
+from expunge.evidence.comparison import Models
 from expunge.jobs.schema import load_job
 from expunge.modalities.diffusion import MODALITY, readings
 from expunge.modalities.diffusion.judge import Judge, judge_of
@@ -127,6 +131,29 @@ def test_shares_of_drawn_images_count_what_was_asked_for():
     assert forgotten is not None and retained is not None
     assert forgotten.value == pytest.approx(1 / 2) and retained.value == pytest.approx(3 / 4)
     assert replace(drawn, gone=()).right(True) is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_drawn_images_stand_side_by_side_for_a_person_forgotten_classes_first(channels):
+    draw = torch.Generator().manual_seed(channels)
+    images = torch.rand(12, channels, 4, 5, generator=draw)
+    asked = np.array([0, 1, 2] * 4)
+    one = readings.Readings({}, readings.Drawn(asked, asked, np.zeros((12, 2)), (2,), images))
+    other = readings.Readings({}, readings.Drawn(asked, asked, np.zeros((12, 2)), (2,), 1 - images))
+    lines = MODALITY.pictures(Models(one, original=other))
+    assert [(line["set"], line["asked"]) for line in lines] == [
+        ("forget", "class 2"), ("retain", "class 0"), ("retain", "class 1")
+    ]  # fmt: skip
+    for line, label in zip(lines, (2, 0, 1), strict=True):
+        assert line["retrained"] is None
+        for name, shown in (("after", images), ("before", 1 - images)):
+            content = base64.b64decode(line[name].removeprefix("data:image/png;base64,"))
+            pixels = np.asarray(Image.open(io.BytesIO(content)))[::12, ::12]  # 4 high: twelve times as large
+            assert pixels.shape == (4, 20, 3)
+            for i, at in enumerate(np.flatnonzero(asked == label)):
+                wanted = shown[at].permute(1, 2, 0).expand(4, 5, 3).numpy() * 255
+                assert np.abs(pixels[:, 5 * i : 5 * i + 5] - wanted).max() <= 0.51
+    assert MODALITY.pictures(Models(readings.Readings({}))) == []
 
 
 def test_recipes_say_what_jobs_say(tmp_path):

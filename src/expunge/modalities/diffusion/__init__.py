@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
     from expunge.core.task import Task
     from expunge.data.rows import Rows
-    from expunge.evidence.comparison import Score
+    from expunge.evidence.comparison import Models, Score
     from expunge.evidence.membership import MembershipAttack
     from expunge.modalities.benchmark import Benchmark
     from expunge.modalities.modality import Asked, Opened
@@ -92,6 +92,12 @@ class DiffusionModality:
         from expunge.modalities.diffusion.readings import score
 
         return score(readings)
+
+    def pictures(self, readings: Models[Any]) -> list[dict[str, Any]]:
+        """Some images that each model draws of each class, for the private page."""
+        from expunge.modalities.diffusion.pictures import pictures
+
+        return pictures(readings)
 
 
 MODALITY = DiffusionModality()
