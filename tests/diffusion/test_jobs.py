@@ -23,8 +23,10 @@ from expunge.core.request import Target
 from expunge.data.rows import Rows
 from expunge.evidence.comparison import Models
 from expunge.jobs.schema import load_job
+from expunge.modalities.classification.config import DigitsData
 from expunge.modalities.diffusion import MODALITY, readings
 from expunge.modalities.diffusion.judge import Judge, judge_of
+from expunge.modalities.diffusion.opening import data_of
 
 
 def opened(path: Path):
@@ -115,12 +117,18 @@ def test_what_is_drawn_is_judged_where_a_class_goes_and_losses_alone_where_it_st
 
 
 def test_the_judge_knows_real_images_and_is_made_once():
-    data = squares(300)
+    data = squares(120)
     judge = judge_of(data, CLASSES)
     assert judge_of(data, CLASSES) is judge and judge.accuracy(squares(90, seed=5)) > 0.95
     seen, features = judge.looks(squares(9, seed=6).x)
     assert seen.shape == (9,) and features.shape[0] == 9 and features.dtype == np.float64
     assert isinstance(judge, Judge) and torch.is_tensor(next(iter(judge.tensors.values())))
+
+
+@pytest.mark.slow
+def test_the_judge_knows_digits_of_other_writers():
+    train, sets = data_of(DigitsData(format="digits"))
+    assert Judge.of(train, 10).accuracy(sets["test"]) > 0.89
 
 
 def test_shares_of_drawn_images_count_what_was_asked_for():
