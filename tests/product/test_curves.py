@@ -67,6 +67,7 @@ def test_noise_costs_the_retrained_model_too(drawn):
 def test_page_and_json_are_written_and_say_that_nothing_is_guaranteed(drawn):
     records, folder = drawn
     page = (folder / "0/curves.html").read_text()
+    assert "mathdefault" not in page and ">10⁻³<" in page  # powers of ten as a reader sees them
     assert page.count("<svg") == 3 and "<script" not in page and "Nothing on this page is a guarantee" in page
     assert json.loads((folder / "0/curves.json").read_text()) == json.loads(json.dumps(records[0]))
 
