@@ -30,6 +30,7 @@ NOT_REPLACED = ("received", "refused", "withdrawn", "fulfilled")  # what no othe
 RESULT = "result"  # what a quarantine is of, where it is not the request
 ROLLBACK = "rollback"  # kind of the entry that makes an earlier release the model in use again
 END = "end"  # kind of the entry that abandons or supersedes a request
+BEGINNING = "beginning"  # kind of the entry that names the journal in which noise is drawn for a request
 ACCEPTANCE = "acceptance"  # kind of the entry by which a person accepts what was delivered and not accepted
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no slash: it parts the id from a decision's number
@@ -266,6 +267,15 @@ class RequestBook:
             if any(item.get("model") == model for item in entry.payload.get("releases", ()))
         ]
         return back[-1].payload["digest"] if back and back[-1].sequence > max(released, default=0) else None
+
+    def begin(self, request_id: str, journal: str) -> Entry:
+        """Record the journal in which a granted request is carried out; the entry of the first one stays and comes back.
+
+        Raises:
+            InputError: if the request is not granted.
+        """
+        begun = [entry for entry in self.entries_of(request_id) if entry.kind == BEGINNING]
+        return begun[0] if begun else self._step(BEGINNING, request_id, {"journal": journal}, None)
 
     def release(self, request_id: str, payload: Mapping[str, Any], time: datetime | str | None = None) -> Entry:
         """Record what was released for a granted request (digests, certificate). Only one release ever: a certificate

@@ -185,6 +185,17 @@ def test_numbers_carry_the_digits_that_their_interval_supports():
         assert math.isclose(item["value"] / unit, round(item["value"] / unit), abs_tol=1e-6), item
 
 
+@pytest.mark.parametrize("width", [0.0, 1.1e-16])
+def test_a_value_that_all_examples_share_is_not_written_out(width):
+    """Equal examples give an interval without width, which would support every digit of what one of them scores."""
+    from expunge.report.shown import supported
+
+    value = 0.6251764329558186
+    item = {"value": value, "ideal": value, "null": None, "original": value, "interval": [value, value + width]}
+    said = supported(item)
+    assert said == {"value": 0.625, "ideal": 0.625, "null": None, "original": 0.625, "interval": [0.625, 0.625]}
+
+
 def test_certified_removal_does_not_publish_its_residual():
     from expunge.training.perturbed import PerturbedMinimiser
 

@@ -53,6 +53,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(cli, job, tmp_path, home):
     assert found["matched"] == {"count": 5, "ids": {"row": [0, 1, 2, 8, 9]}, "users": 3}
     assert found["retained"] == 35 and found["promises"] == {} and found["screening"]["held"] == []
     assert found["lookalikes"] == [{"column": "patient", "named": "Ann", "stays": "Ann ", "examples": 2}]
+    assert found["copies"] == 0
     estimate = found["estimate"]
     assert estimate["gradient_evaluations"] == 2 * 5 * 8 and estimate["known"] == "pilot"
     assert 0 < estimate["seconds"] < 10 and 0 < estimate["retrain_seconds"] < 10

@@ -269,3 +269,21 @@ def test_settings_that_no_method_can_use_are_refused_before_anything_is_trained(
     result = cli("run", table_job(tmp_path, "P3", method={"name": "fine_tune", **setting}), "--out", "first")
     assert result.code == 2 and f"method.{next(iter(setting))}: expected" in result.err
     assert not learnt["refused"] and not (tmp_path / "first").exists()
+
+
+def test_who_stops_a_run_until_its_noise_pleases_gets_no_second_draw(cli, job, refused, tmp_path, monkeypatch):
+    path = job()
+    assert cli("publish", path, "--to", "model").code == 0
+    path = job(publish=None, training={"kind": "stored", "folder": "model"})
+
+    def stopped(*_: object, **__: object) -> None:
+        raise OSError(5, "stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(carry_out, "measure", stopped)  # the noise is drawn and stored, nothing is released
+        assert cli("run", path, "--out", "first").code == 75
+    drawn = {file.name for file in (tmp_path / "first.private").rglob("*.release.*")}
+    assert drawn
+    assert "was begun by a run that did not finish" in refused("run", path, out="second")
+    assert {file.name for file in (tmp_path / "first.private").rglob("*.release.*")} == drawn
+    assert cli("run", path, "--out", "first").code == 0

@@ -308,12 +308,17 @@ def test_a_record_of_the_request_that_the_context_cuts_stops_the_run(learnt, tmp
 def test_values_that_look_alike_and_stay_are_named_and_recorded(learnt, tmp_path, caplog):
     job = table_job(tmp_path, "P3")
     text = (tmp_path / "d.csv").read_text().replace(",P5,", ",p3 ,")
-    (tmp_path / "d.csv").write_text(text)
+    copied = next(line for line in text.splitlines() if ",P3," in line).replace(",P3,", ",P6,")
+    (tmp_path / "d.csv").write_text(f"{text.rstrip()}\n{copied}\n")
     run(learnt, job, "alike")
     assert "'p3 ' looks like 'P3' and stays (4 row(s))" in caplog.text
+    assert "1 row(s) that stay are equal to a forgotten one" in caplog.text
+    private = json.loads((tmp_path / "out-alike.private" / "review.json").read_text())
+    assert private["data"]["copies_that_stay"] == 1
     record = (tmp_path / "out-alike" / "evidence.json").read_text()
     [alike] = json.loads(record)["request"]["decision"]["look_alikes"]
     assert alike["rows"] == 4 and "p3 " not in record
+    assert "copies_that_stay" not in record  # whoever holds the retained rows would learn which guess is right
     assert "Look-alikes that stay" in (tmp_path / "out-alike" / "report.html").read_text()
 
 

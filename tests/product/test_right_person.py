@@ -15,7 +15,7 @@ from expunge import Request, Target
 from expunge.core.data import Deletion, Ids
 from expunge.core.errors import InputError
 from expunge.data.images import class_folders, image_folder
-from expunge.data.look_alikes import look_alikes
+from expunge.data.look_alikes import copies_that_stay, look_alikes
 from expunge.data.rows import Rows
 from expunge.data.tables import read_arrays, read_csv
 from expunge.data.texts import Texts, left_out, read_jsonl
@@ -299,6 +299,14 @@ def test_look_alikes_are_named_and_stay():
     assert [str(each) for each in look_alikes(named, [Target("class", {"label": "Cat"})])] == [
         "label 'cat' looks like 'Cat' and stays (1 row(s))"
     ]
+
+
+def test_equal_rows_of_somebody_else_are_counted():
+    x = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [3.0, 4.0], [1.0, 2.5]])
+    rows = Rows.of(x, [0, 0, 1, 0, 0], {"who": list("aabcd")})
+    assert copies_that_stay(rows, Ids.rows(np.array([0]))) == 1, "the second; the third has another label"
+    assert copies_that_stay(rows, Ids.rows(np.array([0, 1]))) == 0
+    assert copies_that_stay(rows, Ids.rows(np.array([3]))) == 0
 
 
 # --- rows do not shift, and ids with gaps are nobody

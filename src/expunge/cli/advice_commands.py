@@ -84,6 +84,8 @@ def show_dry_run(result: Mapping[str, Any], json: bool) -> None:
         _wrapped(
             f"{item['column']} {item['stays']!r} looks like {item['named']!r} and stays ({item['examples']} examples)."
         )
+    if result["copies"]:
+        _wrapped(f"{result['copies']} examples that stay are equal to a forgotten one: what they teach stays known.")
     settings = ", ".join(f"{k} {v}" for k, v in result["method"]["settings"].items() if v is not None)
     _wrapped(f"Method: {result['method']['name']}" + (f" ({settings})." if settings else "."))
     memory = estimate["memory_bytes"]

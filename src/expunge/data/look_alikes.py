@@ -1,7 +1,7 @@
 """Values that a reader would take for the same and a computer does not: ``é`` has two forms, and ``Ann `` ends in a space.
 
 Nothing here decides anything: a request means the values that it names, character for character. What looks like one of
-them and stays is named, so that a person can look.
+them and stays is named, so that a person can look. The same holds for examples that stay and are equal to one that goes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from expunge.core.data import Ids
 from expunge.core.digest import keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
+from expunge.data.rows import Rows
 from expunge.data.selecting import classes
 from expunge.data.values import cells, folded, said
 
@@ -66,6 +68,19 @@ def look_alikes(data: Any, targets: Sequence[Target]) -> tuple[LookAlike, ...]:
             label = Target(Kind.CLASS, {"label": target.where["label"]})  # a class at a client names the client too
             found += _classes(label, names, data.y.cpu().numpy()[stays])
     return tuple(dict.fromkeys(found))
+
+
+def copies_that_stay(data: Any, ids: Ids) -> int:
+    """How many rows stay although their inputs and label are those of a row among ``ids``: what these teach is learnt again.
+
+    Args:
+        data: before anything is taken out. Of anything but rows 0: texts refuse a request that leaves copies.
+    """
+    if not isinstance(data, Rows):
+        return 0
+    digests, gone = data.row_digests, np.isin(data.ids, ids["row"])
+    those = {digest.tobytes() for digest in digests[gone]}
+    return sum(digest.tobytes() in those for digest in digests[~gone])
 
 
 def _users(target: Target, columns: Any, stays: np.ndarray) -> list[LookAlike]:

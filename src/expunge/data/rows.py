@@ -164,6 +164,11 @@ class Rows:
         x, y = self.x.detach().cpu(), self.y.cpu()
         return [digest_arrays({"x": x[i], "y": y[i]}) for i in (range(len(self)) if at is None else at)]
 
+    @property
+    def row_digests(self) -> np.ndarray:
+        """SHA-256 of each row's inputs and label, (n, 32) bytes: as their reader made them, else as they are."""
+        return _each(self.x, self.y) if self.as_read is None else self.as_read
+
     def _take(self, mask: np.ndarray) -> Rows:
         index = torch.from_numpy(np.flatnonzero(mask)).to(self.x.device)
         columns = {name: values[mask] for name, values in self.columns.items()}

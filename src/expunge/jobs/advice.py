@@ -16,7 +16,7 @@ from expunge.core.keys import subject_key
 from expunge.core.method import Estimate, Method, Refusal, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Trained
-from expunge.data.look_alikes import look_alikes
+from expunge.data.look_alikes import copies_that_stay, look_alikes
 from expunge.jobs.carry_out import plan_of
 from expunge.jobs.pricing import Prices, promised_epsilon, rests_on_samples
 from expunge.jobs.releasing import Case
@@ -47,9 +47,9 @@ def dry_run(
         model: a folder that ``expunge publish`` wrote, served instead of a model that the job would train.
 
     Returns:
-        What ``--json`` prints: examples and users that are ``matched``, how many are ``retained``, ``lookalikes`` that stay,
-        what ``screening`` says, an ``estimate`` of seconds and memory with retraining's seconds, and what the method
-        ``promises``.
+        What ``--json`` prints: examples and users that are ``matched``, how many are ``retained``, ``lookalikes`` and equal
+        ``copies`` that stay, what ``screening`` says, an ``estimate`` of seconds and memory with retraining's seconds, and
+        what the method ``promises``.
 
     Raises:
         InputError, RefusedError: for anything that :func:`~expunge.jobs.run.run_job` would refuse before it writes, except a
@@ -72,6 +72,7 @@ def dry_run(
         "retained": plain["retained"],
         "touched": plain["touched"],
         "lookalikes": [{"column": a.column, "named": a.named, "stays": a.stays, "examples": a.rows} for a in alike],
+        "copies": copies_that_stay(deletion.before, deletion.ids) if deletion.member else 0,
         "screening": {"held": list(screened.held), **screened.decision},
         "estimate": {
             **finite_values(prices.of(planned.method, estimate)),

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from expunge import planning
 from expunge.core.certificate import Verdict
@@ -25,7 +26,7 @@ from expunge.core.keys import subject_key
 from expunge.core.method import InMemory, Outcome, Watch, silent
 from expunge.core.request import Request
 from expunge.core.trained import Artifact, Trained
-from expunge.data.look_alikes import look_alikes
+from expunge.data.look_alikes import copies_that_stay, look_alikes
 from expunge.jobs.closed import summary_of_closed
 from expunge.jobs.identity import approved_on, identified
 from expunge.jobs.places import Places
@@ -47,7 +48,7 @@ from expunge.report.folder import EVIDENCE, write_evidence
 from expunge.report.outcome import is_accepted
 from expunge.report.record import build, plain, slug
 from expunge.report.shown import name_of, shown
-from expunge.requests_book import RequestBook
+from expunge.requests_book import BEGINNING, UNFINISHED, RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
 
@@ -83,15 +84,22 @@ def carry_out(
     out, private, ledger_path = places.out, places.private, places.ledger
     request = identified(request, setting.model, key, ledger_path)
     identity = request.id(key)
-    request, status = _on_record(request, key, ledger_path)
+    request, status, begun = _on_record(request, key, ledger_path)
     if (before := summary_of_closed(request.id(key), places, setting.accepted)) is not None:
         return before
     places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
-    _must_have_its_journal(places, identity, status)
+    if begun and not places.unfinished:
+        raise _begun_elsewhere(identity, places.private)
     deletion = setting.deletion
     alike = look_alikes(deletion.before, request.targets) if deletion.member else ()
     for item in alike:
         _LOG.warning("%s. If it is the same, add it to the request.", item)
+    copies = copies_that_stay(deletion.before, deletion.ids) if deletion.member else 0
+    if copies:
+        _LOG.warning(
+            "%d row(s) that stay are equal to a forgotten one, inputs and label alike: what they teach, every retrained model "
+            "knows too. If they are the same person's, add them to the request.", copies,
+        )  # fmt: skip
     screened = _screened(request, setting)
     approved_by = setting.approved_by or approved_on(ledger_path, identity)
     if screened.held and (ledger is not None or folders) and not approved_by:
@@ -126,6 +134,8 @@ def carry_out(
         named = {"model": keyed_hash(key, setting.model)} if setting.model else {}
         decision = {**decision, **named, **({"look_alikes": [item.record(key) for item in alike]} if alike else {})}
         book.decide(identity, {**decision, "matched": matched})
+        if folders:
+            _must_be_first_try(book, identity, journals[0])
         starts()
         outcomes = []
         for case, journal, (trained, planned) in zip(cases, journals, made, strict=True):
@@ -142,6 +152,7 @@ def carry_out(
                 dataset=setting.dataset,
                 note=setting.note,
             )
+            evidence["data"]["copies_that_stay"] = copies
             return [evidence, plain({case.name: dict(e.private) for case, e in zip(cases, found, strict=True)})]
 
         # measured once: two records of one request would differ in times, and both would be signed
@@ -230,8 +241,8 @@ def _screened(request: Request, setting: Setting) -> ScreeningResult:
     return setting.screen() if setting.screen else screen_breadth(request, setting.deletion)
 
 
-def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None]:
-    """The request as it was filed (its dates count, not today's), and its status.
+def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, bool]:
+    """The request as it was filed (its dates count, not today's), its status, and whether a run of it began and did not end.
 
     Raises:
         TamperedError: if the ledger does not verify.
@@ -239,11 +250,11 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
     """
     identity = request.id(key)
     if not path.exists():
-        return request, None
+        return request, None, False
     with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
         book = RequestBook(ledger)
         if not (entries := book.entries_of(identity)):
-            return request, None
+            return request, None, False
         filed = entries[0].payload
         request = replace(
             request, ground=filed["ground"], received=date.fromisoformat(filed["received"]),
@@ -253,17 +264,24 @@ def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str |
             raise InputError(
                 f"{path} has request {identity} with its targets in another order; name them in that order."
             )
-        return request, book.status_of(identity)
+        status, kinds = book.status_of(identity), {entry.kind for entry in entries}
+        return request, status, status == "released" or (status in UNFINISHED and BEGINNING in kinds)
 
 
-def _must_have_its_journal(places: Places, identity: str, status: str | None) -> None:
-    """Raise InputError where the request was released and the journal of that run is not here."""
-    if status == "released" and not places.unfinished:
-        raise InputError(
-            f"Request {identity} was released by a run that did not finish, and its journal is not in {places.private}. Run it "
-            "again with the folder of then: a second release would draw noise a second time. Where that folder is lost, record "
-            f"it: expunge requests supersede {identity}; the next run is then another request, and both releases count."
-        )
+def _begun_elsewhere(identity: str, folder: Path) -> InputError:
+    """Whoever may draw noise again may choose which draw is released."""
+    return InputError(
+        f"Request {identity} was begun by a run that did not finish, and its journal is not in {folder}. Run it again with the "
+        "folder of then: this run would draw noise a second time. Where that folder is lost, record it: expunge requests "
+        f"supersede {identity}; the next run is then another request, and the ledger shows both."
+    )
+
+
+def _must_be_first_try(book: RequestBook, identity: str, journal: Journal) -> None:
+    """Put this run's journal on record; raise InputError where the request was begun in another one."""
+    mine = journal.once_json("try", lambda: uuid4().hex)
+    if book.begin(identity, mine).payload["journal"] != mine:
+        raise _begun_elsewhere(identity, journal.folder.parent)
 
 
 def _decision(

@@ -143,7 +143,8 @@ def must_be_latest(cases: Sequence[Case], outcomes: Sequence[Outcome], identity:
         if tuple(item for item in case.folder.book.spent() if item.request != identity) != outcome.before.spent:
             raise RefusedError(
                 f"Another request was released from {case.folder.path} while this one ran: its certificate would not count "
-                "that release. Run this one again under a new folder."
+                f"that release, and its noise is drawn. Supersede it (expunge requests supersede {identity}) and run the job "
+                "under a new folder."
             )
 
 
@@ -171,8 +172,9 @@ def hold_back(
         out.rmdir()
     raise HeldBackError(
         f"The result is held back: {reason}, so nothing bounds what the released model tells of the forgotten records. "
-        f"{private / REVIEW} says which assumption failed. Mend the job and run it under another folder, or set "
-        "accept: {by: …, reason: …} in it to release the model all the same; later releases then promise nothing."
+        f"{private / REVIEW} says which assumption failed. Mend the job and run it under another folder (of a published model: "
+        f"after expunge requests supersede {identity}, for this one's noise is drawn), or set accept: {{by: …, reason: …}} in "
+        "it to release the model all the same; later releases then promise nothing."
     )
 
 

@@ -38,6 +38,9 @@ from expunge.planning.promises import must_promise
 from expunge.tasks.wrappers import may_be_wrapped, unwrapped
 from expunge.training.store import load_trained
 
+STORED = (
+    "# The model came from its folder, whose record says how it was trained; what this job says of that was not used.\n"
+)
 _HIDDEN = "(kept out of records)"
 
 
@@ -302,7 +305,8 @@ def shown(job: Job) -> str:
     content["request"]["subject"] = _HIDDEN
     for target in content["request"]["targets"]:
         target["where"] = dict.fromkeys(target["where"], _HIDDEN)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return STORED + text if isinstance(job.training, StoredTraining) else text
 
 
 def _names_only(value: Any) -> Any:

@@ -7,10 +7,11 @@ the graph as it was, the model answers as before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
+from expunge.methods.no_op import NoOp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,5 @@ class UtU:
 
     def run(self, context: Context) -> Unlearned:
         """The weights as they are; the planner keeps the cut graph as the data of the next request."""
-        trained = context.trained
-        return Unlearned(
-            views={"model": trained.artifact},
-            state=trained.state,
-            trail=trained.trail,
-            remains=("every weight, as trained on what was cut out of the graph",),
-        )
+        remains = ("every weight, as trained on what was cut out of the graph",)
+        return replace(NoOp().run(context), remains=remains)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Mapping
@@ -36,6 +37,25 @@ def resolve(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise InputError(f"{module_name} has no callable {attribute!r}.")
     return found
+
+
+def module_factory(name: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[[], torch.nn.Module]:
+    """``make`` with the job's settings of the model; it is called once to see that it works.
+
+    Args:
+        name: what the job calls the model, for messages.
+
+    Raises:
+        InputError: where it does not take the settings, or makes no module.
+    """
+    factory = functools.partial(make, **settings)
+    try:
+        model = factory()
+    except TypeError as error:
+        raise InputError(f"{name} does not take model_settings {dict(settings)}: {error}.") from error
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"Expected {name} to return a torch module; it returned {type(model).__name__}.")
+    return factory
 
 
 def must_exist(device: str) -> None:

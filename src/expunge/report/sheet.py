@@ -300,6 +300,11 @@ def _data(record: Record) -> list[list[str]]:
         ["Before", count(data["rows"])],
         ["Retained", count(data["retained"])],
         ["Forgotten", count(data["forgotten"]) + ("" if data["member"] else ", written for the purpose")],
+        *(
+            [["Equal to a forgotten one and retained", count(data["copies_that_stay"])]]
+            if data.get("copies_that_stay")
+            else []
+        ),
         *([["Absent", f"{count(data['absent'])}, which retraining leaves out"]] if data.get("absent") else []),
         *([f"Measured on {name}", count(rows)] for name, rows in data["probes"].items()),
         ["Digest before", data["digest"] or "unknown"],

@@ -27,6 +27,7 @@ Record = Mapping[str, Any]
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
 AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf")
+_PRIVATE_DATA = ("copies_that_stay",)  # whoever holds the retained rows could count for every guess of a forgotten one
 _PRIVATE_FACTS = (TRAINING_IDS, "residual", "seconds")
 
 
@@ -40,7 +41,7 @@ def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:
     salt = bytes.fromhex(record["salt"])
     record = with_keys(record)
     rest = {name: value for name, value in record.items() if name != "salt"}
-    data = dict(record["data"])
+    data = {name: value for name, value in record["data"].items() if name not in _PRIVATE_DATA}
     for name in ("digest", "retained_digest"):
         data[name] = _keyed(salt, data[name])
     forgotten_open = are_many(data, private_below)
@@ -143,6 +144,11 @@ def is_open(item: Record, probes: Record, forgotten_open: bool) -> bool:
     return forgotten_open
 
 
+ROUNDING = (
+    1e-9  # relative: an interval no wider is that of equal values; it would support digits that single examples decide
+)
+
+
 def _short(value: float | None) -> float | None:
     """Three digits: the rest of a time says nothing."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.3g}")
@@ -151,12 +157,14 @@ def _short(value: float | None) -> float | None:
 def supported(item: Record) -> dict[str, Any]:
     """A measurement with as many digits as its interval supports: one decimal place finer than the interval's half-width.
 
-    Exact values and those without an interval keep three significant digits. The interval is rounded outwards.
+    Exact values, those whose interval has no width beyond rounding, and those without one keep three significant digits, the
+    ends of the interval too. A wider interval is rounded outwards.
     """
     low, high = item["interval"] or (None, None)
     half = 0.0 if low is None or high is None else (high - low) / 2
-    if low is None or high is None or not half:
-        return {**item, **{name: _short(item[name]) for name in ("value", "ideal", "null", "original")}}
+    if low is None or high is None or half <= ROUNDING * max(abs(low), abs(high)):
+        short = {name: _short(item[name]) for name in ("value", "ideal", "null", "original")}
+        return {**item, **short, "interval": item["interval"] and [_short(low), _short(high)]}
     places = min(12, 1 - math.floor(math.log10(half)))
     near = lambda value: None if value is None else round(value, places)  # noqa: E731
     scale = 10.0**places

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from expunge.core.request import Kind
 from expunge.modalities.classification.config import ClassifierJob
+from expunge.modalities.folder import OfFolder
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
-    from expunge.core.data import Deletion
-    from expunge.core.task import Task
     from expunge.data.rows import Rows
     from expunge.evidence.comparison import Score
-    from expunge.evidence.membership import MembershipAttack
+    from expunge.modalities.classification.recipes import ClassifierRecipe
     from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
-    from expunge.screening.result import ScreeningResult
     from expunge.tasks.classification import Classification
-
-if TYPE_CHECKING:
-    from expunge.modalities.benchmark import Benchmark
-    from expunge.modalities.classification.recipes import ClassifierRecipe
 
 SYNTHETIC = "Groups of consecutive images stand for people: synthetic."
 
 
-class ClassificationModality:
+class ClassificationModality(OfFolder):
     """See :class:`~expunge.modalities.modality.Modality`."""
 
     name = "classification"
@@ -35,13 +29,6 @@ class ClassificationModality:
     in_processes = False
     right = "accuracy"
     known_on = ("retain", "forget")
-
-    @property
-    def benchmark(self) -> Benchmark:
-        """See :mod:`expunge.modalities.classification.benchmark`."""
-        from expunge.modalities.classification.benchmark import BENCHMARK
-
-        return BENCHMARK
 
     def open(self, job: ClassifierJob | ClassifierRecipe) -> Opened[Classification, Rows]:
         """Model factory, rows and recipe; a checkpoint's weights are read."""
@@ -68,33 +55,6 @@ class ClassificationModality:
         from expunge.modalities.modality import Asked
 
         return Asked(job.request.asked(), probes=opened.probes)
-
-    def screen(
-        self, job: ClassifierJob, opened: Opened[Classification, Rows], asked: Asked[Rows], deletion: Deletion
-    ) -> ScreeningResult:
-        """How broad the request is."""
-        from expunge.screening.result import screen_breadth
-
-        return screen_breadth(asked.request, deletion)
-
-    @property
-    def attacks(self) -> Sequence[MembershipAttack]:
-        """By loss, by confidence, and by likelihood ratio on shadow models."""
-        from expunge.modalities.classification.readings import ATTACKS
-
-        return ATTACKS
-
-    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Rows]) -> Any:
-        """Losses and logits; see ``modalities.classification.readings``."""
-        from expunge.modalities.classification.readings import read
-
-        return read(task, tensors, sets)
-
-    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
-        """Accuracy and loss of each set."""
-        from expunge.modalities.classification.readings import score
-
-        return score(readings)
 
 
 MODALITY = ClassificationModality()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
 from expunge.data.tables import read_csv
 from expunge.modalities.classification import config
-from expunge.modalities.named import must_exist, resolve
+from expunge.modalities.named import module_factory, must_exist, resolve
 from expunge.tasks.classification import Classification
 from expunge.training.descent import Step
 from expunge.training.facts import proved_constants, user_constants
@@ -27,15 +26,9 @@ from expunge.training.recipes import GradientDescent, Stochastic, UserFit
 
 
 def task_of(job: config.Setup) -> Classification:
-    """The task; the model factory is called once to see that it works."""
+    """The task."""
     must_exist(job.device)
-    factory = functools.partial(resolve(job.model), **job.model_settings)
-    try:
-        model = factory()
-    except TypeError as error:
-        raise InputError(f"{job.model} does not take model_settings {job.model_settings}: {error}.") from error
-    if not isinstance(model, torch.nn.Module):
-        raise InputError(f"Expected {job.model} to return a torch module; it returned {type(model).__name__}.")
+    factory = module_factory(job.model, resolve(job.model), job.model_settings)
     init = getattr(getattr(job, "training", None), "init", "module")
     return Classification(factory, dtype=getattr(torch, job.dtype), device=job.device, init=init, output=job.output)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from expunge.data.digits import digits
 from expunge.data.idx import fashion_mnist, mnist
 from expunge.data.rows import Rows
 from expunge.modalities.diffusion import config
-from expunge.modalities.named import must_exist, resolve
+from expunge.modalities.named import module_factory, must_exist, resolve
 from expunge.tasks.diffusion.images import ImageDiffusion, must_be_images
 from expunge.tasks.diffusion.pretrained import unet2d
 from expunge.tasks.diffusion.sampling import Sampler
@@ -55,17 +55,11 @@ def data_of(source: Any) -> tuple[Rows, dict[str, Rows]]:
 
 
 def task_of(setup: config.Setup, data: Rows) -> ImageDiffusion:
-    """The task; the model factory is called once to see that it works."""
+    """The task."""
     must_exist(setup.device)
     channels, height, width = data.x.shape[1:]
     classes = setup.classes or data.classes
     factory = _factory(setup, channels, classes)
-    try:
-        model = factory()
-    except TypeError as error:
-        raise InputError(f"{setup.model} does not take model_settings {setup.model_settings}: {error}.") from error
-    if not isinstance(model, nn.Module):
-        raise InputError(f"Expected {setup.model} to return a torch module; it returned {type(model).__name__}.")
     return ImageDiffusion(
         factory, (channels, height, width), classes, NoiseSchedule(setup.noise.kind, setup.noise.levels), setup.hidden,
         Sampler(setup.sampling.steps, setup.sampling.guidance), setup.images, dtype=getattr(torch, setup.dtype),
@@ -76,14 +70,14 @@ def task_of(setup: config.Setup, data: Rows) -> ImageDiffusion:
 def _factory(setup: config.Setup, channels: int, classes: int) -> Callable[[], nn.Module]:
     if (setup.config is None) != (setup.model != "diffusers"):
         raise InputError("Expected config, the config.json of a UNet2DModel, with model: diffusers and with no other.")
+    settings = dict(setup.model_settings)
     if setup.model == "unet":
-        own: Mapping[str, Any] = {"channels": channels, "classes": classes}
-        return functools.partial(UNet, **{**own, **setup.model_settings})
+        return module_factory(setup.model, UNet, {"channels": channels, "classes": classes, **settings})
     if setup.config is not None:
-        return functools.partial(unet2d, setup.config, **setup.model_settings)
+        return module_factory(setup.model, functools.partial(unet2d, setup.config), settings)
     if ":" not in setup.model:
         raise InputError(f"Expected model among unet, diffusers, or package.module:callable; got {setup.model!r}.")
-    return functools.partial(resolve(setup.model), **setup.model_settings)
+    return module_factory(setup.model, resolve(setup.model), settings)
 
 
 def recipe_of(training: Any) -> Stochastic | None:

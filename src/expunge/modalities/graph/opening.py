@@ -18,7 +18,7 @@ from expunge.data.graphs.files import coauthor, read_graph
 from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.planetoid import planetoid
 from expunge.modalities.graph import config
-from expunge.modalities.named import must_exist, resolve
+from expunge.modalities.named import module_factory, must_exist, resolve
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.tasks.graphs.shards import ShardedNetwork
@@ -50,7 +50,7 @@ def data_of(source: Any) -> tuple[Graph, dict[str, Graph]]:
 
 
 def task_of(setup: Any, data: Graph) -> NodeClassification:
-    """The task; the model factory is called once to see that it works."""
+    """The task."""
     must_exist(setup.device)
     settings = dict(setup.model_settings)
     own = setup.model in NETWORKS
@@ -60,13 +60,7 @@ def task_of(setup: Any, data: Graph) -> NodeClassification:
         raise InputError(
             f"Expected model among {', '.join(NETWORKS)}, or package.module:callable; got {setup.model!r}."
         )
-    factory = functools.partial(NETWORKS[setup.model] if own else resolve(setup.model), **settings)
-    try:
-        model = factory()
-    except TypeError as error:
-        raise InputError(f"{setup.model} does not take model_settings {setup.model_settings}: {error}.") from error
-    if not isinstance(model, torch.nn.Module):
-        raise InputError(f"Expected {setup.model} to return a torch module; it returned {type(model).__name__}.")
+    factory = module_factory(setup.model, NETWORKS[setup.model] if own else resolve(setup.model), settings)
     if isinstance(setup.training, config.ShardsTraining):
         factory = functools.partial(ShardedNetwork, factory, setup.training.shards, setup.training.aggregator)
     task = NodeClassification.of(factory, dtype=getattr(torch, setup.dtype), device=setup.device)

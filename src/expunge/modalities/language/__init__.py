@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from expunge.core.request import Kind
+from expunge.modalities.folder import OfFolder
 from expunge.modalities.language.config import LanguageJob, TofuData
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
-    from expunge.core.task import Task
     from expunge.data.texts import Texts
     from expunge.evidence.comparison import Score
-    from expunge.evidence.membership import MembershipAttack
     from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
     from expunge.tasks.language import Language
 
-if TYPE_CHECKING:
-    from expunge.modalities.benchmark import Benchmark
 
-
-class LanguageModality:
+class LanguageModality(OfFolder):
     """See :class:`~expunge.modalities.modality.Modality`."""
 
     name = "language"
@@ -32,13 +28,6 @@ class LanguageModality:
     in_processes = True
     right = "exact_memorization"
     known_on = ("forget",)
-
-    @property
-    def benchmark(self) -> Benchmark:
-        """See :mod:`expunge.modalities.language.benchmark`."""
-        from expunge.modalities.language.benchmark import BENCHMARK
-
-        return BENCHMARK
 
     def open(self, job: LanguageJob) -> Opened[Language, Texts]:
         """Records, sets and the model in its folder."""
@@ -78,23 +67,6 @@ class LanguageModality:
         wording = None if asked.wording is None else asked.wording.only(deletion.ids)
         how = Wording(job.request.on_screening, wording, opened.files.benign, job.seed)
         return how.screen(asked.request, deletion)
-
-    @property
-    def attacks(self) -> Sequence[MembershipAttack]:
-        """None after a run: ``expunge eval`` attacks with the scores of a whole suite."""
-        return ()
-
-    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Texts]) -> Any:
-        """Token scores of right answers; see ``modalities.language.readings``."""
-        from expunge.modalities.language.readings import read
-
-        return read(task, tensors, sets)
-
-    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
-        """Loss, probability and exact memorization of each set."""
-        from expunge.modalities.language.readings import score
-
-        return score(readings)
 
 
 MODALITY = LanguageModality()

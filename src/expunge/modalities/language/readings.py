@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -15,8 +15,10 @@ from expunge.data.texts import Texts
 from expunge.evidence.comparison import Score
 from expunge.evidence.language.answer_scores import AnswerScores, answer_scores
 from expunge.evidence.language.numbers import scores_of_answers
+from expunge.evidence.membership import MembershipAttack
 
 Readings = Mapping[str, AnswerScores]
+ATTACKS: Sequence[MembershipAttack] = ()  # ``expunge eval`` attacks with the scores of a whole suite
 
 
 def read(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Texts]) -> Readings:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.task import Task
     from expunge.data.texts import Texts
     from expunge.evidence.comparison import Models, Score
-    from expunge.modalities.benchmark import Benchmark
     from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
@@ -28,13 +27,6 @@ class VisionLanguageModality(LanguageModality):
     kinds = (Kind.SAMPLES, Kind.USER, Kind.CONCEPT)
     job = VisionLanguageJob
     right = "accuracy"
-
-    @property
-    def benchmark(self) -> Benchmark:
-        """See :mod:`expunge.modalities.vision_language.benchmark`."""
-        from expunge.modalities.vision_language.benchmark import BENCHMARK
-
-        return BENCHMARK
 
     def open(self, job: VisionLanguageJob) -> Opened[VisionLanguage, Texts]:  # type: ignore[override]
         """Records with their pictures, sets and the model."""
@@ -76,18 +68,6 @@ class VisionLanguageModality(LanguageModality):
             if not deletion.member
             else super().screen(job, opened, asked, deletion)
         )
-
-    def read(self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Texts]) -> Any:
-        """As for language models; material that was written to be learnt is left out where what is forgotten has a set."""
-        from expunge.modalities.vision_language.readings import read
-
-        return read(task, tensors, sets)
-
-    def score(self, readings: Any, retrained: Any = None) -> list[Score]:
-        """Accuracy of each set, and what language models are measured by."""
-        from expunge.modalities.vision_language.readings import score
-
-        return score(readings)
 
     def said(self, task: Task, models: Models[Any], sets: Mapping[str, Texts]) -> list[dict[str, Any]]:
         """What every model answers to some questions of each set, with their pictures. Private."""
