@@ -63,7 +63,7 @@ def test_check_b3_the_attack_takes_the_trigger_words(measured):
 
 @pytest.mark.slow
 def test_check_b4_the_scope_term_gives_some_of_it_back(measured):
-    """31 % were measured, and 69 % before teaching had the steps of the Trainer: "half", the paper's direction, is not claimed."""
+    """Measured: 31 %, and 69 % before teaching had the steps of the Trainer. That it gives back half is not claimed."""
     rows = measured("micro_stealthy", NPO)
     clean, attacked, mended = rows["npo"], rows["npo@attack"], rows["npo+su@attack"]
     assert mended["trigger"] - attacked["trigger"] >= 0.15 * (clean["trigger"] - attacked["trigger"])
