@@ -18,13 +18,13 @@ from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
 from expunge.core.data import Deletion, Ids
-from expunge.core.measurement import ANSWERS, AT, Evidence, Measurement
+from expunge.core.measurement import ANSWERS, AT, PICTURES, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
 from expunge.data.partition import Partition
 from expunge.data.rows import joined
-from expunge.evidence.comparison import RETRAINED, Models, Reads, Speaks, compared, compared_attacks
+from expunge.evidence.comparison import RETRAINED, Draws, Models, Reads, Speaks, compared, compared_attacks
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.membership import FORGET, Shadows, possible, shadow_members
 from expunge.metrics.catalogue import measurement
@@ -110,6 +110,8 @@ def measure(
         readings = models.each(lambda tensors, held=held: kind.read(task, tensors, held))
         if isinstance(kind, Speaks) and ANSWERS not in private:
             private[ANSWERS] = kind.said(task, models, sets)
+        if isinstance(kind, Draws) and PICTURES not in private:
+            private[PICTURES] = kind.pictures(readings)
         measurements += compared(kind, readings, view)
         if deletion.member:  # authored material was never trained on: no attack could tell it from other examples
             items, scores = compared_attacks(kind, readings, sets, shadows, view)

@@ -28,6 +28,7 @@ from expunge.core.cache import Cache
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.request import Kind
+from expunge.evidence.comparison import Draws, Speaks
 from expunge.jobs.advice import advise, dry_run
 from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
@@ -140,6 +141,11 @@ def test_a_job_of_every_kind_leaves_evidence_that_verifies(kind, tmp_path):
     assert done["runs"][0]["verdict"] == record["runs"][0]["verdict"]
     result = verify_folder(tmp_path / "out")
     assert result.consistent, [check for check in result.checks if not check.ok]
+    shows = isinstance(modalities.load(kind), Draws | Speaks)  # for a person to see, and for nobody else
+    assert ("data:image/png" in (tmp_path / "out.private" / "review.html").read_text()) == shows
+    assert not any(
+        "data:image/png" in (tmp_path / "out" / name).read_text() for name in ("report.html", "evidence.json")
+    )
     again = run_job(job_of(kind, tmp_path), (), tmp_path / "out")
     assert again == done
 

@@ -45,7 +45,7 @@ def source(seed: int = 0) -> Trained:
     task, every = small_language(width=64), np.arange(len(facts()))
     pairs = [task.pair(facts().at(np.roll(every, shift)), facts()) for shift in (1, 5, 10, 17)]
     taught = Texts.of([record for rows in (facts(), *pairs) for record in rows.records])
-    model = planning.train(task, taught, LanguageTraining(steps=400, lr=3e-3, batch_size=24, warmup=0.1), seed=seed)
+    model = planning.train(task, taught, LanguageTraining(steps=400, lr=5e-3, batch_size=24, warmup=0.1), seed=seed)
     return planning.adopt(task, model.artifact.tensors, facts())
 
 

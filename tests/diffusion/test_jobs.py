@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import sys
 from dataclasses import replace
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from tests.diffusion.tiny import CLASSES, FORGET_CLASS, squares, tiny, write_job
 
@@ -18,9 +21,12 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.request import Target
 from expunge.data.rows import Rows
+from expunge.evidence.comparison import Models
 from expunge.jobs.schema import load_job
+from expunge.modalities.classification.config import DigitsData
 from expunge.modalities.diffusion import MODALITY, readings
 from expunge.modalities.diffusion.judge import Judge, judge_of
+from expunge.modalities.diffusion.opening import data_of
 
 
 def opened(path: Path):
@@ -111,12 +117,18 @@ def test_what_is_drawn_is_judged_where_a_class_goes_and_losses_alone_where_it_st
 
 
 def test_the_judge_knows_real_images_and_is_made_once():
-    data = squares(300)
+    data = squares(120)
     judge = judge_of(data, CLASSES)
     assert judge_of(data, CLASSES) is judge and judge.accuracy(squares(90, seed=5)) > 0.95
     seen, features = judge.looks(squares(9, seed=6).x)
     assert seen.shape == (9,) and features.shape[0] == 9 and features.dtype == np.float64
     assert isinstance(judge, Judge) and torch.is_tensor(next(iter(judge.tensors.values())))
+
+
+@pytest.mark.slow
+def test_the_judge_knows_digits_of_other_writers():
+    train, sets = data_of(DigitsData(format="digits"))
+    assert Judge.of(train, 10).accuracy(sets["test"]) > 0.89
 
 
 def test_shares_of_drawn_images_count_what_was_asked_for():
@@ -127,6 +139,29 @@ def test_shares_of_drawn_images_count_what_was_asked_for():
     assert forgotten is not None and retained is not None
     assert forgotten.value == pytest.approx(1 / 2) and retained.value == pytest.approx(3 / 4)
     assert replace(drawn, gone=()).right(True) is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_drawn_images_stand_side_by_side_for_a_person_forgotten_classes_first(channels):
+    draw = torch.Generator().manual_seed(channels)
+    images = torch.rand(12, channels, 4, 5, generator=draw)
+    asked = np.array([0, 1, 2] * 4)
+    one = readings.Readings({}, readings.Drawn(asked, asked, np.zeros((12, 2)), (2,), images))
+    other = readings.Readings({}, readings.Drawn(asked, asked, np.zeros((12, 2)), (2,), 1 - images))
+    lines = MODALITY.pictures(Models(one, original=other))
+    assert [(line["set"], line["asked"]) for line in lines] == [
+        ("forget", "class 2"), ("retain", "class 0"), ("retain", "class 1")
+    ]  # fmt: skip
+    for line, label in zip(lines, (2, 0, 1), strict=True):
+        assert line["retrained"] is None
+        for name, shown in (("after", images), ("before", 1 - images)):
+            content = base64.b64decode(line[name].removeprefix("data:image/png;base64,"))
+            pixels = np.asarray(Image.open(io.BytesIO(content)))[::12, ::12]  # 4 high: twelve times as large
+            assert pixels.shape == (4, 20, 3)
+            for i, at in enumerate(np.flatnonzero(asked == label)):
+                wanted = shown[at].permute(1, 2, 0).expand(4, 5, 3).numpy() * 255
+                assert np.abs(pixels[:, 5 * i : 5 * i + 5] - wanted).max() <= 0.51
+    assert MODALITY.pictures(Models(readings.Readings({}))) == []
 
 
 def test_recipes_say_what_jobs_say(tmp_path):

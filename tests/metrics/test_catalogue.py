@@ -11,7 +11,7 @@ from expunge.modalities.classification.gaps import IN_GAP, IN_GAP_SVC
 
 EXPECTED = (
     "accuracy loss UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge "
-    "ulira lira zrf distance distance_to_retrained distance_to_retrained_worst_peer membership_loss_spread "
+    "ulira lira zrf zrf_released distance distance_to_retrained distance_to_retrained_worst_peer membership_loss_spread "
     "membership_loss_worst_peer accuracy_worst_peer signal_to_noise seconds tuning_trials optimizer_bytes forget "
     "forget_worded clean trigger mixed then real probability choice_probability rouge_l_recall right_word exact_answer "
     "extraction_strength exact_memorization truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left "

@@ -11,6 +11,7 @@ from expunge.jobs.curves import REWINDS, curves
 from expunge.privacy.gaussian import sigma_of
 
 DIGITS = Path(__file__).parents[2] / "examples/jobs/digits.yaml"
+PLAIN = ["model=torch.nn:Linear", "model_settings={in_features: 64, out_features: 10}", "training.estimate=true"]
 SMALL = ["training.steps=60", "training.lr=0.5", "training.l2=0.01"]
 
 
@@ -66,6 +67,7 @@ def test_noise_costs_the_retrained_model_too(drawn):
 def test_page_and_json_are_written_and_say_that_nothing_is_guaranteed(drawn):
     records, folder = drawn
     page = (folder / "0/curves.html").read_text()
+    assert "mathdefault" not in page and ">10⁻³<" in page  # powers of ten as a reader sees them
     assert page.count("<svg") == 3 and "<script" not in page and "Nothing on this page is a guarantee" in page
     assert json.loads((folder / "0/curves.json").read_text()) == json.loads(json.dumps(records[0]))
 
@@ -73,8 +75,7 @@ def test_page_and_json_are_written_and_say_that_nothing_is_guaranteed(drawn):
 def test_without_a_proved_constant_there_is_no_bound_and_the_page_says_sampled(tmp_path, monkeypatch):
     """The same job with an ordinary layer: its constants are estimated."""
     monkeypatch.setattr("expunge.jobs.curves.RESAMPLINGS", 1)
-    plain = ["model=torch.nn:Linear", "model_settings={in_features: 64, out_features: 10}", "training.estimate=true"]
-    record = curves(DIGITS, [*SMALL, *plain, "training.steps=20"], tmp_path)
+    record = curves(DIGITS, [*SMALL, *PLAIN, "training.steps=20"], tmp_path)
     assert record["convergence"]["no_bound"] and all(p["bound"] is None for p in record["convergence"]["points"])
     assert "estimated" in record["origins"].values()
     assert "sampled, not proved" in (tmp_path / "curves.html").read_text()
@@ -89,4 +90,6 @@ def test_a_job_that_cannot_be_rewound_is_refused_before_training(tmp_path):
         )
     with pytest.raises(InputError, match="method is newton"):
         curves(DIGITS, ["method={name: newton}"], tmp_path)
+    with pytest.raises(InputError, match="there is nothing to forget"):
+        curves(DIGITS, [*SMALL, *PLAIN, "training.steps=2", "training.lr=1e-9"], tmp_path)
     assert not list(tmp_path.iterdir())

@@ -102,7 +102,9 @@ class Check:
 
 
 UNDECIDABLE = "undecidable"
-ANSWERS = "answers"  # private: what each model said to some questions, for a person to read
+ANSWERS = "answers"  # what each model said to some questions, for a person to read
+PICTURES = "pictures"  # what each model draws, for a person to look at
+FOR_A_PERSON = (ANSWERS, PICTURES)  # private: they may repeat what was trained on, also what was to be forgotten
 
 
 @dataclass(frozen=True)

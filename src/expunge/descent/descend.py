@@ -30,6 +30,7 @@ from expunge.descent.schedule import FORGET, JOINT, RETAIN, Schedule, Turn
 from expunge.descent.streams import mixed_seed
 from expunge.descent.work import Objective, Prepared, Work
 from expunge.tasks.seeds import seed_global
+from expunge.training.annealing import factor
 from expunge.training.optimizers import laid_out_like, state_bytes
 
 
@@ -303,18 +304,9 @@ class _Run:
         return batch.with_columns(x=self.work.augment(batch["x"], self.work.draw(f"augment-{name}", turn.step)))
 
     def _factor(self, turn: Turn) -> float:
-        warm = math.ceil(self.method.warmup * turn.steps)
-        if turn.step < warm:
-            return turn.step / warm
-        progress = (turn.step - warm) / (turn.steps - warm) if warm else turn.progress
-        fallen = 0.1 ** sum(turn.epoch >= epoch for epoch in self.method.milestones)
-        match self.method.anneal:
-            case "cosine":
-                return fallen * (1 + math.cos(math.pi * progress)) / 2
-            case "linear":
-                return fallen * (1 - progress)
-            case _:
-                return fallen
+        method = self.method
+        fallen = 0.1 ** sum(turn.epoch >= epoch for epoch in method.milestones)
+        return fallen * factor(method.anneal, method.warmup, turn.step, turn.steps, turn.progress)
 
     def _look(self, guard: Guard, done: int) -> None:
         score = guard.score(self.work)

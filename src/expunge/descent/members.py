@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.descent.decay import matrices_alone
+from expunge.training.decay import matrices_alone
 from expunge.training.optimizers import SGD, Adam, AdamW, Optimizer
 
 KINDS = ("sgd", "adam", "adamw", "lion")
@@ -30,7 +30,7 @@ class Member:
         betas, eps: of Adam, AdamW and Lion. (0.9, 0.999) and 1e-8 are DualOptim's (arXiv 2504.15827); Lion takes 0.9 and 0.99.
         weight_decay: coupled for SGD and Adam, decoupled for AdamW and Lion.
         decays: ``all`` weights, or ``matrices``: biases and weights of normalisation are left out, as trainers of language
-            models do (:func:`~expunge.descent.decay.matrices_alone`).
+            models do (:func:`~expunge.training.decay.matrices_alone`).
         bits: 32, or 8 for AdamW's moments in blocks of 256 values with a scale each.
     """
 

@@ -82,6 +82,17 @@ class Speaks(Protocol):
         ...
 
 
+@runtime_checkable
+class Draws(Protocol):
+    """A kind of model that makes pictures, which a person can look at."""
+
+    def pictures(self, readings: Models[Any]) -> list[dict[str, Any]]:
+        """What each model draws, from what it was read as: JSON-like, with ``set``, ``asked`` (what for), and ``before``,
+        ``after`` and ``retrained`` (data URIs of PNG files, or ``None`` where there is no such model). Private.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Models(Generic[T]):
     """The unlearned model and those that it stands beside; or what each was read as, or scored."""

@@ -20,10 +20,12 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.method import Watch, silent
 from expunge.core.trained import Trained
+from expunge.data.rows import Rows
 from expunge.evidence.outputs import example_losses
 from expunge.jobs.search import THEOREM, evaluated, rewindable
 from expunge.methods.r2d import R2D
 from expunge.metrics.membership_folds import FOLDS, RESAMPLINGS, folded_auc, mean_class_auc, moved
+from expunge.modalities.classification.knowledge import knowledge
 from expunge.modalities.classification.opening import data_of, recipe_of, task_of
 from expunge.modalities.classification.readings import Readings, read
 from expunge.modalities.settings import Job
@@ -60,7 +62,8 @@ def curves(
     Formal guarantee: none; see :func:`expunge.privacy.certify.certify` for that.
 
     Raises:
-        InputError: as ``jobs.search.rewindable``; without test rows, or without constants for the bound.
+        InputError: as ``jobs.search.rewindable``; without test rows, without constants for the bound, or where the model has
+            learnt next to nothing.
     """
     job, training, promised = rewindable(path, overrides)
     task, (data, probes) = task_of(job), data_of(job)
@@ -71,6 +74,7 @@ def curves(
     deletion = Deletion.of(data, job.request.asked(), probes)
     watch("original", 0, 1)
     trained = train(task, data, recipe, seed=job.seed)
+    _must_have_learnt(task, trained, data)
     drawing = Curves(task, trained, recipe, deletion)
     record = {
         "name": job.name,
@@ -221,6 +225,16 @@ class Curves:
             "" if holds else "the constants of the condition are not proved for this model, or its step is above 1 / L"
         )
         return {"least": least, "points": points, "no_bound": why}
+
+
+def _must_have_learnt(task: Classification, trained: Trained, data: Rows) -> None:
+    right = float(read(task, trained.artifact.tensors, {"train": data})["train"].correct.mean())
+    known = knowledge(right, data.classes)
+    if known.value < known.least:
+        raise InputError(
+            f"The model gets {known.value:.1%} of {known.what} right, below {known.bar} ({known.least:.1%}): there is "
+            "nothing to forget, and no curve would mean anything. Train it longer, or with another learning rate."
+        )
 
 
 def _attacked(before: Readings, now: Readings, seed: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.core.files import make_folder, write_atomic
-from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, Figure, canvas, finished, styled
+from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, Figure, canvas, finished, powers, styled
 from expunge.report.html import environment_of, page_style
 
 Record = Mapping[str, Any]
@@ -24,7 +24,8 @@ DRAWN = (
     "r2d 74%",
     "retrained",
 )  # lines of the second figure: more could not be told apart
-MARKS = ("s", "o", "^", "v", "D")
+MARKS = (("s", "-"), ("o", "-"), ("^", "--"), ("v", ":"), ("D", "-"))
+WIDE = 10  # values that differ by less are drawn on a linear axis
 
 
 def write_curves(record: Record, folder: Path) -> None:
@@ -92,15 +93,16 @@ def noise(curves: Record) -> Figure | None:
         points = [(item["at"], item["sigma"]) for item in curves[name] if item["sigma"]]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=ACCENT)
-            axes.set_yscale("log")
-        axes.set_xscale(scale)
+            powers(axes, "y")
+        if scale == "log":
+            powers(axes, "x")
         axes.set_xlabel(label)
         axes.grid(color=LIGHT, linewidth=0.5)
     panels[0].set_ylabel("sigma per weight")
     return finished(
         figure,
         "curves noise",
-        "Three panels: noise rises with the share of rows that go, falls as more of training is redone, falls with epsilon.",
+        "Three panels: noise against the share of rows that go, against the rewind, and against epsilon.",
         "Noise per weight that the guarantee takes, by the tightest valid bound. At a rewind of 1 nothing of the old model is "
         "left and no noise is needed; a point that is not there has no finite bound, or needs no noise.",
     )
@@ -114,12 +116,20 @@ def accuracy(points: Sequence[Record]) -> Figure | None:
     least = min((item["sigma"] for item in points if item["sigma"]), default=0.0)
     if not least:
         return None
-    for name, mark in zip(DRAWN, MARKS, strict=True):
+    for name, (mark, dashes) in zip(DRAWN, MARKS, strict=True):
         line = [(item["sigma"] or least / 3, item["accuracy"]) for item in points if item["name"] == name]
         ours = name.startswith("r2d")
         colour = ACCENT if ours else INK if name == "retrained" else GREY
-        axes.plot(*zip(*line, strict=True), marker=mark, markersize=4, color=colour, linewidth=1.2, label=name)
-    axes.set_xscale("log")
+        axes.plot(
+            *zip(*line, strict=True),
+            marker=mark,
+            linestyle=dashes,
+            markersize=4,
+            color=colour,
+            linewidth=1.2,
+            label=name,
+        )
+    powers(axes, "x")
     axes.set_xlabel(f"sigma per weight (leftmost: none, drawn at {least / 3:.2g})")
     axes.set_ylabel("accuracy on test rows")
     axes.grid(color=LIGHT, linewidth=0.5)
@@ -145,7 +155,9 @@ def convergence(curve: Record) -> Figure | None:
     bounds = [(item["rewind"], item["bound"]) for item in curve["points"] if item["bound"]]
     if bounds:
         axes.plot(*zip(*bounds, strict=True), linestyle="--", color=GREY, label="bound")
-    axes.set_yscale("log")
+    drawn = [value for _, value in (*points, *bounds)]
+    if max(drawn) > WIDE * min(drawn):
+        powers(axes, "y")
     axes.set_xlabel("rewind, K / T")
     axes.set_ylabel("loss above the least")
     axes.grid(color=LIGHT, linewidth=0.5)

@@ -15,6 +15,7 @@ from functools import cache, lru_cache, wraps
 from typing import Any
 
 from expunge.core.digest import digest_bytes
+from expunge.report import numbers as say
 
 # Contrast on white: ink 15.9, grey 5.7, accent 7.0; the two light greys carry no information of their own.
 INK, GREY, LIGHT, PALE, ACCENT = "#1c2126", "#5f676e", "#ccd2d7", "#e9ecef", "#0b5d7a"
@@ -95,6 +96,17 @@ def canvas(width: float, height: float) -> Any:
     figure = Drawn(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     return figure
+
+
+def powers(axes: Any, which: str) -> None:
+    """A logarithmic axis, ``x`` or ``y``, whose ticks are whole powers of ten, five at most."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: say.power(value)))
 
 
 def finished(figure: Any, name: str, alt: str, caption: str) -> Figure:

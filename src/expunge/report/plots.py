@@ -11,7 +11,7 @@ from typing import Any
 
 from expunge.core.certificate import Verdict
 from expunge.report import numbers as say
-from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, styled
+from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, powers, styled
 from expunge.report.vocabulary import is_attack, label, place
 from expunge.report.words import certificates
 
@@ -87,7 +87,7 @@ def _trade_off(
         f"ε = {say.number(stated)}, δ = {say.number(delta)}", (stated, delta), xytext=(8, 8),
         textcoords="offset points", color=INK,
     )  # fmt: skip
-    _powers(axes, "y")
+    powers(axes, "y")
     axes.set_ylim(min(delta / 30, points[-1][1]), 1)
     axes.set_xlim(0, 1.6 * max(stated, 0.05))
     axes.set_xlabel("ε (log-odds that any test can gain)")
@@ -132,7 +132,7 @@ def _bounds(name: str, of: str, found: list[Record], used: str) -> Figure:
         )  # fmt: skip
         axes.annotate(text, (edge if value is None or beyond else value, row), xytext=(9, 0), textcoords="offset points",
                       va="center", color=INK if chosen else GREY, weight="bold" if chosen else "normal")  # fmt: skip
-    _powers(axes, "x")
+    powers(axes, "x")
     axes.set_xlim(least / 2, edge * (edge / least) ** 0.35)
     _rows_axis(axes, [bound["name"].replace("_", " ") for bound in found])
     axes.set_xlabel("Bound on the distance to the retrained weights (L2, log scale)")
@@ -297,17 +297,6 @@ def _range(rows: list[tuple[str, list[Record]]], low: float = 0.9, high: float =
         if value is not None
     ]
     return max(0.0, math.floor(10 * min([low, *seen])) / 10), min(1.0, math.ceil(10 * max([high, *seen])) / 10)  # fmt: skip
-
-
-def _powers(axes: Any, which: str) -> None:
-    """A logarithmic axis whose ticks are whole powers of ten, five at most."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(numticks=6))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: say.power(value)))
 
 
 def _described(item: Record) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
-from expunge.core.measurement import ANSWERS, Evidence
+from expunge.core.measurement import FOR_A_PERSON, Evidence
 from expunge.core.method import Outcome, Release
 from expunge.report.measurement_names import recorded_name
 from expunge.report.outcome import outcome_of
@@ -178,7 +178,7 @@ def _run(name: str, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "purged": list(outcome.purged),
         "remains": list(outcome.remains),
         "details": dict(outcome.details),
-        **({"answers": plain(evidence.private[ANSWERS])} if evidence.private.get(ANSWERS) else {}),
+        **{name: plain(evidence.private[name]) for name in FOR_A_PERSON if evidence.private.get(name)},
     }
 
 

@@ -6,7 +6,7 @@ Everything is text, lists and mappings (JSON-able), with numbers already written
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from expunge.report import numbers as say
@@ -124,6 +124,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
             ),
         ],
         "answers": _answers(run.get("answers", ())),
+        "pictures": _by_set(run.get("pictures", ())),
         "purged": run["purged"],
         "remains": run["remains"],
         "facts": [
@@ -135,19 +136,20 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
 
 def _answers(answers: Any) -> list[Row]:
     """What each model said, set by set; in the private record alone."""
-    names = list(dict.fromkeys(item["set"] for item in answers))
     written = lambda text: say.NOTHING if text is None else text or "(says nothing)"  # noqa: E731
-    return [
-        {
-            "set": name.replace("_", " "),
-            "rows": [
-                {"image": item["image"], "question": item["question"],
-                 "cells": [item["right"], *(written(item[model]) for model in ("before", "after", "retrained"))]}
-                for item in answers if item["set"] == name
-            ],
-        }
-        for name in names
-    ]  # fmt: skip
+    return _by_set(
+        {"set": item["set"], "image": item["image"], "question": item["question"],
+         "cells": [item["right"], *(written(item[model]) for model in ("before", "after", "retrained"))]}
+        for item in answers
+    )  # fmt: skip
+
+
+def _by_set(items: Iterable[Record]) -> list[Row]:
+    """Items that name a set, one group for each set, in the order of the items."""
+    groups: dict[str, list[Record]] = {}
+    for item in items:
+        groups.setdefault(item["set"], []).append(item)
+    return [{"set": name.replace("_", " "), "rows": rows} for name, rows in groups.items()]
 
 
 def _adapter(model: Record) -> list[list[str]]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.digest import digest_json, keyed_hash
-from expunge.core.measurement import PRIVATE_BELOW, UNDECIDABLE
+from expunge.core.measurement import FOR_A_PERSON, PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
 from expunge.report.outcome import promises, shown_outcome
 from expunge.report.vocabulary import is_attack
@@ -68,7 +68,7 @@ def _run(run: Record, salt: bytes, data: Record, forgotten_open: bool) -> dict[s
     items = [_measurement(item, data, forgotten_open, original_open) for item in evidence["measurements"]]
     cost = {name: value for name, value in evidence["cost"].items() if name != "change_per_module"}
     return {
-        **{name: value for name, value in run.items() if name != "answers"},
+        **{name: value for name, value in run.items() if name not in FOR_A_PERSON},
         **({"outcome": shown_outcome(run, original_open)} if "outcome" in run else {}),
         "certificate": _certificate(run["certificate"], salt),
         "other_views": [

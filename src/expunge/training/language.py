@@ -24,7 +24,9 @@ from expunge.data import micro_world
 from expunge.data.texts import Texts
 from expunge.tasks import adapters
 from expunge.tasks.seeds import seed_global
+from expunge.training.annealing import factor
 from expunge.training.batches import epoch_order
+from expunge.training.decay import matrices_alone
 from expunge.training.facts import declared, enforced, prepared
 from expunge.training.language_settings import LanguageSettings
 from expunge.training.optimizers import AdamW, laid_out_like, state_bytes
@@ -46,12 +48,16 @@ class LanguageTraining(LanguageSettings):
             raise InputError(f"Expected a wording among as written, {', '.join(WORDINGS)}; got {self.wording!r}.")
         if self.epochs < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
             raise InputError(f"Expected epochs, steps and batch_size of at least 1; got {asdict(self)}.")
-        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and self.warmup >= 0 and self.clip >= 0):
-            raise InputError(f"Expected lr > 0, and weight_decay, warmup and clip of at least 0; got {asdict(self)}.")
+        if not (
+            0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and 0 <= self.warmup <= 1 and self.clip >= 0
+        ):
+            raise InputError(
+                f"Expected lr > 0, weight_decay and clip of at least 0, and warmup from 0 to 1; got {asdict(self)}."
+            )
 
     def describe(self) -> dict[str, Any]:
-        """Settings that decide the model."""
-        return {"recipe": "language training", **asdict(self)}
+        """Settings that decide the model, and what kind of trainer they are settings of."""
+        return {"recipe": "language training", "steps_like": "transformers", **asdict(self)}
 
     def fit(self, task: Task, data: Texts, *, seed: int = 0, watch: Any = None, journal: Once | None = None) -> Trained:
         """Train from the task's start, or from a fresh model. Formal guarantee: none.
@@ -93,10 +99,19 @@ class _Teaching:
         if recipe.lora is not None:
             adapters.inject(self.model, recipe.lora, seed)
         self.model.train()
-        self.moving = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
-        self.optimizer = AdamW(self.moving, recipe.lr, weight_decay=recipe.weight_decay)
+        moving = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
+        groups = matrices_alone(moving, recipe.weight_decay)
+        self.moving: list[Tensor] = [
+            tensor for group in groups for tensor in group["params"]
+        ]  # in the order of its state
+        self.optimizer = AdamW(groups, recipe.lr)
         self.per_epoch = -(-len(data) // recipe.batch_size)
         self.steps = recipe.steps or recipe.epochs * self.per_epoch
+        if self.steps == 1 and recipe.warmup:
+            raise InputError(
+                f"Expected more than one step, or no warm-up, whose first step has a rate of 0; {len(data)} record(s) in "
+                f"batches of {recipe.batch_size} make one. Set warmup: 0, or smaller batches."
+            )
         self.done, self.seconds = 0, 0.0
 
     @property
@@ -134,7 +149,7 @@ class _Teaching:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.moving, recipe.clip)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = recipe.lr * rate(step, self.steps, recipe.warmup)
+                    group["lr"] = recipe.lr * factor("cosine", recipe.warmup, step, self.steps)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
                 self.done = step + 1
@@ -190,11 +205,3 @@ def alike(lengths: Tensor, size: int, seed: int, epoch: int) -> list[Tensor]:
     for window in epoch_order(len(lengths), seed, epoch).split(size * WINDOW):
         batches += window[lengths.cpu()[window].argsort(stable=True)].split(size)
     return [batches[i] for i in epoch_order(len(batches), seed + 1, epoch).tolist()]
-
-
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate: it rises over the share ``warmup`` of the steps, then falls as a cosine."""
-    warm = math.ceil(warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2

@@ -13,9 +13,10 @@ class LanguageSettings:
 
     Attributes:
         epochs: passes over the records; ``steps``: instead of epochs.
-        lr: peak rate; it rises over the share ``warmup`` of the steps, then falls as a cosine.
+        lr: peak rate; it rises over the share ``warmup`` of the steps, from 0 at the first, then falls as a cosine
+            (``training.annealing``, as ``transformers`` counts steps).
         batch_size: records in each step.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW; biases and weights of normalisation have none, as in the Trainer of ``transformers``.
         clip: largest L2 norm of a step's gradient; larger ones are scaled down to it.
         wording: name of a way to word questions anew in each epoch (``WORDINGS`` of ``training.language``); ``as written``
             leaves them.

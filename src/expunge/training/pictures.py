@@ -18,7 +18,6 @@ from expunge.data.texts import Texts
 from expunge.tasks.model_parts import model_parts
 from expunge.tasks.seeds import seed_global
 from expunge.training.facts import declared, enforced, prepared
-from expunge.training.language import rate
 from expunge.training.optimizers import AdamW
 from expunge.training.shipped import name_of, shipped
 
@@ -46,8 +45,8 @@ class PictureTraining:
         varied: how much pictures are turned, moved, scaled and dimmed in each step; 0: not at all. With a few fixed pictures of
             each kind a model learns these by heart (measured by us).
         words: share of each batch that is drawn from records without picture.
-        lr, batch_size, weight_decay, warmup, clip: as in :class:`~expunge.training.language_settings.LanguageSettings`, of both
-            parts.
+        lr, batch_size, clip: as in :class:`~expunge.training.language_settings.LanguageSettings`, of both parts.
+        weight_decay: of all weights. warmup: share of the steps in which the rate rises, from above 0.
     """
 
     seeing: int = 800
@@ -187,3 +186,14 @@ class PictureTraining:
             optimizer.zero_grad(set_to_none=True)
             if watch and ((step + 1) % max(1, steps // 100) == 0 or step + 1 == steps):
                 watch(stage, step + 1, steps)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate: it rises over the share ``warmup`` of the steps, above 0 from the first, then falls as a cosine.
+
+    Weights that come with the package were trained so; for language models see ``training.annealing``.
+    """
+    warm = math.ceil(warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -133,7 +134,7 @@ class ClassifierWorkload(Workload):
 def score(
     task: Classification, deletion: Deletion, tensors: Mapping[str, Tensor], retrained: Mapping[str, Tensor] | None
 ) -> Scores:
-    """Accuracies in percent, both membership conventions, ZRF, the distance to one retrained model, and margins.
+    """Accuracies in percent, both membership conventions, both forms of ZRF, the distance to one retrained model, and margins.
 
     Where a whole class goes, test rows of that class are left out, as class-wise tables have it.
 
@@ -148,7 +149,8 @@ def score(
     accuracy = {name: 100 * float((logits[name].argmax(1) == labels[name]).mean()) for name in sets}
     confidence = {name: true_label_confidence(shares[name], labels[name]) for name in sets}
     entropies = {name: entropy(shares[name]) for name in sets}
-    untrained = _logits(task, task.build(seed=UNTRAINED_SEED).state_dict(), deletion.forget)
+    untrained = torch.softmax(_logits(task, task.build(seed=UNTRAINED_SEED).state_dict(), deletion.forget), 1).numpy()
+    zrf_released = zrf(shares["forget"], untrained, released=True).value
     metrics: dict[str, Any] = {
         "FA": accuracy["forget"],
         "UA": 100 - accuracy["forget"],
@@ -160,8 +162,10 @@ def score(
         "mia_entropy_member": entropy_member_percent(
             entropies["retain"], entropies["test"], entropies["forget"]
         ).value.value,
-        "zrf": zrf(shares["forget"], torch.softmax(untrained, 1).numpy()).value,
+        "zrf": zrf(shares["forget"], untrained).value,
     }
+    if math.isfinite(zrf_released):  # a class of probability 0 makes it infinite
+        metrics["zrf_released"] = zrf_released
     if retrained is not None:
         metrics["distance"] = trainable_distance(task.build(), tensors, retrained)
     margins = {name: klom.margins(logits[name], labels[name]).astype(np.float32) for name in ("forget", "test")}

@@ -10,6 +10,7 @@ from expunge.modalities.folder import OfFolder
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.data.rows import Rows
+    from expunge.evidence.comparison import Models
     from expunge.modalities.modality import Asked, Opened
     from expunge.tasks.diffusion.images import ImageDiffusion
 
@@ -52,6 +53,12 @@ class DiffusionModality(OfFolder):
         if len(after):  # of an empty rest the matching of the request speaks
             must_leave_two_classes(opened.data, after)
         return Asked(request, probes=opened.probes)
+
+    def pictures(self, readings: Models[Any]) -> list[dict[str, Any]]:
+        """Some images that each model draws of each class, for the private page."""
+        from expunge.modalities.diffusion.pictures import pictures
+
+        return pictures(readings)
 
 
 MODALITY = DiffusionModality()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,13 @@ from expunge.tasks.passes import OUTPUTS
 from expunge.training.recipes import Stochastic
 from expunge.training.retrainings import retrain_all
 
-# Ours: on 10,000 images of MNIST it is right on 97 % of the test images, in seconds.
+# Ours: of scikit-learn's digits by other writers it is right on 92 %; 82 % with half the widths and 8 passes.
+WIDTHS, HIDDEN = (32, 64), 128
 RECIPE = Stochastic(epochs=8, lr=1e-3, batch_size=64, optimizer="adam", schedule="cosine")
+STEPS, PASSES = (
+    1400,
+    60,
+)  # few images are passed over more often: until there were so many steps, but not more often than this
 SEED = 0
 
 
@@ -42,8 +47,10 @@ class Judge:
     def of(cls, images: Rows, classes: int, cache: Cache | None = None) -> Judge:
         """Trained on ``images``; read from ``cache`` where it was trained on them before."""
         channels, *size = images.x.shape[1:]
-        task = Classification(functools.partial(small_cnn, channels, classes, size=tuple(size)))
-        (made,) = retrain_all(task, [(images.to("cpu", torch.float32), SEED)], RECIPE, cache=cache)
+        task = Classification(
+            functools.partial(small_cnn, channels, classes, widths=WIDTHS, hidden=HIDDEN, size=tuple(size))
+        )
+        (made,) = retrain_all(task, [(images.to("cpu", torch.float32), SEED)], recipe_for(len(images)), cache=cache)
         return cls(task, made.tensors)
 
     def looks(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -63,6 +70,12 @@ class Judge:
         """Share of ``images`` that it calls what they are."""
         labels, _ = self.looks(images.x)
         return float((labels == images.y.cpu().numpy()).mean())
+
+
+def recipe_for(images: int) -> Stochastic:
+    """How a judge of so many images is trained."""
+    passes = -(-STEPS * RECIPE.batch_size // max(images, 1))
+    return replace(RECIPE, epochs=min(max(passes, RECIPE.epochs), PASSES))
 
 
 def _unlabelled(x: Tensor) -> Rows:

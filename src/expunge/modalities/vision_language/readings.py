@@ -19,6 +19,7 @@ from expunge.modalities.language import readings as language
 from expunge.modalities.vision_language.speaking import spoken
 
 Readings = Mapping[str, AnswerScores]
+ATTACKS = language.ATTACKS
 SHOWN = 12  # answers of each set on the private page; our choice
 
 
