@@ -267,14 +267,14 @@ def test_rows_that_changed_hands_after_training_are_not_what_a_client_held(how):
     else:
         changed = replace(data(), columns={**data().columns, "client": np.array(data().owners)})
         changed.columns["client"][:] = owners
-    with pytest.raises(RefusedError, match="whose a row is are not those that this network was trained with"):
+    with pytest.raises(RefusedError, match="what it said when this model was trained"):
         ran(replace(network, data=changed))
     people = replace(data(), columns={**data().columns, "patient": np.roll(data().columns["patient"], 1)})
-    with pytest.raises(RefusedError, match="whose a row is are not those that this network was trained with"):
+    with pytest.raises(RefusedError, match="what it said when this model was trained"):
         ran(replace(network, data=people), request=Request("a", Target("user", {"patient": 3})))
     kept = ran(network)
     again = replace(kept.after, data=replace(kept.after.data, columns={"client": np.roll(kept.after.data.owners, 1)}))
-    with pytest.raises(RefusedError, match="whose a row is are not those that this network was trained with"):
+    with pytest.raises(RefusedError, match="what it said when this model was trained"):
         ran(again, request=asked(client="2"))
 
 

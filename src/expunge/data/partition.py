@@ -113,11 +113,6 @@ class Partition(Rows):
         """The rows of ``clients`` alone."""
         return cast("Partition", self.only(Ids.rows(self.ids[np.isin(self.owners, list(clients))])))
 
-    def owned(self) -> str:
-        """Digest of whose each row is, by every column, computed now and not remembered: columns can be changed in place."""
-        texts = {name: [str(value) for value in column.tolist()] for name, column in sorted(self.columns.items())}
-        return digest_json([self.ids.tolist(), self.by, texts])
-
     def of_content(self) -> str:
         """Digest of the rows and of whose they are: the same rows at other clients train another model."""
         return digest_json([super().of_content(), self.owners.tolist()])

@@ -167,7 +167,7 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
 
 
 TRAINING_IDS = "training_ids"  # name of the fact that says which rows training was given
-OWNERS = "owners"  # name of the fact that says whose each row is, in data that are shared out among peers
+OWNERS = "owners"  # name of the fact that says whose each row is
 RECIPE = "recipe"  # name of the fact that holds the digest of all settings, where they may name somebody
 RESIDUAL = "residual"  # name of the fact that says where training stopped: the norm of the mean objective's gradient
 
@@ -188,6 +188,6 @@ def prepared(data: Any) -> dict[str, Fact]:
     facts = {} if said is None else {"preprocessing": said}
     if (ids := ids_of(data)) is not None:
         facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
-    if isinstance(data, Partition):
-        facts[OWNERS] = enforced(data.owned(), "digest of whose each row is")
+    if isinstance(data, Rows) and data.columns:
+        facts[OWNERS] = enforced(data.owned(), "of each column that says whose a row is, a digest")
     return facts

@@ -7,7 +7,7 @@ from dataclasses import replace
 from expunge.core.data import Data, ids_of
 from expunge.core.errors import RefusedError
 from expunge.core.trained import Facts, Trained
-from expunge.data.partition import Partition
+from expunge.data.rows import Rows
 from expunge.training.facts import OWNERS, TRAINING_IDS
 
 
@@ -23,7 +23,7 @@ def must_be_its_rows(trained: Trained, data: Data | None) -> None:
     given = ids_of(data)
     together = trained.removed if given is None else given | trained.removed
     if together.digest == known.value:
-        _must_be_held_as_then(trained, data)
+        _must_be_owned_as_then(trained, data)
         return
     found, removed = len(together), len(trained.removed)
     trained_on = trained.fact("rows")
@@ -51,16 +51,23 @@ def trained_again(facts: Facts, data: Data) -> Facts:
 
 def left_with(facts: Facts, data: Data | None) -> Facts:
     """``facts`` after some rows went: whose each row is that is left."""
-    if OWNERS not in facts or not isinstance(data, Partition):
+    if OWNERS not in facts or not isinstance(data, Rows):
         return facts
     return {**facts, OWNERS: replace(facts[OWNERS], value=data.owned())}
 
 
-def _must_be_held_as_then(trained: Trained, data: Data) -> None:
-    """Raise RefusedError where rows changed hands: what a client asks for is what it held when the network was trained."""
-    held = trained.facts.get(OWNERS)
-    if held is not None and isinstance(data, Partition) and data.owned() != held.value:
+def _must_be_owned_as_then(trained: Trained, data: Data) -> None:
+    """Raise RefusedError where rows changed hands: what somebody asks for is what was theirs when the model was trained.
+
+    Columns may be left out, and columns that training was not given added: whom these name is the word of whoever added them.
+    """
+    known = trained.facts.get(OWNERS)
+    if known is None or not isinstance(data, Rows):
+        return
+    now = data.owned()
+    if changed := [name for name, digest in now.items() if known.value.get(name, digest) != digest]:
         raise RefusedError(
-            "The columns that say whose a row is are not those that this network was trained with. Give the rows with the "
-            "owners and people that they had then: what somebody asks for is what was theirs when the model was trained."
+            f"Column {', '.join(map(repr, changed))} does not say of every row what it said when this model was trained. Give "
+            "the rows with the owners and people that they had then: what somebody asks for is what was theirs. Where the "
+            "column was wrong, train and publish the model anew with the right one."
         )
