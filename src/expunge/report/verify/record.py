@@ -39,7 +39,7 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
     for each, view in views:
         if (certificate := each["certificate"]) is None:
             continue
-        certificate = without_lists(certificate, run["removed"]["before"])
+        certificate = without_lists(certificate, 0 if old else run["removed"]["before"])  # not recorded before
         again = made_again(certificate, facts, budget, checks, view)
         problems += differences(certificate, plain(again.to_json()), unknown=unknown)
         problems += _bound_to(record, certificate, each["model"])
