@@ -109,13 +109,13 @@ def differences(written: Record, again: Record, *, unknown: Collection[str] | No
     """What a written certificate says otherwise than the one that was made again, in words.
 
     Args:
-        unknown: of a certificate that an earlier version wrote, the rules that it may not have known. Words may have differed
-            then, and are not compared.
+        unknown: of a certificate that another version wrote, the rules that it may not have known; none of them: it recorded
+            what it was made from as this one does. Words may have differed, and are not compared.
     """
     written, again = dict(written), dict(again)
     if unknown is not None:
         for each in (written, again):
-            each |= dict.fromkeys((*_WORDS, "given"))
+            each |= dict.fromkeys((*_WORDS, *(("given",) if unknown else ())))
             each["bounds"] = [{**bound, "source": "", "reason": ""} for bound in each["bounds"]]
             each["assumptions"] = [{**item, "statement": ""} for item in each["assumptions"]]
             each["parameters"] = {name: value for name, value in each["parameters"].items() if name != "together"}

@@ -21,6 +21,7 @@ from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.measurement import FOR_A_PERSON, Evidence
 from expunge.core.method import Outcome, Release
+from expunge.core.source import source_digest
 from expunge.report.measurement_names import recorded_name
 from expunge.report.outcome import outcome_of
 from expunge.report.shown import supported
@@ -93,6 +94,7 @@ def environment() -> dict[str, Any]:
     packages = {name: _version(name) for name in _PACKAGES}
     return {
         "expunge": _version("expunge"),
+        "source": source_digest(),
         "python": platform.python_version(),
         **packages,
         "system": platform.system(),

@@ -277,7 +277,11 @@ class _Folder:
         _none(records.certificate_problems(self.record, run))
         if not run["certificate"]:
             return "there is no certificate"
-        return "numbers, origins and states compared; words are an earlier version's" if self.old else None
+        if self.old:
+            return "numbers, origins and states compared; words are an earlier version's"
+        if reason := pages.other_version(self.record):
+            raise Skipped(f"numbers, origins and states agree; {reason}")
+        return None
 
     def models(self, run: Record) -> None:
         """The tensors on disk against the digest that certificates are bound to."""

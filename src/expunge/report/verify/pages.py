@@ -31,10 +31,10 @@ _DRAWN = {
 def other_version(record: Record) -> str:
     """Why pages of this record cannot be made again here; empty where they can, but for what is drawn."""
     here = environment()
-    for name in ("expunge", "jinja2"):
-        if record["environment"].get(name) != here[name]:
-            made = f"made with {name} {record['environment'].get(name)}, here is {here[name]}"
-            return f"{made}: its digest is signed, its words are not compared"
+    for name in ("expunge", "source", "jinja2"):
+        if (then := record["environment"].get(name)) != here[name]:
+            made = f"made with {name} {str(then)[:12]}, here is {here[name][:12]}"
+            return f"{made}: words are not compared"
     return ""
 
 

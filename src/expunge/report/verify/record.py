@@ -16,6 +16,7 @@ from expunge.report.measurement_names import keyed, recorded_name
 from expunge.report.outcome import PRIVATE, accepted_by_certificate, measurement_of, outcome_of
 from expunge.report.record import FORMAT, plain
 from expunge.report.shown import are_many, shows_original
+from expunge.report.verify.pages import other_version
 from expunge.requests_book import END
 
 Record = Mapping[str, Any]
@@ -30,6 +31,8 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
 
     old, problems, verdicts = record["format"] != FORMAT, [], []
     unknown = {FORMAT_1: ADDED_SINCE_FORMAT_1, FORMAT_2: ADDED_SINCE_FORMAT_2}.get(record["format"])
+    if unknown is None and other_version(record):
+        unknown = ()
     facts = {name: Fact(fact["value"], Origin(fact["origin"]), fact["note"]) for name, fact in run["facts"].items()}
     budget = run["budget"] and Budget(**{name: value for name, value in run["budget"].items() if name != "used"})
     checks = [Check(**check) for check in run["evidence"]["checks"]]
