@@ -7,7 +7,7 @@ their own longest. Printed of each case:
 * ``ratio``: median processor time of the baseline over ours, and ``spread``, the least and the largest over rounds;
 * processor time of both, and ``peak``: how far the resident memory of this process rose above where it stood (Linux only);
 * ``of product rate``: our arithmetic a second as a share of what a large square matrix product reaches here and now;
-* ``growth``: the exponent e of our processor time ~ size^e over four sizes, and what is varied.
+* ``growth``: the exponent e of our processor time ~ size^e over four sizes, and what is varied; ``--plot FILE`` draws it.
 
 ``--smoke`` is the smallest size that still computes everything: it says that a script works and nothing about speed.
 Run on its own, this file prints the rate of matrix products.
@@ -70,11 +70,14 @@ def main(doc: str | None, cases: Callable[[bool], Iterable[Case]]) -> None:
     parser.add_argument("--smoke", action="store_true", help="the smallest size, once")
     parser.add_argument("--json", action="store_true", help="one more line with all numbers")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--plot", type=Path, help="draw processor time over size into this file (.svg, .png or .pdf)")
     given = parser.parse_args()
     import torch
 
     torch.set_num_threads(given.threads)
     lines = run(cases, given.smoke)
+    if given.plot:
+        plot(lines, given.plot)
     if given.json:
         print(json.dumps(lines))
 
@@ -114,7 +117,7 @@ def measure(case: Case, smoke: bool) -> list[dict[str, Any]]:
     rate = (
         None if case.operations is None else case.operations / ours / product_rate(case.double, 64 if smoke else 1024)
     )
-    grown = None if case.growth is None else exponent(case.growth, case.clock, smoke)
+    grown = {} if case.growth is None else times(case.growth, case.clock, smoke)
     lines = []
     for i, name in enumerate(case.baselines):
         pairs = [slow / fast for slow, fast in zip(spent[name], spent["ours"], strict=True)]
@@ -123,7 +126,8 @@ def measure(case: Case, smoke: bool) -> list[dict[str, Any]]:
                 "case": case.name, "baseline": name, "ratio": statistics.median(spent[name]) / ours,
                 "least": min(pairs), "largest": max(pairs), "baseline_s": statistics.median(spent[name]), "ours_s": ours,
                 "baseline_peak_mib": peaks[name], "ours_peak_mib": peaks["ours"], "of_product_rate": rate,
-                "growth": grown, "varied": None if case.growth is None else case.growth.what,
+                "growth": exponent(grown) if grown else None, "grown_s": grown,
+                "varied": None if case.growth is None else case.growth.what,
                 "goal": case.goal if i == 0 else None,
             }
         )  # fmt: skip
@@ -171,23 +175,45 @@ def product_rate(double: bool = False, size: int = 1024) -> float:
     return 2 * size**3 / best
 
 
-def exponent(growth: Growth, clock: Callable[[], float], smoke: bool) -> float:
-    """Slope of log time over log size, by least squares."""
+def times(growth: Growth, clock: Callable[[], float], smoke: bool) -> dict[int, float]:
+    """Seconds of our way at each of four sizes, the best of three readings."""
     if len(growth.ways) != 4:
         raise SystemExit(f"Expected four sizes of {growth.what}; got {len(growth.ways)}.")
-    points = []
+    found = {}
     for size, way in growth.ways.items():
         way()
-        times = []
+        readings = []
         for _ in range(1 if smoke else 3):
             begun, done = clock(), 0
             while not done or (clock() - begun < 0.01 and not smoke):
                 way()
                 done += 1
-            times.append((clock() - begun) / done)
-        points.append((math.log(size), math.log(max(min(times), 1e-9))))
+            readings.append((clock() - begun) / done)
+        found[size] = max(min(readings), 1e-9)
+    return found
+
+
+def exponent(seconds: Mapping[int, float]) -> float:
+    """Slope of log time over log size, by least squares."""
+    points = [(math.log(size), math.log(time)) for size, time in seconds.items()]
     x, y = (statistics.fmean(values) for values in zip(*points, strict=True))
     return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+
+
+def plot(lines: Sequence[Mapping[str, Any]], to: Path) -> None:
+    """Processor time over size on logarithmic axes, one line for each case that has several sizes, with its exponent."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="size", ylabel="processor time, s")
+    drawn = {line["case"]: line for line in lines if line["grown_s"]}
+    for name, line in drawn.items():
+        label = f"{line['varied']} ({name}): exponent {line['growth']:.2f}"
+        axes.plot([*line["grown_s"]], [*line["grown_s"].values()], marker="o", label=label)
+    if not drawn:
+        raise SystemExit("Nothing to draw: no case here has several sizes.")
+    axes.legend()
+    figure.savefig(to)
 
 
 def cells(line: Mapping[str, Any]) -> list[str]:

@@ -504,7 +504,7 @@ BY_HAND = Budget(epsilon=None, delta=1e-5, capacity=6, sigma=0.05)
 DATA = ("retained data", "forgotten data", "recipe", "untied weights")
 NETWORK = (*DATA, "trail", "representation")  # what enters the classifier head
 CONVEX = (*DATA, "trail", "budget", "convex loss", "gradient descent")
-PEERS = evenly(blobs(), 4)
+PEERS = replace(evenly(blobs(), 4), drawn=False)  # as if the rows had come with a column of owners
 HEAD = GradientDescent(steps=40, lr=1.0, l2=0.1)
 QUADRATIC = {"smoothness": 1.3, "strong_convexity": 1.3, "convex": True, "gradient_bound": 9.0}
 

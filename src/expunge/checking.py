@@ -12,7 +12,7 @@ import torch
 
 from expunge.core.certificate import Certificate
 from expunge.core.digest import finite
-from expunge.core.errors import InputError
+from expunge.core.errors import ExpungeError
 from expunge.core.measurement import Check
 from expunge.core.method import Context, InMemory, Outcome, Release, Replayable, Watch
 from expunge.core.trained import Trained
@@ -82,7 +82,7 @@ def _checks_of_release(
     outcome, before, names = run.outcome, run.outcome.before, run.names
     old, new = before.view(release.view).tensors, release.artifact.tensors
     theorem, checks, private = certificate.parameters["theorem"], list[Check](), dict[str, Any]()
-    if theorem == "noisy-fine-tuning" and outcome.own:
+    if theorem in _RECOVERED and outcome.own:
         return [refutation.recovery_check(new, run.recovered)] if run.recovered else [], {}
     if theorem not in _REPLAYED:
         return [], {}
@@ -125,6 +125,8 @@ def _checks_of_release(
     return checks, private
 
 
+# Theorems whose release is what steps without noise on the retained rows make of the weights that the last draw left.
+_RECOVERED = ("noisy-fine-tuning", "masked-rr-du")
 # Theorems whose procedure is deterministic up to the noise: what a method says it did is done again by our own code.
 _REPLAYED = ("rewind-to-delete", "descent-to-delete", "newton", "network-newton", "retrain")
 
@@ -140,20 +142,21 @@ def _replayed(outcome: Outcome, certificate: Certificate, watch: Watch) -> Tenso
         return None
     own = ("newton", "network_newton")
     settings = outcome.method["settings"] if outcome.method["name"] in own else {}
+    agreed = {name: p[name] for name in ("distance", "tau") if name in p}  # of a network: what a correction must keep
     try:
         method: Replayable = {
             "rewind-to-delete": lambda: registry.make("r2d", {"rewind": p["rewind"] / p["steps"]}),
             "descent-to-delete": lambda: registry.make("descent_to_delete", {"steps": p["unlearn_steps"]}),
             "newton": lambda: registry.make("newton", settings),
-            "network-newton": lambda: registry.make("network_newton", settings),
+            "network-newton": lambda: registry.make("network_newton", {**settings, **agreed}),
         }[p["theorem"]]()
         return method.replay(Context(before.task, before, outcome.deletion, "replay", SystemNoise(), InMemory(), watch))
-    except InputError as error:
+    except ExpungeError as error:
         return Check("replay", False, f"The steps that the certificate speaks of cannot be made again: {error}")
 
 
 def _recovered(outcome: Outcome, watch: Watch) -> Tensors | None:
-    """What noisy fine-tuning's third step makes of the weights that the last draw of noise left."""
+    """What a method's steps without noise make of the weights that the last draw of noise left."""
     if outcome.noisy is None or outcome.deletion.after is None:
         return None
     from safetensors.torch import load

@@ -52,15 +52,7 @@ class ModelLedger:
     def spent(self) -> tuple[Spent, ...]:
         """All releases since the model was last trained from scratch, in order."""
         with Ledger(self.path) as ledger:
-            found: list[Spent] = []
-            void = {entry.key for entry in ledger.entries("void")}
-            for entry in ledger.entries("release"):
-                for item in entry.payload.get("releases", ()):
-                    if item.get("model") == self.model:
-                        spent = _spent(entry, item)
-                        spent = replace(spent, mu=math.inf) if entry.key in void else spent
-                        found = [] if item.get("afresh") else [*found, spent]
-            return tuple(found)
+            return spent_on(ledger, self.model)
 
     def published_before(self, request: str) -> bool:
         """Whether the entry with the promise stands before that of the request. Dates that somebody typed play no part."""
@@ -158,6 +150,19 @@ def release_item(
         "model": model, "digest": digest, "removed": release.removed, "theorem": release.theorem, "afresh": afresh,
         "mu": release.mu if math.isfinite(release.mu) else None,
     }  # fmt: skip
+
+
+def spent_on(ledger: Ledger, model: str, before: float = math.inf) -> tuple[Spent, ...]:
+    """Releases of ``model`` since it was last trained from scratch, in order, of entries with numbers below ``before``."""
+    found: list[Spent] = []
+    void = {entry.key for entry in ledger.entries("void") if entry.sequence < before}
+    for entry in ledger.entries("release"):
+        for item in entry.payload.get("releases", ()) if entry.sequence < before else ():
+            if item.get("model") == model:
+                spent = _spent(entry, item)
+                spent = replace(spent, mu=math.inf) if entry.key in void else spent
+                found = [] if item.get("afresh") else [*found, spent]
+    return tuple(found)
 
 
 def _spent(entry: Entry, item: Mapping[str, Any]) -> Spent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from expunge.core.data import Deletion
+from expunge.core.data import Deletion, Ids
 from expunge.core.digest import digest_file
 from expunge.core.request import Request, Target
 from expunge.core.trained import Budget
@@ -48,26 +48,29 @@ def build(place: Path, *, pdf: bool = False, published: bool = True) -> Path:
     return serve(place, pdf=pdf, published=published)()
 
 
-def serve(place: Path, *, pdf: bool = False, published: bool = True) -> Callable[[], Path]:
+def serve(place: Path, *, pdf: bool = False, published: bool = True, who: Sequence[str] = ("0",)) -> Callable[[], Path]:
     """What serves a request, each time it is called: ``place/evidence``, signed with the installation's key.
 
     Args:
         published: the model was published first, its ledger lies beside it (``place/model/ledger.sqlite``); otherwise it is
             trained and served in one breath, and the ledger lies in the evidence folder.
+        who: the people of the request, and before it those of requests that this model served already.
     """
     out, task = place / "evidence", Classification(lambda: SoftmaxHead(2, 2), dtype=torch.float64)
     data, method = rows(60, 0), registry.make("r2d", {"rewind": 0.5})
     budget, folder = Budget(epsilon=1.0, delta=1e-5, capacity=8), ModelFolder(place / "model")
     trained = train(task, data, GradientDescent(steps=40, lr=1.0, l2=0.05))
-    request = Request("Jane Doe", (Target("user", {"who": "0"}),), "consent withdrawn")
+    request = Request("Jane Doe", (Target("user", {"who": who[-1]}),), "consent withdrawn")
+    gone = Ids.union([data.select(Target("user", {"who": name})) for name in who[:-1]]) if who[1:] else None
     setting = Setting(
-        "A small deletion", "drawn rows", Deletion.of(data, request, {"test": rows(30, 1)}),
+        "A small deletion", "drawn rows", Deletion.of(data, request, {"test": rows(30, 1)}, gone),
         "method: {name: r2d, rewind: 0.5}\ntraining: {kind: gradient_descent, steps: 40, l2: 0.05}\n", pdf=pdf,
     )  # fmt: skip
-    if published:
+    if published and gone is None:
         publish(trained, budget, method=method, to=folder)
         with Ledger(folder.book.path) as ledger:
             RequestBook(ledger).file_request({"id": "req-other", "targets": [{"kind": "user"}]})
+    if published:
         case = Case("model", lambda _: folder.load(task, data), None, method, QUICK, folder=folder)
     else:
         case = Case("model", lambda _: trained, budget, method, QUICK)

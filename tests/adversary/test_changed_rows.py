@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import expunge
-from expunge import Rows
+from cases import samples
+from expunge import Budget, Request, Rows, Target
 from expunge.core.certificate import Status, Verdict
 from expunge.core.data import Ids
+from expunge.core.errors import RefusedError
 from expunge.core.trained import Fact, Origin
 from expunge.data.texts import Texts
 from expunge.training.facts import prepared
@@ -105,3 +107,25 @@ def test_an_origin_that_somebody_typed_is_their_word_whatever_the_kind_of_data(o
     texts = replace(Texts.of([{"text": "one"}]), preprocessing=Fact("fixed", origin))
     plain = Rows(torch.ones(1, 1), torch.zeros(1, dtype=torch.long), np.arange(1), {}, Fact("fixed", origin))
     assert {known(Own()), known(texts), known(plain)} == {Origin.DECLARED}
+
+
+@pytest.mark.parametrize("how", ["in place", "anew"])
+def test_two_people_who_exchanged_names_after_publishing_are_not_taken_for_each_other(how):
+    """One would leave with the other one's rows, under a certificate that is right about the rows that went."""
+    data = replace(rows(), columns={"who": np.array([f"p{i // 2}" for i in range(len(rows()))])})
+    trained = published(head(), data)
+    names = np.array([{"p0": "p1", "p1": "p0"}.get(name, name) for name in data.columns["who"]])
+    if how == "anew":
+        trained = replace(trained, data=replace(data, columns={"who": names}))
+    else:
+        data.columns["who"][:] = names
+    with pytest.raises(RefusedError, match="Column 'who' does not say of every row what it said"):
+        expunge.plan(trained, Request("Ann", Target("user", {"who": "p0"})), r2d())
+
+
+def test_columns_may_come_and_go_after_training():
+    data = replace(rows(), columns={"who": np.array([f"p{i // 2}" for i in range(len(rows()))])})
+    trained = published(head(), data, budget=Budget(1.0, 1e-5, 4, releases=2))
+    for columns in ({}, {"who": data.columns["who"], "site": np.array(["here"] * len(data))}):
+        with_these = replace(trained, data=replace(data, columns=columns))
+        assert expunge.plan(with_these, samples(2), r2d()).estimate

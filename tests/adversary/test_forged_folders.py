@@ -73,7 +73,7 @@ def made_consistent(record: Record) -> None:
     p = c["parameters"]
     evaluation = theorem(p["theorem"]).evaluate(p)
     mu = evaluation.mu(c["sigma"])
-    composed = compose_gaussian([*p["spent"], mu])
+    composed = compose_gaussian([p["mu_before"], mu])
     c.update(
         sensitivity=finite(evaluation.sensitivity), mu=mu, composed_mu=composed,
         epsilon=gaussian.epsilon_of(composed, c["delta"]), release_epsilon=gaussian.epsilon_of(mu, c["delta"]),
@@ -387,8 +387,9 @@ def grown(record: Record) -> None:
 
 
 def spent_nothing(record: Record) -> None:
-    certificate(record)["given"]["spent"] = [{"removed": 3, "mu": 0.1, "theorem": "rewind-to-delete"}]
-    certificate(record)["parameters"]["spent"] = [0.1]
+    counted = {"releases": 1, "mu": 0.1, "theorems": ["rewind-to-delete"], "removed": 3, "since": 0}
+    certificate(record)["given"]["earlier"] = counted
+    certificate(record)["parameters"].update(releases_before=1, mu_before=0.1)
     made_consistent(record)
 
 

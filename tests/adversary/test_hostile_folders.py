@@ -21,6 +21,7 @@ from expunge.core.digest import digest_arrays, digest_json
 from expunge.core.errors import TamperedError
 from expunge.report import html
 from expunge.report.verify import reading, verify_folder
+from expunge.report.verify.findings import found as made
 from expunge.report.verify.reading import UntrustedFolder, digest_of_tensors
 
 from .folders import build, copy, record_of, sign
@@ -177,18 +178,35 @@ def test_too_many_files_are_refused(folder, monkeypatch):
     assert "more than 5 files" in found(folder)["files"]
 
 
-def test_a_check_that_takes_too_long_is_stopped(folder, monkeypatch):
-    monkeypatch.setattr(reading, "LONGEST", 0.05)
-
+def test_a_check_that_takes_too_long_is_stopped_and_so_are_those_after_it():
     def forever():
         while True:
             pass
 
-    from expunge.report.verify.findings import found as made
+    clock = reading.Clock(0.05)
+    for _ in range(2):
+        assert "0.05 seconds of processor time" in made("loop", forever, clock).problem
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expunge.report.verify.findings.limited", lambda: reading.limited(0.05))
-        assert "seconds of processor time" in made("loop", forever).problem
+
+def test_weights_that_the_time_does_not_suffice_for_are_skipped_by_name_and_accuse_nobody(folder):
+    seen = {check.name: check for check in verify_folder(folder, seconds=60).checks}
+    assert all(check.ok and not check.skipped for check in seen.values())
+    name = record_of(folder)["runs"][0]["model"]["file"]
+    files = UntrustedFolder(folder, reading.Clock(-1))
+    found = made("released model", lambda: digest_of_tensors(files, name), files.clock)
+    assert found.ok and f"{name} is too large" in found.skipped and "--seconds" in found.skipped
+
+
+def test_weights_have_no_more_bytes_than_the_numbers_of_the_record_take(folder, monkeypatch):
+    """A sparse file of any size costs nothing: it is refused before its first byte is read."""
+    record = record_of(folder)
+    model = record["runs"][0]["model"]
+    (folder / model["file"]).touch()
+    os.truncate(folder / model["file"], 2**20 + 8 * model["parameters"] + 1)
+    monkeypatch.setattr("expunge.report.verify.LARGEST", 2**20)
+    problems = found(sign(folder))
+    assert any("takes at most" in problem for name, problem in problems.items() if "released model" in name)
+    assert "takes at most" in problems["every file as signed, and no other"]
 
 
 def test_settings_that_refer_to_themselves_are_refused(folder):

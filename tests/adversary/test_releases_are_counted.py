@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -9,11 +10,16 @@ import expunge
 from cases import CASES, beside_ledger, samples
 from expunge import Budget, Request, Target
 from expunge.core.certificate import Status, Verdict
+from expunge.core.digest import digest_json
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.trained import InMemoryBook
 from expunge.methods.noisy_fine_tune import NoisyFineTune
 from expunge.model_folder import ModelFolder
+from expunge.privacy.composition import EarlierReleases
+from expunge.report import html
+from expunge.report.verify import verify_folder
 
+from . import folders
 from .worlds import forget, head, measured, not_holding, published, r2d, rows
 
 BUDGET = Budget(1.0, 1e-5, 1)
@@ -53,8 +59,54 @@ def test_the_model_of_before_is_not_served_again_under_another_name():
     with pytest.raises(RefusedError, match="released from this model since"):
         expunge.plan(trained, Request("d", Target("samples", {"ids": [6]})), r2d())
     second = forget(first.after, r2d(), 4)
-    assert second.verdict == Verdict.CERTIFIED and len(second.certificate.parameters["spent"]) == 1
+    assert second.verdict == Verdict.CERTIFIED and second.certificate.parameters["releases_before"] == 1
     assert second.after.removed["row"].tolist() == [3, 4] and len(trained.book.spent()) == 2
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """The evidence of a second request on a published model, and the ledger."""
+    place = tmp_path_factory.mktemp("twice")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html, "render", lambda record: f"<p>{digest_json(record)}</p>")
+        first = folders.serve(place)()
+        assert verify_folder(first, ledger=place / "model" / "ledger.sqlite").consistent
+        first.rename(place / "first")
+        (place / "evidence.private").rename(place / "first.private")
+        yield folders.serve(place, who=("0", "7"))(), place / "model" / "ledger.sqlite"
+
+
+def lists(record):
+    """As the first records had it: every earlier release by itself."""
+    certificate = folders.certificate(record)
+    mu = certificate["parameters"].pop("mu_before")
+    certificate["parameters"]["spent"] = [mu] * certificate["parameters"].pop("releases_before")
+    counted = certificate["given"].pop("earlier")
+    listed = {"removed": counted["removed"], "mu": mu, "theorem": counted["theorems"][0]}
+    certificate["given"]["spent"] = [listed] * counted["releases"]
+
+
+def test_a_record_that_lists_earlier_releases_still_verifies(twice, tmp_path):
+    folder, ledger = twice
+    assert (known := folders.certificate(folders.record_of(folder))["given"]["earlier"])["releases"] == 1
+    assert known["removed"] == 5 and known["theorems"] == ["rewind-to-delete"]
+    old = folders.rewrite(folders.copy(folder, tmp_path), lists)
+    # the ledger names the record that was rewritten here, and nothing else is wrong with it
+    wrong = {check.name: check.problem for check in verify_folder(old, ledger=ledger).checks if check.problem}
+    assert wrong.keys() == {"ledger's excerpt", "ledger"} and "counts" not in str(wrong), wrong
+
+
+def test_the_ledger_finds_a_certificate_that_counts_no_release_before_its_own(twice, tmp_path):
+    def alone(record):
+        certificate = folders.certificate(record)
+        certificate["given"]["earlier"] = asdict(EarlierReleases())
+        certificate["parameters"].update(releases_before=0, mu_before=0.0)
+        record["runs"][0]["removed"]["before"] = 0
+
+    folder, ledger = twice
+    forged = folders.rewrite(folders.copy(folder, tmp_path), alone)
+    wrong = {check.name: check.problem for check in verify_folder(forged, ledger=ledger).checks if check.problem}
+    assert "counts 0 release(s) before it, mu 0; the ledger has 1, mu" in wrong["ledger"]
 
 
 def test_a_promise_that_was_changed_after_publication_is_not_the_published_one():
@@ -159,7 +211,7 @@ def _serve(folder, name, results):
     try:
         trained = ModelFolder(folder).load(head(), rows())
         outcome = expunge.plan(trained, Request(name, Target("samples", {"ids": [3]})), r2d()).run()
-        results.put(len(outcome.certificate.parameters["spent"]))
+        results.put(outcome.certificate.parameters["releases_before"])
     except (InputError, RefusedError) as error:
         results.put(str(error))
 

@@ -133,6 +133,7 @@ def test_variants_in_names_and_in_settings_are_the_same_methods():
         ("ga+su", r"Expected \+su after one of grad_diff, npo.*; got ga\+su"),
         ("ga+dual", r"Expected \+dual after one of .*npo.*two objectives; got ga\+dual"),
         ("salun+su+dual", r"Expected \+su after one of .*; got salun\+su"),
+        ("npo+dual+dual", r"Expected each variant once; got npo\+dual\+dual"),
         ("npo+fast", r"Expected \+su or \+dual or \+alternate after a method's name; got npo\+fast"),
         ("nobody+su", "Expected a method among"),
     ):

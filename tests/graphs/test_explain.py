@@ -19,6 +19,7 @@ from expunge.evidence.explanations import attack
 from expunge.jobs.schema import load_job
 from expunge.modalities.graph import MODALITY
 from expunge.modalities.graph.explaining import explain
+from expunge.modalities.graph.page import page, write_explained
 
 GONE = [3, 8, 9, 13, 22, 30, 31, 37, 40, 45, 51, 58, 60, 66, 71]
 
@@ -110,6 +111,40 @@ def test_the_command_prints_one_object_and_a_table(place, capsys, monkeypatch):
             assert json.loads(out)["finding"] == "residual"
         else:
             assert "residual (under-forgets)" in out and "replay_nll" in out and "decide nothing" in out
+
+
+def test_a_page_draws_bands_and_a_neighbourhood_for_its_owner_alone(place, tmp_path):
+    """Every number of the figures is in the record; the page holds no script and nothing from elsewhere."""
+    weights = files(place)
+    job = load_job(place / "job.yaml")
+    record = explain(job, weights["original"], weights["other"], nulls=8, cache=Cache(place / "cache"))
+    nll, around = record["replay"]["replay_nll"], record["neighbourhood"]
+    low, high = nll["band"]
+    assert len(nll["nulls"]) == 8 and low < min(nll["nulls"]) and max(nll["nulls"]) < high
+    assert (low <= nll["unlearned"] <= high) == (abs(nll["z"]) <= 5.41)  # t at 0.1 % with 7 degrees
+    assert set(np.array(around["nodes"])[around["named"]]) <= set(GONE) and sum(around["named"]) >= around["centres"]
+    assert all(sum(shares) <= 100 + 1e-9 for shares in around["attribution"].values())
+    assert record["fidelity"]["agreement"]["retrained"] <= 100
+    assert record["fidelity"]["logit_distance"]["unlearned"] > 0
+    paths = write_explained(record, tmp_path / "private")
+    text = paths[0].read_text()
+    assert text.count("<svg") == 2 and "<script" not in text and "http" not in text.replace("http://www.w3.org", "")
+    assert record["finding"].capitalize() in text and json.loads(paths[1].read_text())["finding"] == record["finding"]
+    assert [path.stat().st_mode & 0o077 for path in (*paths, tmp_path / "private")] == [0, 0, 0]
+    assert page(record) == page(json.loads(json.dumps(record)))
+
+
+def test_another_explainer_changes_the_share_of_attribution_alone(place, monkeypatch):
+    monkeypatch.setattr("expunge.evidence.explanations.explainers.STEPS", 3)
+    weights = files(place)
+    job, given = load_job(place / "job.yaml"), (weights["original"], weights["retrained"])
+    one = explain(job, *given, nulls=4, cache=Cache(place / "cache"))
+    other = explain(job, *given, nulls=4, explainer="integrated_gradients", cache=Cache(place / "cache"))
+    assert other["explainer"] == "integrated_gradients"
+    same = {name for name in one["replay"] if one["replay"][name]["unlearned"] == other["replay"][name]["unlearned"]}
+    assert one["replay"].keys() - same == {"replay_ra"}
+    with pytest.raises(InputError, match="explainer among saliency"):
+        explain(job, *given, nulls=4, explainer="tea leaves")
 
 
 def test_what_cannot_be_explained_is_refused_in_words(place, tmp_path):

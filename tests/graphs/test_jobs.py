@@ -14,6 +14,7 @@ import yaml
 
 from expunge import planning
 from expunge.core.certificate import UNCHANGED
+from expunge.core.data import Ids
 from expunge.core.errors import FailedError, InputError, RefusedError
 from expunge.core.method import Capabilities
 from expunge.core.request import Request, Target
@@ -25,6 +26,7 @@ from expunge.jobs.run import run_job
 from expunge.measuring import measure
 from expunge.methods import registry
 from expunge.methods.utu import UtU
+from expunge.modalities.graph.opening import note_of
 from expunge.report.verify import verify_folder
 from expunge.tasks.graphs.networks import GCN
 from expunge.tasks.graphs.nodes import NodeClassification
@@ -141,7 +143,9 @@ class Moves(UtU):
 def test_a_graph_method_that_moves_weights_has_failed():
     with pytest.raises(FailedError, match="changes no weights"):
         planning.plan(trained()[0], nodes(1), Moves()).run()
-    assert UtU.capabilities == Capabilities(("node", "edge", "feature"), ("graph",), ("retained data",), "graph")
+    assert UtU.capabilities == Capabilities(
+        ("node", "edge", "feature"), ("graph", "links"), ("retained data",), "graph"
+    )
 
 
 def test_what_is_forgotten_is_read_on_the_graph_as_it_was_and_all_else_on_the_graph_as_it_is():
@@ -177,6 +181,13 @@ def test_nodes_without_a_trained_label_are_noted_and_nothing_can_be_learnt_from_
     assert "labels of 2 of 2 nodes were never trained on" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(RefusedError, match="learns from forgotten examples"):
         run_job(job(tmp_path, request=request, method={"name": "gradient_ascent"}), (), tmp_path / "other")
+
+
+def test_nodes_without_edges_are_noted():
+    graph = Graph.of(np.eye(5), [0, 1, 0, 1, -1], [(0, 1), (1, 2)])
+    note = lambda *ids: note_of(graph, Ids({"node": np.array(ids)}))  # noqa: E731
+    assert note(0, 3) == "1 of 2 nodes have no edge." and note(0) == ""
+    assert "labels of 1 of 1 nodes were never trained on" in note(4) and note(4).endswith("nothing of it was learnt.")
 
 
 @pytest.mark.parametrize(

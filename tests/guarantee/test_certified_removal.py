@@ -57,7 +57,7 @@ def test_residuals_add_up_over_requests_and_nothing_else_composes():
             1.0
         )  # the promise, whatever of it was used: that is private
         assert outcome.certificate.sensitivity >= levels[-1]
-        assert outcome.certificate.parameters["spent"] == []
+        assert outcome.certificate.parameters["releases_before"] == 0
         model = outcome.after
     steps = [b - a for a, b in itertools.pairwise(levels)]
     assert all(step > 0 for step in steps)

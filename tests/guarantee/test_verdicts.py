@@ -14,8 +14,9 @@ from cases import CASES, beside_ledger, blobs, method, samples, smooth_network, 
 from expunge import planning
 from expunge.core.certificate import Origin, Status, Verdict
 from expunge.core.errors import InputError, RefusedError
-from expunge.core.trained import Budget, Fact, Spent
+from expunge.core.trained import Budget, Fact
 from expunge.privacy.certify import RUN_FACTS, Circumstances, certify
+from expunge.privacy.composition import EarlierReleases
 from expunge.privacy.gaussian import epsilon_of
 from expunge.privacy.noise import SeededNoise, SystemNoise
 from expunge.privacy.preconditions import RULES
@@ -270,7 +271,7 @@ CLAIMS = {
     "newton": ("head for newton", "newton"), "noisy-fine-tuning": ("head", "noisy_fine_tune"),
     "langevin": ("noisy head", "langevin"), "retrain": ("head", "retrain"),
     "certified-removal": ("perturbed head", "certified_removal"),
-    "network-newton": ("peers", "network_newton"), "rr-du": ("peers", "rr_du"),
+    "network-newton": ("peers", "network_newton"), "rr-du": ("peers", "rr_du"), "masked-rr-du": ("peers", "masked_rr_du"),
     "idea": ("graph, perturbed", "idea"), "certified-graph-removal": ("graph, perturbed", "cgu"),
 }  # fmt: skip
 AS_PUBLISHED = (
@@ -288,7 +289,7 @@ WATCHED = {  # what the planner establishes of an honest run
     "model_code": True, "unnoised_tensors": "none", "trail_of_these_rows": True, "noise_source": "operating system",
     "noise_precision": "float64", "noise_covers": True, "noise_resolved": True, "noise_level": True,
     "noise_entered": True, "noise_written_ahead": True, "steps_bounded": True, "retained_rows": True,
-    "retained_unchanged": True,
+    "retained_unchanged": True, "distance_agreed": True, "reference_reached": True, "peers_reached": True,
 }  # fmt: skip
 WEAKER = {"own_implementation": Verdict.UNREPLAYED, "release_ledger": Verdict.UNDER_DECLARED}
 RULED = [(name, rule) for name in THEOREMS for rule in THEOREMS[name].rules]
@@ -305,7 +306,15 @@ def claimed(name: str):
     digest = plan.context.deletion.after.digest
     watched = {rule: (value, "") for rule, value in WATCHED.items() if rule not in trained.facts}
     around = Circumstances(
-        None if own else trained.budget, (), 3, digest, True, seen=watched, published_first=True, ledger=True, own=True
+        None if own else trained.budget,
+        EarlierReleases(),
+        3,
+        digest,
+        True,
+        seen=watched,
+        published_first=True,
+        ledger=True,
+        own=True,
     )
     return claim, trained.facts, around
 
@@ -331,10 +340,10 @@ def test_check_07_every_rule_alone_voids_its_theorem(name, rule):
             "release_changed": replace(around, changed=False),
             "noise_fixed_before": around.budget and replace(around, budget=replace(around.budget, sigma=99.0)),
             "within_capacity": around.budget and replace(around, budget=replace(around.budget, capacity=2)),
-            "within_budget": replace(around, spent=(Spent("r", 1, 99.0, (THEOREMS[name].after or ("",))[0]),)),
+            "within_budget": replace(around, earlier=EarlierReleases(1, 99.0, ((THEOREMS[name].after or ("",))[0],))),
             "own_implementation": replace(around, own=False),
             "release_ledger": replace(around, ledger=False),
-            "earlier_releases": replace(around, spent=(Spent("r", 1, 1e-9, "newton"),)),
+            "earlier_releases": replace(around, earlier=EarlierReleases(1, 1e-9, ("newton",))),
         }[rule]
     elif rule in around.seen:
         around = replace(around, seen={**around.seen, rule: ("something else", "")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import yaml
 
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.method import silent
-from expunge.data.partition import Partition
+from expunge.core.request import Target
+from expunge.data.partition import Partition, label_of
 from expunge.jobs.run import plan_job, publish_job, run_job
 from expunge.jobs.schema import load_job
 from expunge.modalities import load, networks
@@ -48,11 +50,11 @@ def job(table, *, where=None, kind="client", target=None, **changes):
             "format": "csv", "path": "train.csv", "test_path": "test.csv", "label": "label", "users": ["place"],
             "scale": {"a": [0, 1], "b": [0, 1]}, "classes": [0, 1, 2],
         },
-        "network": {"owner": "place", "topology": {"kind": "ring"},
-                    "recipe": {"kind": "gossip", "rounds": 200, "lr": 1.0, "l2": 0.05}},
+        "network": {"owner": "place", "names": "shown", "topology": {"kind": "ring"},
+                    "recipe": {"kind": "gossip", "rounds": 400, "lr": 0.3, "l2": 0.05}},
         "publish": {"epsilon": 1.0, "delta": 1e-4, "capacity": 60, "releases": 2},
         "request": {"subject": "s", "targets": [{"kind": kind, "where": where or {"place": "bern"}}]},
-        "method": {"name": "network_newton", "distance": 0.15, "tau": 1e-3},
+        "method": {"name": "network_newton", "distance": 0.15, "tau": 3e-3},
         "evidence": {"replicates": 1, "shadow_models": 0, "trials": 20, "audit": False, "pdf": False},
     }  # fmt: skip
     for path, value in changes.items():
@@ -230,3 +232,52 @@ def test_every_client_is_named_by_its_owner_in_every_set(table):
     what = opened(job(table))
     assert isinstance(what.data, Partition) and isinstance(what.probes["test"], Partition)
     assert what.data.clients == CLIENTS and "4 peers without a server" in what.note
+
+
+# --- names: peers may be people --------------------------------------------------------------------------------------------
+
+
+def test_peers_have_labels_in_everything_that_is_kept_unless_the_job_says_that_names_may_be_shown(table, tmp_path):
+    edges = {"kind": "edges", "edges": [*PATH["edges"], ["genf", "basel"]]}
+    keyed = {"network__names": "keyed", "network__topology": edges, "evidence__trials": 0, "evidence__replicates": 0}
+    place = job(table, **keyed)
+    publish_job(place, [], tmp_path / "model")
+    summary = run_job(place, [], tmp_path / "out", model=tmp_path / "model")
+    run = json.loads((tmp_path / "out" / "evidence.json").read_text())["runs"][0]
+    assert run["verdict"] == "certified" and len(run["views"]) == 3
+    assert all(re.fullmatch("peer-[0-9a-f]{12}", view) for view in run["views"])
+    measured = {item["set"] for item in summary["runs"][0]["measurements"]}
+    assert {f"test at {view}" for view in run["views"]} <= measured
+    for folder in ("out", "out.private", "model"):
+        for path in (tmp_path / folder).rglob("*"):
+            content = path.read_bytes().lower() if path.is_file() else b""
+            assert not [name for name in CLIENTS if re.search(rf"\b{name}\b".encode(), content)], path
+    second = job(table, kind="class", where={"label": 2, "place": "genf"}, **keyed)
+    assert run_job(second, [], tmp_path / "two", model=tmp_path / "model")["runs"][0]["verdict"] == "certified"
+    what, shown = opened(place), opened(job(table))
+    assert what.data.named_clients == shown.data.clients == CLIENTS
+    assert tuple(map(what.data.name_of, what.data.clients)) == CLIENTS
+    assert len(what.data.select(Target("client", {"place": "bern"}))) == 40
+    assert what.data.named() == shown.data.named()  # whoever leaves is recognised later, whatever peers are called
+
+
+def test_messages_name_owners_whose_peers_have_labels(table):
+    keyed = {"network__names": "keyed", "network__topology": PATH}
+    with pytest.raises(
+        RefusedError, match=r"Without bern the network falls into 2 parts \(basel apart from chur, genf\)"
+    ):
+        plan_job(job(table, **keyed))
+    with pytest.raises(InputError, match=r"clients: basel, bern, chur, genf"):
+        plan_job(job(table, where={"place": "lugano"}, network__names="keyed"))
+
+
+def test_labels_are_those_of_one_key_and_no_guess_finds_them():
+    first, second = (label_of("bern", "place", key) for key in (b"a" * 32, b"b" * 32))
+    assert first != second and first == label_of("bern", "place", b"a" * 32) != label_of("basel", "place", b"a" * 32)
+    assert first != label_of("bern", "town", b"a" * 32)
+
+
+def test_the_record_leaves_out_what_the_job_says_of_how_a_stored_network_was_trained(served):
+    folder, _, _ = served
+    config = yaml.safe_load((folder / "one" / "config.yaml").read_text())
+    assert set(config["network"]) == {"owner", "names", "clients", "alpha"}

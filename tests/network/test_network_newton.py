@@ -83,6 +83,10 @@ def test_every_scope_is_certified_and_measuring_does_not_refute_it(scope, kind):
     # the un-noised distance to a retraining that stops at tau, and what it really comes to
     assert evidence.private["distance"] <= outcome.details["bound"]
     assert evidence.private["realised_epsilon"] <= certificate.epsilon
+    # utility: what peers get is within B + sigma sqrt(d) of the retrained model, up to how a norm of noise scatters
+    retrained = outcome.before.recipe.fit(outcome.before.task, outcome.deletion.after).artifact.tensors
+    apart = float((outcome.releases[0].artifact.tensors["linear.weight"] - retrained["linear.weight"]).norm())
+    assert apart <= outcome.details["bound"] + certificate.sigma * (170**0.5 + 5)
 
 
 @pytest.mark.slow
@@ -101,7 +105,10 @@ def test_check_a14_noise_is_the_agreed_distance_times_the_analytic_constant():
 
 @pytest.mark.parametrize("clients", [10, 100])
 def test_check_a20_all_peers_hold_the_same_bytes_and_that_is_one_release(clients):
-    outcome = ran(published(clients))
+    slower = (
+        {} if clients == 10 else {"kind": "complete", "lr": 0.8}
+    )  # a ring of 100 with that step stops far above tau
+    outcome = ran(published(clients, **slower))
     (release,) = outcome.releases
     held = {digest_arrays(view.tensors) for view in outcome.after.views.values()}
     assert len(held) == 1 and len(release.views) == clients == len(outcome.after.views)
@@ -132,7 +139,7 @@ def test_what_is_not_covered_is_said():
     text = " ".join(certificate.excludes)
     for part in ("model from before", "arXiv 2502.14558", "transcript of messages", "a run was carried out at all"):
         assert part in text, part
-    assert "any number of peers" in certificate.covers[0] and "at most tau" in certificate.procedure
+    assert "any number of peers" in certificate.covers[0] and "at most tau" in certificate.definition
     named = certificate.parameters
     assert {"peers", "mixing", "rounds", "lr", "l2", "tau", "distance", "sigma"} <= named.keys() and named[
         "peers"
@@ -150,9 +157,10 @@ def test_a_distance_that_cannot_be_kept_is_refused_before_any_noise():
         ran(published(), method=NetworkNewton())
 
 
-def test_noise_that_was_derived_from_another_distance_promises_less_and_is_refused():
-    with pytest.raises(RefusedError, match=r"above the published 1"):
-        ran(published(), method=NetworkNewton(distance=10 * DISTANCE, tau=2e-3))
+def test_another_distance_than_the_published_one_is_refused():
+    for distance in (10 * DISTANCE, 0.9 * DISTANCE):
+        with pytest.raises(RefusedError, match=r"distance that this network was published with \(0\.25\)"):
+            ran(published(), method=NetworkNewton(distance=distance, tau=2e-3))
 
 
 def test_check_a08_the_full_step_without_a_certificate_is_refused_on_a_model_that_is_no_minimiser():
@@ -214,7 +222,7 @@ def test_what_cannot_be_served_is_refused_in_words():
         ran(network)
     flat = planning.train(head(data), data, recipe(clients=4, rounds=2, lr=0.1, l2=0.0))
     noisy = planning.publish(flat, Budget(None, 1e-5, 10, sigma=1.0), method=NetworkNewton(distance=1.0))
-    with pytest.raises(RefusedError, match="Train with l2 > 0"):
+    with pytest.raises(RefusedError, match="with l2 > 0"):
         ran(noisy, method=NetworkNewton(distance=1.0))
     star = planning.train(head(data), data, recipe(clients=4, rounds=2, lr=0.1))
     with pytest.raises(RefusedError, match="cut set"):

@@ -65,6 +65,7 @@ def test_a_round_that_loses_messages_still_keeps_the_mean(seed):
     for (i, j), gone in zip(topology.edges, lost, strict=True):
         assert effective[i, j] == (0 if gone else pytest.approx(matrix[i, j]))
     assert np.array_equal(with_drops(matrix, lost & False, topology).toarray(), matrix.toarray())
+    assert np.array_equal(with_drops(matrix, lost | True, topology).toarray(), np.eye(10))  # nobody hears anybody
 
 
 def test_a_matrix_that_does_not_fit_is_refused():

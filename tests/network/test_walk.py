@@ -20,6 +20,7 @@ from expunge.privacy.token_walk import (
     conservative_epsilon,
     conservative_sigma,
     inverse_delay,
+    iterated_mu,
     sensitivity,
 )
 
@@ -97,6 +98,21 @@ def test_check_b05_adjacencies_say_what_depends_on_how_much_goes():
     assert sensitivity("forgotten", 0.5, 0.5, True) == 0
     with pytest.raises(InputError, match="replace, query, forgotten"):
         sensitivity("nobody", 0.5, 0.5, True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tier_t1b_is_exact_where_all_maps_are_linear(seed):
+    """x <- c x + noise from two starts: two Gaussians of one variance, whose distance over deviation is mu."""
+    generator = np.random.default_rng(seed)
+    contractions, noise, apart = generator.uniform(0.3, 1.0, 6).tolist(), 0.7, 2.0
+    mean, variance = apart, 0.0
+    for c in contractions:
+        mean, variance = c * mean, c**2 * variance + noise**2
+    assert iterated_mu(apart, noise, contractions) == pytest.approx(mean / variance**0.5, rel=1e-12)
+    assert iterated_mu(apart, noise, [1.0] * 9) == pytest.approx(apart / (3 * noise))  # the square root of the visits
+    for wrong in ([], [1.2], [0.0]):
+        with pytest.raises(InputError, match="contractions in"):
+            iterated_mu(apart, noise, wrong)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -1,6 +1,8 @@
 """Composition, groups and Rényi conversions against the spec's numbers."""
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.core.errors import InputError
+from expunge.core.trained import Spent
 from expunge.privacy.composition import (
     ORDERS,
+    EarlierReleases,
     absorb_failure,
     compose_gaussian,
     group_privacy,
@@ -32,6 +36,28 @@ def test_check_09_one_infinite_release_spoils_all():
     assert compose_gaussian([]) == 0.0
     with pytest.raises(InputError):
         compose_gaussian([0.1, -0.1])
+
+
+def releases(count: int) -> list[Spent]:
+    """As many releases, each by one record more and a tenth as revealing as the budget, under two theorems in turn."""
+    return [Spent(f"req-{i}", i + 1, 0.1, ("newton", "rewind-to-delete")[i % 2]) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 2000])
+def test_earlier_releases_come_to_numbers_that_do_not_grow_in_size(count):
+    known = EarlierReleases.of(releases(count), count)
+    assert known.mu == pytest.approx(0.1 * math.sqrt(count), rel=1e-12)
+    assert (known.releases, known.theorems) == (count, ("newton", "rewind-to-delete"))
+    assert (known.removed, known.since) == (count, 0) and len(json.dumps(asdict(known))) < 150
+
+
+def test_releases_that_were_given_up_since_still_count():
+    of = lambda removed: EarlierReleases.of(releases(4), removed)  # noqa: E731
+    assert [(of(n).removed, of(n).since) for n in (4, 3, 1, 0)] == [(4, 0), (3, 1), (1, 3), (0, 4)]
+    assert {of(n).mu for n in range(5)} == {of(4).mu}
+    assert (of(7).removed, of(7).since) == (4, 0), "no release left a model without seven records: it does not agree"
+    assert EarlierReleases.of([], 0) == EarlierReleases()
+    assert EarlierReleases.of([Spent("a", 1, math.inf), Spent("b", 2, 0.1)], 2).mu == math.inf
 
 
 CONVERSIONS = {  # R2D spec 5.2, delta = 1e-5: zCDP closed form, plain, improved, exact Gaussian

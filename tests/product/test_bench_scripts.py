@@ -38,7 +38,7 @@ def test_every_script_runs_at_its_smallest_size(on_the_path, capsys):
         assert module.__doc__ and f"bench/{script}.py" in module.__doc__
 
 
-def test_the_exponent_of_growth_is_that_of_the_power(on_the_path):
+def test_the_exponent_of_growth_is_that_of_the_power_and_is_drawn(on_the_path, tmp_path):
     comparison = importlib.import_module("comparison")
     now = 0.0
 
@@ -48,7 +48,13 @@ def test_the_exponent_of_growth_is_that_of_the_power(on_the_path):
 
     ways = {size: lambda size=size: work(size) for size in (1, 2, 4, 8)}
     growth = comparison.Growth(what="size", ways=ways)
-    assert comparison.exponent(growth, lambda: now, True) == pytest.approx(1.7)
+    seconds = comparison.times(growth, lambda: now, True)
+    assert comparison.exponent(seconds) == pytest.approx(1.7)
+    line = {"case": "work", "grown_s": seconds, "growth": 1.7, "varied": "size"}
+    comparison.plot([line, {"case": "other", "grown_s": {}}], tmp_path / "growth.svg")
+    assert "size (work): exponent 1.70" in (tmp_path / "growth.svg").read_text()  # as a comment beside its outlines
+    with pytest.raises(SystemExit, match="Nothing to draw"):
+        comparison.plot([{"case": "other", "grown_s": {}}], tmp_path / "none.svg")
 
 
 def test_a_case_whose_ways_differ_is_refused(on_the_path):

@@ -225,8 +225,7 @@ def test_sql_cannot_change_the_past_by_accident(path, statement):
 )
 def test_any_edit_is_found_and_named(path, change, guards):
     edit(path, f"UPDATE entries SET {change} WHERE sequence = 3", guards=guards)
-    words = "entry 3" if "FF" not in change else "damaged"
-    with pytest.raises(TamperedError, match=words):
+    with pytest.raises(TamperedError, match="entry 3"):
         Ledger(path)
 
 

@@ -64,8 +64,11 @@ def test_bounds_do_not_shrink_in_print():
 
 def test_earlier_releases_are_counted(record):
     certificate = copy.deepcopy(record["runs"][0]["certificate"])
-    certificate["parameters"]["spent"] = [0.1, None]
+    certificate["parameters"].update(releases_before=2, mu_before=None)
     assert "all 3 releases" in " ".join(words.told_apart(certificate))
+    del certificate["parameters"]["releases_before"]
+    certificate["parameters"]["spent"] = [0.1, None, 0.2]  # as the first records list them
+    assert "all 4 releases" in " ".join(words.told_apart(certificate))
 
 
 def test_retraining_is_exact(record):

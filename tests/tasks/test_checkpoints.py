@@ -70,6 +70,17 @@ def test_a_checkpoint_whose_weights_have_numbers_for_names_is_refused(tmp_path):
         load_checkpoint(tmp_path / "c.pt")
 
 
+def test_a_checkpoint_whose_directory_names_a_place_that_no_file_has_is_refused(tmp_path):
+    """The reader seeks to it, and the operating system calls that an invalid argument."""
+    torch.save(network().state_dict(), tmp_path / "c.pt")
+    content = bytearray((tmp_path / "c.pt").read_bytes())
+    at = content.index(b"PK\x06\x06") + 48  # end of the central directory (zip64): where the directory begins
+    content[at : at + 8] = b"\xff" * 8
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(InputError, match="not a file of plain tensors"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
 class Wraps(nn.Module):
     """Returns what ``form`` makes of the logits."""
 

@@ -23,6 +23,7 @@ from expunge.tasks.classification import Classification
 from expunge.tasks.networks import perceptron
 from expunge.training import retrainings
 from expunge.training.recipes import GradientDescent, Stochastic, UserFit
+from expunge.training.retraining import unpacked
 from expunge.training.retrainings import retrain_all
 
 RECIPE = Stochastic(epochs=2, lr=0.1, batch_size=16, momentum=0.9)
@@ -257,8 +258,7 @@ def test_rows_are_sent_as_bytes_where_shared_memory_is_full(monkeypatch):
     retrainings._given[:] = (TASK, RECIPE)
     entry = retrainings._work(sent, 3)
     (expected,) = retrain_all(TASK, [(rows, 3)], RECIPE)
-    job = retrainings._job(TASK, rows, 3, RECIPE, False)
-    assert same(retrainings._retraining(entry, False, job, "cpu").tensors, expected.tensors)
+    assert same(unpacked(entry, False, rows.digest, 3, "cpu").tensors, expected.tensors)
 
 
 # --- stacked ------------------------------------------------------------------------------------------------------------

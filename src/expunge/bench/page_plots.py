@@ -164,7 +164,8 @@ def _background(axes: Any, record: Record, panel: Panel, span: _Span, names: Seq
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(*span.ends)
-    axes.set_xlabel(panel.label)
+    begins = not span.log and span.ends[0] > 0
+    axes.set_xlabel(f"{panel.label}; from {say.number(span.ends[0])}" if begins else panel.label)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 

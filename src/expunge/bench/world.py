@@ -26,7 +26,8 @@ from expunge.modalities.benchmark import Scores, Workload
 from expunge.modalities.network_benchmark import benchmark_of
 from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
 from expunge.training.facts import prepared
-from expunge.training.retrainings import Retraining, retrain_all
+from expunge.training.retraining import LeavesState, Retraining
+from expunge.training.retrainings import retrain_all
 
 _TRAINING = "training-"  # folders of models that are being trained
 Key = tuple[str, int, int]  # source or retrain, forget set, reference
@@ -105,6 +106,10 @@ class World:
             if opened.long_training:  # tells how far it is, which no other process could: one model after another
                 training = staged = StagedTraining(training, self.workload.threads, watch, folder)
                 jobs = 1
+            if isinstance(training, LeavesState) and (SOURCE, 0, 0) in missing:  # methods need what it leaves
+                source = retrain_all(opened.task, [wanted[SOURCE, 0, 0]], training, cache=self.cache, keep=True)
+                self._models[SOURCE, 0, 0] = source[0]
+                missing.remove((SOURCE, 0, 0))
             found = retrain_all(
                 opened.task, [wanted[name] for name in missing], training, processes=jobs, cache=self.cache, watch=watch
             )
@@ -119,8 +124,9 @@ class World:
         held = {id(view): Artifact(dict(view)) for view in model.views.values()}
         views = {peer: held[id(view)] for peer, view in model.views.items()}
         first = next(iter(views.values())) if views else Artifact(dict(model.tensors))
+        facts = {**prepared(opened.data), **model.facts}
         return Trained(
-            opened.task, first, opened.data, opened.recipe, None, prepared(opened.data), seed=self.recipe.seed, views=views,
+            opened.task, first, opened.data, opened.recipe, None, facts, seed=self.recipe.seed, state=model.state, views=views,
         )  # fmt: skip
 
     def among_peers(

@@ -131,6 +131,9 @@ def verify(
         Path | None,
         typer.Option("--checkpoint", help="A checkpoint kept since: finds a ledger that was cut or rewritten."),
     ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=60, help="Processor time at most; large weights may need more.")
+    ] = 60,
     json: Json = False,
 ) -> None:
     """Check an evidence folder again, offline: signature, digests, certificates, pages, ledger. Writes nothing.
@@ -141,7 +144,9 @@ def verify(
     from expunge.report.signing import load_public_key
     from expunge.report.verify import verify_folder
 
-    result = verify_folder(folder, load_public_key(key) if key else None, ledger=ledger, checkpoint=checkpoint)
+    result = verify_folder(
+        folder, load_public_key(key) if key else None, ledger=ledger, checkpoint=checkpoint, seconds=seconds
+    )
     output.show_verification(result, json)
     raise typer.Exit(result.exit_code)
 

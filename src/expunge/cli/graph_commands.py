@@ -20,13 +20,23 @@ def explain(
         Path, typer.Option("--request", help="Job file with the graph, the model, its training and the request.")
     ],
     nulls: Annotated[int, typer.Option(help="Retrained models to compare with.")] = 20,
+    explainer: Annotated[
+        str, typer.Option(help="Where attributions come from: saliency, integrated_gradients or gnn_explainer.")
+    ] = "saliency",
+    out: Annotated[
+        Path | None, typer.Option(help="A private folder for explained.html, with pictures, and explained.json.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Tell whether a graph network forgot, or only its graph was edited. What it prints is private."""
     from expunge.jobs.schema import load_job
     from expunge.modalities.graph.explaining import explain as explained
 
-    found = explained(load_job(request), before, after, nulls=nulls)
+    found = explained(load_job(request), before, after, nulls=nulls, explainer=explainer)
+    if out is not None:
+        from expunge.modalities.graph.page import write_explained
+
+        write_explained(found, out)
     if json:
         output.show(found, True)
         return

@@ -134,6 +134,20 @@ class Recognisable(Data, Protocol):
 
 
 @runtime_checkable
+class Signed(Data, Protocol):
+    """Data of several units (nodes, edges, features), each of which can be recognised in other data, whatever its id there."""
+
+    @property
+    def units(self) -> Sequence[str]:
+        """Of which ids are made, those with the fewest members first."""
+        ...
+
+    def signs(self, unit: str) -> tuple[np.ndarray, Sequence[str]]:
+        """Ids of all members of ``unit`` that there are, (n,), and of each a text that is equal wherever the same thing is."""
+        ...
+
+
+@runtime_checkable
 class CountsExamples(Protocol):
     """Data whose ids name more than examples: edges and features go too."""
 

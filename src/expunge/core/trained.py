@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from expunge.core.data import Data, Ids
-from expunge.core.digest import digest_arrays, digest_json
+from expunge.core.digest import digest_arrays, digest_json, finite
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 
@@ -39,6 +39,18 @@ class Fact:
     value: Any
     origin: Origin
     note: str = ""
+
+    @property
+    def record(self) -> list[Any]:
+        """As JSON has it; infinity has no form there: ``None`` stands for it."""
+        value = finite(self.value) if isinstance(self.value, float) else self.value
+        return [value, self.origin.value, self.note]
+
+    @classmethod
+    def of_record(cls, record: Sequence[Any]) -> Fact:
+        """Undo of :attr:`record`."""
+        value, origin, note = record
+        return cls(value, Origin(origin), note)
 
 
 Facts = Mapping[str, Fact]
@@ -253,6 +265,15 @@ class Recipe(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """JSON-like settings: equal descriptions on equal data and seed give equal models."""
+        ...
+
+
+@runtime_checkable
+class OnRecord(Protocol):
+    """A recipe that says which facts of training follow from its settings: a record that says otherwise is of another one."""
+
+    def on_record(self) -> Mapping[str, Any]:
+        """Fact → value."""
         ...
 
 

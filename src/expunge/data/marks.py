@@ -1,7 +1,8 @@
 """Recognising what earlier requests removed in any later data, without keeping a name or a content.
 
 A granted request leaves *marks*: keyed hashes of what its targets named. A user is known again by the columns and values
-that named them, a class by its name, single examples by their content, a concept by its name and by the examples of it.
+that named them, a class by its name, single examples by their content, a concept by its name and by the examples of it; a
+graph's nodes, edges and features by their signs (``data.graphs.signs``).
 Whoever lacks the key of the installation cannot test a guess against a mark.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Deletion, Ids, Recognisable
+from expunge.core.data import Deletion, Ids, Recognisable, Signed
 from expunge.core.digest import keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
@@ -38,6 +39,8 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
     Formal guarantee: none by itself; whoever lacks ``key`` cannot test a guess (HMAC-SHA-256).
     """
     data = deletion.before
+    if isinstance(data, Signed):
+        return sorted(_signed(data, deletion.matched, key))
     if not isinstance(data, Recognisable):
         return []
     named, found = data.named(), set()
@@ -118,9 +121,40 @@ def recogniser(data: object, key: bytes) -> Callable[[Iterable[str]], Ids]:
 
     A content is hashed only where a single hash is not that of a name.
     """
+    if isinstance(data, Signed):
+        return _by_signs(data, key)
     if not isinstance(data, Recognisable):
         return lambda marks: Ids.none()
     return recogniser_of(np.asarray(data.ids), data.named, data.contents, key)
+
+
+def _signed(data: Signed, matched: Ids, key: bytes) -> set[str]:
+    found = set()
+    for unit, ids in matched.of.items():
+        every, texts = data.signs(unit)
+        found |= {_hash(key, unit, texts[i]) for i in np.flatnonzero(np.isin(every, ids)).tolist()}
+    return found
+
+
+def _by_signs(data: Signed, key: bytes) -> Callable[[Iterable[str]], Ids]:
+    """Unit after unit, as long as some mark was not found yet."""
+
+    @cache
+    def hashed(unit: str) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for item, text in zip(*data.signs(unit), strict=True):
+            found.setdefault(_hash(key, unit, text), []).append(int(item))
+        return found
+
+    def find(marks: Iterable[str]) -> Ids:
+        wanted, found = set(marks), Ids.none()
+        for unit in data.units:
+            here = wanted & hashed(unit).keys() if wanted else set()
+            wanted -= here
+            found |= Ids({unit: np.array([item for mark in here for item in hashed(unit)[mark]], dtype=np.int64)})
+        return found
+
+    return find
 
 
 def recogniser_of(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
 from expunge.core.data import Ids
-from expunge.core.digest import digest_json
+from expunge.core.digest import digest_json, keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
 from expunge.data.rows import Rows
@@ -27,13 +27,23 @@ class Partition(Rows):
 
     Attributes:
         by: the column that says whose a row is.
+        labels: owner → what its peer is called in models, records and reports, where that is not the owner's name. Requests
+            name owners, and messages do.
+        drawn: whether rows were shared out here, for experiments. Whose a row is then follows from which others there are, the
+            forgotten ones included: certificates say that somebody declares it does not.
     """
 
     by: str = CLIENT
+    labels: Mapping[str, str] = field(default_factory=dict)
+    drawn: bool = False
 
     @classmethod
-    def of_rows(cls, rows: Rows, by: str) -> Partition:
+    def of_rows(cls, rows: Rows, by: str, key: bytes | None = None) -> Partition:
         """``rows`` with the owners that their column ``by`` names.
+
+        Args:
+            key: secret of the labels that peers have in the place of their owners' names (:func:`label_of`); ``None``: peers
+                have the names.
 
         Raises:
             InputError: if there is no such column, a row names several owners or none, or two owners read the same as text.
@@ -53,19 +63,40 @@ class Partition(Rows):
         fields = {
             name: getattr(rows, name) for name in ("x", "y", "ids", "columns", "preprocessing", "names", "as_read")
         }
-        return cls(**fields, by=by)
+        labels = {} if key is None else {str(value): label_of(str(value), by, key) for value in {*values}}
+        if len({*labels.values()}) < len(labels):
+            raise InputError(f"Two owners under {by!r} have one label. Rename one of them.")
+        return cls(**fields, by=by, labels=labels)
 
     @cached_property
     def owners(self) -> np.ndarray:
-        """Whose each row is, as text, (n,)."""
-        return np.array([str(value) for value in self.columns[self.by].tolist()], dtype=object)
+        """The peer that holds each row, (n,)."""
+        return np.array([self.labels.get(name, name) for name in self._names], dtype=object)
 
     @cached_property
-    def clients(self) -> tuple[str, ...]:
-        """Every client that has a row: numbers in order of size, texts by the alphabet."""
+    def _names(self) -> list[str]:
+        """Whose each row is, as text."""
+        return [str(value) for value in self.columns[self.by].tolist()]
+
+    @cached_property
+    def named_clients(self) -> tuple[str, ...]:
+        """Every client that has a row, by name: numbers in order of size, texts by the alphabet."""
         return tuple(
-            sorted({*self.owners}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name))
+            sorted({*self._names}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name))
         )
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """Every peer that has a row, in the order of the clients' names."""
+        return tuple(self.labels.get(name, name) for name in self.named_clients)
+
+    def name_of(self, peer: str) -> str:
+        """The name of a peer's owner, for messages to whoever runs this: records hold the peer's label."""
+        return self._owner_of.get(peer, peer)
+
+    @cached_property
+    def _owner_of(self) -> dict[str, str]:
+        return {label: name for name, label in self.labels.items()}
 
     @cached_property
     def _held(self) -> dict[str, np.ndarray]:
@@ -89,7 +120,8 @@ class Partition(Rows):
     def select(self, target: Target) -> Ids:
         """Row ids that ``target`` names (kinds: samples, user, class, client; a class also at one client)."""
         if target.kind == Kind.CLIENT:
-            return Ids.rows(self.ids[np.isin(self.owners, [name for name, _ in self._named(target)])])
+            wanted = {name for name, _ in self._named(target)}
+            return Ids.rows(self.ids[[name in wanted for name in self._names]])
         if target.kind == Kind.CLASS and (keys := self._owner_keys(target)):
             rest, there = self._parted(target, keys)
             return super().select(rest) & self.select(there)
@@ -99,9 +131,9 @@ class Partition(Rows):
         """Each value that ``target`` names and no row has, in words."""
         if target.kind == Kind.CLIENT:
             return tuple(
-                f"{self.by} {value!r} (clients: {', '.join(self.clients):.200})"
+                f"{self.by} {value!r} (clients: {', '.join(self.named_clients):.200})"
                 for name, value in self._named(target)
-                if name not in self.clients
+                if name not in self.named_clients
             )
         if target.kind == Kind.CLASS and (keys := self._owner_keys(target)):
             rest, there = self._parted(target, keys)
@@ -114,7 +146,13 @@ class Partition(Rows):
         return super().unmatched(target)
 
     def _owner_keys(self, target: Target) -> list[str]:
-        return [name for name in target.where if name in (self.by, CLIENT) and name != "label"]
+        keys = [name for name in target.where if name in (self.by, CLIENT) and name != "label"]
+        if CLIENT in keys and self.by != CLIENT and CLIENT in self.columns:
+            raise InputError(
+                f"Expected owners under {self.by!r}: these rows have a column {CLIENT!r} besides, and a target that says "
+                f"{CLIENT!r} may mean either. Name {self.by!r}, or rename the column."
+            )
+        return keys
 
     def _named(self, target: Target) -> list[tuple[str, Any]]:
         """The clients that a target names, as text and as they were named."""
@@ -134,7 +172,15 @@ class Partition(Rows):
 
     def named(self) -> dict[str, list[tuple[str, ...]]]:
         """What targets may call each row: as :class:`Rows` says, and its client."""
-        return {**super().named(), str(Kind.CLIENT): [(name,) for name in self.owners.tolist()]}
+        return {**super().named(), str(Kind.CLIENT): [(name,) for name in self._names]}
+
+
+def label_of(owner: str, by: str, key: bytes) -> str:
+    """What a peer is called in the place of its owner's name: the same under one ``key``, and no guess without it.
+
+    Forty-eight bits of an HMAC-SHA-256: two of ten thousand owners share a label with probability 2e-7, and are refused then.
+    """
+    return f"peer-{keyed_hash(key, ['peer', by, owner])[:12]}"
 
 
 def evenly(rows: Rows, clients: int, seed: int = 0) -> Partition:
@@ -179,4 +225,4 @@ def _shared_out(rows: Rows, owner: np.ndarray, clients: int) -> Partition:
             "clients, more rows, a larger alpha or another seed."
         )
     columns: Mapping[str, np.ndarray] = {**rows.columns, CLIENT: owner}
-    return Partition.of_rows(replace(rows, columns=columns), CLIENT)
+    return replace(Partition.of_rows(replace(rows, columns=columns), CLIENT), drawn=True)

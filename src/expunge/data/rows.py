@@ -164,6 +164,16 @@ class Rows:
         x, y = self.x.detach().cpu(), self.y.cpu()
         return [digest_arrays({"x": x[i], "y": y[i]}) for i in (range(len(self)) if at is None else at)]
 
+    def owned(self) -> dict[str, str]:
+        """Digest of whose each row is, of each column, computed now and not remembered: columns can be changed in place."""
+        digests = dict[str, str]()
+        for name, values in self.columns.items():
+            texts = [str(value) for value in values.tolist()]
+            lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+            whole = np.frombuffer("".join(texts).encode(errors="surrogatepass"), np.uint8)
+            digests[name] = digest_arrays({"ids": self.ids, "lengths": lengths, "texts": whole})
+        return digests
+
     @property
     def row_digests(self) -> np.ndarray:
         """SHA-256 of each row's inputs and label, (n, 32) bytes: as their reader made them, else as they are."""

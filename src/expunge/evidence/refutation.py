@@ -95,7 +95,7 @@ def trail_check(stored: Tensors, repeated: Tensors, names: tuple[str, ...]) -> C
 
 
 def recovery_check(released: Tensors, recovered: Tensors) -> Check:
-    """Whether a release is what noiseless fine-tuning on the retained rows makes of the noisy weights, nothing else."""
+    """Whether a release is what steps without noise on the retained rows make of the noisy weights, nothing else."""
     names = tuple(sorted(recovered))
     same = released.keys() == recovered.keys() and all(
         released[n].shape == recovered[n].shape
@@ -107,7 +107,7 @@ def recovery_check(released: Tensors, recovered: Tensors) -> Check:
     return Check(
         "replayed recovery",
         same,
-        f"The release {word} what fine-tuning on the retained rows makes of the noisy weights.",
+        f"The release {word} what steps without noise on the retained rows make of the noisy weights.",
     )
 
 
@@ -234,7 +234,9 @@ def one_run_audit(
 
 
 # Checks that measuring makes of every release under a theorem; where one is missing, somebody left it out.
-_ALWAYS = {name: ("replay", "replayed steps") for name in ("rewind-to-delete", "descent-to-delete", "newton")}
+_ALWAYS = {
+    name: ("replay", "replayed steps") for name in ("rewind-to-delete", "descent-to-delete", "newton", "network-newton")
+}
 
 
 def left_out(certificate: Certificate, checks: Sequence[Check]) -> list[str]:

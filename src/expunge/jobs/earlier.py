@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from expunge.core.data import Deletion, Ids, ids_of, selected
+from expunge.core.data import Deletion, Ids, Signed, ids_of, selected
 from expunge.core.keys import subject_key
 from expunge.core.request import Request
 from expunge.data.marks import recogniser
@@ -90,6 +90,11 @@ def earlier_requests(ledgers: Iterable[Path | None], data: Any, request: Request
     return found
 
 
+def held_ids(held: Any) -> Ids:
+    """Ids of everything in data of several units; none of other data."""
+    return Ids({unit: held.signs(unit)[0] for unit in held.units}) if isinstance(held, Signed) else Ids.none()
+
+
 def match(data: Any, asked: Asked, earlier: Earlier) -> Deletion:
     """The deletion on a model that is adopted, or trained in this run.
 
@@ -125,7 +130,8 @@ def match_stored(data: Any, held: Any, asked: Asked, earlier: Earlier) -> Deleti
         return replace(deletion, after=deletion.after.without(earlier.ids)) if len(earlier.ids) else deletion
     every, kept = ids_of(data), ids_of(held)
     if every is None or kept is None:
-        return Deletion.of(held, request, probes)
+        along = earlier.ids - selected(held, request)
+        return Deletion.of(held, request, probes, along=along & held_ids(held) if len(along) else along)
     gone = every - kept
     own = selected(data, request)
     if earlier.again:

@@ -301,7 +301,7 @@ def shown(job: Job) -> str:
 
     Without ``accept`` either: that may be added to a job whose result was held back, and is no other run.
     """
-    content = _names_only(job.model_dump(exclude={"accept", "copies"}))
+    content = networks.as_recorded(_names_only(job.model_dump(exclude={"accept", "copies"})))
     content["request"]["subject"] = _HIDDEN
     for target in content["request"]["targets"]:
         target["where"] = dict.fromkeys(target["where"], _HIDDEN)

@@ -6,6 +6,7 @@ hold only the second one, so that whoever sees it cannot test guesses of the pay
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ from typing import Any
 
 from expunge.core import merkle
 from expunge.core.chain import link
-from expunge.core.digest import canonical_json, digest_bytes, digest_json
+from expunge.core.digest import canonical_json, digest_json
 from expunge.core.errors import InputError, TamperedError
 
 COLUMNS = "sequence, kind, key, time, salt, payload, previous, hash"
+SEALED = COLUMNS.replace("payload", "CAST(payload AS BLOB)")  # the bytes that were sealed, without a copy as text
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,199}")  # no blanks, no @: keys are ids, not names of people
 _SALT = re.compile(r"[0-9a-f]{32}")
@@ -61,9 +63,9 @@ def entry_of(columns: tuple[Any, ...]) -> Entry:
 
 
 def chained(columns: tuple[Any, ...]) -> dict[str, Any]:
-    """The same as a link of the chain; see ``core.chain``."""
+    """A row of :data:`SEALED` columns as a link of the chain; see ``core.chain``."""
     sequence, kind, key, time, salt, payload, previous, written = columns
-    seal = seal_of(sequence, kind, key, time, salt, payload.encode())
+    seal = seal_of(sequence, kind, key, time, salt, payload)
     return {"sequence": sequence, "previous": previous, "payload": seal, "hash": written}
 
 
@@ -71,8 +73,9 @@ def seal_of(sequence: int, kind: str, key: str, time: str, salt: str, payload: b
     """What the chain links: one digest over the header, which carries the salted digest of the payload."""
     if not isinstance(salt, str) or not _SALT.fullmatch(salt):  # its fixed length keeps salt and payload apart
         raise TamperedError(f"entry {sequence} has the salt {salt!r}, expected 32 hex digits")
-    sealed = digest_bytes(salt.encode() + payload)
-    header = {"sequence": sequence, "kind": kind, "key": key, "time": time, "payload": sealed}
+    sealed = hashlib.sha256(salt.encode())
+    sealed.update(payload)  # by itself: a payload may be large, and a sum of both would be a copy
+    header = {"sequence": sequence, "kind": kind, "key": key, "time": time, "payload": sealed.hexdigest()}
     return {"content": digest_json(header)}
 
 

@@ -27,6 +27,7 @@ from expunge.core.files import in_words
 from expunge.ledger import known, schema
 from expunge.ledger.entries import (
     COLUMNS,
+    SEALED,
     Entry,
     canonical_payload,
     chained,
@@ -189,9 +190,8 @@ class Ledger:
         Raises:
             TamperedError: naming the first entry that breaks, or the guard that is missing.
         """
-        with self._in_words(), closing(self._db.execute(f"SELECT {COLUMNS} FROM entries ORDER BY sequence")) as rows:
+        with self._in_words(), closing(self._db.execute(f"SELECT {SEALED} FROM entries ORDER BY sequence")) as rows:
             self._named(verify_chain, (chained(row) for row in rows))
-        with self._in_words():
             self._verify_structure()
             self._named(self._verify_tree)
 

@@ -27,6 +27,7 @@ from expunge.methods.stages import stage_once
 from expunge.privacy.graph_removal import residual_of_head, share_of_head
 from expunge.privacy.newton import guo_budget
 from expunge.tasks.graphs.networks import SGC
+from expunge.training.facts import RESIDUAL
 from expunge.training.graph_minimiser import GraphMinimiser
 from expunge.training.perturbed import PERTURBATION
 
@@ -113,7 +114,7 @@ class CGU(InfluenceMethod):
 
 def minimum_residual(context: Context, recipe: GraphMinimiser) -> float:
     """What the minimiser leaves of the summed gradient, of this model and of the one that it is compared with."""
-    left = float(context.trained.fact("residual", float("inf")))
+    left = float(context.trained.fact(RESIDUAL, float("inf")))
     return len(context.deletion.before) * (max(left, recipe.tolerance) + recipe.tolerance)
 
 

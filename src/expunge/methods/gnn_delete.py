@@ -35,6 +35,7 @@ from expunge.core.method import (
 from expunge.core.trained import Artifact
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import graph_of
 from expunge.data.graphs.pairs import unlinked
 from expunge.data.graphs.reach import within
 from expunge.methods.stages import stage_once
@@ -67,7 +68,7 @@ class Region:
     @classmethod
     def of(cls, deletion: Deletion, gathers: tuple[int, ...], which: str) -> Region:
         """Edges that go, alone or with a node; of a node that loses features, all its edges count."""
-        before: Graph = deletion.before
+        before = graph_of(deletion.before)
         ids, known = deletion.ids, names.of_edges(before.edges)
         blank = names.apart(ids["feature"])[0]
         cut = np.isin(known, ids["edge"]) | np.isin(before.edges, ids["node"]).any(1)
@@ -99,7 +100,7 @@ class GNNDelete:
     name: ClassVar[str] = "gnn_delete"
     capabilities: ClassVar[Capabilities] = Capabilities(
         kinds=("node", "edge", "feature"),
-        tasks=("graph",),
+        tasks=("graph", "links"),
         needs=("retained data", "forgotten data", "stages"),
         effect="operator",
     )

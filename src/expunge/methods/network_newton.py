@@ -11,6 +11,8 @@ published budget, or for ``stacked``: none.
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -20,11 +22,12 @@ from torch import Tensor
 
 from expunge.core.allowed import Count, Positive, must_be_allowed
 from expunge.core.certificate import Claim
-from expunge.core.digest import digest_arrays
+from expunge.core.digest import canonical_json, digest_arrays, finite
 from expunge.core.errors import ExpungeError, InputError, RefusedError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Tensors, Trained
 from expunge.curvature.weighted_head import WeightedHead
+from expunge.methods.agreed_distance import Agreed
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
 from expunge.network.correction import (
@@ -55,8 +58,9 @@ class NetworkNewton:
             ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the paper's is UNKNOWN.
         distance: B_max, by how much a corrected model may differ from a retrained one; agreed before any request, because the
             bound itself depends on what is forgotten. Noise is derived from it; a run that cannot keep it is refused.
-        tau: the gradient norm at the network's mean model at which the reference retraining stops; 1e-4: our choice. It enters
-            the bound as tau / mu.
+        tau: the gradient norm at the network's mean model at which the reference retraining stops; 1e-4: our choice. With
+            a budget, training itself must have got there (gossip with a constant step stopped at 5e-4 to 8e-3 in our
+            measurements). It enters the bound as tau / mu.
         tolerance: relative residual of the conjugate gradients; 1e-8: small against any tau.
         max_products: of them; 1000: d products suffice in exact arithmetic.
         iterations: Newton steps of ``difference`` and ``full``; 1, the paper's. More bring the gradient, and with it the bound,
@@ -73,7 +77,7 @@ class NetworkNewton:
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Certified Unlearning in Decentralized Federated Learning", "Wu, Tao et al. 2026", "2601.06436"),
     )
-    small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05})
+    small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05, "tau": 2e-3})
     correction: Literal["horizon", "difference", "full", "stacked"] = "horizon"
     curvature: Literal["hessian", "hessian_diagonal", "fisher_empirical", "fisher_diagonal"] = "hessian"
     distance: Positive | None = None
@@ -109,69 +113,54 @@ class NetworkNewton:
         if self.correction == "stacked" and trained.recipe.batch_size is not None:
             return Refusal("stacked knows where gossip with full batches stands still; this network drew batches.")
         rows = len(context.deletion.after)
-        promises = {} if trained.budget is None else self._promises(trained, context)
-        products = min(self.max_products, sum(t.numel() for t in trained.secret.values()))
-        return Estimate((products + 3) * rows, trained.recipe.rounds * rows, promises)
+        removed = len(trained.removed | context.deletion.ids)
+        promises = {} if trained.budget is None else self.agreed.promises(trained, removed)
+        return Estimate((self._most_products(trained) + 3) * rows, trained.recipe.rounds * rows, promises)
+
+    def _most_products(self, trained: Trained) -> int:
+        return min(self.max_products, sum(t.numel() for t in trained.secret.values())) * self.iterations
 
     def _uncertified(self, trained: Trained) -> Refusal | None:
         """Why a network with a published budget cannot be served."""
-        if not trained.fact("strong_convexity", 0):
-            return Refusal(
-                "network_newton needs a strongly convex objective for its certificate.", "Train with l2 > 0."
-            )
         if self.correction == "stacked":
             return Refusal(
                 "stacked leaves every peer a model of its own, and one draw of noise covers one.",
                 "Use difference, horizon or full on a network that ends with a consensus.",
             )
-        if self.distance is None or trained.budget is None or trained.budget.sigma is None:
-            return Refusal(
-                "network_newton needs the distance that was agreed when the network was published.",
-                "Give distance=…, the one that its noise was derived from.",
-            )
-        return None
+        return self.agreed.refusal(trained)
 
-    def _promises(self, trained: Trained, context: Context) -> dict[str, float]:
-        from expunge.privacy.certify import promise
-
-        assert trained.budget is not None
-        removed = len(trained.removed | context.deletion.ids)
-        return promise("network-newton", self.parameters(removed), trained.facts, trained.budget, trained.spent)
-
-    def parameters(self, removed: int) -> dict[str, Any]:
-        """The bound's inputs."""
-        return {"forget": removed, "distance": self.distance, "tau": self.tau}
+    @property
+    def agreed(self) -> Agreed:
+        """The distance that noise was made for."""
+        return Agreed("network-newton", self.name, self.distance, self.tau)
 
     def calibrate(self, trained: Trained, budget: Budget) -> float:
         """sigma for ``budget`` from the agreed distance."""
-        from expunge.privacy.certify import calibrate
-
-        if self.distance is None:
-            raise InputError(
-                "Expected distance=…: by how much a corrected model may differ from a retrained one. The bound of a run "
-                "depends on what is forgotten, so the distance that noise is derived from is agreed before any request."
-            )
-        return calibrate("network-newton", self.parameters(budget.capacity), trained.facts, budget)
+        return self.agreed.sigma(trained, budget)
 
     def run(self, context: Context) -> Unlearned:
         """Correct the mean model, or every peer's; with a budget bound the distance, add noise once, and hand it to all."""
         trained, recipe = context.trained, context.trained.recipe
         assert isinstance(recipe, Gossip)
         topology = recipe.network_of(context.deletion.after)
-        model, notes = context.task.build(), {}
-
-        def compute() -> dict[str, Tensor]:
-            final, found = self._corrected(context, topology)
-            notes.update(found)
-            return {f"{i}/{name}": t for i, tensors in enumerate(final) for name, t in tensors.items()}
-
-        stored = stage_once(context.journal, "corrected", compute)
+        made = functools.cache(lambda: self._corrected(context, topology))
+        notes = json.loads(
+            context.journal.once(
+                "found", lambda: canonical_json({name: finite(value) for name, value in made()[1].items()})
+            )
+        )
+        stored = stage_once(
+            context.journal, "corrected",
+            lambda: {f"{i}/{name}": t for i, tensors in enumerate(made()[0]) for name, t in tensors.items()},
+        )  # fmt: skip
+        # how many products it took follows from the model before: what is promised may not say it
+        products = notes["products"] if trained.budget is None else self._most_products(trained)
         count = len({name.partition("/")[0] for name in stored})
         final = [{n.partition("/")[2]: t for n, t in stored.items() if n.startswith(f"{i}/")} for i in range(count)]
         common = {
             "purged": ("the correction as it was before noise",),
             "remains": ("models from before at peers that kept a copy, and the messages of training",),
-            "gradient_evaluations": (notes.get("products", 0) + 3) * len(context.deletion.before),
+            "gradient_evaluations": (products + 3) * len(context.deletion.before),
             "details": notes,
         }  # fmt: skip
         budget = trained.budget
@@ -179,11 +168,11 @@ class NetworkNewton:
             views = {peer: Artifact(dict(final[i % count])) for i, peer in enumerate(topology.peers)}
             return Unlearned(views, **common)
         assert budget.sigma is not None
-        released = Artifact(noisy_release(model, final[0], budget.sigma, context.noise, context.journal))
+        released = Artifact(noisy_release(context.task.build(), final[0], budget.sigma, context.noise, context.journal))
         matrix = recipe.matrix(topology)
         removed = len(trained.removed | context.deletion.ids)
         parameters = {
-            **self.parameters(removed), "sigma": budget.sigma, "peers": len(topology), "rounds": recipe.rounds,
+            **self.agreed.parameters(removed), "sigma": budget.sigma, "peers": len(topology), "rounds": recipe.rounds,
             "mixing": digest_arrays({"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}),
         }  # fmt: skip
         kept = Fact(
@@ -239,20 +228,20 @@ class NetworkNewton:
     ) -> dict[str, Any]:
         """What was found; raises RefusedError where the correction must not be released."""
         notes = {"products": found.products, "relative_residual": found.residual}
-        if found.residual >= REJECTED:
+        if not found.residual < REJECTED:  # also where it is no number
             raise RefusedError(
                 f"With curvature {self.curvature} the correction leaves {found.residual:.3g} times the gradient that it was to "
                 "remove: it would do more harm than good. Use curvature hessian, or more max_products."
             )
         if found.left is not None:
             notes["left_of_distance"] = found.left
-        if found.left is not None and found.left >= REJECTED and trained.budget is None:
+        if found.left is not None and not found.left < REJECTED and trained.budget is None:
             raise RefusedError(
                 f"This network stopped before it had taken up what difference takes away: {found.left:.3g} times the distance "
                 "to a retraining of the same length would be left. Use correction horizon."
             )
         start = float(before.gradient(mean).norm())
-        if self.correction == "full" and trained.budget is None and start > self.tau:
+        if self.correction == "full" and trained.budget is None and not start <= self.tau:
             raise RefusedError(
                 f"The full step leads to the minimiser, and this model is none: its gradient norm is {start:.3g}, above tau = "
                 f"{self.tau:.3g}. A retraining of the same length would stop elsewhere. Use difference or horizon, or train on."
@@ -266,7 +255,7 @@ class NetworkNewton:
             return notes
         assert self.distance is not None
         bound = residual_bound(gradient, self.tau, mu)
-        if bound > self.distance:
+        if not bound <= self.distance:
             raise RefusedError(
                 f"The corrected model may be {bound:.3g} from a retrained one, more than the agreed {self.distance:.3g}: "
                 "retraining is required. Nothing was released."

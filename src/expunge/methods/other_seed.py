@@ -28,7 +28,9 @@ class OtherSeed:
 
     name: ClassVar[str] = "other_seed"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("node", "edge", "feature"), tasks=("graph",), needs=("retained data", "forgotten data", "random start")
+        kinds=("node", "edge", "feature"),
+        tasks=("graph", "links"),
+        needs=("retained data", "forgotten data", "random start"),
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Forget and Explain, whose released code calls it IDEA", "Ahsan et al., WSDM 2026", "2512.07450"),

@@ -53,6 +53,7 @@ BUILTIN: Mapping[str, str] = {
     "newton": "expunge.methods.newton:Newton",
     "network_newton": "expunge.methods.network_newton:NetworkNewton",
     "rr_du": "expunge.methods.rr_du:RRDU",
+    "masked_rr_du": "expunge.methods.masked_rr_du:MaskedRRDU",
     "certified_removal": "expunge.methods.certified_removal:CertifiedRemoval",
     "descent_to_delete": "expunge.methods.descent_to_delete:DescentToDelete",
     "noisy_fine_tune": "expunge.methods.noisy_fine_tune:NoisyFineTune",
@@ -119,10 +120,12 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Any:
     """A method with settings from a job file or a record; ``name+su+dual`` is ``name`` with SU under DualOptim.
 
     Raises:
-        InputError: on an unknown setting, naming the known ones; on a variant that the method does not have, or that the
-            settings turn off.
+        InputError: on an unknown setting, naming the known ones; on a variant that the method does not have, that is named
+            twice, or that the settings turn off.
     """
     name, *variants = name.split("+")
+    if len(set(variants)) < len(variants):
+        raise InputError(f"Expected each variant once; got {'+'.join([name, *variants])}.")
     cls, known = load(name), settings_names(name)
     chosen = {key: _frozen(value) for key, value in (settings or {}).items()}
     for variant in variants:

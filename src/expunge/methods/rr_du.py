@@ -4,10 +4,11 @@
 a trust region around the model at the start, gradient alignment exact (descent on what u retains) or lightweight (ascent on
 what it forgets, weighed by m / n_u).
 
-Formal guarantee: as claimed. What everybody together sees of u's gradients after the request is (epsilon, delta) close to what
-they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained on the
-forgotten records is masked by nothing. Compare with ``weight=0`` (noise alone), ``weight=0, sigma=0`` (the others alone) and
-``everywhere`` (noise at every hop: DDP, differential privacy on the network for the whole group; it promises nothing here).
+Formal guarantee: as claimed (tier T2). What everybody together sees of u's gradients after the request is (epsilon, delta)
+close to what they would see of other gradients within the clipping norm. That the walk *starts* from a model that was trained
+on the forgotten records is masked by nothing; ``masked_rr_du`` masks it where a bound of the start is known. Compare with
+``weight=0`` (noise alone), ``weight=0, sigma=0`` (the others alone) and ``everywhere`` (noise at every hop: DDP, differential
+privacy on the network for the whole group; it promises nothing here).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from expunge.core.allowed import Count, NonNegative, Positive, Probability, Share, must_be_allowed
 from expunge.core.certificate import Claim
+from expunge.core.data import Deletion
 from expunge.core.errors import ExpungeError
 from expunge.core.method import Capabilities, Configurations, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.trained import Artifact, Budget
@@ -103,7 +105,8 @@ class RRDU:
             )
         owners = deletion.forget.clients
         if len(owners) > 1:
-            return Refusal(f"rr_du forgets for one client at a time; these rows belong to {', '.join(owners)}.")
+            names = ", ".join(map(deletion.forget.name_of, owners))
+            return Refusal(f"rr_du forgets for one client at a time; these rows belong to {names}.")
         if owners[0] not in deletion.after.clients:
             return Refusal(
                 "rr_du needs a client that stays; this one would retain nothing.", "Use network_newton or retrain."
@@ -125,9 +128,7 @@ class RRDU:
         u = topology.peers.index(owner)
         sigma = self._sigma(topology, restart, len(context.deletion.forget))
         holders = walk_with_restarts(topology, self.hops, u, restart, np.random.default_rng(context.generator_seed))
-        own = len(context.deletion.after.at(owner))
-        share = len(context.deletion.forget) / (len(context.deletion.forget) + own)
-        claim = self._claim(context, topology, restart, sigma, holders.count(u), share)
+        claim = self._claim(context, topology, restart, sigma, holders.count(u), _share(context.deletion, owner))
         if claim is None or self.accountant != "conservative":
             return {}
         budget = Budget(None, self.delta, 1, sigma)
@@ -135,21 +136,42 @@ class RRDU:
 
     def run(self, context: Context) -> Unlearned:
         """Walk; at u a clipped gradient with noise and the trust region, elsewhere a descent step."""
-        deletion, trained, recipe = context.deletion, context.trained, context.trained.recipe
-        assert isinstance(recipe, Gossip | Walk)
-        topology = recipe.network_of(deletion.after)
-        (owner,), places = deletion.forget.clients, [deletion.after.at(peer) for peer in topology.peers]
-        u, generator = topology.peers.index(owner), np.random.default_rng(context.generator_seed)
-        restart = self.restart or 1 / len(topology)
+        deletion, trained, topology = context.deletion, context.trained, network_of(context)
+        (owner,), restart = deletion.forget.clients, self.restart or 1 / len(topology)
         sigma = self._sigma(topology, restart, len(deletion.forget))
-        share = len(deletion.forget) / (len(deletion.forget) + len(places[u]))
-        token = Token.of(context.task, trained.secret, self.optimizer, self.lr)
+        token, lengths = self.walked(context, topology, trained.secret, sigma)
+        whole = Artifact(token.tensors())
+        weights, visits = sum(tensor.numel() for tensor in token.weights.values()), len(lengths)
+        ratio = accounts.signal_to_noise(max(lengths, default=0.0), sigma, weights) if sigma else None
+        return Unlearned(
+            dict.fromkeys(topology.peers, whole),
+            self._claim(context, topology, restart, sigma, visits, _share(deletion, owner)),
+            whole.tensors,
+            remains=(
+                "the model that the walk started from, which was trained on the forgotten records and nothing masks",
+            ),
+            gradient_evaluations=self.hops * self.batches * self.batch_size,
+            details={"visits": visits, "signal_to_noise": ratio},
+        )
+
+    def walked(
+        self, context: Context, topology: Topology, tensors: Mapping[str, Tensor], sigma: float
+    ) -> tuple[Token, list[float]]:
+        """The token at the end of its walk from ``tensors``, and the norm of u's gradient at each of its visits.
+
+        Args:
+            sigma: of the noise at a visit; 0: none is drawn, and the walk is deterministic.
+        """
+        deletion, generator = context.deletion, np.random.default_rng(context.generator_seed)
+        (owner,), places = deletion.forget.clients, [deletion.after.at(peer) for peer in topology.peers]
+        u, share = topology.peers.index(owner), _share(deletion, owner)
+        token = Token.of(context.task, tensors, self.optimizer, self.lr)
         start = {name: tensor.detach().clone() for name, tensor in token.weights.items()}
         optimizers: dict[int, torch.optim.Optimizer] = {}
-        holders, lengths = walk_with_restarts(topology, self.hops, u, restart, generator), []
+        holders = walk_with_restarts(topology, self.hops, u, self.restart or 1 / len(topology), generator)
         if self.everywhere:
             holders = walk(topology, self.hops, generator, u)
-        visits = 0
+        lengths: list[float] = []
         for done, holder in enumerate(holders, 1):
             if holder == u or self.everywhere:
                 if self.everywhere:
@@ -158,16 +180,15 @@ class RRDU:
                     gradient = self._aligned(
                         context, token, deletion.forget, deletion.after, places[u], share, generator
                     )
-                lengths.append(_norm(gradient))
                 noisy = gradient
                 if sigma:
                     noisy = noisy_once(
                         context.journal,
-                        f"visit-{visits}",
+                        f"visit-{len(lengths)}",
                         context.noise,
                         lambda source, g=gradient: source.add(g, sigma)[0],
                     )
-                visits += 1
+                lengths.append(_norm(gradient))
                 with torch.no_grad():
                     for name, tensor in token.weights.items():
                         tensor.add_(noisy[name].to(tensor), alpha=self.lr)
@@ -176,23 +197,7 @@ class RRDU:
                 optimizer = optimizers.setdefault(holder, token.local())
                 token.descend(deletion.after, places[holder], optimizer, generator, self.batches, self.batch_size)
             context.watch("walk", done, self.hops)
-        whole = Artifact(token.tensors())
-        weights = sum(tensor.numel() for tensor in start.values())
-        return Unlearned(
-            dict.fromkeys(topology.peers, whole),
-            self._claim(context, topology, restart, sigma, visits, share),
-            whole.tensors,
-            remains=(
-                "the model that the walk started from, which was trained on the forgotten records and nothing masks",
-            ),
-            gradient_evaluations=self.hops * self.batches * self.batch_size,
-            details={
-                "visits": visits,
-                "signal_to_noise": accounts.signal_to_noise(max(lengths, default=0.0), sigma, weights)
-                if sigma
-                else None,
-            },
-        )
+        return token, lengths
 
     def _sigma(self, topology: Topology, restart: float, forgotten: int) -> float:
         if self.sigma is not None:
@@ -238,6 +243,18 @@ class RRDU:
             "alignment": self.alignment, "peers": len(topology), "hops": self.hops, "restart": restart, "radius": self.radius,
         }  # fmt: skip
         return Claim("rr-du", parameters, {}, context.deletion.after.digest)
+
+
+def network_of(context: Context) -> Topology:
+    """The peers that stay."""
+    recipe = context.trained.recipe
+    assert isinstance(recipe, Gossip | Walk)
+    return recipe.network_of(context.deletion.after)
+
+
+def _share(deletion: Deletion, owner: str) -> float:
+    """m / n_u."""
+    return len(deletion.forget) / (len(deletion.forget) + len(deletion.after.at(owner)))
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> float:

@@ -23,7 +23,7 @@ class UtU:
 
     name: ClassVar[str] = "utu"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=("node", "edge", "feature"), tasks=("graph",), needs=("retained data",), effect="graph"
+        kinds=("node", "edge", "feature"), tasks=("graph", "links"), needs=("retained data",), effect="graph"
     )
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper("Unlink to unlearn: simplifying edge unlearning in GNNs", "Tan et al., WWW 2024 companion", "2402.10695"),

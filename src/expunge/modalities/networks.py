@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from expunge.core.errors import InputError
+from expunge.core.keys import subject_key
 from expunge.modalities.settings import Count, Job, Seed, StoredTraining, Strict
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
@@ -85,10 +86,13 @@ class NetworkSettings(Strict):
         owner: the column that says whose a row is.
         clients: without such a column: among how many clients rows are shared out, for experiments; evenly, or by label.
         alpha: Dirichlet parameter of sharing out by label; evenly where not given.
+        names: ``keyed``: in records, reports and stored models the owners of a column have labels, keyed with this
+            installation's secret, as people have. ``shown``: they have their names, for organisations that may be named.
         topology, mixing, recipe: see their classes. A model from disk brings its recipe.
     """
 
     owner: str | None = None
+    names: Literal["keyed", "shown"] = "keyed"
     clients: Count | None = None
     alpha: float | None = None
     topology: Annotated[MadeTopology | NamedEdges, Field(discriminator="kind")] = MadeTopology(kind="ring")
@@ -111,6 +115,11 @@ class NetworkSettings(Strict):
             raise ValueError("a token walk averages nothing: leave mixing out, or take recipe: {kind: gossip, …}")
         return self
 
+    @property
+    def key(self) -> bytes | None:
+        """The secret of labels; ``None`` where peers have names."""
+        return subject_key() if self.owner is not None and self.names == "keyed" else None
+
     def shared_out(self, rows: Any, seed: int) -> Partition:
         """``rows`` with an owner each.
 
@@ -126,7 +135,7 @@ class NetworkSettings(Strict):
                 "out of the job."
             )
         if self.owner is not None:
-            return Partition.of_rows(rows, self.owner)
+            return Partition.of_rows(rows, self.owner, self.key)
         assert self.clients is not None
         return (
             evenly(rows, self.clients, seed) if self.alpha is None else by_label(rows, self.clients, self.alpha, seed)
@@ -144,12 +153,12 @@ class NetworkSettings(Strict):
         if isinstance(section, MadeTopology):
             made = section.model_dump(exclude={"kind"})
             return Topology.make(section.kind, data.clients, **made)
-        place = {name: i for i, name in enumerate(data.clients)}
+        place = {name: i for i, name in enumerate(data.named_clients)}
         pairs = [(str(a), str(b)) for a, b in section.edges]
         if unknown := sorted({name for pair in pairs for name in pair} - {*place}):
             raise InputError(
                 f"network.topology.edges names {', '.join(unknown[:5])}, which hold(s) no rows. Clients: "
-                f"{', '.join(data.clients[:10])}."
+                f"{', '.join(data.named_clients[:10])}."
             )
         edges = [(min(place[a], place[b]), max(place[a], place[b])) for a, b in pairs]
         return Topology(data.clients, tuple(edges))
@@ -211,13 +220,34 @@ def opened(kind: Modality, job: Job) -> Opened[Any, Any]:
     recipe = None if stored else network.recipe_on(data)
     many = f"{len(data.clients)} peers without a server hold the rows."
     return replace(
-        found, data=data, recipe=recipe, probes=_owned(found.probes, data), note=f"{found.note} {many}".strip()
+        found,
+        data=data,
+        recipe=recipe,
+        probes=_owned(found.probes, data, network.key),
+        note=f"{found.note} {many}".strip(),
     )
 
 
-def _owned(probes: Mapping[str, Any], data: Partition) -> dict[str, Any]:
+def as_recorded(content: dict[str, Any]) -> dict[str, Any]:
+    """A dumped job as it may stand in a record: a stored network brings how it was trained, whatever the job says of that, and
+    edges are between labels where the peers have labels.
+    """
+    network = content.get("network")
+    if not network:
+        return content
+    if (content.get("training") or {}).get("kind") == "stored":
+        network = {name: value for name, value in network.items() if name not in ("topology", "mixing", "recipe")}
+    elif network["topology"]["kind"] == "edges" and (key := NetworkSettings.model_validate(network).key) is not None:
+        from expunge.data.partition import label_of
+
+        edges = [[label_of(str(name), network["owner"], key) for name in edge] for edge in network["topology"]["edges"]]
+        network = {**network, "topology": {**network["topology"], "edges": edges}}
+    return {**content, "network": network}
+
+
+def _owned(probes: Mapping[str, Any], data: Partition, key: bytes | None) -> dict[str, Any]:
     """Sets to measure on, with owners where their rows say so."""
     return {
-        name: type(data).of_rows(rows, data.by) if data.by in getattr(rows, "columns", ()) else rows
+        name: type(data).of_rows(rows, data.by, key) if data.by in getattr(rows, "columns", ()) else rows
         for name, rows in probes.items()
     }

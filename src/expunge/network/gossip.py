@@ -15,15 +15,25 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
 from expunge.data.partition import Partition
-from expunge.network.mixing import among, as_matrix, as_torch, metropolis, must_mix, with_drops
+from expunge.network.mixing import (
+    TOLERANCE,
+    among,
+    as_matrix,
+    as_torch,
+    metropolis,
+    must_mix,
+    second_eigenvalue,
+    with_drops,
+)
 from expunge.network.peers import Peers
-from expunge.network.topology import Topology
+from expunge.network.topology import Topology, must_be_plain
 from expunge.training.descent import Step, trainable
-from expunge.training.facts import enforced, inspect, prepared, proved_constants, start_fact
+from expunge.training.facts import RECIPE, RESIDUAL, enforced, inspect, prepared, proved_constants, start_fact
 from expunge.training.flat import flatten
 
 
@@ -110,8 +120,15 @@ class Gossip:
 
     def __post_init__(self):
         Step(self.lr, self.l2)
+        must_be_plain(self.topology)
         if self.mixing is not None:
-            must_mix(as_matrix(self.mixing), self.topology)
+            matrix = as_matrix(self.mixing)
+            must_mix(matrix, self.topology)
+            if second_eigenvalue(matrix) > 1 - TOLERANCE:
+                raise InputError(
+                    "Expected a mixing matrix under which every peer hears from every other in the end; under this one some "
+                    "never do (its second eigenvalue is 1). Give the edges between them weights, or take Metropolis weights."
+                )
         if self.rounds < 1:
             raise InputError(f"Expected at least one round; got {self.rounds}.")
         if self.batch_size is not None and self.batch_size < 1:
@@ -126,6 +143,10 @@ class Gossip:
         }
         own = {} if self.mixing is None else {"mixing": [list(row) for row in self.mixing]}
         return {"recipe": "gossip", **plain, **own, "topology": self.topology.describe()}
+
+    def on_record(self) -> dict[str, Any]:
+        """See :class:`~expunge.core.trained.OnRecord`."""
+        return {"lr": self.lr, "l2": self.l2, "steps": self.rounds, RECIPE: digest_json(self.describe())}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Gossip:
@@ -154,7 +175,7 @@ class Gossip:
         if not isinstance(data, Partition):
             return self.topology
         gone = [peer for peer in self.topology.peers if not len(data.at(peer))]
-        return self.topology.without(gone, self.rewire) if gone else self.topology
+        return self.topology.without(gone, self.rewire, data.name_of) if gone else self.topology
 
     def models(self, task: Task, data: Partition, seed: int = 0, watch: Any = None) -> tuple[Topology, Peers, Run]:
         """The network, its peers, and their models before any consensus."""
@@ -171,18 +192,21 @@ class Gossip:
         """Train on record. Formal guarantee: none; the facts say what a theorem may build on."""
         topology, peers, run = self.models(task, data, seed, watch)
         views = views_of(topology, peers, run.models, self.consensus)
-        facts = self._facts(task, data, peers, seed)
+        facts = self._facts(task, data, peers, run.models.mean(0), seed)
         return Trained(task, next(iter(views.values())), data, self, None, facts, seed=seed, views=views)
 
-    def _facts(self, task: Task, data: Partition, peers: Peers, seed: int) -> dict[str, Any]:
+    def _facts(self, task: Task, data: Partition, peers: Peers, mean: Tensor, seed: int) -> dict[str, Any]:
         model, start = peers.model, dict(task.build(seed=seed).state_dict())
         return {
             "optimizer": enforced("decentralised gradient descent"),
             "batch": enforced("full" if self.batch_size is None else "drawn"),
             "augmentation": enforced(False),
             "selection": enforced("fixed", "the number of rounds was fixed before the first"),
-            "lr": enforced(self.lr), "l2": enforced(self.l2), "steps": enforced(self.rounds), "rows": enforced(len(data)),
-            "peers": enforced(len(peers)),
+            **{name: enforced(value) for name, value in self.on_record().items()},
+            "rows": enforced(len(data)), "peers": enforced(len(peers)),
+            RESIDUAL: enforced(
+                float(peers.mean_gradient(mean).double().norm()), "gradient norm of the mean objective at the mean model"
+            ),
             **inspect(model),
             "buffers_moved": enforced(False, "the module has none"),
             **proved_constants(task, model, Step(self.lr, self.l2)),

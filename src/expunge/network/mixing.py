@@ -158,6 +158,6 @@ def with_drops(matrix: sparse.csr_array, lost: np.ndarray, topology: Topology) -
     Args:
         lost: for each edge of ``topology``, whether it failed.
     """
-    edges = np.array(topology.edges, dtype=np.int64).reshape(-1, 2)[~lost]
-    weights = np.asarray(matrix[edges[:, 0], edges[:, 1]]).ravel()
-    return _filled(len(matrix.indptr) - 1, edges, weights)
+    edges = np.array(topology.edges, dtype=np.int64).reshape(-1, 2)
+    weights = np.asarray(matrix[edges[:, 0], edges[:, 1]]).ravel() if len(edges) else np.zeros(0)
+    return _filled(len(matrix.indptr) - 1, edges[~lost], weights[~lost])

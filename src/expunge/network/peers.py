@@ -101,6 +101,10 @@ class Peers:
         lead = flat.shape[:-1]
         return {name: part.reshape(*lead, *t.shape) for (name, t), part in zip(self.like.items(), parts, strict=True)}
 
+    def mean_gradient(self, model: Tensor) -> Tensor:
+        """Of F = (1/N) sum_i f_i at one model (d,), on all examples, (d,)."""
+        return self.all_examples().gradient(model.expand(len(self), -1)).mean(0)
+
     def all_examples(self) -> Local:
         """Full-batch gradients, with what no step changes laid out once."""
         return Local.of(self, self.columns, self.share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -138,12 +138,13 @@ class Topology:
         found = sorted(networkx.connected_components(left), key=lambda part: (-len(part), min(part)))
         return [[self.peers[i] for i in sorted(part)] for part in found]
 
-    def without(self, leaving: Collection[str], rewire: bool = False) -> Topology:
+    def without(self, leaving: Collection[str], rewire: bool = False, name_of: Callable[[str], str] = str) -> Topology:
         """The network after peers ``leaving`` are gone: the edges among those that stay.
 
         Args:
             rewire: where the rest falls apart, join the parts in a chain by one edge each, between their first peers; the
                 new edges are those of the result that this network lacks.
+            name_of: what messages call a peer.
 
         Raises:
             InputError: for a name that is none of the peers'.
@@ -156,9 +157,10 @@ class Topology:
             raise RefusedError("Everybody leaves: no peer is left to hold a model. Withdraw the model instead.")
         parts, edges = self.parts(gone), set(self.edges)
         if len(parts) > 1 and not rewire:
+            who, last, first = (_shown([*map(name_of, names)]) for names in (sorted(leaving), parts[-1], parts[0]))
             raise RefusedError(
-                f"Without {_shown(sorted(leaving))} the network falls into {len(parts)} parts ({_shown(parts[-1])} apart from "
-                f"{_shown(parts[0])}): the peers that leave are a cut set. Add an edge first, or allow rewiring on record."
+                f"Without {who} the network falls into {len(parts)} parts ({last} apart from {first}): the peers "
+                "that leave are a cut set. Add an edge first, or allow rewiring on record."
             )
         place = {name: i for i, name in enumerate(self.peers)}
         for first, second in itertools.pairwise(parts):
@@ -172,6 +174,14 @@ class Topology:
     def describe(self) -> dict[str, Any]:
         """JSON-like: peers and edges."""
         return {"peers": list(self.peers), "edges": [list(edge) for edge in self.edges]}
+
+
+def must_be_plain(topology: Any) -> None:
+    """Raise InputError unless ``topology`` is a :class:`Topology` by its exact type: a subclass may count other peers."""
+    if type(topology) is not Topology:
+        raise InputError(
+            f"Expected a Topology; got {type(topology).__name__}. Make one of any graph with Topology.of(graph, peers)."
+        )
 
 
 def _shown(names: Sequence[str]) -> str:

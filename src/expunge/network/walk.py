@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Artifact, Trained
 from expunge.data.partition import Partition
 from expunge.network.gossip import Gossip
 from expunge.network.peers import must_be_shared_out
-from expunge.network.topology import Topology
+from expunge.network.topology import Topology, must_be_plain
 from expunge.training.descent import split
-from expunge.training.facts import buffers_moved, enforced, inspect, prepared, start_fact
+from expunge.training.facts import RECIPE, buffers_moved, enforced, inspect, prepared, start_fact
 
 
 def walk(topology: Topology, hops: int, generator: np.random.Generator, start: int = 0) -> list[int]:
@@ -137,6 +138,7 @@ class Walk:
     rewire: bool = False
 
     def __post_init__(self):
+        must_be_plain(self.topology)
         if min(self.hops, self.steps, self.batch_size) < 1:
             raise InputError("Expected at least one hop, one step and one example a step.")
         if not self.lr > 0:
@@ -146,6 +148,10 @@ class Walk:
         """Settings that decide the model."""
         plain = {name: getattr(self, name) for name in ("hops", "steps", "lr", "batch_size", "optimizer", "rewire")}
         return {"recipe": "token walk", **plain, "topology": self.topology.describe()}
+
+    def on_record(self) -> dict[str, Any]:
+        """See :class:`~expunge.core.trained.OnRecord`."""
+        return {"lr": self.lr, "steps": self.hops * self.steps, RECIPE: digest_json(self.describe())}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Walk:
@@ -177,7 +183,7 @@ class Walk:
         facts = {
             "optimizer": enforced(f"{self.optimizer} on a token walk"), "batch": enforced("drawn"),
             "augmentation": enforced(False), "selection": enforced("fixed", "the number of hops was fixed before the first"),
-            "steps": enforced(self.hops * self.steps), "lr": enforced(self.lr), "l2": enforced(0.0),
+            **{name: enforced(value) for name, value in self.on_record().items()}, "l2": enforced(0.0),
             "rows": enforced(len(data)), "peers": enforced(len(topology)), **inspect(token.model),
             **buffers_moved(token.model, [start, whole.tensors]), "start": start_fact(task, start, seed), **prepared(data),
         }  # fmt: skip

@@ -19,18 +19,19 @@ from expunge.core.trained import Artifact, Fact, Origin, Spent, Trail, Trained
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.figures import finite_values, peak_memory
+from expunge.planning.known import known_now
+from expunge.planning.observed import seen_of_theorem
 from expunge.planning.publishing import coordinates, is_recorded
 from expunge.planning.released import change_of, distinct, mu_of
 from expunge.planning.stages import Scoped
 from expunge.planning.usable import broken
-from expunge.privacy.certify import Circumstances, certify, parameters_of, weakened
-from expunge.privacy.noisy_fine_tuning import steps_bounded
+from expunge.privacy.certify import Circumstances, certify, parameters_of
+from expunge.privacy.composition import EarlierReleases
 from expunge.privacy.theorems import OWN_NOISE, theorem
 from expunge.privacy.witness import Witness, WitnessedJournal, noise_facts
-from expunge.training.descent import Step, trainable
-from expunge.training.facts import model_code, prepared, proved_constants
-from expunge.training.provenance import trained_again
-from expunge.training.recipes import GradientDescent
+from expunge.training.descent import trainable
+from expunge.training.facts import model_code
+from expunge.training.provenance import left_with, trained_again
 
 
 def fresh_digest(data: Any) -> str:
@@ -261,7 +262,7 @@ class Plan:
         on_ledger = type(before.book) is ModelLedger and before.book.promised(before.budget)
         around = Circumstances(
             budget=None if claim.theorem in OWN_NOISE else before.budget,
-            spent=() if self._starts_afresh else before.spent,
+            earlier=EarlierReleases() if self._starts_afresh else EarlierReleases.of(before.spent, len(before.removed)),
             removed=len(before.removed | deletion.ids),
             retained=deletion.after.digest,
             changed=all(artifact.digest != each.digest for each in old),
@@ -276,33 +277,9 @@ class Plan:
         return certify(claim, self._facts(), around)
 
     def _facts(self) -> dict[str, Fact]:
-        """What is known of training, where how rows were prepared is believed only of the rows as they are after the run."""
-        facts, deletion = self._proved_again(), self.deletion
-        parts = [part for part in (deletion.before, deletion.after, self.context.deletion.after) if part is not None]
-        now = [prepared(part).get("preprocessing") for part in parts if "preprocessing" in facts]
-        if all(item is not None and item.origin is Origin.ENFORCED for item in now):
-            return facts
-        note = "the rows are not, or not any more, as a reader made them"
-        return {**facts, "preprocessing": weakened(facts["preprocessing"], note)}
-
-    def _proved_again(self) -> dict[str, Fact]:
-        """The record of training; what it calls proved is proved again of the model as it is now, or is somebody's word."""
-        before, recipe = self.context.trained, self.context.trained.recipe
-        if type(recipe) is GradientDescent and any(
-            before.facts[name].value != getattr(recipe, name)
-            for name in ("steps", "lr", "l2", "clip")
-            if name in before.facts
-        ):
-            note = "the recipe is not the one that the record speaks of"
-            return {name: weakened(fact, note) for name, fact in before.facts.items()}
-        proved = [name for name, fact in before.facts.items() if fact.origin is Origin.PROVED]
-        if not proved:
-            return dict(before.facts)
-        step = Step(1.0, before.fact("l2", 0.0) or 0.0)
-        now = proved_constants(before.task, before.task.build(), step)
-        wrong = [name for name in proved if name not in now or now[name].value != before.facts[name].value]
-        note = "recorded as proved; the model as it is given now does not prove it"
-        return {**before.facts, **{name: weakened(before.facts[name], note) for name in wrong}}
+        deletion = self.deletion
+        parts = (deletion.before, deletion.after, self.context.deletion.after)
+        return known_now(self.context.trained, [part for part in parts if part is not None])
 
     def _seen(self, result: Unlearned, artifact: Artifact, witness: Witness) -> dict[str, Any]:
         """What the planner established of this run: facts that no claim can talk about."""
@@ -337,21 +314,14 @@ class Plan:
                 witness, names=names, draws=draws, sigma=sigma, released=moved, state=state, releases=len(several)
             )
         seen["noise_draws"] = (len(witness.draws), "counted by the planner's own wrapper around the noise")
-        if chosen.name == "noisy-fine-tuning":
-            p = result.claim.parameters
-            bounded = steps_bounded(witness.draws, clip_model=p["clip_model"], clip=p["clip"], lr=p["lr"], l2=p["l2"])
-            seen["steps_bounded"] = (bounded, "norms of the start and of every step, where the noise entered")
-        if chosen.name == "rr-du":
-            largest = result.claim.parameters["clip"] * result.claim.parameters["factor"] * (1 + 1e-6)
-            bounded = all(draw.norm <= largest for draw in witness.draws)
-            seen["steps_bounded"] = (bounded, "norm of the gradient that each draw entered, against the clipping norm")
-        return seen
+        return {**seen, **seen_of_theorem(result.claim, before, deletion, result.views, witness.draws)}
 
     @property
     def _reads_only_what_it_is_given(self) -> bool:
         """Whether no code of somebody else's could have looked at the forgotten rows: a recipe may hold them in its closure."""
-        own_data = type(self.deletion.before).__module__.startswith("expunge.data.")
-        return own_data and (not self._starts_afresh or is_recorded(self.context.trained.recipe))
+        own_data, before = type(self.deletion.before).__module__.startswith("expunge.data."), self.context.trained
+        asks_recipe = self._starts_afresh or bool(before.views)  # of a network it says who its peers are
+        return own_data and (not asks_recipe or is_recorded(before.recipe))
 
     def _unnoised(self, artifact: Artifact, model: Any) -> Any:
         """What is known of everything that leaves without noise."""
@@ -390,7 +360,7 @@ class Plan:
         spent = (*before.spent, Spent(self.record["id"], len(removed), mu * len(releases) ** 0.5, named))
         return replace(
             before, artifact=first.artifact, data=deletion.after, trail=result.trail, state=result.state,
-            removed=removed, spent=spent, views=views,
+            removed=removed, spent=spent, views=views, facts=left_with(before.facts, deletion.after),
         )  # fmt: skip
 
 

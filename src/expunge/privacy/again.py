@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from expunge.core.certificate import Assumption, Certificate, Claim, Status, verdict_of
+from expunge.core.digest import finite
 from expunge.core.errors import TamperedError
 from expunge.core.measurement import Check
 from expunge.core.trained import Budget, Fact, Facts, Origin, Spent
 from expunge.privacy.certify import RUN_FACTS, Circumstances, certify
+from expunge.privacy.composition import EarlierReleases
 from expunge.privacy.theorems import DROPPED_RULES, OWN_NOISE, theorem
 
 Record = Mapping[str, Any]
-_NO_PARAMETERS = ("theorem", "spent", "together")  # what certify adds to those of the theorem
+_NO_PARAMETERS = ("theorem", "releases_before", "mu_before", "together")  # what certify adds to those of the theorem
 _WORDS = ("theorem", "definition", "procedure", "unit", "adjacency", "covers", "excludes")
 _MOST_TOGETHER = 100_000  # releases of one run; more is no network that anybody ran
 _ORDER = list(Origin)
@@ -70,15 +72,37 @@ def made_again(written: Record, facts: Facts, budget: Budget | None, checks: Seq
         written["parameters"]["theorem"], parameters, _facts(given["claimed"]),
         binds["retained"] if given["read_retained"] else "other rows",
     )  # fmt: skip
-    spent = [_number(s["mu"]) for s in given["spent"]]
     around = Circumstances(
         budget=budget if given["within"] == "budget" else None,
-        spent=tuple(Spent("", s["removed"], mu, s["theorem"]) for s, mu in zip(given["spent"], spent, strict=True)),
-        removed=given["removed"], retained=binds["retained"], changed=given["changed"] is True, binds=binds,
-        seen=_facts(given["seen"]), published_first=given["published_first"] is True, ledger=given["ledger"] is True,
+        earlier=_earlier(given["earlier"]), removed=given["removed"], retained=binds["retained"],
+        changed=given["changed"] is True, binds=binds, seen=_facts(given["seen"]),
+        published_first=given["published_first"] is True, ledger=given["ledger"] is True,
         own=given["own"] is True, published=budget if given["within"] else None, together=given["together"],
     )  # fmt: skip
     return settled(certify(claim, facts, around), checks, view)
+
+
+def without_lists(written: Record, removed: int) -> Record:
+    """A certificate that lists every release before it, as the first ones did, with what these come to in place of the lists.
+
+    Args:
+        removed: records that were gone before its request. A certificate of today comes back as it is.
+
+    Raises:
+        InputError: if a listed mu is none.
+    """
+    parameters, given = written["parameters"], written.get("given") or {}
+    if "spent" not in parameters or "releases_before" in parameters or "earlier" in given:
+        return written
+    of = lambda items: [Spent("", s["removed"], _number(s["mu"]), s["theorem"]) for s in items]  # noqa: E731
+    composed = EarlierReleases.of(of([{"removed": 0, "mu": mu, "theorem": ""} for mu in parameters["spent"]]), 0)
+    told = {"releases_before": composed.releases, "mu_before": finite(composed.mu)}
+    rest = {name: value for name, value in parameters.items() if name != "spent"}
+    if "spent" in given:
+        known = EarlierReleases.of(of(given["spent"]), removed)
+        known = {"earlier": {**asdict(known), "mu": finite(known.mu), "theorems": [*known.theorems]}}
+        given = {**{name: value for name, value in given.items() if name != "spent"}, **known}
+    return {**written, "parameters": rest | told, **({"given": given} if given else {})}
 
 
 def differences(written: Record, again: Record, *, unknown: Collection[str] | None = None) -> list[str]:
@@ -150,6 +174,14 @@ def _number(value: float | None) -> float:
     return math.inf if value is None else value
 
 
+def _earlier(record: Record) -> EarlierReleases:
+    earlier = EarlierReleases(**{**record, "mu": _number(record["mu"]), "theorems": tuple(record["theorems"])})
+    counts = (earlier.releases, earlier.removed, earlier.since)
+    if any(type(count) is not int or count < 0 for count in counts):
+        raise TamperedError(f"{counts} are no counts of releases and records")
+    return earlier
+
+
 def _guessed(written: Record, facts: Facts) -> dict[str, Any]:
     """What a certificate of an earlier version must have been made from: it did not say so, but its assumptions do."""
     parameters = written["parameters"]
@@ -167,7 +199,10 @@ def _guessed(written: Record, facts: Facts) -> dict[str, Any]:
     return {
         "claimed": plain(weaker | {name: fact for name, fact in ours.items() if name in RUN_FACTS}),
         "seen": plain({name: fact for name, fact in ours.items() if name not in facts and name not in RUN_FACTS}),
-        "spent": [{"removed": 0, "mu": mu, "theorem": earlier} for mu in parameters["spent"]],
+        "earlier": {
+            **asdict(EarlierReleases()), "releases": parameters["releases_before"], "mu": parameters["mu_before"],
+            "theorems": [earlier] if parameters["releases_before"] else [],
+        },
         "removed": parameters.get("forget", 0),
         "read_retained": not says("retained_rows", False),
         "changed": says("release_changed", True),
@@ -177,4 +212,4 @@ def _guessed(written: Record, facts: Facts) -> dict[str, Any]:
         "own": "own_implementation" not in known or known["own_implementation"].origin is not Origin.UNREPLAYED,
         "within": "published" if parameters["theorem"] in OWN_NOISE else "budget",
         "together": parameters.get("together", 1),
-    }
+    }  # fmt: skip

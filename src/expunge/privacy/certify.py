@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from expunge.core.certificate import Assumption, Certificate, Claim, Status
@@ -12,7 +12,7 @@ from expunge.core.digest import finite
 from expunge.core.errors import InputError
 from expunge.core.trained import Budget, Fact, Facts, Origin, Spent
 from expunge.privacy import gaussian
-from expunge.privacy.composition import compose_gaussian
+from expunge.privacy.composition import EarlierReleases, compose_gaussian
 from expunge.privacy.preconditions import RULES, constant
 from expunge.privacy.theorems import ALWAYS_EXCLUDED, Evaluation, Parameters, Theorem, theorem
 
@@ -29,7 +29,7 @@ class Circumstances:
 
     Attributes:
         budget: the published promise, or ``None``.
-        spent: earlier releases.
+        earlier: releases before this one.
         removed: records removed in all, this request included.
         retained: digest of the rows that stay.
         changed: whether the release differs from the model before.
@@ -46,7 +46,7 @@ class Circumstances:
     """
 
     budget: Budget | None
-    spent: tuple[Spent, ...]
+    earlier: EarlierReleases
     removed: int
     retained: str
     changed: bool
@@ -75,9 +75,9 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
     parameters = parameters_of(chosen, {**claim.parameters, "forget": around.removed}, facts)
     evaluation = chosen.evaluate(parameters) if _complete(chosen, parameters) else None
     mu = evaluation.mu(sigma) if evaluation else math.inf
-    mus = [] if chosen.cumulative else [item.mu for item in around.spent]
-    composed = compose_gaussian([*mus, *[mu] * around.together])
-    if evaluation and evaluation.epsilon and not mus and around.together == 1:
+    earlier = EarlierReleases() if chosen.cumulative else around.earlier
+    composed = compose_gaussian([earlier.mu, *[mu] * around.together])
+    if evaluation and evaluation.epsilon and not earlier.releases and around.together == 1:
         release_epsilon = epsilon = evaluation.epsilon(sigma, delta)
     else:
         release_epsilon, epsilon = gaussian.epsilon_of(mu, delta), gaussian.epsilon_of(composed, delta)
@@ -105,14 +105,17 @@ def certify(claim: Claim, facts: Facts, around: Circumstances) -> Certificate:
         sigma=sigma,
         sensitivity=evaluation.sensitivity if evaluation else math.inf,
         bounds=evaluation.bounds if evaluation else (),
-        parameters={**parameters, "theorem": chosen.name, "spent": mus, "together": around.together},
+        parameters={
+            **parameters, "theorem": chosen.name, "releases_before": earlier.releases, "mu_before": earlier.mu,
+            "together": around.together,
+        },
         covers=chosen.covers,
         excludes=(*ALWAYS_EXCLUDED, *chosen.excludes),
         assumptions=assumptions,
         binds=dict(around.binds),
         curve=_curve(composed) if not (evaluation and evaluation.epsilon) else (),
         given=_given(claim, recorded, around, chosen),
-    )
+    )  # fmt: skip
 
 
 def _given(claim: Claim, recorded: Mapping[str, Fact], around: Circumstances, chosen: Theorem) -> dict[str, Any]:
@@ -128,7 +131,7 @@ def _given(claim: Claim, recorded: Mapping[str, Fact], around: Circumstances, ch
     return {
         "claimed": {name: plain(fact) for name, fact in claim.facts.items() if recorded.get(name) is fact},
         "seen": {name: plain(fact) for name, fact in seen.items() if name in decide},
-        "spent": [{"removed": s.removed, "mu": finite(s.mu), "theorem": s.theorem} for s in around.spent],
+        "earlier": {**asdict(around.earlier), "mu": finite(around.earlier.mu)},
         "removed": around.removed,
         "read_retained": claim.descended_on == around.retained,
         "changed": around.changed,
@@ -233,7 +236,7 @@ def _seen(
     if claim.descended_on != around.retained:
         seen["retained_rows"] = fact(False, "digest of the rows read, compared with those kept")
     if chosen.after is not None:
-        covered = all(item.theorem in chosen.after for item in around.spent)
+        covered = set(around.earlier.theorems) <= set(chosen.after)
         seen["earlier_releases"] = fact(covered, "theorems of earlier releases")
     seen |= {
         "release_changed": fact(around.changed, "weights compared"),

@@ -8,12 +8,13 @@ Sources stand beside each function; what has none is derived here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from expunge.core.errors import InputError
+from expunge.core.trained import Spent
 from expunge.privacy.domain import count, failure_probability, non_negative, probability
 
 ORDERS = 1 + np.geomspace(1e-3, 1e6, 3001)  # α − 1 grows by 0.7% a step: ε is missed by less than 1e-4
@@ -31,6 +32,39 @@ def compose_gaussian(mus: Iterable[float]) -> float:
     (5.0, 0.0)
     """
     return math.hypot(*(non_negative("mu", mu, allow_inf=True) for mu in mus))
+
+
+@dataclass(frozen=True)
+class EarlierReleases:
+    """Earlier releases of a model as a certificate counts them: numbers whose size does not grow with how many there were.
+
+    Attributes:
+        releases: how many there were since the model was last trained from scratch.
+        mu: what they come to together, see :func:`compose_gaussian`; infinite where nothing bounds one of them.
+        theorems: under which they were made, sorted, each once; empty text for none.
+        removed: records that the model which a request starts from had removed in all, as the release that it came of counts.
+        since: releases after that one, which were given up.
+    """
+
+    releases: int = 0
+    mu: float = 0.0
+    theorems: tuple[str, ...] = ()
+    removed: int = 0
+    since: int = 0
+
+    @classmethod
+    def of(cls, spent: Sequence[Spent], removed: int) -> EarlierReleases:
+        """What ``spent`` comes to for a request on a model from which ``removed`` records are gone.
+
+        Where no release counts as many, the last one's count is kept, and differs from ``removed``.
+
+        >>> EarlierReleases.of([Spent("a", 2, 3.0, "newton"), Spent("b", 5, 4.0, "newton")], 2)
+        EarlierReleases(releases=2, mu=5.0, theorems=('newton',), removed=2, since=1)
+        """
+        counts = [0, *(item.removed for item in spent)]
+        since = counts[::-1].index(removed) if removed in counts else 0
+        theorems = tuple(sorted({item.theorem for item in spent}))
+        return cls(len(spent), compose_gaussian(item.mu for item in spent), theorems, counts[-1 - since], since)
 
 
 def group_privacy(epsilon: float, delta: float, size: int) -> tuple[float, float]:

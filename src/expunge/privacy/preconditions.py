@@ -91,6 +91,11 @@ RULES: Mapping[str, Rule] = {
         Rule("converged", "the start of the Newton step is the minimiser up to the recorded residual", _equals(True)),
         Rule("residual_within", "the gradient of the retained objective at the corrected model is as small as the agreed "
              "distance needs", _equals(True)),
+        Rule("distance_agreed", "the distance that the noise was made for, and tau, where the reference stops, were published "
+             "with the model", _equals(True)),
+        Rule("reference_reached", "training itself stopped with a gradient of at most tau, as the training that is compared "
+             "with does", _equals(True)),
+        Rule("peers_reached", "every peer that stays was given the new model, and nobody else", _equals(True)),
         Rule("noisy_training", "training added fresh noise in every step", _equals(True)),
     )
 }  # fmt: skip

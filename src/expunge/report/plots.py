@@ -245,7 +245,7 @@ def _beside(
     axes.set_yticks([tick for tick, _ in ticks], [text for _, text in ticks])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(axis)
+    axes.set_xlabel(f"{axis}; the axis begins at {limits[0]:g}" if limits[0] else axis)
     _legend(axes, compared)
     return finished(figure, name, f"{axis}. {'; '.join(described)}.", caption)
 

@@ -19,7 +19,7 @@ from expunge.core.measurement import FOR_A_PERSON, PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
 from expunge.report.outcome import promises, shown_outcome
 from expunge.report.vocabulary import is_attack
-from expunge.training.facts import TRAINING_IDS
+from expunge.training.facts import OWNERS, RECIPE, RESIDUAL, TRAINING_IDS
 
 Record = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
 AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf")
 _PRIVATE_DATA = ("copies_that_stay",)  # whoever holds the retained rows could count for every guess of a forgotten one
-_PRIVATE_FACTS = (TRAINING_IDS, "residual", "seconds")
+_PRIVATE_FACTS = (TRAINING_IDS, OWNERS, RECIPE, RESIDUAL, "seconds")
 
 
 def shown(record: Record, private_below: int = PRIVATE_BELOW) -> dict[str, Any]:

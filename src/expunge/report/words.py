@@ -193,7 +193,8 @@ def told_apart(certificate: Record) -> list[str]:
         return ["No finite ε is known."]
     factor = math.exp(epsilon) if epsilon < 700 else math.inf
     right = best_guess(epsilon, delta)
-    earlier = len(certificate["parameters"].get("spent") or ())
+    parameters = certificate["parameters"]
+    earlier = parameters.get("releases_before", len(parameters.get("spent") or ()))  # records of before list them
     releases = f", counting all {earlier + 1} releases so far together" if earlier else ""
     stated = say.equals("ε", say.number(say.ceiling(epsilon)))
     sentences = [

@@ -13,6 +13,7 @@ from expunge.core.data import ids_of
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.core.trained import Fact, Origin
+from expunge.data.partition import Partition
 from expunge.data.rows import Rows, as_said
 from expunge.tasks.classification import Classification
 from expunge.tasks.exact_types import holds_no_values, plain_softmax_head
@@ -166,6 +167,9 @@ def user_constants(values: Mapping[str, float]) -> dict[str, Fact]:
 
 
 TRAINING_IDS = "training_ids"  # name of the fact that says which rows training was given
+OWNERS = "owners"  # name of the fact that says whose each row is
+RECIPE = "recipe"  # name of the fact that holds the digest of all settings, where they may name somebody
+RESIDUAL = "residual"  # name of the fact that says where training stopped: the norm of the mean objective's gradient
 
 
 def prepared(data: Any) -> dict[str, Fact]:
@@ -179,7 +183,11 @@ def prepared(data: Any) -> dict[str, Fact]:
     said = getattr(data, "preprocessing", None)
     if said is not None:
         said = Rows.prepared(data) if isinstance(data, Rows) else as_said(said)
+    if said is not None and isinstance(data, Partition) and data.drawn:
+        said = as_said(said, "whose each row is was drawn from all rows: without some of them it would be another draw")
     facts = {} if said is None else {"preprocessing": said}
     if (ids := ids_of(data)) is not None:
         facts[TRAINING_IDS] = enforced(ids.digest, "digest of the ids of the rows that training was given")
+    if isinstance(data, Rows) and data.columns:
+        facts[OWNERS] = enforced(data.owned(), "of each column that says whose a row is, a digest")
     return facts

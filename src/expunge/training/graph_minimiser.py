@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from expunge.curvature.newton import ByProducts, minimise
 from expunge.privacy.noise import SystemNoise, describe_source
 from expunge.tasks.graphs.networks import SGC
 from expunge.training.descent import trainable
-from expunge.training.facts import enforced, inspect, prepared, start_fact
+from expunge.training.facts import RESIDUAL, enforced, inspect, prepared, start_fact
 from expunge.training.flat import flatten, unflatten
 from expunge.training.optimizers import Adam
 from expunge.training.perturbed import PERTURBATION
@@ -60,6 +60,7 @@ class GraphMinimiser:
     epochs: int = 200
     lr: float = 0.01
     noise: Any = None
+    leaves_state: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.loss not in LOSSES:
@@ -112,7 +113,7 @@ class GraphMinimiser:
             "buffers_moved": enforced(False),
             "rows": enforced(len(data)),
             "l2": enforced(self.l2),
-            "residual": enforced(residual, "gradient norm of the mean objective"),
+            RESIDUAL: enforced(residual, "gradient norm of the mean objective"),
             "converged": enforced(residual <= self.tolerance, "gradient norm against the tolerance"),
         }
         state = {**final, **drawn} if drawn else None

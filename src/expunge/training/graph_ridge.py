@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class GraphRidge:
     """
 
     l2: float = 0.1
+    leaves_state: ClassVar[bool] = True
 
     def __post_init__(self):
         if not self.l2 > 0:

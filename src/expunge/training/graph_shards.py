@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class GraphShards:
     epochs: int = 200
     lr: float = 0.01
     l2: float = 5e-4
+    leaves_state: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.partition not in PARTITIONS:

@@ -16,7 +16,7 @@ from expunge.core.trained import Artifact, Trained
 from expunge.curvature.newton import Objective, minimise
 from expunge.privacy.noise import SystemNoise, describe_source
 from expunge.training.descent import Step, trainable
-from expunge.training.facts import enforced, inspect, prepared, proved_constants
+from expunge.training.facts import RESIDUAL, enforced, inspect, prepared, proved_constants
 from expunge.training.flat import flatten, objective, unflatten
 
 PERTURBATION = "perturbation"  # name of b among the secret tensors
@@ -79,7 +79,7 @@ class PerturbedMinimiser:
             "buffers_moved": enforced(False),
             "rows": enforced(len(data)),
             "l2": enforced(self.l2),
-            "residual": enforced(residual, "gradient norm of the mean objective"),
+            RESIDUAL: enforced(residual, "gradient norm of the mean objective"),
             "converged": enforced(residual <= self.tolerance, "gradient norm against the tolerance"),
             "noise_source": enforced(describe_source(source), "exact type of the source that drew the perturbation"),
             "noise_precision": enforced(precision),

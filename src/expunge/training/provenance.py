@@ -7,7 +7,8 @@ from dataclasses import replace
 from expunge.core.data import Data, ids_of
 from expunge.core.errors import RefusedError
 from expunge.core.trained import Facts, Trained
-from expunge.training.facts import TRAINING_IDS
+from expunge.data.rows import Rows
+from expunge.training.facts import OWNERS, TRAINING_IDS
 
 
 def must_be_its_rows(trained: Trained, data: Data | None) -> None:
@@ -22,6 +23,7 @@ def must_be_its_rows(trained: Trained, data: Data | None) -> None:
     given = ids_of(data)
     together = trained.removed if given is None else given | trained.removed
     if together.digest == known.value:
+        _must_be_owned_as_then(trained, data)
         return
     found, removed = len(together), len(trained.removed)
     trained_on = trained.fact("rows")
@@ -44,4 +46,28 @@ def trained_again(facts: Facts, data: Data) -> Facts:
     """``facts`` of a model that was trained anew on ``data``: how many rows, and which."""
     ids = ids_of(data)
     new = {"rows": len(data), TRAINING_IDS: None if ids is None else ids.digest}
-    return {name: replace(fact, value=new.get(name, fact.value)) for name, fact in facts.items()}
+    return left_with({name: replace(fact, value=new.get(name, fact.value)) for name, fact in facts.items()}, data)
+
+
+def left_with(facts: Facts, data: Data | None) -> Facts:
+    """``facts`` after some rows went: whose each row is that is left."""
+    if OWNERS not in facts or not isinstance(data, Rows):
+        return facts
+    return {**facts, OWNERS: replace(facts[OWNERS], value=data.owned())}
+
+
+def _must_be_owned_as_then(trained: Trained, data: Data) -> None:
+    """Raise RefusedError where rows changed hands: what somebody asks for is what was theirs when the model was trained.
+
+    Columns may be left out, and columns that training was not given added: whom these name is the word of whoever added them.
+    """
+    known = trained.facts.get(OWNERS)
+    if known is None or not isinstance(data, Rows):
+        return
+    now = data.owned()
+    if changed := [name for name, digest in now.items() if known.value.get(name, digest) != digest]:
+        raise RefusedError(
+            f"Column {', '.join(map(repr, changed))} does not say of every row what it said when this model was trained. Give "
+            "the rows with the owners and people that they had then: what somebody asks for is what was theirs. Where the "
+            "column was wrong, train and publish the model anew with the right one."
+        )

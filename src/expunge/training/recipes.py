@@ -103,6 +103,10 @@ class GradientDescent:
             "start": None if self.start is None else Artifact(self.start).digest,
         }
 
+    def on_record(self) -> dict[str, Any]:
+        """See :class:`~expunge.core.trained.OnRecord`."""
+        return {name: getattr(self, name) for name in ("steps", "lr", "l2", "clip")}
+
     def initial(self, task: Task, seed: int) -> dict[str, Tensor]:
         """theta_0."""
         return dict(task.build(self.start, seed=seed).state_dict())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import os
 import pickle
 import threading
@@ -25,10 +24,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
-from expunge.core.digest import canonical_json, digest_bytes, digest_json
+from expunge.core.digest import digest_bytes, digest_json
 from expunge.core.errors import FailedError, InputError
 from expunge.core.task import Task
 from expunge.core.trained import Trained
@@ -36,29 +34,10 @@ from expunge.data.rows import Rows
 from expunge.training.descent import Step
 from expunge.training.ensembles import STAGE, EnsembleSettings, Watch, train_stacked
 from expunge.training.recipes import Stochastic, UserFit, for_comparison
+from expunge.training.retraining import Retraining, as_entry, packed, unpacked
 from expunge.training.shadow_models import describe_task, unstacked, worth_stacking
 
 STACKED_AT_MOST = 20  # models at once: as many as a verifier takes for its nulls; memory grows with them
-
-
-@dataclass(frozen=True)
-class Retraining:
-    """A model trained from scratch.
-
-    Attributes:
-        tensors: its weights and buffers, un-noised, on the task's device.
-        seconds: what training took when it was done, on one thread; of models trained together, its share.
-        digest_of_rows, seed: what it was trained on and from.
-        cached: whether it was read and not trained now.
-        views: of a network, what each peer holds; one mapping for all that hold the same. Empty for one model.
-    """
-
-    tensors: Mapping[str, Tensor] = field(repr=False)
-    seconds: float
-    digest_of_rows: str
-    seed: int
-    cached: bool
-    views: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -79,6 +58,7 @@ def retrain_all(
     tags: Sequence[str] = (),
     watch: Watch | None = None,
     stacked: bool = False,
+    keep: bool = False,
 ) -> list[Retraining]:
     """Retrain on each of ``jobs`` = (rows, seed), or read it from ``cache``; equal jobs are trained once.
 
@@ -93,6 +73,7 @@ def retrain_all(
         stacked: train small models together in one process where the recipe is SGD with a constant step, the rule of
             ``training.shadow_models`` says that it pays, and jobs agree on the content of each row. Equal to the recipe's
             own result up to rounding, and therefore cached apart from it.
+        keep: with the secret state and the facts that the recipe leaves, which later requests need (``LeavesState``).
 
     Formal guarantee: none; retrainings measure.
 
@@ -104,9 +85,9 @@ def retrain_all(
         raise InputError(f"Expected at least one process; got processes={processes}.")
     if not jobs:
         return []
-    union = _union([rows for rows, _ in jobs]) if stacked and len(jobs) > 1 else None
+    union = _union([rows for rows, _ in jobs]) if stacked and not keep and len(jobs) > 1 else None
     how = None if union is None else _stackable(task, union, recipe)
-    wanted = [_job(task, rows, int(seed), recipe, how is not None) for rows, seed in jobs]
+    wanted = [_job(task, rows, int(seed), recipe, how is not None, keep) for rows, seed in jobs]
     if cache is not None and isinstance(recipe, UserFit) and _source(recipe) is None:
         cache = None
     found: dict[str, tuple[bytes, bool]] = {}  # digest of the key → entry, whether it was cached
@@ -133,17 +114,17 @@ def retrain_all(
     with one_thread():
         if pending and union is not None and how is not None:
             _together(task, union, list(pending.values()), how, done)
-        elif isinstance(recipe, TrainsTogether):
+        elif isinstance(recipe, TrainsTogether) and not keep:
             _by_rows(task, recipe, list(pending.values()), done)
-        elif processes > 1 and len(pending) > 1:
+        elif processes > 1 and len(pending) > 1 and not keep:
             _in_processes(task, recipe, list(pending.values()), processes, done)
         else:
             for job in pending.values():
-                done(job, _fit(task, recipe, job.rows, job.seed))
-    return [_retraining(*found[job.name], job, task.device) for job in wanted]
+                done(job, _fit(task, recipe, job.rows, job.seed, keep))
+    return [unpacked(*found[job.name], job.rows.digest, job.seed, task.device) for job in wanted]
 
 
-def _job(task: Task, rows: Any, seed: int, recipe: Any, stacked: bool) -> _Job:
+def _job(task: Task, rows: Any, seed: int, recipe: Any, stacked: bool, keep: bool = False) -> _Job:
     key = {
         "what": "retraining/1",
         "task": describe_task(task, rows, [seed]),
@@ -151,6 +132,7 @@ def _job(task: Task, rows: Any, seed: int, recipe: Any, stacked: bool) -> _Job:
         "recipe": [f"{type(recipe).__module__}:{type(recipe).__qualname__}", recipe.describe(), _source(recipe)],
         "seed": seed,
         "stacked": stacked,
+        **({"kept": True} if keep else {}),
     }
     return _Job(rows, seed, key, digest_json(key))
 
@@ -187,41 +169,12 @@ def _look(cache: Any, job: _Job, tags: Sequence[str]) -> bytes | None:
 # --- one retraining -----------------------------------------------------------------------------------------------------
 
 
-def _fit(task: Task, recipe: Any, rows: Any, seed: int) -> bytes:
-    """One retraining as an entry of the cache: a line of JSON, then safetensors."""
+def _fit(task: Task, recipe: Any, rows: Any, seed: int, keep: bool = False) -> bytes:
+    """One retraining as an entry of the cache."""
     started = time.perf_counter()
     trained = for_comparison(recipe).fit(task, rows, seed=seed)
     seconds = time.perf_counter() - started
-    told = trained.fact("seconds", seconds)  # of earlier tries as well, if told
-    if not trained.views:
-        return _entry(_plain(trained.artifact.tensors), told)
-    held = {id(view): view.tensors for view in trained.views.values()}
-    place = {each: str(i) for i, each in enumerate(held)}
-    tensors = {f"{place[each]}:{n}": t for each, of in held.items() for n, t in _plain(of).items()}
-    return _entry(tensors, told, {"views": {peer: place[id(view)] for peer, view in trained.views.items()}})
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
-
-
-def _entry(tensors: dict[str, Tensor], seconds: float, more: Mapping[str, Any] | None = None) -> bytes:
-    return canonical_json({"seconds": seconds, **(more or {})}) + b"\n" + save(tensors)
-
-
-def _retraining(entry: bytes, cached: bool, job: _Job, device: str) -> Retraining:
-    head, _, content = entry.partition(b"\n")
-    tensors, told = {name: tensor.to(device) for name, tensor in load(content).items()}, json.loads(head)
-    if "views" not in told:
-        return Retraining(tensors, float(told["seconds"]), job.rows.digest, job.seed, cached)
-    held: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        place, _, own = name.partition(":")
-        held.setdefault(place, {})[own] = tensor
-    views = {peer: held[place] for peer, place in told["views"].items()}
-    return Retraining(next(iter(views.values())), float(told["seconds"]), job.rows.digest, job.seed, cached, views)
+    return packed(trained, trained.fact("seconds", seconds), keep)  # told of earlier tries as well
 
 
 @contextlib.contextmanager
@@ -368,7 +321,7 @@ def _by_rows(task: Task, recipe: TrainsTogether, jobs: Sequence[_Job], done: Cal
             made = recipe.fit_together(task, part[0].rows, [job.seed for job in part])
             seconds = (time.perf_counter() - started) / len(part)
             for job, trained in zip(part, made, strict=True):
-                done(job, _entry(_plain(trained.artifact.tensors), seconds))
+                done(job, packed(trained, seconds))
 
 
 def _together(
@@ -379,4 +332,4 @@ def _together(
     tensors = train_stacked(task, rows, membership, settings, [job.seed for job in jobs])
     seconds = (time.perf_counter() - started) / len(jobs)
     for r, job in enumerate(jobs):
-        done(job, _entry(_plain(unstacked(tensors, r)), seconds))
+        done(job, as_entry(unstacked(tensors, r), seconds))

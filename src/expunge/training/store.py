@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import json
 import math
@@ -63,7 +64,11 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
         LookupError,
         AttributeError,
         TypeError,
-    ):
+        OSError,
+    ) as error:
+        # a place in the file that its directory names and no file has is the content's fault; other failures are the machine's
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise InputError(
             f"{path.name} was refused: it is not a file of plain tensors (a pickle may run code when it is read, so nothing "
             "in it was executed). Save the weights as safetensors."
@@ -134,7 +139,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
         "seed": trained.seed,
         "init": _init_of(trained.task),
         # infinity has no form in JSON: None stands for it where a number belongs, and for nothing known in a fact
-        "facts": {name: [_finite(fact.value), fact.origin.value, fact.note] for name, fact in trained.facts.items()},
+        "facts": {name: fact.record for name, fact in trained.facts.items()},
         "budget": asdict(trained.budget) if trained.budget else None,
         "spent": [{**asdict(item), "mu": _finite(item.mu)} for item in trained.spent],
         "removed": {unit: ids.tolist() for unit, ids in trained.removed.of.items()},
@@ -260,7 +265,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
     released = tensors("released")
     others = {*record.get("views", {}).values()} - {"released"}
     held = {"released": Artifact(released), **{name: Artifact(tensors(name)) for name in sorted(others)}}
-    facts = {name: Fact(value, Origin(origin), note) for name, (value, origin, note) in record["facts"].items()}
+    facts = {name: Fact.of_record(fact) for name, fact in record["facts"].items()}
     unsigned = {name: value for name, value in record.items() if name != "mac"}
     if not hmac.compare_digest(str(record.get("mac")), keyed_hash(subject_key(), unsigned)):
         note = "read from a file that this installation did not write as it is"

@@ -13,6 +13,7 @@ _OWN = {
     "stochastic": "expunge.training.stochastic:Stochastic", "language": "expunge.training.language:LanguageTraining",
     "graph": "expunge.training.graphs:GraphTraining", "graph minimum": "expunge.training.graph_minimiser:GraphMinimiser",
     "graph ridge": "expunge.training.graph_ridge:GraphRidge", "graph shards": "expunge.training.graph_shards:GraphShards",
+    "sampled graph": "expunge.training.sampled_graphs:SampledGraphTraining",
     "gossip": "expunge.network.gossip:Gossip",
     "walk": "expunge.network.walk:Walk",
 }  # fmt: skip

@@ -15,7 +15,7 @@ from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.request import Target
 from expunge.core.trained import Fact
-from expunge.data.graphs import names, selecting
+from expunge.data.graphs import names, selecting, signs
 from expunge.data.graphs.reach import affected
 from expunge.data.rows import ROWS_AS_GIVEN, as_said
 
@@ -182,6 +182,10 @@ class Graph:
             raise InputError(f"Expected a label for each example; {selecting.shown(blank)} has or have none.")
         return replace(self, examples=ids)
 
+    def deep(self, depth: int | None) -> Graph:
+        """The same for a model that gathers over ``depth`` hops."""
+        return replace(self, depth=depth)
+
     def within(self, other: Graph) -> Graph:
         """These examples, as far as they are there, on the graph ``other``."""
         return replace(other, examples=self.examples[other.has(self.examples)])
@@ -225,6 +229,15 @@ class Graph:
         """Nodes that ``ids`` name as nodes, as ends of edges, or by their features; ascending."""
         of_features = names.apart(ids["feature"])[0]
         return np.unique(np.concatenate([ids["node"], names.edges(ids["edge"]).ravel(), of_features]))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What ids name: nodes, edges and features."""
+        return signs.UNITS
+
+    def signs(self, unit: str) -> tuple[np.ndarray, list[str]]:
+        """Ids and what each is known by in other graphs; see ``data.graphs.signs``."""
+        return signs.signs(self, unit)
 
     def examples_in(self, ids: Ids) -> int:
         """How many examples go with ``ids``."""

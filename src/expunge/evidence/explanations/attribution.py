@@ -6,7 +6,7 @@ the gradient of the training loss by a node's features. Attributions of edges an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,24 @@ def of_nodes(
     """
     model = task.build(tensors).eval()
     batch = task.batch(graph)
-    if not task.compressed:
+    parts = gradients(task, model, batch)
+    if parts is None:
         return _dense(task, model, batch, columns)
+    if columns is not None:
+        chosen = torch.from_numpy(columns)
+        parts = [(gradient, weight.index_select(0, chosen)) for gradient, weight in parts]
+    return summed(parts, len(graph.nodes), lambda at, part: part.abs().sum(1))
+
+
+def gradients(task: NodeClassification, model: nn.Module, batch: Any) -> list[tuple[Tensor, Tensor]] | None:
+    """The gradient of the mean loss by all features as products, the sum of ``g @ w.T`` over parts; ``None`` where the model
+    does not begin with projections of its own.
+
+    Shapes:
+        of each part, g (n, k) and w (d, k).
+    """
+    if not task.compressed:
+        return None
     captured: list[tuple[Projection, Tensor]] = []
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -52,17 +68,20 @@ def of_nodes(
         for each in hooks:
             each.remove()
     if not captured:
-        return _dense(task, model, batch, columns)
-    gradients = torch.autograd.grad(loss, [output for _, output in captured], allow_unused=True)
-    parts = [(g, module.weight.detach()) for (module, _), g in zip(captured, gradients, strict=True) if g is not None]
-    if columns is not None:
-        chosen = torch.from_numpy(columns)
-        parts = [(gradient, weight.index_select(0, chosen)) for gradient, weight in parts]
+        return None
+    found = torch.autograd.grad(loss, [output for _, output in captured], allow_unused=True)
+    return [(g, module.weight.detach()) for (module, _), g in zip(captured, found, strict=True) if g is not None]
+
+
+def summed(parts: list[tuple[Tensor, Tensor]], n: int, each: Callable[[slice, Tensor], Tensor]) -> np.ndarray:
+    """``each(rows, gradient of these rows by all features)`` for all rows, :data:`CHUNK` at a time, (n,) float64."""
+    if not parts:
+        return np.zeros(n)
     found = [
-        sum((g[at : at + CHUNK] @ w.T for g, w in parts), torch.zeros(())).abs().sum(-1)
-        for at in range(0, len(graph.nodes), CHUNK)
+        each(slice(at, at + CHUNK), torch.stack([g[at : at + CHUNK] @ w.T for g, w in parts]).sum(0))
+        for at in range(0, n, CHUNK)
     ]
-    return torch.cat([each.reshape(-1) for each in found]).double().cpu().numpy()
+    return torch.cat(found).double().cpu().numpy()
 
 
 def _dense(task: NodeClassification, model: nn.Module, batch: Any, columns: np.ndarray | None) -> np.ndarray:
@@ -84,17 +103,30 @@ def of_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Gra
     Raises:
         InputError: for a module whose messages take no factor; expunge's own networks do.
     """
+    return np.abs(edge_gradient(task, tensors, graph, 1.0))
+
+
+def edge_gradient(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph, factor: float) -> np.ndarray:
+    """dL/dw of each edge, both directions together, where every message has the factor w = ``factor``, (m,) float64.
+
+    Raises:
+        InputError: as :func:`of_edges`.
+    """
     model = task.build(tensors).eval()
     batch = task.batch(graph)
-    weight = torch.ones(batch["edge_index"].shape[1], dtype=task.dtype, device=task.device, requires_grad=True)
+    weight = torch.full((batch["edge_index"].shape[1],), factor, dtype=task.dtype, device=task.device)
+    weight.requires_grad_()
+    loss = nn.functional.cross_entropy(logits_with(task, model, batch, weight), batch["y"])
+    (gradient,) = torch.autograd.grad(loss, [weight])
+    return gradient.double().cpu().numpy().reshape(2, -1).sum(0)
+
+
+def logits_with(task: NodeClassification, model: nn.Module, batch: Any, weight: Tensor) -> Tensor:
+    """Logits of the examples with a factor on each message; raises InputError as :func:`of_edges`."""
     try:
-        logits = task.every(model, dict(model.named_parameters()), batch, weight).index_select(0, batch["node"])
+        return task.every(model, dict(model.named_parameters()), batch, weight).index_select(0, batch["node"])
     except TypeError as error:
         raise InputError(f"What edges contribute is read of expunge's own networks only ({error}).") from None
-    loss = nn.functional.cross_entropy(logits, batch["y"])
-    (gradient,) = torch.autograd.grad(loss, [weight])
-    both = gradient.double().cpu().numpy().reshape(2, -1)
-    return np.abs(both.sum(0))
 
 
 def residual_attribution(attributions: np.ndarray, chosen: np.ndarray) -> float:

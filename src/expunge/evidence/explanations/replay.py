@@ -19,6 +19,7 @@ from expunge.core.errors import FailedError
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
 from expunge.evidence.explanations import attribution
+from expunge.evidence.explanations.explainers import SALIENCY, Explainer
 from expunge.metrics.intervals import auc_interval
 from expunge.tasks.graphs.nodes import NodeClassification
 
@@ -72,7 +73,9 @@ class Played:
     probabilities: np.ndarray
 
 
-def played(task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene) -> Played:
+def played(
+    task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene, explainer: Explainer = SALIENCY
+) -> Played:
     """Run the model on the scene.
 
     ``replay_nll``: mean of -log p(label) over forgotten training nodes; ``replay_accuracy``: share of them that is right, in
@@ -101,11 +104,13 @@ def played(task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene
         if len(scene.unseen):
             others = graph.positions(scene.unseen)
             found["replay_auc"] = auc_interval(own, log_p[others, graph.y[others]]).value
-    found["replay_ra"] = attributed(task, tensors, scene)
+    found["replay_ra"] = attributed(task, tensors, scene, explainer)
     return Played(found, np.exp(log_p[at]))
 
 
-def attributed(task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene) -> float:
+def attributed(
+    task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene, explainer: Explainer = SALIENCY
+) -> float:
     """The share of attribution on what was deleted, in percent: of nodes, else of edges, else of columns of nodes.
 
     Where a request mixes kinds, what it names as nodes decides what is read.
@@ -113,18 +118,18 @@ def attributed(task: NodeClassification, tensors: Mapping[str, Tensor], scene: S
     graph, ids = scene.graph, scene.deletion.ids
     if len(ids["node"]):
         return attribution.residual_attribution(
-            attribution.of_nodes(task, tensors, graph), np.isin(graph.nodes, ids["node"])
+            explainer.nodes(task, tensors, graph, None), np.isin(graph.nodes, ids["node"])
         )
     if len(ids["edge"]) and task.compressed:
         chosen = np.isin(names.of_edges(graph.edges), ids["edge"])
-        return attribution.residual_attribution(attribution.of_edges(task, tensors, graph), chosen)
+        return attribution.residual_attribution(explainer.edges(task, tensors, graph), chosen)
     if len(ids["edge"]):
         ends = np.isin(graph.nodes, names.edges(ids["edge"]))
-        return attribution.residual_attribution(attribution.of_nodes(task, tensors, graph), ends)
+        return attribution.residual_attribution(explainer.nodes(task, tensors, graph, None), ends)
     nodes, columns = names.apart(ids["feature"])
     named = np.isin(graph.nodes, nodes)
-    part = attribution.of_nodes(task, tensors, graph, np.unique(columns))
-    whole = attribution.of_nodes(task, tensors, graph)
+    part = explainer.nodes(task, tensors, graph, np.unique(columns))
+    whole = explainer.nodes(task, tensors, graph, None)
     return 100 * float(part[named].sum()) / max(float(whole.sum()), 1e-12)
 
 

@@ -114,6 +114,17 @@ class WholeGraphTraining(Strict):
     optimizer: Literal["adam", "sgd"] = "adam"
 
 
+class SampledTraining(Strict):
+    """Mini-batches with sampled neighbourhoods; see ``training.sampled_graphs.SampledGraphTraining``."""
+
+    kind: Literal["sampled_graph"]
+    batch_size: Count = 64
+    fan_out: list[Count] = Field([5, 10], min_length=1)
+    epochs: Count = 100
+    lr: float = Field(0.005, gt=0)
+    l2: float = Field(0.0, ge=0)
+
+
 class MinimumTraining(Strict):
     """The minimum of the loss, of ``sgc`` in double precision; see ``training.graph_minimiser.GraphMinimiser``."""
 
@@ -150,12 +161,15 @@ class Setup(Strict):
     Attributes:
         model: a network of expunge's own by its name, or your factory as ``package.module:callable``.
         model_settings: of either; expunge's own get ``inputs`` and ``classes`` from the graph.
+        predict: the labels of nodes, or ``links``: whether an edge joins two nodes; expunge's own networks then give every node
+            64 numbers (GNNDelete's released code), or as many as ``model_settings: {classes: …}`` says.
         depth: over how many hops your model gathers, where it does not say so itself (``depth`` of the module).
     """
 
     task: Literal["graph"] = "graph"
     model: Network | str
     model_settings: dict[str, Any] = Field({})
+    predict: Literal["nodes", "links"] = "nodes"
     depth: Count | None = None
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
@@ -163,7 +177,7 @@ class Setup(Strict):
     data: AnyData
 
 
-Fitted = WholeGraphTraining | MinimumTraining | RidgeTraining | ShardsTraining
+Fitted = WholeGraphTraining | SampledTraining | MinimumTraining | RidgeTraining | ShardsTraining
 
 
 class GraphJob(Setup, Job):

@@ -17,9 +17,13 @@ from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.pairs import unlinked
 from expunge.evidence.explanations import attack, attribution, legacy
+from expunge.evidence.explanations.explainers import SALIENCY, Explainer
+from expunge.evidence.explanations.explainers import explainer as explainer_of
+from expunge.evidence.explanations.fidelity import agreement, logit_distance
+from expunge.evidence.explanations.neighbourhood import neighbourhood
 from expunge.evidence.explanations.replay import DECIDING, Played, Scene, divergence, played
 from expunge.evidence.explanations.structure import structure
-from expunge.metrics.prediction_band import FEWEST, verified
+from expunge.metrics.prediction_band import FEWEST, Band, verified
 from expunge.modalities.graph import MODALITY
 from expunge.modalities.graph.config import GraphJob
 from expunge.modalities.graph.recipes import NULLS
@@ -28,11 +32,12 @@ from expunge.training.retrainings import retrain_all
 from expunge.training.store import load_checkpoint
 
 NULL_SEEDS = 1_000  # of retrained models, added to the job's own: its model is none of them
+FEWEST_KNOWN = 40  # edges that are left: below, an attacker has nothing to learn from; ours
 Tensors = Mapping[str, Tensor]
 
 
 def explain(
-    job: Any, before: Path, after: Path, *, nulls: int = NULLS, cache: Cache | None = None,
+    job: Any, before: Path, after: Path, *, nulls: int = NULLS, explainer: str = SALIENCY.name, cache: Cache | None = None,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What the weights in ``after`` still know of what the job's request names, next to retrained models.
@@ -41,16 +46,20 @@ def explain(
         job: a checked job for a graph network: its graph, model, training and request.
         before, after: files of weights, before and after the deletion.
         nulls: retrained models that the bands rest on; each is trained once and found again by content.
+        explainer: where attributions come from (``evidence.explanations.explainers``).
 
     Returns:
-        A JSON-like record with ``finding``, ``reason``, ``decided_by``, and the groups ``replay``, ``structure``, ``legacy``
-        and ``attack``. It is about single nodes and edges: private.
+        A JSON-like record with ``finding``, ``reason``, ``decided_by``, the groups ``replay``, ``fidelity``, ``structure``,
+        ``legacy`` and ``attack``, and a ``neighbourhood`` to draw. It is about single nodes and edges: private.
 
     Raises:
         InputError: for another kind of job, weights that do not fit, or a model that comes from disk without a recipe.
     """
     if not isinstance(job, GraphJob):
         raise InputError(f"Expected a job for a graph network (task: graph); got task: {getattr(job, 'task', None)}.")
+    if job.predict == "links":
+        raise InputError("Explanations are of models that predict labels of nodes; this job predicts links.")
+    way = explainer_of(explainer)
     if nulls < FEWEST:
         raise InputError(f"Expected at least {FEWEST} retrained models; got {nulls}.")
     opened = MODALITY.open(job)
@@ -70,7 +79,7 @@ def explain(
             "Replay compares with nodes that nobody trained on; the split of this job leaves none to test on."
         )
     scene = Scene.of(deletion, heldout, job.seed)
-    plays = [played(task, each, scene) for each in (original, unlearned, *(model.tensors for model in retrained))]
+    plays = [played(task, each, scene, way) for each in (original, unlearned, *(model.tensors for model in retrained))]
     found = verified(plays[1].statistics, plays[0].statistics, [each.statistics for each in plays[2:]], DECIDING)
     return {
         "finding": str(found.finding),
@@ -78,12 +87,14 @@ def explain(
         "decided_by": found.statistic,
         "reason": found.reason,
         "nulls": nulls,
-        "explainer": "saliency",
+        "explainer": way.name,
         "forgotten": {unit: len(ids) for unit, ids in deletion.ids.of.items()},
         "replay": _replay(plays, found),
+        "fidelity": _fidelity(task, original, unlearned, [model.tensors for model in retrained], deletion.after),
         "structure": _structure(deletion),
         "legacy": _legacy(task, original, unlearned, deletion),
         "attack": _attacks(task, original, unlearned, deletion, job.seed),
+        "neighbourhood": _around(task, way, (original, unlearned, retrained[0].tensors), deletion),
     }
 
 
@@ -92,9 +103,12 @@ def _replay(plays: Sequence[Played], found: Any) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for name, value in unlearned.statistics.items():
         null = np.array([each.statistics[name] for each in others])
+        band = Band.of(null.tolist())
+        reach = band.limit * band.spread
         record[name] = {
             "original": original.statistics[name], "unlearned": value, "retrained": float(null.mean()),
             "std": float(null.std(ddof=1)), "z": found.z.get(name), "moved": found.moved.get(name), "decides": name in DECIDING,
+            "nulls": null.tolist(), "band": [band.mean - reach, band.mean + reach],
         }  # fmt: skip
     if len(unlearned.probabilities):
         null = np.stack([each.probabilities for each in others])
@@ -105,6 +119,36 @@ def _replay(plays: Sequence[Played], found: Any) -> dict[str, Any]:
             "decides": False,
         }  # fmt: skip
     return record
+
+
+def _fidelity(
+    task: NodeClassification, original: Tensors, unlearned: Tensors, retrained: Sequence[Tensors], graph: Graph
+) -> dict[str, Any]:
+    """How alike retrained models answer on all nodes that are left; of one of these, it is against all others."""
+    null = [_logits(task, each, graph) for each in retrained]
+    mine, before = _logits(task, unlearned, graph), _logits(task, original, graph)
+    record = {}
+    for name, likeness in (("agreement", agreement), ("logit_distance", logit_distance)):
+        left_out = [likeness(each, [*null[:i], *null[i + 1 :]]) for i, each in enumerate(null)]
+        record[name] = {
+            "original": likeness(before, null), "unlearned": likeness(mine, null), "retrained": float(np.mean(left_out)),
+            "std": float(np.std(left_out, ddof=1)), "z": None, "moved": None, "decides": False,
+        }  # fmt: skip
+    return record
+
+
+def _around(task: NodeClassification, way: Explainer, models: Sequence[Tensors], deletion: Deletion) -> dict[str, Any]:
+    """A neighbourhood of the request with the share of attribution of each node, in percent, of three models."""
+    graph = deletion.before
+    found = [way.nodes(task, each, graph, None) for each in models]
+    part = neighbourhood(deletion, found[0])
+    called = graph.nodes if graph.called is None else graph.called
+    shares = [100 * each[part.places] / max(float(each.sum()), 1e-12) for each in found]
+    return {
+        "nodes": called[part.places].tolist(), "named": part.named.tolist(), "gone": part.gone.tolist(),
+        "edges": part.edges.tolist(), "cut": part.cut.tolist(), "centres": part.centres, "of": part.of,
+        "attribution": dict(zip(("before", "after", "retrained"), (each.tolist() for each in shares), strict=True)),
+    }  # fmt: skip
 
 
 def _structure(deletion: Deletion) -> dict[str, Any]:
@@ -146,21 +190,38 @@ def _membership(graph: Graph, probabilities: np.ndarray) -> dict[str, float]:
 def _attacks(
     task: NodeClassification, original: Tensors, unlearned: Tensors, deletion: Deletion, seed: int
 ) -> dict[str, Any]:
-    graph, ids = deletion.before, deletion.ids
-    then, now = _predicted(task, original, graph), _predicted(task, unlearned, graph)
-    chosen = np.isin(graph.nodes, graph.named_by(ids))
+    before, after, ids = deletion.before, deletion.after, deletion.ids
+    then, now = _predicted(task, original, before), _predicted(task, unlearned, before)
+    chosen = np.isin(before.nodes, before.named_by(ids))
     found: dict[str, Any] = {"update_detection": attack.update_detection(then, now, chosen).value}
-    linked = graph.ends[np.isin(names.of_edges(graph.edges), ids["edge"]) | np.isin(graph.edges, ids["node"]).any(1)]
-    if len(linked):
-        pairs = unlinked(graph, len(linked), np.random.default_rng(seed))
-        found["link_similarity_before"] = attack.link_similarity(then, linked, pairs).value
-        found["link_similarity_after"] = attack.link_similarity(now, linked, pairs).value
+    linked = before.ends[np.isin(names.of_edges(before.edges), ids["edge"]) | np.isin(before.edges, ids["node"]).any(1)]
+    if not len(linked):
+        return found
+    draw = np.random.default_rng(seed)
+    pairs = unlinked(before, len(linked), draw)
+    for name, predicted in (("before", then), ("after", now)):
+        found[f"link_similarity_{name}"] = attack.link_similarity(predicted, linked, pairs).value
+    left = before.positions(after.edges)
+    if len(left) < FEWEST_KNOWN:
+        return found
+    half = draw.permutation(left)[: len(left) // 2]
+    known = half, unlinked(before, len(half), draw)
+    for name, predicted in (("before", then), ("after", now)):
+        found[f"link_stealing_{name}"] = attack.link_stealing(predicted, known, linked, pairs, seed=seed).value
+    if len(after.nodes) == len(before.nodes):  # of edges that went: it looks at what is answered on the graph as it is
+        predicted = _predicted(task, unlearned, after)
+        trend = attack.confidence_trend(predicted, after.adjacency)
+        found["trend_attack_after"] = attack.link_stealing(predicted, known, linked, pairs, trend, seed).value
     return found
 
 
 def _predicted(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
     """Probabilities of every node, (n, classes)."""
+    return torch.softmax(torch.from_numpy(_logits(task, tensors, graph)), 1).numpy()
+
+
+def _logits(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
+    """Of every node, (n, classes)."""
     model = task.build(tensors).eval()
     with torch.no_grad():
-        logits = task.every(model, dict(model.named_parameters()), task.batch(graph))
-    return torch.softmax(logits.double(), 1).cpu().numpy()
+        return task.every(model, dict(model.named_parameters()), task.batch(graph)).double().cpu().numpy()

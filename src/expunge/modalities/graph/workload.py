@@ -41,6 +41,8 @@ class GraphWorkload(Workload):
         Raises:
             InputError: if there are no test nodes, or the graph does not fit the model.
         """
+        if recipe.predict == "links":
+            raise InputError(f"Benchmarks measure models that predict labels of nodes; {recipe.name} predicts links.")
         if "test" not in opened.probes:
             raise InputError(f"Recipe {recipe.name} needs test nodes; its split leaves none.")
         opened.task.check(opened.data)

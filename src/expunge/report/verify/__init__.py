@@ -42,9 +42,19 @@ from expunge.report.verify import ledger as ledgers
 from expunge.report.verify import pages
 from expunge.report.verify import record as records
 from expunge.report.verify.findings import Finding as Finding
-from expunge.report.verify.findings import Skipped, found
 from expunge.report.verify.findings import Verification as Verification
-from expunge.report.verify.reading import UntrustedFolder, bounded_json, digest_of_tensors, single
+from expunge.report.verify.findings import found
+from expunge.report.verify.reading import (
+    BYTES_OF_A_NUMBER,
+    LARGEST,
+    LONGEST,
+    Clock,
+    Skipped,
+    UntrustedFolder,
+    bounded_json,
+    digest_of_tensors,
+    single,
+)
 
 Record = Mapping[str, Any]
 _LARGEST_CONFIG = 2**20
@@ -71,6 +81,7 @@ def verify_folder(
     *,
     ledger: Path | None = None,
     checkpoint: Path | None = None,
+    seconds: float = LONGEST,
 ) -> Verification:
     """Check everything in an evidence folder that can be checked without asking anyone. Writes nothing.
 
@@ -79,6 +90,7 @@ def verify_folder(
         ledger: the ledger that the request was recorded in, where it does not lie in the folder.
         checkpoint: a file that ``expunge ledger checkpoint`` wrote, kept since: a ledger that was cut, rolled back or rewritten
             is found with it, and only with it.
+        seconds: of processor time, at most (our choice: 60). Checks of weights that are too large for it are skipped, by name.
 
     Raises:
         InputError: if ``folder`` is no evidence folder at all, or ``ledger`` or ``checkpoint`` cannot be read. Whatever is
@@ -97,11 +109,11 @@ def verify_folder(
         raise InputError(f"There is no ledger {ledger}.")
     point = None if checkpoint is None else bounded_json(single(checkpoint, "a checkpoint"), str(checkpoint))
     try:
-        untrusted = UntrustedFolder(folder)
+        untrusted = UntrustedFolder(folder, Clock(seconds))
     except (TamperedError, OSError) as error:
         return Verification((Finding("files", str(error)),), "unknown")
     seen = _Folder(untrusted, public_key, ledger, point)
-    checks = tuple(found(name, check) for name, check in seen.all())
+    checks = tuple(found(name, check, untrusted.clock) for name, check in seen.all())
     note = ""
     with suppress(ExpungeError, OSError):
         note = NOTES.get(str(seen.record.get("format")), "")
@@ -113,6 +125,8 @@ class _Folder:
 
     def __init__(self, files: UntrustedFolder, public_key: Ed25519PublicKey | None, ledger: Path | None, point: Any):
         self.files, self.public_key, self.ledger_path, self.point = files, public_key, ledger, point
+        with suppress(ExpungeError, KeyError, TypeError, AttributeError, ValueError, OSError):
+            files.largest = {name: LARGEST + BYTES_OF_A_NUMBER * count for name, count in self._weights()}
 
     def all(self) -> list[tuple[str, Callable[[], str | None]]]:
         """Name and check, the signature first."""
@@ -138,6 +152,13 @@ class _Folder:
         checks += [("ledger's excerpt", self.excerpt), ("ledger", self.ledger)]
         checks += [("checkpoint", self.checkpoint)] if self.point is not None else []
         return [*checks, (REPORT, self.report), (PDF, self.pdf)]
+
+    def _weights(self) -> Iterator[tuple[str, int]]:
+        """Files that hold weights, and how many numbers the record says that they hold."""
+        for model in models_of(self.record):
+            yield model["file"], model["parameters"]
+            if (adapter := model.get("adapter")) is not None:
+                yield f"{adapter['folder']}/{ADAPTER_WEIGHTS}", adapter["parameters"]
 
     @functools.cached_property
     def evidence_bytes(self) -> bytes:

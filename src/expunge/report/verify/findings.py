@@ -7,13 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from expunge.core.errors import ExpungeError
-from expunge.report.verify.reading import TooLong, limited
+from expunge.report.verify.reading import Clock, Skipped, TooLong, limited
 
 VERIFIED, TAMPERED, SIGNER_UNKNOWN, INCOMPLETE = 0, 1, 5, 6  # exit codes
-
-
-class Skipped(Exception):
-    """A check that could not be made here; its text says why, and what would make it possible."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,10 @@ class Verification:
         }  # fmt: skip
 
 
-def found(name: str, check: Callable[[], str | None]) -> Finding:
+def found(name: str, check: Callable[[], str | None], clock: Clock) -> Finding:
     """What a check found: it returns a note, raises :class:`Skipped` where it cannot be made, and else what is wrong."""
     try:
-        with limited():
+        with limited(clock):
             return Finding(name, note=check() or "")
     except Skipped as reason:
         return Finding(name, skipped=str(reason))

@@ -11,7 +11,9 @@ from typing import Any
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.core.errors import TamperedError
 from expunge.ledger import Entry, Ledger
-from expunge.model_folder import PUBLISHED
+from expunge.model_folder import PUBLISHED, spent_on
+from expunge.privacy.again import without_lists
+from expunge.privacy.composition import compose_gaussian
 from expunge.report.folder import models_of
 from expunge.report.outcome import is_accepted
 from expunge.report.record import FORMAT
@@ -152,9 +154,29 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
         shown = {item["sequence"] for item in excerpt["entries"]}
         hidden = [entry for entry in own if entry.sequence <= excerpt["length"] and entry.sequence not in shown]
         problems += [f"the excerpt hides entry {entry.sequence} ({entry.kind}) of this request" for entry in hidden]
+    for entry in own:
+        if entry.kind == "release" and record["format"] == FORMAT:
+            items = entry.payload.get("releases", ())
+            problems += [text for run in record["runs"] for text in _counted_before(run, items, entry.sequence, ledger)]
     if any(entry.kind == "void" for entry in own) and any(run["verdict"] != Verdict.VOID for run in record["runs"]):
         problems.append("the ledger says that what was released turned out to be void")
     return problems
+
+
+def _counted_before(run: Record, released: Iterable[Item], sequence: int, ledger: Ledger) -> list[str]:
+    """Where a certificate rests on the ledger: the releases that were on it before this one, against those that it counts."""
+    item, certificate = _of(run, released), run["certificate"]
+    if not item or item["afresh"] or certificate is None or not certificate["given"]["ledger"]:
+        return []
+    before = spent_on(ledger, item.get("model", ""), sequence)
+    counted = without_lists(certificate, run["removed"]["before"])["given"]["earlier"]
+    mu, said = compose_gaussian(each.mu for each in before), math.inf if counted["mu"] is None else counted["mu"]
+    if counted["releases"] >= len(before) and said >= mu * (1 - 1e-9):
+        return []
+    return [
+        f"the certificate of {run['name']} counts {counted['releases']} release(s) before it, mu {said:.6g}; the ledger has "
+        f"{len(before)}, mu {mu:.6g}"
+    ]
 
 
 def since(record: Record, ledger: Ledger) -> str | None:

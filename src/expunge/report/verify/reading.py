@@ -10,6 +10,7 @@ import os
 import signal
 import stat
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +23,10 @@ from expunge.core.files import parse_json
 MOST_FILES = 10_000
 DEEPEST = 8  # folders in folders; ours are three deep
 LARGEST = 32 * 2**20  # bytes of a file that is parsed; weights and ledgers are only streamed
-WEIGHTS = ".safetensors"  # how the names of files end that may be of any size
+BYTES_OF_A_NUMBER = 8  # at most, in weights
 MOST_VALUES = 3_000_000  # in JSON: some hundred bytes of memory each
-LONGEST = 60.0  # seconds of processor time for one check
+LONGEST = 60.0  # seconds of processor time for all checks of a folder
+_RESERVED = 10.0  # of them, for what reads no weights
 _BLOCK = 2**20
 
 
@@ -32,9 +34,39 @@ class TooLong(BaseException):
     """A check ran out of time; no Exception, so that no library that is called takes it for one of its own."""
 
 
+class Skipped(Exception):
+    """A check that could not be made here; its text says why, and what would make it possible."""
+
+
+class Clock:
+    """Processor time that all checks of a folder share.
+
+    Args:
+        seconds: in all.
+    """
+
+    def __init__(self, seconds: float = LONGEST):
+        self.seconds, self._end = seconds, time.process_time() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self._end - time.process_time()
+
+    def may_go_on(self, name: str) -> None:
+        """Raise :class:`Skipped` where reading the weights in ``name`` any further would leave no time for other checks.
+
+        How long that takes follows from their size, which alone is no fault of theirs.
+        """
+        if self.left < min(_RESERVED, self.seconds / 4):
+            raise Skipped(
+                f"{name} is too large to be read within {self.seconds:g} seconds of processor time; give more with --seconds"
+            )
+
+
 @contextmanager
-def limited(seconds: float = LONGEST) -> Iterator[None]:
-    """Stop what runs inside after ``seconds`` of processor time, with :class:`TooLong`.
+def limited(clock: Clock) -> Iterator[None]:
+    """Stop what runs inside when the time of ``clock`` is over, with :class:`TooLong`.
 
     Works in the main thread of a POSIX process, which the command line is; elsewhere there is no limit.
     """
@@ -43,10 +75,12 @@ def limited(seconds: float = LONGEST) -> Iterator[None]:
         return
 
     def stop(*_: Any) -> None:
-        raise TooLong(f"took more than {seconds:g} seconds of processor time; nothing of ours does")
+        raise TooLong(
+            f"all checks together took more than {clock.seconds:g} seconds of processor time; none of ours do"
+        )
 
     before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, max(clock.left, 1e-3))
     try:
         yield
     finally:
@@ -59,13 +93,17 @@ class UntrustedFolder:
 
     Attributes:
         names: regular files. strange: links, devices, empty folders and the like.
+        largest: of files that are not parsed as a whole, which hold weights, the bytes that each may have at most.
+        clock: how long reading may take.
 
     Raises:
         TamperedError: if there are more files, or deeper folders, than any of ours has.
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, clock: Clock | None = None):
+        self.root, self.clock = root, clock or Clock()
+        self.largest: Mapping[str, int] = {}
+        self._digests: dict[str, str] = {}
         self.names: set[str] = set()
         self.strange: set[str] = set()
         self._list(root, "", 0)
@@ -112,11 +150,35 @@ class UntrustedFolder:
         return bounded_json(self.bytes(name), name)
 
     def digest(self, name: str) -> str:
-        """SHA-256 (hex) of a file, read in blocks; of one that is parsed, if it is not too large for one of ours."""
-        with self.opened(name) as file:
-            if not name.endswith(WEIGHTS) and os.fstat(file.fileno()).st_size > LARGEST:
-                raise TamperedError(f"{name} has more than {LARGEST:,} bytes; none of ours has")
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 (hex) of a file, read in blocks and once, if it is not too large for what it should hold.
+
+        Raises:
+            TamperedError: if it is. Skipped: if there is not the time to read it.
+        """
+        if name not in self._digests:
+            state = hashlib.sha256()
+            with self.opened(name) as file:
+                self.must_fit(file, name)
+                for block in self.blocks(file, name):
+                    state.update(block)
+            self._digests[name] = state.hexdigest()
+        return self._digests[name]
+
+    def must_fit(self, file: Any, name: str) -> None:
+        """Raise TamperedError where a file has more bytes than what it should hold can take."""
+        size, most = os.fstat(file.fileno()).st_size, self.largest.get(name, LARGEST)
+        if size > most:
+            raise TamperedError(f"{name} has {size:,} bytes, and what it should hold takes at most {most:,}")
+
+    def blocks(self, file: Any, name: str, length: float = math.inf) -> Iterator[bytes]:
+        """The next ``length`` bytes of an open file, as long as there is time."""
+        while length:
+            self.clock.may_go_on(name)
+            block = file.read(int(min(length, _BLOCK)))
+            if not block:
+                return
+            length -= len(block)
+            yield block
 
 
 def bounded_json(content: bytes, name: str) -> Any:
@@ -160,6 +222,7 @@ def digest_of_tensors(folder: UntrustedFolder, name: str) -> str:
     from expunge.core.digest import canonical_json
 
     with folder.opened(name) as file:
+        folder.must_fit(file, name)
         size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(LARGEST, size - 8):
             raise TamperedError(f"{name} has a header of {length:,} bytes, which it does not hold")
@@ -171,13 +234,8 @@ def digest_of_tensors(folder: UntrustedFolder, name: str) -> str:
             state.update(canonical_json(tensor))
             state.update(canonical_json([kind, shape or [1]]))
             file.seek(start + begin)
-            left = end - begin
-            while left:
-                block = file.read(min(left, _BLOCK))
-                if not block:
-                    raise TamperedError(f"{name} ends in the middle of a tensor")
+            for block in folder.blocks(file, name, end - begin):
                 state.update(block)
-                left -= len(block)
     return state.hexdigest()
 
 

@@ -25,7 +25,7 @@ FORMAT_1, FORMAT_2 = "expunge-evidence/1", "expunge-evidence/2"
 def certificate_problems(record: Record, run: Record) -> list[str]:
     """Every certificate of a run against the one that is made again from the record, and the run's own verdict."""
     from expunge.evidence.refutation import left_out, refuting
-    from expunge.privacy.again import differences, made_again
+    from expunge.privacy.again import differences, made_again, without_lists
     from expunge.privacy.theorems import ADDED_SINCE_FORMAT_1, ADDED_SINCE_FORMAT_2
 
     old, problems, verdicts = record["format"] != FORMAT, [], []
@@ -39,6 +39,7 @@ def certificate_problems(record: Record, run: Record) -> list[str]:
     for each, view in views:
         if (certificate := each["certificate"]) is None:
             continue
+        certificate = without_lists(certificate, 0 if old else run["removed"]["before"])  # not recorded before
         again = made_again(certificate, facts, budget, checks, view)
         problems += differences(certificate, plain(again.to_json()), unknown=unknown)
         problems += _bound_to(record, certificate, each["model"])
@@ -74,9 +75,10 @@ def _counted(record: Record, run: Record, certificate: Record) -> list[str]:
     given_up = sum(
         entry.get("kind") == END for entry in excerpt.get("entries", ())
     )  # the model is not what came of them
-    if given["spent"]:
-        counts = [0, *(item["removed"] for item in given["spent"])][-1 - given_up :]
-        says["the last release before counts as removed"] = (before if before in counts else counts[-1], before)
+    earlier = given["earlier"]
+    if earlier["releases"]:
+        says["the release that the model came of counts as removed"] = (earlier["removed"], before)
+        says["of the releases since, those that nobody gave up number"] = (max(0, earlier["since"] - given_up), 0)
     if any(a["name"] == "retained_rows" and a["status"] == Status.HOLDS for a in certificate["assumptions"]):
         says["the data count as forgotten"] = (data["forgotten"], now)
         says["the data count as gone"] = (data["rows"] - data["retained"], now)

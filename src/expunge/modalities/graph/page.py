@@ -1,0 +1,58 @@
+"""explained.html: what ``expunge explain`` found, drawn. It shows single nodes: for the private folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from expunge.core.files import private_folder, write_atomic
+from expunge.modalities.graph import pictures
+from expunge.report.html import environment_of, page_style
+
+Record = Mapping[str, Any]
+COLUMNS = ("original", "unlearned", "retrained", "std", "z")
+SAID = {
+    "replay_nll": "loss of deleted training nodes", "replay_ra": "attribution on what was deleted, %",
+    "replay_auc": "membership of deleted nodes, AUC", "replay_accuracy": "accuracy on deleted training nodes, %",
+    "replay_kl": "divergence from retrained models, nats", "agreement": "nodes answered as retrained models do, %",
+    "logit_distance": "distance of logits from retrained models",
+}  # fmt: skip
+
+
+def write_explained(record: Record, folder: Path) -> list[Path]:
+    """Write ``explained.html`` and ``explained.json`` into ``folder``, which only its owner may enter.
+
+    Raises:
+        InputError: if others may enter the folder, or it cannot be written.
+    """
+    folder = private_folder(folder)
+    as_json = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    paths = [folder / "explained.html", folder / "explained.json"]
+    for path, content in zip(paths, (page(record), as_json), strict=True):
+        write_atomic(path, content.encode(), private=True)
+    return paths
+
+
+def page(record: Record) -> str:
+    """One self-contained page, without scripts. A function of the record alone."""
+    figures = [drawn for drawn in (pictures.bands(record), pictures.neighbours(record)) if drawn is not None]
+    lines = [
+        [
+            SAID[name] + ("" if each["decides"] else " (decides nothing)"),
+            *(_number(each[key]) for key in COLUMNS),
+        ]
+        for group in ("replay", "fidelity")
+        for name, each in record[group].items()
+    ]
+    legacy = [[name, f"{value:.4g}"] for name, value in record["legacy"].items() if not isinstance(value, Mapping)]
+    return (
+        environment_of("expunge.modalities.graph")
+        .get_template("explained.html.j2")
+        .render(record=record, figures=figures, heads=COLUMNS, lines=lines, legacy=legacy, style=page_style())
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
