@@ -154,7 +154,7 @@ def test_a_reference_is_taught_without_the_forgotten_facts(tmp_path, cache):
 
 def test_a_source_that_learnt_nothing_makes_no_table(tmp_path, cache):
     with pytest.raises(FailedError, match="nothing to forget"):
-        run(write(tmp_path, training={"steps": 1, "batch_size": 4, "lr": 1e-6}), tmp_path / "out", cache, seeds=1)
+        run(write(tmp_path, training={"steps": 2, "batch_size": 4, "lr": 1e-6}), tmp_path / "out", cache, seeds=1)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------------

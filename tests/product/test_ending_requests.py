@@ -234,7 +234,7 @@ def test_weights_that_are_not_finite_are_refused_before_anything_is_written(cli,
 
 
 def test_a_language_model_that_diverged_is_refused_before_anything_is_written(cli, tmp_path):
-    job = write_job(tmp_path, training={"lr": 1e30, "steps": 1}, ledger="book.sqlite")
+    job = write_job(tmp_path, training={"lr": 1e30, "steps": 1, "warmup": 0.0}, ledger="book.sqlite")
     result = cli("run", job, "--out", "first")
     assert result.code == 2 and "weights are not usable" in result.err and "Traceback" not in result.err
     assert not (tmp_path / "first").exists() and not (tmp_path / "book.sqlite").exists()

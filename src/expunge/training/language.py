@@ -109,8 +109,8 @@ class _Teaching:
         self.steps = recipe.steps or recipe.epochs * self.per_epoch
         if self.steps == 1 and recipe.warmup:
             raise InputError(
-                f"Expected more than one step, or no warm-up, whose first step has a rate of 0; {len(data)} record(s) in "
-                f"batches of {recipe.batch_size} make one. Set warmup: 0, or smaller batches."
+                "Expected more than one step, or no warm-up, whose first step has a rate of 0; got a single step on "
+                f"{len(data)} record(s). Set warmup: 0, or take more steps."
             )
         self.done, self.seconds = 0, 0.0
 
