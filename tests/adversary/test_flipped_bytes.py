@@ -72,8 +72,8 @@ def ledger_differs_or_is_refused(folder: Path, most: int) -> int:
     path, noticed = folder / "ledger.sqlite", 0
     said = content(path)
     for place in flipped(path, places(path, most)):
-        seen = _Folder(UntrustedFolder(folder), None, None, None)
-        if found("ledger", seen.ledger).ok:
+        files = UntrustedFolder(folder)
+        if found("ledger", _Folder(files, None, None, None).ledger, files.clock).ok:
             assert content(path) == said, place  # what SQLite leaves unused says nothing
         else:
             noticed += 1
