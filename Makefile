@@ -24,7 +24,7 @@ demo: setup  ## forget one person from a trained model, with a proof and without
 	$(BIN)/expunge demo --out $(OUT)
 
 test: setup  ## tiers 1-3 and the fast recipes
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not gpu'
 
 bench: setup  ## what takes minutes: slow tests and speed ratios
 	$(BIN)/python -m pytest -m slow

@@ -45,6 +45,14 @@ SERVED = [
     if not CASES[case].like or name not in CASES[CASES[case].like].serves
     for each in (name, *(VARIANTS[name] if name not in LANGUAGE or name == WRAPPED else ()))
 ]
+
+
+def around(name: str) -> list[pytest.MarkDecorator]:
+    """What is put around a method is the same code for all: around one of classifiers and one of language it is fast."""
+    plain, _, wrapper = name.partition("+")
+    return [pytest.mark.slow] if wrapper and (plain not in (WRAPPED, "salun") or "+" in wrapper) else []
+
+
 # Noisy training is left out where bits are compared: its law is repeatable, its bits are not.
 REPEATABLE = [
     (case, name)
@@ -163,10 +171,7 @@ def test_a_certificate_is_bound_and_can_be_computed_again(case, name):
     assert differences({**record, "delta": record["delta"] / 2}, again)
 
 
-@pytest.mark.parametrize(
-    ("case", "name"),  # what is put around a method is the same code for all: two at once are slow
-    [pytest.param(*p, marks=[pytest.mark.slow] if p[1].count("+") > 1 else []) for p in REPEATABLE],
-)
+@pytest.mark.parametrize(("case", "name"), [pytest.param(*p, marks=around(p[1])) for p in REPEATABLE])
 @pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 7])
 def test_equal_seeds_give_equal_bits(case, name, seed):
     runs = [CASES[case].plan(ready(case), name, noise=SeededNoise(seed), seed=seed).run() for _ in range(2)]
@@ -186,7 +191,7 @@ def test_fresh_noise_makes_every_release_another_one(case, name):
         assert (a != b).any()
 
 
-@pytest.mark.parametrize(("case", "name"), [pair for pair in SERVED if pair[1] != "no_op"])
+@pytest.mark.parametrize(("case", "name"), [pytest.param(*p, marks=around(p[1])) for p in SERVED if p[1] != "no_op"])
 def test_a_second_run_on_the_same_journal_returns_the_same_bits_and_draws_nothing(case, name, tmp_path):
     trained, noise = ready(case), Counting()
     first = CASES[case].plan(trained, name, noise=noise, journal=Journal(tmp_path)).run()

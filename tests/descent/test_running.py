@@ -103,7 +103,9 @@ def until(journal: InMemory, stages: int) -> InMemory:
     return left
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(  # half of them: each kills its run after every step
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (i % 2)) for i, name in enumerate(RUNS)]
+)
 def test_check_07_a_run_killed_after_any_step_ends_with_the_same_bits(name, every_step):
     method, start = RUNS[name]
     journal = InMemory()

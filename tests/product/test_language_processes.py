@@ -48,6 +48,7 @@ def test_two_processes_make_the_release_of_one(cli, tmp_path, method, how):
         torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_request_that_was_fulfilled_lets_the_other_process_go(cli, tmp_path):
     training = stored(tmp_path)
     job = write_job(tmp_path, training=training, evidence={"replicates": None, "reference": "none"}, method=LORA)

@@ -133,7 +133,9 @@ PEOPLE = [{"kind": "user", "where": {"subject": [f"person{i}" for i in range(3, 
     ("method", "code", "word", "by"),
     [
         ({"name": "npo", "steps": 60, "lr": 3e-3, "batch_size": 12, "alpha": 3.0}, 0, "forgets", "outcome"),
-        ({"name": "npo", "steps": 2, "lr": 1e-6, "batch_size": 12}, 4, "under-forgets", None),
+        pytest.param(
+            {"name": "npo", "steps": 2, "lr": 1e-6, "batch_size": 12}, 4, "under-forgets", None, marks=pytest.mark.slow
+        ),
         ({"name": "ga", "steps": 30, "lr": 3e-2, "batch_size": 12}, 4, "utility-collapse", None),
     ],
 )

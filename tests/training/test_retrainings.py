@@ -117,7 +117,9 @@ def test_each_is_what_the_recipe_makes_in_the_order_asked_for(recipe, one_thread
     assert retrain_all(TASK, [], recipe) == []
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, UserFit(user_fit)], ids=["stochastic", "user"])
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, pytest.param(UserFit(user_fit), marks=pytest.mark.slow)], ids=["stochastic", "user"]
+)
 def test_processes_change_no_bit(recipe, monkeypatch):
     monkeypatch.setenv("EXPUNGE_TEST_PARENT", str(os.getpid()))
     task, jobs, seen = Classification(normalised) if recipe is RECIPE else TASK, some_jobs(5), []
