@@ -27,6 +27,7 @@ def kill(folder: Path, trials: int, kills: int) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_killed_benchmark_is_finished_by_the_same_command(tmp_path):
     (trial,) = kill(tmp_path / "bench", 1, 3)
     assert trial["killed"] >= 2, "a run ended before its kill"

@@ -117,6 +117,7 @@ def test_gap_per_seed_is_never_below_the_gap_in_real_tables(tmp_path, cache):
             assert per_seed["null"] >= gap["null"] > 0
 
 
+@pytest.mark.slow
 def test_every_method_of_the_registry_can_be_a_row(tmp_path, cache):
     """None stops the others: each is measured, or refused or failed in words."""
     names = [name for name in registry.targets() if name != "retrain"]

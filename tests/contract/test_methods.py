@@ -259,14 +259,16 @@ def refused(trained, name, request=None, **options) -> str:
     return message
 
 
-@pytest.mark.parametrize(
-    ("case", "name"),
-    [
-        (c, n)
-        for c in CASES
-        for n in EVERY
-        if n not in CASES[c].serves and (not CASES[c].like or n in CASES[CASES[c].like].serves)
-    ],
+NOT_SERVED = [
+    (c, n)
+    for c in CASES
+    for n in EVERY
+    if n not in CASES[c].serves and (not CASES[c].like or n in CASES[CASES[c].like].serves)
+]
+
+
+@pytest.mark.parametrize(  # a third of them: each refusal tries every method
+    ("case", "name"), [pytest.param(*p, marks=[pytest.mark.slow] * (i % 3 > 0)) for i, p in enumerate(NOT_SERVED)]
 )
 def test_what_a_method_does_not_serve_it_refuses_naming_those_that_do(case, name):
     message = refused(ready(case), name, CASES[case].request, material=CASES[case].material)

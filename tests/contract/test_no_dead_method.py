@@ -185,10 +185,7 @@ def forgets(found: Ran, without: Ran) -> bool:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] if n in DUAL and n not in ("salun+dual", "scrub+dual") else [])
-        for n in FORGETTING
-    ],
+    [pytest.param(n, marks=[pytest.mark.slow] if n in DUAL and n != "salun+dual" else []) for n in FORGETTING],
 )
 def test_check_27_forget_gradients_raise_the_loss_on_the_forget_set(name):
     made = visible(name)

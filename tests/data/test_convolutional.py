@@ -127,6 +127,7 @@ def pretrained(real_data):
     return load_file(real_data("cifar10_resnets") / "cifar10_resnets" / "resnet20.safetensors")
 
 
+@pytest.mark.slow
 def test_the_pretrained_resnet_reaches_its_published_accuracy(real_data, pretrained):
     _, test = cifar10(real_data("cifar10"), limit=10, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     model = Classification(cifar_resnet).build(pretrained).eval()

@@ -234,7 +234,7 @@ def forgotten(name: str, dtype: torch.dtype, seed: int) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("8 bit", "sgd") else []) for n in RUNS]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("8 bit", "sgd", "dual") else []) for n in RUNS]
 )
 def test_half_precision_forgets_as_much_as_float32(name):
     """Summed over seeds: measured within 8 % in bfloat16 and 4 % in float16 (of plain SGD, otherwise 5 % and 1 %)."""

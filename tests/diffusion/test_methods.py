@@ -159,7 +159,9 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (i % 2)) for i, name in enumerate(SETTINGS)]
+)
 def test_a_method_raises_the_loss_of_the_class_more_than_that_of_the_others(name):
     """The sign of every forget loss; two seeds."""
     before = trained().artifact.tensors

@@ -80,7 +80,9 @@ def test_a_job_of_each_kind_of_request_retrains_and_verifies(kind, tmp_path):
 UNPROMISED = {**GRADIENT, "gnn_delete": {"epochs": 3}}
 
 
-@pytest.mark.parametrize("name", [*UNPROMISED, "no_op", "utu"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(n, marks=[pytest.mark.slow] * (i % 2)) for i, n in enumerate(UNPROMISED)), "no_op", "utu"]
+)
 def test_methods_without_a_promise_carry_none(name, tmp_path):
     settings = {"name": name, **UNPROMISED.get(name, {})}
     run_job(job(tmp_path, method=settings), (), tmp_path / "out")

@@ -222,7 +222,11 @@ def test_a_tampered_folder_fails_to_verify_with_exit_code_1(cli, job, tmp_path):
     assert done.json is not None
 
 
-def test_demo(cli):
+def test_demo(cli, monkeypatch):
+    from expunge import demo
+
+    whole = demo.MeasureSettings
+    monkeypatch.setattr(demo, "MeasureSettings", lambda **s: whole(**{**s, "shadow_models": 0, "replicates": 1}))
     done = cli("demo", "--out", "evidence", "--json")
     assert done.code == 0, done.err
     summary = done.json

@@ -61,6 +61,7 @@ def test_an_installed_method_moves_its_last_layers_alone(site):
     assert (status, own) == ("fulfilled", "False") and moved == ["['3.bias', '3.weight']"]
 
 
+@pytest.mark.slow  # a session of pytest
 def test_the_contract_tests_find_an_installed_method_by_themselves(site):
     told = python(
         site,

@@ -132,7 +132,7 @@ def test_a6_a_run_leaves_the_backbone_bitwise_as_it_was_and_copies_nothing(name,
 
 
 @EVERY_SETTING
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a6_removed_merged_and_switched_off(settings, seed):
     module = trained(settings, seed, share=True)
     with_adapter, without = said(module), said(model())
