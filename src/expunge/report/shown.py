@@ -144,9 +144,8 @@ def is_open(item: Record, probes: Record, forgotten_open: bool) -> bool:
     return forgotten_open
 
 
-ROUNDING = (
-    1e-9  # relative: an interval no wider is that of equal values; it would support digits that single examples decide
-)
+# Relative: an interval no wider is that of equal values; it would support digits that single examples decide.
+ROUNDING = 1e-9
 
 
 def _short(value: float | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from expunge.core.data import Data, ids_of
+from expunge.core.data import Data, Ids, ids_of
 from expunge.core.errors import RefusedError
 from expunge.core.trained import Facts, Trained
 from expunge.data.rows import Rows
@@ -64,7 +64,8 @@ def _must_be_owned_as_then(trained: Trained, data: Data) -> None:
     known = trained.facts.get(OWNERS)
     if known is None or not isinstance(data, Rows):
         return
-    now = data.without(trained.removed).owned()  # a second try for the same person brings the rows of the first again
+    again = trained.removed & Ids.rows(data.ids)  # a second try for the same person brings the rows of the first again
+    now = (data.without(again) if len(again) else data).owned()
     if changed := [name for name, digest in now.items() if known.value.get(name, digest) != digest]:
         raise RefusedError(
             f"Column {', '.join(map(repr, changed))} does not say of every row what it said when this model was trained. Give "

@@ -20,11 +20,8 @@ from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.optimizers import Adam
 
 STEPS = 32  # of the path of integrated gradients, at midpoints: within the 20 to 300 that the paper finds enough
-EPOCHS, RATE, RESTARTS = (
-    100,
-    0.01,
-    10,
-)  # of a mask: PyTorch Geometric's; masks differ between starts, so that ten are averaged
+# Of a mask: PyTorch Geometric's epochs and rate; masks differ between starts, so that ten are averaged.
+EPOCHS, RATE, RESTARTS = 100, 0.01, 10
 SIZE, ENTROPY = 0.005, 1.0  # what a mask's size and its indecision cost, of edges (PyTorch Geometric)
 
 OfNodes = Callable[[NodeClassification, Mapping[str, Tensor], Graph, np.ndarray | None], np.ndarray]
