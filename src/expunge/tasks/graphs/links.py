@@ -50,14 +50,6 @@ class LinkPrediction(NodeClassification):
         must_name_each_weight_once(model)
         if not data.joined.any():
             raise InputError("Expected at least one edge that is trained on; there is none.")
-        batch = self.batch(data)
-        try:
-            with torch.no_grad():
-                vectors = self.every(model, dict(model.named_parameters()), batch)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise InputError(
-                f"The model does not accept a graph of {len(data.graph.nodes)} nodes with {data.graph.width} features each: "
-                f"{error}. Expected a module (x, edge_index) → a vector for every node; check its input size."
-            ) from error
+        vectors = self.must_accept(model, data.graph, self.batch(data), "a vector for every node")
         if vectors.ndim != 2 or len(vectors) != len(data.graph.nodes):
             raise InputError(f"Expected vectors of shape (nodes, k); the model gives {tuple(vectors.shape)}.")

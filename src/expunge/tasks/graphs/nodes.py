@@ -138,6 +138,24 @@ class NodeClassification:
         """Nothing: the module is the user's own code, or expunge's."""
         return {}
 
+    def must_accept(self, model: nn.Module, graph: Graph, batch: Batch, gives: str) -> Tensor:
+        """What ``model`` gives for every node, from one forward pass.
+
+        Args:
+            gives: what that should be, for the message.
+
+        Raises:
+            InputError: where it does not accept the graph.
+        """
+        try:
+            with torch.no_grad():
+                return self.every(model, dict(model.named_parameters()), batch)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                f"The model does not accept a graph of {len(graph.nodes)} nodes with {graph.width} features each: {error}. "
+                f"Expected a module (x, edge_index) → {gives}; check its input size."
+            ) from error
+
     def check(self, data: Graph) -> None:
         """Whether the module accepts the graph and has an output for every label; one forward pass.
 
@@ -148,15 +166,7 @@ class NodeClassification:
         must_name_each_weight_once(model)
         if not len(data):
             raise InputError("Expected at least one node whose label is trained on; there is none.")
-        batch = self.batch(data)
-        try:
-            with torch.no_grad():
-                logits = self.every(model, dict(model.named_parameters()), batch)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise InputError(
-                f"The model does not accept a graph of {len(data.nodes)} nodes with {data.width} features each: {error}. "
-                "Expected a module (x, edge_index) → logits of every node; check its input size."
-            ) from error
+        logits = self.must_accept(model, data, self.batch(data), "logits of every node")
         if logits.ndim != 2 or len(logits) != len(data.nodes):
             raise InputError(f"Expected logits of shape (nodes, classes); the model gives {tuple(logits.shape)}.")
         if data.label_count > logits.shape[1]:
