@@ -17,7 +17,7 @@ setup: $(STAMP)  ## create .venv and install expunge with everything its tests n
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pdf,tune,llm,arrow,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pdf,tune,llm,arrow,diffusion,dev]'
 	touch $(STAMP)
 
 demo: setup  ## forget one person from a trained model, with a proof and without, and write the evidence

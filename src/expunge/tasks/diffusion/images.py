@@ -82,7 +82,9 @@ class ImageDiffusion:
         """
         with torch.random.fork_rng(devices=[]):
             seed_global(seed, self.device)
-            model = self.factory().to(self.device, self.dtype)
+            model = nn.Module.to(
+                self.factory(), self.device, self.dtype
+            )  # diffusers overrides `to` with one that warns
         if tensors is not None:
             tensors, _ = unwrapped(model.state_dict().keys(), tensors)
             same_architecture(model.state_dict(), tensors)
