@@ -82,9 +82,8 @@ class ImageDiffusion:
         """
         with torch.random.fork_rng(devices=[]):
             seed_global(seed, self.device)
-            model = nn.Module.to(
-                self.factory(), self.device, self.dtype
-            )  # diffusers overrides `to` with one that warns
+            # not the method: that of diffusers' networks warns of every cast
+            model = nn.Module.to(self.factory(), self.device, self.dtype)
         if tensors is not None:
             tensors, _ = unwrapped(model.state_dict().keys(), tensors)
             same_architecture(model.state_dict(), tensors)
