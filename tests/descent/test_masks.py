@@ -64,6 +64,22 @@ def test_check_06_a_mask_on_gradients_alone_does_not(choice):
     assert sum(moved(done, on, mask=False)) == held > 10
 
 
+def test_check_06_a_strict_mask_of_some_steps_takes_back_those_steps_alone():
+    """Plain SGD moves nothing whose gradient is masked: holding it is no change, and what retain steps did stays."""
+    held, free = work(), work()
+    results = [
+        run(
+            Descend(
+                Ascent(0.1), Interleave(1, 1, retain_steps=6), Shared(Member("sgd", 0.05)), Masked(strict, ("forget",))
+            ),
+            on,
+        )
+        for strict, on in ((True, held), (False, free))
+    ]
+    assert same(*(dict(done.tensors) for done in results))
+    assert sum(moved(results[0], held, mask=False)) > 10
+
+
 @pytest.mark.parametrize("schedule", [Joint(2), Mixed(2), Passes(2)])
 def test_check_06_salun_s_mask_holds_whatever_the_schedule(schedule):
     on = work()

@@ -124,8 +124,8 @@ class _Run:
         self.frozen = [(tensor, tensor.requires_grad) for name, tensor in named.items() if name not in self.moving]
         self.stepper: Stepper = method.optimizer.build(self.moving, method.clip)
         self.masks = self._factors()
-        held = self.moving if self.masks and self.selection.strict else {}
-        self.base = [laid_out_like(weight, work.base[name]) for name, weight in held.items()]
+        always = self.selection.strict and self.masks.keys() == method.schedule.roles
+        self.base = [laid_out_like(weight, work.base[name]) for name, weight in self.moving.items()] if always else []
         used = {name for role in method.schedule.roles for name in ((FORGET, RETAIN) if role == JOINT else (role,))}
         self.sizes = {name: len(self.prepared.streams[name]) for name in used}
         self.steps = {role: 0 for role in sorted(method.schedule.roles)}
@@ -251,6 +251,7 @@ class _Run:
         self._seed("layers", turn.step)
         turn, together = self.work.processes.share(turn), self.work.processes
         buffers = [(buffer, buffer.clone()) for buffer in self.work.model.buffers()]
+        kept = self._kept(turn.role)
         try:
             loss = self._loss(turn)
             value = float(together.add_up([loss.detach()])[0])
@@ -277,15 +278,21 @@ class _Run:
                 f"The {turn.role} batch of step {turn.step + 1} is a single row, which has no variance for BatchNorm to "
                 "divide by. Forget several rows together, or take a method that does not train on forgotten rows alone."
             ) from None
-        if masks and self.selection.strict:
+        if kept:
             with torch.no_grad():
-                for base, weight, mask in zip(self.base, self.moving.values(), masks, strict=True):
+                for before, weight, mask in zip(kept, self.moving.values(), masks or (), strict=True):
                     moved = self.stepper.masters.of(weight)
                     # exact at 0 and 1, and several times as fast as where
-                    torch.lerp(base.to(moved), moved, mask.to(moved), out=moved)
+                    torch.lerp(before.to(moved), moved, mask.to(moved), out=moved)
             self.stepper.masters.settle(self.moving.values())
         self.steps[turn.role] += 1
         self.losses.append(value)
+
+    def _kept(self, role: str) -> list[Tensor]:
+        """What masked weights are put back to: what they were at first, or before this step where other steps move them."""
+        if not self.selection.strict or role not in self.masks:
+            return []
+        return self.base or [self.stepper.masters.of(weight).detach().clone() for weight in self.moving.values()]
 
     def _loss(self, turn: Turn) -> Tensor:
         total: Tensor | None = None

@@ -50,6 +50,7 @@ BUILTIN: Mapping[str, str] = {
     "wga": "expunge.methods.wga:WGA",
     "satimp": "expunge.methods.satimp:SatImp",
     "siu": "expunge.methods.siu:SIU",
+    "mmunlearner": "expunge.methods.mmunlearner:MMUnlearner",
     "newton": "expunge.methods.newton:Newton",
     "network_newton": "expunge.methods.network_newton:NetworkNewton",
     "rr_du": "expunge.methods.rr_du:RRDU",
