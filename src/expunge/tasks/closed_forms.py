@@ -94,15 +94,21 @@ class ClosedForm:
     def projected(self, batch: Batch) -> Batch:
         """The same examples with inputs as the first layer sees them, (n, d): what need not be done in every step."""
         x = batch["x"].flatten(1)
-        if self.radius is not None:
-            norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-            if not bool((norms <= self.radius).all()):  # inside the ball the projection is the identity
-                x = x * (self.radius / norms.clamp_min(self.radius))
-        return batch.with_columns(x=x)
+        scale = self._onto_ball(x)
+        return batch.with_columns(x=x if scale is None else x * scale)
 
     def examples(self, batch: Batch) -> Examples:
         """``batch``, laid out for many steps: one copy of the inputs."""
-        return laid_out(self.projected(batch).columns)
+        x = batch["x"].flatten(1)
+        features, scale = x.mT.clone(memory_format=torch.contiguous_format), self._onto_ball(x)
+        return Examples(features if scale is None else features.mul_(scale.mT), batch["y"])
+
+    def _onto_ball(self, x: Tensor) -> Tensor | None:
+        """What each input (n, d) is multiplied by to lie in the ball, (n, 1); ``None`` where all do: the projection is nothing."""
+        if self.radius is None:
+            return None
+        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return None if bool((norms <= self.radius).all()) else self.radius / norms.clamp_min(self.radius)
 
     def gradient(
         self, params: Params, names: Collection[str], examples: Examples, share: Tensor, clip: float | None = None
