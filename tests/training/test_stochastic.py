@@ -233,7 +233,7 @@ def test_a_closed_form_takes_the_steps_of_autograd_and_leaves_frozen_weights(sig
     for form in (stochastic.closed_form, lambda *_: None):
         monkeypatch.setattr(stochastic, "closed_form", form)
         model = task.build(seed=1)
-        model[1].bias.requires_grad_(False)
+        dict(model.named_parameters())["1.bias"].requires_grad_(False)
         start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         optimizer = SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, 1e-3)
         stochastic.run_epochs(task, model, rows, optimizer, epochs=3, batch_size=7, seed=5, sign=sign)

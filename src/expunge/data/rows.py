@@ -230,7 +230,7 @@ def _each(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
     width, digests = labels.shape[1] + bits.shape[1], list[bytes]()
     for start in range(0, len(x), _DIGESTED_AT_ONCE):
         at = slice(start, start + _DIGESTED_AT_ONCE)
-        part = memoryview(np.concatenate([labels[at], bits[at]], axis=1).reshape(-1))
+        part = np.concatenate([labels[at], bits[at]], axis=1).reshape(-1).data
         digests += [hashlib.sha256(part[i : i + width]).digest() for i in range(0, len(part), width)]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(x), -1)
 
