@@ -7,7 +7,7 @@ How models are read and scored is the business of their modality, which is found
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
 from expunge.data.partition import Partition
-from expunge.data.rows import joined
+from expunge.data.rows import Rows, joined
 from expunge.evidence.comparison import RETRAINED, Draws, Models, Reads, Speaks, compared, compared_attacks
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.membership import FORGET, Shadows, possible, shadow_members
@@ -32,7 +32,9 @@ from expunge.modalities.readings import reads
 from expunge.privacy.noise import SeededNoise
 from expunge.report.measurement_names import recorded_name
 from expunge.training.descent import trainable
+from expunge.training.ensembles import train_stacked
 from expunge.training.recipes import GradientDescent, example_gradients, for_comparison
+from expunge.training.retrainings import stackable
 from expunge.training.shadow_models import EnsembleSettings, train_shadow_models, unstacked
 
 Tensors = Mapping[str, torch.Tensor]
@@ -103,7 +105,7 @@ def measure(
             release.artifact.tensors,
             before.view(release.view).tensors,
             None if retrained is None else released(retrained.view(release.view).tensors),
-            tuple(released(each.view(release.view).tensors) for each in replicates),
+            tuple(released(weights(release.view)) for weights in replicates),
         )
         view = None if len(outcome.releases) == 1 else release.view
         held = {**sets, **at_peers(deletion, release.views)}
@@ -178,19 +180,37 @@ def _retrained(outcome: Outcome, settings: MeasureSettings, watch: Watch) -> tup
 
 def _replicates(
     outcome: Outcome, settings: MeasureSettings, retrained: Trained | None, watch: Watch
-) -> tuple[Trained, ...]:
-    """Retrainings from other seeds; where the recipe's start does not depend on a seed, only their noise will differ."""
-    before, deletion = outcome.before, outcome.deletion
-    if retrained is None or before.recipe is None or settings.replicates == 0:
+) -> tuple[Callable[[str], Tensors], ...]:
+    """Retrainings from other seeds: of each what a view holds. Small models train together, equal up to rounding to each alone.
+
+    Where the recipe's start does not depend on a seed, only their noise will differ.
+    """
+    before, rows, count = outcome.before, outcome.deletion.after, settings.replicates
+    if retrained is None or before.recipe is None or count == 0:
         return ()
     first, second = (before.task.build(seed=seed).state_dict() for seed in (before.seed, before.seed + 1))
     if all(torch.equal(first[name], second[name]) for name in first):
-        return (retrained,) * settings.replicates
+        return (_held(retrained),) * count
+    seeds = [before.seed + 1 + i for i in range(count)]
+    if count > 1 and isinstance(rows, Rows) and (how := stackable(before.task, rows, before.recipe)) is not None:
+        stacked = train_stacked(before.task, rows, np.ones((count, len(rows)), dtype=bool), how, seeds)
+        watch("replicates", count, count)
+        return tuple(_the_same(unstacked(stacked, i)) for i in range(count))
     made = []
-    for i in range(settings.replicates):
-        made.append(for_comparison(before.recipe).fit(before.task, deletion.after, seed=before.seed + 1 + i))
-        watch("replicates", i + 1, settings.replicates)
+    for i, seed in enumerate(seeds):
+        made.append(_held(for_comparison(before.recipe).fit(before.task, rows, seed=seed)))
+        watch("replicates", i + 1, count)
     return tuple(made)
+
+
+def _the_same(tensors: Tensors) -> Callable[[str], Tensors]:
+    """One model, whoever looks."""
+    return lambda _: tensors
+
+
+def _held(trained: Trained) -> Callable[[str], Tensors]:
+    """The weights that each view holds."""
+    return lambda view: trained.view(view).tensors
 
 
 def _distance(task: Task, models: Models[Tensors], view: str | None) -> Measurement:

@@ -160,8 +160,9 @@ def spent_on(ledger: Ledger, model: str, before: float = math.inf) -> tuple[Spen
         for item in entry.payload.get("releases", ()) if entry.sequence < before else ():
             if item.get("model") == model:
                 spent = _spent(entry, item)
-                spent = replace(spent, mu=math.inf) if entry.key in void else spent
-                found = [] if item.get("afresh") else [*found, spent]
+                found.append(replace(spent, mu=math.inf) if entry.key in void else spent)
+                if item.get("afresh"):
+                    found.clear()
     return tuple(found)
 
 

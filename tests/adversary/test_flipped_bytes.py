@@ -89,6 +89,7 @@ def test_every_flipped_byte_is_noticed(honest, tmp_path):
     folder, key = copy(honest, tmp_path), signing.signing_key().public_key()
     for path in files_of(folder):
         for place in flipped(path, places(path, 2_000 if path.stat().st_size > LARGE else LARGE)):
-            seen = _Folder(UntrustedFolder(folder), key, None, None)
-            assert not all(found(name, check).ok for name, check in seen.all()[:3]), (path.name, place)
+            files = UntrustedFolder(folder)
+            first = _Folder(files, key, None, None).all()[:3]
+            assert not all(found(name, check, files.clock).ok for name, check in first), (path.name, place)
     assert ledger_differs_or_is_refused(folder, 10**9) > 1000

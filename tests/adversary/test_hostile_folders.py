@@ -24,7 +24,7 @@ from expunge.report.verify import reading, verify_folder
 from expunge.report.verify.findings import found as made
 from expunge.report.verify.reading import UntrustedFolder, digest_of_tensors
 
-from .folders import build, copy, record_of, sign
+from .folders import build, copy, record_of, rewrite, sign
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +213,36 @@ def test_settings_that_refer_to_themselves_are_refused(folder):
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
     (folder / "config.yaml").write_text(bomb)
     assert "refers to parts of itself" in found(sign(folder))["copies of the record"]
+
+
+def fact(value):
+    return {"value": value, "origin": "declared", "note": ""}
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda record: record.update(title="W " * 30_000), "letters in one text"),
+        (
+            lambda record: record["runs"][0]["facts"].update({f"f{i}": fact("W " * 24_000) for i in range(45)}),
+            "letters",
+        ),
+        (lambda record: record["runs"][0]["facts"].update(many=fact([0] * 300_000)), "values"),
+    ],
+)
+def test_a_record_that_would_choke_its_pages_is_refused_before_they_are_made(folder, monkeypatch, change, said):
+    """Libraries that set text cannot be stopped: 20 MB of words take minutes and gigabytes."""
+    rewrite(folder, change)
+    monkeypatch.setattr("expunge.report.sheet.sheet", lambda *_: pytest.fail("a page was made"))
+    monkeypatch.setattr(html, "render", lambda *_: pytest.fail("a page was made"))
+    problems = found(folder)
+    assert said in problems["evidence record"] and "none of ours has" in problems["evidence record"]
+    assert problems["report.html"] == problems["evidence record"]
+
+
+def test_who_matched_stands_on_no_page_and_may_be_many(folder):
+    rewrite(folder, lambda record: record["request"]["matched"].update(ids=["0" * 64] * 40_000))
+    assert "evidence record" not in found(folder)
 
 
 BOUNDED = """

@@ -48,7 +48,7 @@ def test_stacked_rounds_are_those_of_one_object_a_peer(network, alpha):
     data = partition(10, alpha)
     factory = {
         "closed perceptron": lambda: perceptron([17, 6, 10]),
-        "by torch.func": lambda: torch.nn.Sequential(torch.nn.Linear(17, 6), torch.nn.Tanh(), torch.nn.Linear(6, 10)),
+        "by torch.func": lambda: torch.nn.Sequential(torch.nn.Linear(17, 6), torch.nn.GELU(), torch.nn.Linear(6, 10)),
     }
     task = head(data) if network == "head" else Classification(factory[network], dtype=torch.float64)
     topology = Topology.make("ring", NAMES)

@@ -26,6 +26,7 @@ NETWORKS = {
     "mlp": lambda d, k: mlp(d, k, (5,)),
     "deep mlp": lambda d, k: mlp(d, k, (4, 6)),
     "perceptron": lambda d, k: perceptron([d, 5, k]),
+    "tanh": lambda d, k: nn.Sequential(nn.Linear(d, 5), nn.Tanh(), nn.Linear(5, k)),
     "deep perceptron": lambda d, k: perceptron([d, 4, 6, 3, k], beta=0.2),
 }
 
@@ -207,9 +208,10 @@ OTHERS = {
     "parametrization": normed,
     "layer used twice": shared_layer,
     "learnt joint": sloped,
-    "other activation": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
+    "other activation": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3)),
     "activation last": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU()),
-    "no flatten": lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)),
+    "flatten between": lambda: nn.Sequential(nn.Linear(4, 5), nn.Flatten(), nn.Linear(5, 3)),
+    "empty": lambda: nn.Sequential(),
     "dropout": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Dropout(0.5), nn.Linear(5, 3)),
     "norm": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3)),
     "flatten of two axes": lambda: nn.Sequential(nn.Flatten(1, 2), nn.Linear(4, 3)),

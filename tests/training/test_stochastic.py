@@ -11,8 +11,10 @@ from torch import nn
 from expunge.core.errors import InputError
 from expunge.data.rows import Rows
 from expunge.tasks.classification import Classification
+from expunge.tasks.networks import mlp
 from expunge.training import stochastic
 from expunge.training.batches import ORDER, epoch_order, epoch_seed
+from expunge.training.optimizers import SGD
 from expunge.training.recipes import Stochastic
 from expunge.training.stochastic import split_order
 
@@ -222,3 +224,27 @@ def test_divergence_names_the_epoch():
         Stochastic(epochs=3, lr=1e30, l2=1.0, batch_size=4).fit(
             Classification(functools.partial(convolutional)), images()
         )
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_closed_form_takes_the_steps_of_autograd_and_leaves_frozen_weights(sign, monkeypatch):
+    factory, rows = functools.partial(mlp, 128, 3, (6,)), images()
+    task, found = Classification(factory, dtype=torch.float64), []
+    for form in (stochastic.closed_form, lambda *_: None):
+        monkeypatch.setattr(stochastic, "closed_form", form)
+        model = task.build(seed=1)
+        dict(model.named_parameters())["1.bias"].requires_grad_(False)
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        optimizer = SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, 1e-3)
+        stochastic.run_epochs(task, model, rows, optimizer, epochs=3, batch_size=7, seed=5, sign=sign)
+        found.append({name: tensor - start[name] for name, tensor in model.state_dict().items()})
+    written, differentiated = found
+    for name, moved in differentiated.items():
+        assert torch.allclose(written[name], moved, rtol=0, atol=1e-12), name
+        assert bool(moved.abs().max() > 1e-3) is (name != "1.bias")
+
+
+def test_a_closed_form_that_diverges_names_the_epoch():
+    task, rows = Classification(functools.partial(mlp, 128, 3, (6,))), images()
+    with pytest.raises(InputError, match="epoch"):
+        Stochastic(epochs=50, batch_size=10, lr=1e30).fit(task, rows)

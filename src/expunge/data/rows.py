@@ -24,6 +24,9 @@ ROWS_AS_GIVEN = Fact(
 )
 
 
+_DIGESTED_AT_ONCE = 2**14  # rows that are copied beside their labels at a time
+
+
 class _ByReader(Fact):
     """What a reader of expunge's own says of rows that it makes now; rows carry a plain :class:`Fact` afterwards."""
 
@@ -223,10 +226,12 @@ def joined(parts: Sequence[Rows]) -> Rows:
 def _each(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
     """SHA-256 of each row's inputs and label, (n, 32) bytes."""
     bits = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).reshape(len(x), -1).numpy()
-    labels = y.detach().cpu().numpy().astype("<i8")
-    digests = (
-        hashlib.sha256(label.tobytes() + row.tobytes()).digest() for label, row in zip(labels, bits, strict=True)
-    )
+    labels = y.detach().cpu().numpy().astype("<i8").view(np.uint8).reshape(len(x), -1)
+    width, digests = labels.shape[1] + bits.shape[1], list[bytes]()
+    for start in range(0, len(x), _DIGESTED_AT_ONCE):
+        at = slice(start, start + _DIGESTED_AT_ONCE)
+        part = np.concatenate([labels[at], bits[at]], axis=1).reshape(-1).data
+        digests += [hashlib.sha256(part[i : i + width]).digest() for i in range(0, len(part), width)]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(x), -1)
 
 

@@ -1,8 +1,8 @@
 """Derivatives of the cross-entropy of softmax heads and perceptrons, written out: several times as fast as autograd.
 
-A :class:`ClosedForm` exists for networks that our own factories make (``SoftmaxHead``, ``perceptron``, ``mlp``) under our
-own cross-entropy, all by exact types (:mod:`expunge.tasks.exact_types`); :func:`closed_form` gives ``None`` for anything else.
-It equals autograd up to rounding, at the joints of the activations as well.
+A :class:`ClosedForm` exists for ``SoftmaxHead`` and for sequences of linear layers with ReLU, tanh or SmeLU between them
+(``perceptron``, ``mlp``), under our own cross-entropy, all by exact types (:mod:`expunge.tasks.exact_types`);
+:func:`closed_form` gives ``None`` for anything else. It equals autograd up to rounding, at the joints of activations as well.
 
 Examples lie along the last axis: an elementwise step then runs over long contiguous rows, and stacked models share one product.
 Leading axes of weights and examples stand for models that train together.
@@ -33,12 +33,12 @@ class Layer:
 
     Attributes:
         weight, bias: names of the tensors (out, in) and (out,); ``None`` for no bias.
-        beta: of SmeLU; 0 for ReLU; ``None`` where the logits follow.
+        then: ``relu``, ``tanh``, or the beta of SmeLU; ``None`` where the logits follow.
     """
 
     weight: str
     bias: str | None
-    beta: float | None = None
+    then: str | float | None = None
 
     def affine(self, params: Params, inputs: Tensor) -> Tensor:
         """(..., out, n)."""
@@ -47,11 +47,14 @@ class Layer:
 
     def activation(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The activation and its derivative at ``z``, each (..., out, n)."""
-        if not self.beta:
-            value = z.relu()
-            return value, value.sign()
-        slope = z.mul(1 / (2 * self.beta)).add_(0.5).clamp_(0, 1)
-        return z.sub(self.beta).relu_().addcmul_(slope, slope, value=self.beta), slope
+        if self.then == "tanh":
+            value = z.tanh()
+            return value, value.square().neg_().add_(1)
+        if isinstance(self.then, float):
+            slope = z.mul(1 / (2 * self.then)).add_(0.5).clamp_(0, 1)
+            return z.sub(self.then).relu_().addcmul_(slope, slope, value=self.then), slope
+        value = z.relu()
+        return value, value.sign()
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,21 @@ class ClosedForm:
     def projected(self, batch: Batch) -> Batch:
         """The same examples with inputs as the first layer sees them, (n, d): what need not be done in every step."""
         x = batch["x"].flatten(1)
-        if self.radius is not None:
-            norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-            if not bool((norms <= self.radius).all()):  # inside the ball the projection is the identity
-                x = x * (self.radius / norms.clamp_min(self.radius))
-        return batch.with_columns(x=x)
+        scale = self._onto_ball(x)
+        return batch.with_columns(x=x if scale is None else x * scale)
 
     def examples(self, batch: Batch) -> Examples:
         """``batch``, laid out for many steps: one copy of the inputs."""
-        return laid_out(self.projected(batch).columns)
+        x = batch["x"].flatten(1)
+        features, scale = x.mT.clone(memory_format=torch.contiguous_format), self._onto_ball(x)
+        return Examples(features if scale is None else features.mul_(scale.mT), batch["y"])
+
+    def _onto_ball(self, x: Tensor) -> Tensor | None:
+        """What each input (n, d) is multiplied by to lie in the ball, (n, 1); ``None`` where all do already."""
+        if self.radius is None:
+            return None
+        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return None if bool((norms <= self.radius).all()) else self.radius / norms.clamp_min(self.radius)
 
     def gradient(
         self, params: Params, names: Collection[str], examples: Examples, share: Tensor, clip: float | None = None
@@ -190,31 +199,31 @@ def closed_form(task: Task, model: nn.Module) -> ClosedForm | None:
     return form if form.names == named and not any(True for _ in model.buffers()) else None
 
 
-def _layer(name: str, linear: nn.Linear, beta: float | None = None) -> Layer:
-    return Layer(f"{name}.weight", None if linear.bias is None else f"{name}.bias", beta)
+def _layer(name: str, linear: nn.Linear, then: str | float | None = None) -> Layer:
+    return Layer(f"{name}.weight", None if linear.bias is None else f"{name}.bias", then)
 
 
 def _perceptron(model: nn.Module) -> tuple[Layer, ...] | None:
-    """The layers of flatten, linear, (activation, linear)*; ``None`` for any other module."""
-    parts = list(model.children())
-    if type(model) is not nn.Sequential or len(parts) < 2 or len(parts) % 2 or any(map(altered, [model, *parts])):
+    """The layers of (flatten,) linear, (activation, linear)*; ``None`` for any other module."""
+    named = list(model.named_children())
+    if type(model) is not nn.Sequential or any(map(altered, [model, *(part for _, part in named)])):
         return None
-    flatten, between = parts[0], parts[2::2]
-    affine = [part for part in parts[1::2] if type(part) is nn.Linear]
-    if type(flatten) is not nn.Flatten or (flatten.start_dim, flatten.end_dim) != (1, -1):
-        return None
-    if len({id(part) for part in affine}) != len(parts) // 2:
-        return None
-    betas: list[float | None] = []
-    for part in between:
-        if type(part) is nn.ReLU:
-            betas.append(0.0)
-        elif type(part) is SmeLU and type(part.beta) is float and part.beta > 0:
-            betas.append(part.beta)
-        else:
+    if named and type(named[0][1]) is nn.Flatten:
+        if (named[0][1].start_dim, named[0][1].end_dim) != (1, -1):
             return None
-    names = [name for name, _ in model.named_children()][1::2]
-    return tuple(_layer(*each) for each in zip(names, affine, [*betas, None], strict=True))
+        named = named[1:]
+    affine = {name: part for name, part in named[::2] if type(part) is nn.Linear}
+    after = [_activation(part) for _, part in named[1::2]]
+    if len({id(part) for part in affine.values()}) != len(after) + 1 or len(named) % 2 == 0 or None in after:
+        return None
+    return tuple(_layer(name, part, then) for (name, part), then in zip(affine.items(), [*after, None], strict=True))
+
+
+def _activation(module: nn.Module) -> str | float | None:
+    """What a :class:`Layer` calls it; ``None`` for one that is not known here."""
+    if type(module) is SmeLU:
+        return module.beta if type(module.beta) is float and module.beta > 0 else None
+    return {nn.ReLU: "relu", nn.Tanh: "tanh"}.get(type(module))
 
 
 def _error(logits: Tensor, labels: Tensor, share: Tensor | None = None) -> Tensor:

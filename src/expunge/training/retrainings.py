@@ -86,7 +86,7 @@ def retrain_all(
     if not jobs:
         return []
     union = _union([rows for rows, _ in jobs]) if stacked and not keep and len(jobs) > 1 else None
-    how = None if union is None else _stackable(task, union, recipe)
+    how = None if union is None else stackable(task, union, recipe)
     wanted = [_job(task, rows, int(seed), recipe, how is not None, keep) for rows, seed in jobs]
     if cache is not None and isinstance(recipe, UserFit) and _source(recipe) is None:
         cache = None
@@ -269,8 +269,8 @@ def _work(rows: Any, seed: int) -> bytes:
 # --- stacked ------------------------------------------------------------------------------------------------------------
 
 
-def _stackable(task: Task, rows: Rows, recipe: Any) -> EnsembleSettings | None:
-    """The recipe as settings of stacked training, where it can be said so and pays."""
+def stackable(task: Task, rows: Rows, recipe: Any) -> EnsembleSettings | None:
+    """The recipe as settings of stacked training, where it can be said so and pays; ``None`` where not."""
     if not isinstance(recipe, Stochastic):
         return None
     if recipe.optimizer != "sgd" or recipe.schedule != "constant" or recipe.augment != "none":

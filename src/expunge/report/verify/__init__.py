@@ -233,6 +233,7 @@ class _Folder:
             for run in record["runs"]
         ):
             raise TamperedError("the record tells of more runs, measurements or checks than any of ours")
+        _none(records.size_problems(record))
         if not self.old and as_json(record) != self.evidence_bytes:
             raise TamperedError(f"{EVIDENCE} is written in another way than ours")
         _none(records.record_problems(record))

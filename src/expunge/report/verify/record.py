@@ -20,6 +20,8 @@ from expunge.report.verify.pages import other_version
 from expunge.requests_book import END
 
 Record = Mapping[str, Any]
+# Of a record besides the examples that matched. Ours have some 2,000 values and 30,000 letters, 254 at most in one text.
+MOST_SHOWN, MOST_LETTERS, LONGEST_TEXT = 300_000, 2_000_000, 50_000
 FORMAT_1, FORMAT_2 = "expunge-evidence/1", "expunge-evidence/2"
 
 
@@ -156,6 +158,40 @@ def _said(item: Measurement, agrees: bool | None) -> Measurement:
     """A measurement that agrees as ``agrees`` says."""
     ideal = {True: 0.0, False: 1.0, None: None}[agrees]
     return replace(item, value=0.0, interval=None, null=None, ideal=ideal)
+
+
+def size_problems(record: Record) -> list[str]:
+    """Whether pages of the record can be made again in little time and memory: they are set by libraries that nothing stops.
+
+    Which examples a request matched stands on no page and does not count.
+    """
+    request = record["request"]
+    hidden = {"matched": None, "decision": {**(request.get("decision") or {}), "look_alikes": None}}
+    values, letters, longest = _extent({**record, "request": {**request, **hidden}})
+    counts = {
+        "values": (values, MOST_SHOWN), "letters": (letters, MOST_LETTERS), "letters in one text": (longest, LONGEST_TEXT)
+    }  # fmt: skip
+    return [
+        f"the record has {count:,} {what}, more than {most:,}: none of ours has"
+        for what, (count, most) in counts.items()
+        if count > most
+    ]
+
+
+def _extent(value: Any) -> tuple[int, int, int]:
+    """How many values a JSON value holds, how many letters all its texts have, and the longest of them."""
+    values = letters = longest = 0
+    left = [value]
+    while left:
+        each = left.pop()
+        values += 1
+        if isinstance(each, str):
+            letters, longest = letters + len(each), max(longest, len(each))
+        elif isinstance(each, Mapping):
+            left += [*each.keys(), *each.values()]
+        elif isinstance(each, list):
+            left += each
+    return values, letters, longest
 
 
 def record_problems(record: Record) -> list[str]:
