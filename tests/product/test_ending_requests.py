@@ -302,7 +302,9 @@ def test_a_job_that_publishes_its_own_model_gets_no_second_draw_by_losing_its_pr
     cli, job, refused, monkeypatch
 ):
     path = job(ledger="book.sqlite")
-    stopped_at(cli, monkeypatch, "measure", path, "--out", "first")  # the noise is drawn and stored, nothing is released
+    stopped_at(
+        cli, monkeypatch, "measure", path, "--out", "first"
+    )  # the noise is drawn and stored, nothing is released
     shutil.rmtree(path.parent / "first.private")
     assert "was begun by a run that did not finish" in refused("run", path, out="second")
 

@@ -43,6 +43,7 @@ from expunge.jobs.summary import summary
 from expunge.jobs.tries import begun_elsewhere, excerpt, must_be_the_first, must_be_the_same_ledger, on_record
 from expunge.ledger import Ledger
 from expunge.measuring import measure
+from expunge.planning.matched import must_be_recordable
 from expunge.report.folder import EVIDENCE, write_evidence
 from expunge.report.outcome import is_accepted
 from expunge.report.record import build, plain, slug
@@ -222,7 +223,7 @@ def plan_of(
     case = replace(case, method=run.screened.method(case.method))
     if case.untrained is None:
         return _made(case, run, watch)[1], run.screened
-    _must_serve(case, request)
+    _must_serve(case, run)
     return _plan(case, case.untrained, run), run.screened
 
 
@@ -317,7 +318,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
 
 def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     """The trained model and a plan for it: whatever refuses does it here, and no noise is drawn."""
-    _must_serve(case, run.request)
+    _must_serve(case, run)
     if case.untrained is not None:
         _plan(case, case.untrained, run)
     trained = case.make(watch)
@@ -327,9 +328,10 @@ def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     return trained, _plan(case, tried, run)
 
 
-def _must_serve(case: Case, request: Request) -> None:
-    """Raise RefusedError for a kind of request that the method does not serve; before anything is trained."""
-    if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
+def _must_serve(case: Case, run: _Run) -> None:
+    """Raise RefusedError for a request that the method does not serve, or too large to be recorded; before any training."""
+    must_be_recordable(run.setting.deletion)
+    if unserved := [kind for kind in run.request.kinds if kind not in case.method.capabilities.kinds]:
         served = ", ".join(case.method.capabilities.kinds)
         raise RefusedError(
             f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."
