@@ -49,8 +49,8 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    # KeyError: a type of number that NumPy lacks
-    with foreign(_damaged(path), SafetensorError, ValueError, KeyError, OSError):
+    # TypeError, AttributeError, KeyError: types of number that NumPy lacks
+    with foreign(_damaged(path), SafetensorError, ValueError, TypeError, AttributeError, KeyError, OSError):
         return dict(load_file(path))
 
 

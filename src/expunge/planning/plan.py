@@ -12,7 +12,7 @@ import numpy as np
 from expunge.core.data import Data, Deletion, Ids, selected
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
-from expunge.core.method import Context, InMemory, Once, Watch, silent
+from expunge.core.method import Context, InMemory, Once, Settling, Watch, silent
 from expunge.core.request import Request
 from expunge.core.task import Autoregressive
 from expunge.core.trained import Spent, Trained
@@ -102,6 +102,8 @@ def plan(
             f"The model that is to forget cannot be used: {reason}. Train it with a smaller learning rate, or load the weights "
             "again; nothing can be unlearned from it."
         )
+    if isinstance(method, Settling):
+        method = method.settled(trained, deletion)
     shown = deletion if wording is None else deletion.worded(wording)
     shown = shown if retained is None else replace(shown, after=retained)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
