@@ -258,9 +258,35 @@ def test_graphml_is_read_and_a_node_under_two_types_is_refused(tmp_path):
         read_graph(tmp_path / "twice.graphml")
 
 
+@pytest.mark.parametrize("word", ["nan", "inf", "9" * 30, "9" * 5000], ids=lambda word: word[:5])
+def test_names_that_are_numbers_beyond_the_whole_ones_are_names(tmp_path, word):
+    (tmp_path / "nodes.csv").write_text(f"node,label,a\n{word},0,1\nb,1,2\n")
+    (tmp_path / "edges.csv").write_text(f"from,to\n{word},b\n")
+    made = read_graph(tmp_path / "nodes.csv", tmp_path / "edges.csv")
+    assert made.called is not None and made.called.tolist() == [word, "b"] and made.edges.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("y", torch.tensor(1)),
+        ("y", torch.zeros(3).to_sparse()),
+        ("x", torch.zeros(3, 2, dtype=torch.bfloat16)),
+        ("nodes", torch.ones(1).expand(1 << 34)),
+        ("edge_index", torch.zeros(3)),
+    ],
+    ids=str,
+)
+def test_tensors_that_no_graph_has_are_refused_in_words(tmp_path, part, value):
+    good = {"x": torch.ones(3, 2), "y": torch.tensor([0, 1, 0]), "edge_index": torch.tensor([[0, 1], [1, 2]])}
+    torch.save({**good, part: value}, tmp_path / "g.pt")
+    with pytest.raises(InputError, match=r"g\.pt"):
+        read_graph(tmp_path / "g.pt")
+
+
 def test_a_file_of_weights_that_holds_code_is_refused(tmp_path):
     torch.save({"x": Calls()}, tmp_path / "g.pt")
-    with pytest.raises(InputError, match=r"g\.pt is damaged or holds something else"):
+    with pytest.raises(InputError, match=r"g\.pt was refused"):
         read_graph(tmp_path / "g.pt")
     with pytest.raises(InputError, match="no file"):
         read_graph(tmp_path / "absent.npz")

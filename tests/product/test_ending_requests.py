@@ -287,3 +287,48 @@ def test_who_stops_a_run_until_its_noise_pleases_gets_no_second_draw(cli, job, r
     assert "was begun by a run that did not finish" in refused("run", path, out="second")
     assert {file.name for file in (tmp_path / "first.private").rglob("*.release.*")} == drawn
     assert cli("run", path, "--out", "first").code == 0
+
+
+def stopped_at(cli: Any, monkeypatch: Any, step: str, *argv: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise OSError(5, "stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(carry_out, step, stopped)
+        assert cli("run", *argv).code == 75
+
+
+def test_a_job_that_publishes_its_own_model_gets_no_second_draw_by_losing_its_private_folder(
+    cli, job, refused, monkeypatch
+):
+    path = job(ledger="book.sqlite")
+    stopped_at(
+        cli, monkeypatch, "measure", path, "--out", "first"
+    )  # the noise is drawn and stored, nothing is released
+    shutil.rmtree(path.parent / "first.private")
+    assert "was begun by a run that did not finish" in refused("run", path, out="second")
+
+
+def test_a_run_does_not_go_on_with_another_ledger_than_the_one_it_wrote_to(cli, job, monkeypatch, tmp_path):
+    ledger, path = tmp_path / "book.sqlite", job(ledger="book.sqlite")
+    stopped_at(cli, monkeypatch, "save_trained", path, "--out", "first")  # released, and the evidence is written
+    kept = ledger.read_bytes()
+    with Ledger(ledger) as opened:
+        filed, decided = opened.entries()[:2]
+    for entries, said in (
+        (None, "Restore that ledger"),
+        ([], "Restore that ledger"),
+        ([filed, decided], "is an old copy"),
+    ):
+        ledger.unlink()
+        if entries is not None:
+            with Ledger(ledger, create=True) as other:
+                for entry in entries:
+                    other.append(entry.kind, entry.key, entry.payload, entry.time)
+        before = ledger.read_bytes() if ledger.exists() else None
+        result = cli("run", path, "--out", "first")
+        assert result.code == 2 and said in result.err
+        assert (ledger.read_bytes() if ledger.exists() else None) == before
+        ledger.write_bytes(kept)
+    assert cli("run", path, "--out", "first").code in (0, 4)
+    assert cli("verify", "first", "--ledger", ledger).code in (0, 5)

@@ -84,3 +84,18 @@ def test_the_reply_names_nobody_and_claims_nothing_technical(record, verdict, wo
     accepted = verdict == Verdict.CERTIFIED or word == Word.FORGETS
     assert ("did not satisfy us" in text) != accepted and record["request"]["id"] in text and text.startswith("DRAFT")
     assert "backups" in text and "supervisory authority" in text
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (Word.UNDER_FORGETS, "method.lr 0.0003 (this run had 0.0001)"),
+        (Word.UTILITY_COLLAPSE, "method.lr 3.3e-05 (this run had 0.0001)"),
+        (Word.UNDECIDABLE, None),
+    ],
+)
+def test_the_rate_to_try_next_is_named_where_the_outcome_says_in_which_direction(record, word, said):
+    run = judged(record, UNCERTIFIED, word)["runs"][0]
+    moved = bottom_line({**run, "method": {**run["method"], "settings": {"lr": 1e-4}}})["why"]
+    assert (said in moved) if said else ("method.lr" not in moved)
+    assert "method.lr" not in bottom_line({**run, "method": {**run["method"], "settings": {}}})["why"]

@@ -14,7 +14,6 @@ import sys
 INTERRUPTED = 130  # what typer reports for Ctrl-C
 NOT_ACCEPTED = 4  # a run did its work, and its result is not what was asked for
 AGAIN, UNEXPECTED = 75, 70  # EX_TEMPFAIL and EX_SOFTWARE of sysexits.h
-TAKEN_AWAY = (errno.EACCES, errno.EPERM)  # rights that were there when the run began, or it had been refused
 
 
 def main() -> None:
@@ -46,20 +45,15 @@ def main() -> None:
 
 def _of_the_machine(error: Exception) -> str | None:
     """What failed outside of this program, in a sentence; ``None`` for an error of its own."""
-    from expunge.core.errors import MACHINE
+    from expunge.core.errors import of_the_machine
 
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"The name {error.filename!s:.60}… is too long for this file system. Shorten it."
-    if isinstance(error, OSError) and error.errno in (*MACHINE, *TAKEN_AWAY):
+    if not of_the_machine(error):
+        return None
+    if isinstance(error, OSError):
         where = f" at {error.filename}" if error.filename else ""
         return (
             f"The machine failed{where}: {error.strerror}. Nothing is lost: mend that and run the same command again."
         )
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(error)):
-        return "The machine failed: memory ran out. Nothing is lost: make room and run the same command again."
-    return None
-
-
-def _no_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch could not allocate memory: it raises an error of its own, or a RuntimeError that says so."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return "The machine failed: memory ran out. Nothing is lost: make room and run the same command again."

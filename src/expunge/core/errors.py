@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-# What a machine lacks for a while, and a user can mend: space, quota, memory, open files, a disk that answers. Such an OSError
-# passes through as it is, and the same command goes on later.
+# What a machine lacks for a while, and a user can mend: space, quota, memory, open files, a disk that answers, rights. Such an
+# OSError passes through as it is, and the same command goes on later.
 MACHINE = (
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE,
-    errno.ETIMEDOUT,
+    errno.ETIMEDOUT, errno.EACCES, errno.EPERM,
 )  # fmt: skip
 
 
@@ -52,3 +54,32 @@ class ExtraMissingError(ExpungeError):
 
     def __init__(self, extra: str, package: str):
         super().__init__(f"{package} is not installed; it comes with: pip install 'expunge[{extra}]'")
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether something outside of this program failed: a file operation (:data:`MACHINE`), or memory ran out."""
+    if isinstance(error, OSError):
+        return error.errno in MACHINE
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(error))
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch could not allocate memory: it raises an error of its own, or a RuntimeError that says so."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def foreign(words: Callable[[Exception], str], *raised: type[Exception]) -> Iterator[None]:
+    """Around calls of a reader that is not ours: what it raises for content that it cannot read becomes an InputError.
+
+    Args:
+        words: of the error, the message.
+        raised: what that reader raises for damaged or odd content. Anything else is an error of ours and passes through, and
+            so does what the machine failed at.
+    """
+    try:
+        yield
+    except raised as error:
+        if isinstance(error, ExpungeError) or of_the_machine(error):
+            raise
+        raise InputError(words(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -27,8 +28,8 @@ def write_atomic(path: Path, content: bytes, private: bool = False) -> None:
         private: readable and writable by the owner only (mode 0600), from the first byte on.
 
     Raises:
-        InputError: if the folder is missing or may not be written, or ``path`` is a folder. ``OSError`` where the
-            machine fails, for example a full disk; the old file is then still there.
+        InputError: if the folder is missing, or ``path`` is a folder. ``OSError`` where the machine fails, for example a full
+            disk, or a folder that may not be written; the old file is then still there.
 
     Guarantee: when this returns, content and name are on disk (as far as the disk keeps its word); when the process
     dies earlier, the old file is whole.
@@ -41,7 +42,7 @@ def create_once(path: Path, content: bytes) -> bytes:
     """Create the private file ``path`` with ``content`` unless it exists, and return what the file holds.
 
     Raises:
-        InputError: if the folder is missing, may not be written, or cannot hold hard links; or see `read_private`.
+        InputError: if the folder is missing, or cannot hold hard links; or see `read_private`. ``OSError`` as `write_atomic`.
 
     Guarantee: of many processes that call this at once exactly one creates the file, all get the same bytes, and no
     reader sees a part of them.
@@ -53,10 +54,12 @@ def create_once(path: Path, content: bytes) -> bytes:
             except FileExistsError:
                 pass  # another process was faster: its content counts
             except OSError as error:
-                raise InputError(
-                    f"{path} cannot be created in one step ({error.strerror}); "
-                    "the folder must be on a file system that knows hard links"
-                ) from None
+                if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                    raise InputError(
+                        f"{path} cannot be created in one step ({error.strerror}); "
+                        "the folder must be on a file system that knows hard links"
+                    ) from None
+                raise in_words(error, f"{path} cannot be created") from None
     return read_private(path)
 
 
@@ -187,7 +190,7 @@ def _part(path: Path, content: bytes, private: bool) -> Iterator[Path]:
             os.fsync(stream.fileno())
         yield part
         sync_folder(path.parent)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     finally:
         with suppress(OSError):

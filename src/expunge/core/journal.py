@@ -18,7 +18,7 @@ from typing import Any
 
 from expunge.core.digest import canonical_json, digest_bytes
 from expunge.core.errors import InputError, TamperedError
-from expunge.core.files import leftovers, make_folder, read_json, sync_folder, write_atomic
+from expunge.core.files import in_words, leftovers, make_folder, read_json, sync_folder, write_atomic
 
 try:
     import fcntl
@@ -232,7 +232,7 @@ def _lock(folder: Path) -> int:
         ) from None
     except OSError as error:
         os.close(handle)
-        raise InputError(f"{folder} cannot be locked ({error.strerror}); choose a folder on a local disk") from None
+        raise in_words(error, f"{folder} cannot be locked; choose a folder on a local disk") from None
 
 
 def _short(fingerprint: str | None) -> str:

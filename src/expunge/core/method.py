@@ -165,6 +165,15 @@ class Replayable(Protocol):
         ...
 
 
+@runtime_checkable
+class Settling(Protocol):
+    """A method of which some settings follow from the model and the request, where nobody said what they are."""
+
+    def settled(self, trained: Trained, deletion: Deletion) -> Method:
+        """The method with every setting that it will run with: what plans, records and reports show."""
+        ...
+
+
 class Method(Protocol):
     """A way of forgetting; a frozen dataclass whose fields are the paper's symbols.
 

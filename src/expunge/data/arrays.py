@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
 from expunge.data.bounds import largest
+from expunge.data.damage import NUMPY
 from expunge.data.rows import Rows
 from expunge.data.values import has_gaps
 
@@ -31,16 +33,7 @@ def read_arrays(path: Path, *, people: bool = True) -> Rows:
         raise InputError(f"There is no file {path}; give an .npz or .safetensors file with arrays x and y.")
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"Expected an .npz or .safetensors file; got {path.name}.")
-    try:
-        arrays = read_npz(path) if path.suffix == ".npz" else _safetensors(path)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file may fail in any way, and none of them is ours
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{path.name} is damaged, or holds pickled objects or types of number that are not read ({reason:.160}). Save "
-            "plain arrays."
-        ) from None
+    arrays = read_npz(path) if path.suffix == ".npz" else _safetensors(path)
     if absent := {"x", "y"} - arrays.keys():
         raise InputError(f"{path.name} has no array {', '.join(sorted(absent))}; it has {', '.join(sorted(arrays))}.")
     users = {name: values for name, values in arrays.items() if name not in ("x", "y")}
@@ -53,24 +46,34 @@ def read_arrays(path: Path, *, people: bool = True) -> Rows:
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return dict(load_file(path))
+    # TypeError, AttributeError, KeyError: types of number that NumPy lacks
+    with foreign(_damaged(path), SafetensorError, ValueError, TypeError, AttributeError, KeyError, OSError):
+        return dict(load_file(path))
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an ``.npz`` file: none that would need unpickling, and none that claims more than the file can hold.
 
     Raises:
-        InputError: for such arrays. Whatever NumPy and zipfile raise for a damaged file.
+        InputError: for such arrays, and for a damaged file.
     """
-    with zipfile.ZipFile(path) as archive:
+    with foreign(_damaged(path), *NUMPY), zipfile.ZipFile(path) as archive:
         members = [each for each in archive.infolist() if not each.is_dir()]
         _plain_members(members, path)
         for member in members:
             _claims_no_more(archive, member, path)
-    with np.load(path, allow_pickle=False) as found:
+    with foreign(_damaged(path), *NUMPY), np.load(path, allow_pickle=False) as found:
         return {name: found[name] for name in found.files}
+
+
+def _damaged(path: Path) -> Callable[[Exception], str]:
+    return lambda error: (
+        f"{path.name} is damaged, or holds pickled objects or types of number that are not read "
+        f"({type(error).__name__}: {error!s:.140}). Save plain arrays."
+    )
 
 
 def _plain_members(members: list[zipfile.ZipInfo], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from expunge.core.errors import ExtraMissingError, InputError
+from expunge.core.errors import ExtraMissingError, InputError, of_the_machine
 from expunge.core.files import read_json
 
 PARQUET = ".parquet"
@@ -56,6 +56,8 @@ def read_arrow(path: Path) -> Any:
         else:
             table = parquet.ParquetFile(path).read()
     except (arrow.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
+        if of_the_machine(error):
+            raise
         raise InputError(f"{path.name} cannot be read as a table of Arrow's: {error!s:.200}. Save it again.") from None
     if not table.num_rows:
         raise InputError(f"{path.name} has no rows; give a table with at least one.")

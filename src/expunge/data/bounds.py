@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import IO
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, of_the_machine
 
 FLOOR = 2**29  # bytes that any compressed file may come to
 FACTOR = 20  # times its own size, beyond that: tables shrink to a tenth, rarely to a twentieth
@@ -41,6 +41,8 @@ def unpacked(path: Path) -> bytes:
         RuntimeError,
         NotImplementedError,
     ) as error:
+        if of_the_machine(error):
+            raise
         raise InputError(f"{path.name} cannot be unpacked ({error}). Pack it anew, or give it unpacked.") from None
     if content is None:
         raise InputError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, of_the_machine
 from expunge.data.bounds import largest
 from expunge.data.pixels import normalised
 from expunge.data.places import located
@@ -111,6 +111,8 @@ def read_idx(path: Path) -> np.ndarray:
                 )
             values = handle.read(size + 1 if zipped else min(size, stored) + 1)
     except (OSError, EOFError, zlib.error) as error:
+        if of_the_machine(error):
+            raise
         raise InputError(f"{there.name} cannot be read ({error}). Get the file anew.") from None
     if len(values) != size:
         found = f"{len(values)}" if len(values) < size else "more"

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from expunge.core.data import Ids
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
 from expunge.data.csv_files import open_csv
+from expunge.data.damage import PILLOW
 from expunge.data.pixels import normalised
 from expunge.data.places import located
 from expunge.data.rows import Rows, by_reader
@@ -302,21 +303,19 @@ def _opened(path: Path, formats: Sequence[str]) -> Iterator[Any]:
 
     if not path.is_file():  # a pipe would wait for ever, and a link may lead nowhere
         raise InputError(f"{path} cannot be read as an image (it is no file). Replace it or take it out.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=tuple(formats)) as image:
-                if math.prod(image.size) > PIXELS:
-                    raise ValueError(f"it has {image.size[0]} x {image.size[1]} pixels, more than {PIXELS} in all")
-                yield image
-    except InputError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise InputError(
-            f"{path} cannot be read as an image (it is none of {', '.join(formats)}). Save it as PNG, or take it out."
-        ) from None
-    except Exception as error:  # a damaged file may fail in any way, and none of them is ours
-        raise InputError(f"{path} cannot be read as an image ({error!s:.200}). Replace it or take it out.") from None
+
+    def words(error: Exception) -> str:
+        if isinstance(error, Image.UnidentifiedImageError):
+            return f"{path} cannot be read as an image (it is none of {', '.join(formats)}). Save it as PNG, or take it out."
+        return f"{path} cannot be read as an image ({error!s:.200}). Replace it or take it out."
+
+    bombs = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+    with foreign(words, *PILLOW, *bombs), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=tuple(formats)) as image:
+            if math.prod(image.size) > PIXELS:
+                raise ValueError(f"it has {image.size[0]} x {image.size[1]} pixels, more than {PIXELS} in all")
+            yield image
 
 
 def _size(path: Path, formats: Sequence[str]) -> tuple[int, int]:

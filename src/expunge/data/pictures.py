@@ -13,8 +13,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
 from expunge.core.texts import Record
+from expunge.data.damage import PILLOW
 
 IMAGE = "image"  # key of a record
 MOST_PIXELS = 50_000_000  # of one picture; a photograph has up to 50 million. Our choice
@@ -96,14 +97,12 @@ def rgb(image: Any, where: str) -> Any:
 def _opened(content: bytes, where: str) -> Any:
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # the size is refused below, before decoding
-            image = Image.open(io.BytesIO(content))
-            if image.width * image.height <= MOST_PIXELS:
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{where} cannot be read as a picture: {str(error)[:200]}. Mend or drop it.") from None
+    def words(error: Exception) -> str:
+        return f"{where} cannot be read as a picture: {str(error)[:200]}. Mend or drop it."
+
+    with foreign(words, *PILLOW, Image.DecompressionBombError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is refused below, before decoding
+        image = Image.open(io.BytesIO(content))
+        if image.width * image.height <= MOST_PIXELS:
+            image.load()
     return rgb(image, where)

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
+from expunge.data.damage import PICKLE
 
 BYTES = ("u1",)
 NUMBERS = ("u1", "i4", "i8", "f4", "f8")
@@ -39,18 +40,20 @@ def read_pickle(path: Path, otherwise: str, *, types: tuple[str, ...] = BYTES, k
     Raises:
         InputError: where the file is damaged, or asks for anything else.
     """
+
+    def words(error: Exception) -> str:
+        return f"{path.name} is damaged or {otherwise} ({type(error).__name__}: {error!s:.80}). Get the file anew."
+
+    content = path.read_bytes()
     try:
-        content = path.read_bytes()
-        _bounded(content)
-        found = _Reader(io.BytesIO(content), types, known or {}).load()
+        with foreign(words, *PICKLE):
+            _bounded(content)
+            found = _Reader(io.BytesIO(content), types, known or {}).load()
         return {key: settled(value) for key, value in found.items()} if isinstance(found, dict) else settled(found)
     except Refused as refused:
         raise InputError(
             f"{path.name} was refused: {refused}. A pickle may run code when it is read; nothing in it was executed."
         ) from None
-    except Exception as error:  # a damaged stream may fail in any way, and none of them is ours
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path.name} is damaged or {otherwise} ({reason:.100}). Get the file anew.") from None
 
 
 def _bounded(content: bytes) -> None:

@@ -166,7 +166,7 @@ def _objects(path: Path) -> Iterator[tuple[str, Any]]:
         raise InputError(f"There is no file {path}; give a JSONL file, one object on a line.")
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path.name} cannot be read as text in UTF-8: {error}. Save it in UTF-8.") from None
     if not any(line.strip() for line in lines):
         raise InputError(f"{path.name} has no records: Expected one JSON object on a line, at least one; it is empty.")

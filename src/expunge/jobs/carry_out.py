@@ -11,10 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from expunge import planning
 from expunge.core.certificate import Verdict
@@ -42,13 +40,15 @@ from expunge.jobs.releasing import (
     without_names,
 )
 from expunge.jobs.summary import summary
+from expunge.jobs.tries import begun_elsewhere, excerpt, must_be_the_first, must_be_the_same_ledger, on_record
 from expunge.ledger import Ledger
 from expunge.measuring import measure
+from expunge.planning.matched import must_be_recordable
 from expunge.report.folder import EVIDENCE, write_evidence
 from expunge.report.outcome import is_accepted
 from expunge.report.record import build, plain, slug
 from expunge.report.shown import name_of, shown
-from expunge.requests_book import BEGINNING, UNFINISHED, RequestBook
+from expunge.requests_book import RequestBook
 from expunge.screening.result import ScreeningResult, screen_breadth
 from expunge.training.store import save_trained
 
@@ -84,12 +84,12 @@ def carry_out(
     out, private, ledger_path = places.out, places.private, places.ledger
     request = identified(request, setting.model, key, ledger_path)
     identity = request.id(key)
-    request, status, begun = _on_record(request, key, ledger_path)
+    request, status, begun = on_record(request, key, ledger_path)
     if (before := summary_of_closed(request.id(key), places, setting.accepted)) is not None:
         return before
     places.must_be_free([f"journal-{slug(case.name)}" for case in cases])
     if begun and not places.unfinished:
-        raise _begun_elsewhere(identity, places.private)
+        raise begun_elsewhere(identity, places.private)
     deletion = setting.deletion
     alike = look_alikes(deletion.before, request.targets) if deletion.member else ()
     for item in alike:
@@ -126,6 +126,7 @@ def carry_out(
         for journal, (trained, _) in zip(journals, made, strict=True):
             journal.bind(fingerprint)
             _same_training(journal, trained)
+        must_be_the_same_ledger(journals[0], identity, ledger_path)
         out.mkdir(exist_ok=True)
         ledger_path.parent.mkdir(parents=True, exist_ok=True)
         book = RequestBook(stack.enter_context(Ledger(ledger_path, create=True)))
@@ -134,8 +135,7 @@ def carry_out(
         named = {"model": keyed_hash(key, setting.model)} if setting.model else {}
         decision = {**decision, **named, **({"look_alikes": [item.record(key) for item in alike]} if alike else {})}
         book.decide(identity, {**decision, "matched": matched})
-        if folders:
-            _must_be_first_try(book, identity, journals[0])
+        must_be_the_first(book, identity, journals[0], draws=bool(folders) or any(case.budget for case in cases))
         starts()
         outcomes = []
         for case, journal, (trained, planned) in zip(cases, journals, made, strict=True):
@@ -168,7 +168,7 @@ def carry_out(
             must_be_latest(cases, outcomes, identity, status)
             book.release(identity, {"releases": items, "record": name_of(shown(evidence, setting.private_below))})
         keys = [identity, *(case.folder.book.model for case in cases if case.folder), *book.given_up().values()]
-        evidence["ledger"] = journals[0].once_json("excerpt", lambda: book.ledger.excerpt(keys))
+        evidence["ledger"] = excerpt(journals[0], book, keys)
         ran = {case.name: outcome for case, outcome in zip(cases, outcomes, strict=True)}
         written = write_evidence(
             out, evidence, ran, config(setting), private=secrets, pdf=setting.pdf, private_below=setting.private_below
@@ -223,7 +223,7 @@ def plan_of(
     case = replace(case, method=run.screened.method(case.method))
     if case.untrained is None:
         return _made(case, run, watch)[1], run.screened
-    _must_serve(case, request)
+    _must_serve(case, run)
     return _plan(case, case.untrained, run), run.screened
 
 
@@ -239,49 +239,6 @@ class _Run:
 
 def _screened(request: Request, setting: Setting) -> ScreeningResult:
     return setting.screen() if setting.screen else screen_breadth(request, setting.deletion)
-
-
-def _on_record(request: Request, key: bytes, path: Path) -> tuple[Request, str | None, bool]:
-    """The request as it was filed (its dates count, not today's), its status, and whether a run of it began and did not end.
-
-    Raises:
-        TamperedError: if the ledger does not verify.
-        InputError: if it is no ledger, or the request was filed in a form that this one cannot be brought into.
-    """
-    identity = request.id(key)
-    if not path.exists():
-        return request, None, False
-    with Ledger(path, create=True) as ledger:  # a crash may have left an empty file
-        book = RequestBook(ledger)
-        if not (entries := book.entries_of(identity)):
-            return request, None, False
-        filed = entries[0].payload
-        request = replace(
-            request, ground=filed["ground"], received=date.fromisoformat(filed["received"]),
-            due=date.fromisoformat(filed["due"]),
-        )  # fmt: skip
-        if request.record(key) != filed:
-            raise InputError(
-                f"{path} has request {identity} with its targets in another order; name them in that order."
-            )
-        status, kinds = book.status_of(identity), {entry.kind for entry in entries}
-        return request, status, status == "released" or (status in UNFINISHED and BEGINNING in kinds)
-
-
-def _begun_elsewhere(identity: str, folder: Path) -> InputError:
-    """Whoever may draw noise again may choose which draw is released."""
-    return InputError(
-        f"Request {identity} was begun by a run that did not finish, and its journal is not in {folder}. Run it again with the "
-        "folder of then: this run would draw noise a second time. Where that folder is lost, record it: expunge requests "
-        f"supersede {identity}; the next run is then another request, and the ledger shows both."
-    )
-
-
-def _must_be_first_try(book: RequestBook, identity: str, journal: Journal) -> None:
-    """Put this run's journal on record; raise InputError where the request was begun in another one."""
-    mine = journal.once_json("try", lambda: uuid4().hex)
-    if book.begin(identity, mine).payload["journal"] != mine:
-        raise _begun_elsewhere(identity, journal.folder.parent)
 
 
 def _decision(
@@ -361,7 +318,7 @@ def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:
 
 def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     """The trained model and a plan for it: whatever refuses does it here, and no noise is drawn."""
-    _must_serve(case, run.request)
+    _must_serve(case, run)
     if case.untrained is not None:
         _plan(case, case.untrained, run)
     trained = case.make(watch)
@@ -371,9 +328,10 @@ def _made(case: Case, run: _Run, watch: Watch) -> tuple[Trained, planning.Plan]:
     return trained, _plan(case, tried, run)
 
 
-def _must_serve(case: Case, request: Request) -> None:
-    """Raise RefusedError for a kind of request that the method does not serve; before anything is trained."""
-    if unserved := [kind for kind in request.kinds if kind not in case.method.capabilities.kinds]:
+def _must_serve(case: Case, run: _Run) -> None:
+    """Raise RefusedError for a request that the method does not serve, or too large to be recorded; before any training."""
+    must_be_recordable(run.setting.deletion)
+    if unserved := [kind for kind in run.request.kinds if kind not in case.method.capabilities.kinds]:
         served = ", ".join(case.method.capabilities.kinds)
         raise RefusedError(
             f"{case.method.name} does not serve requests of kind {', '.join(unserved)}; it serves {served}."

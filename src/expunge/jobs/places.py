@@ -68,6 +68,9 @@ class Places:
         if self.ledger.exists() and not stat.S_ISREG(self.ledger.stat().st_mode):
             kind = "a folder" if self.ledger.is_dir() else "no regular file"
             raise InputError(f"{self.ledger} is {kind}; a ledger is one file.")
+        for path in (self.ledger, self.ledger.parent, self.out, self.private):
+            if path.exists() and not os.access(path, os.W_OK | (os.R_OK if path.is_file() else os.X_OK)):
+                raise InputError(f"{path} may not be written. Get the right to, or name another place.")
 
     @property
     def unfinished(self) -> bool:

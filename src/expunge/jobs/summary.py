@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from expunge.report.bottom_line import bottom_line
 from expunge.report.measurement_names import keyed
 from expunge.report.outcome import accepted_by, is_accepted
 from expunge.report.words import weakest_certificate
@@ -46,6 +47,7 @@ def _run(run: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, 
         "outcome": outcome.get("word"),
         "outcome_reason": outcome.get("reason"),
         "accepted_by": accepted_by(run, person) if outcome else None,
+        "instead": None if not outcome or accepted_by(run, person) else bottom_line(run, person)["why"],
         "epsilon": certificate.get("epsilon") if certified else None,
         "nominal_epsilon": certificate.get("epsilon"),
         "delta": certificate.get("delta"),

@@ -361,9 +361,7 @@ class Ledger:
 
     def _may_be_written(self) -> bool:
         """Whether nobody forbids it: then it is the machine that does not do it."""
-        return (
-            self._writes and os.access(self.path, os.R_OK | os.W_OK) and os.access(self.path.parent, os.W_OK | os.X_OK)
-        )
+        return os.access(self.path, os.R_OK | os.W_OK) and os.access(self.path.parent, os.W_OK | os.X_OK)
 
     def _named(self, check: Any, *arguments: Any) -> None:
         try:
@@ -384,8 +382,9 @@ class Ledger:
                 raise InputError(f"another process keeps the ledger {self.path} busy; try again later") from None
             if code == sqlite3.SQLITE_NOTADB:
                 raise InputError(f"{self.path} is not a ledger: it is no SQLite file") from None
-            if code in _FAILED or (code in _FORBIDDEN and self._may_be_written()):
-                raise OSError(_FAILED.get(code, errno.EIO), str(error), str(self.path)) from None
+            if code in _FAILED or (code in _FORBIDDEN and self._writes):
+                why = _FAILED.get(code, errno.EIO if self._may_be_written() else errno.EACCES)
+                raise OSError(why, str(error), str(self.path)) from None
             if code in _FORBIDDEN:
                 raise InputError(f"the ledger {self.path} cannot be used: {error}") from None
             raise TamperedError(f"the ledger {self.path} is damaged: {error}") from None

@@ -34,6 +34,7 @@ from expunge.tasks import adapters
 from expunge.tasks.language_cost import PRECISIONS, matmul_rate, run_cost, shape_of, step_seconds
 
 _TIMED: dict[str, float] = {}  # model, records, rows and adapter → seconds of a step in this process
+EPOCHS, LR = 10, 1e-5  # the common setting for TOFU (OpenUnlearning, arXiv 2506.12618)
 RETAIN_STEPS = 5  # retain steps for each forget step in DualOptim's released code for language models
 
 
@@ -59,9 +60,9 @@ class LanguageMethod(GradientMethod):
     small: ClassVar[SmallScale] = SmallScale(
         quick={"steps": 3, "lr": 3e-3, "batch_size": 6}, visible={"steps": 10, "lr": 2e-3, "batch_size": 6}
     )
-    epochs: Count = 10
+    epochs: Count | None = EPOCHS
     steps: Count | None = None
-    lr: Positive = 1e-5
+    lr: Positive | None = LR
     batch_size: Count = 32
     weight_decay: NonNegative = 0.01
     warmup: Fraction | None = None
@@ -85,11 +86,11 @@ class LanguageMethod(GradientMethod):
 
     @property
     def _epochs(self) -> int | None:
-        return None if self.steps is not None else self.epochs
+        return None if self.steps is not None else (self.epochs or EPOCHS)
 
     def optimizer(self) -> Optimizers:
         """AdamW."""
-        return Shared(self._adamw(self.lr))
+        return Shared(self._adamw(given(self.lr, LR)))
 
     def _adamw(self, lr: float) -> Member:
         return Member("adamw", lr, weight_decay=self.weight_decay, decays="matrices")
@@ -107,7 +108,7 @@ class LanguageMethod(GradientMethod):
             self.parameters(),
             clip={} if self.clip is None else dict.fromkeys((JOINT, FORGET, RETAIN), self.clip),
             anneal=self.anneal,
-            warmup=1 / self.epochs if self.warmup is None else self.warmup,
+            warmup=1 / (self.epochs or EPOCHS) if self.warmup is None else self.warmup,
         )
 
     def check(self, context: Context) -> Estimate | Refusal:
@@ -279,9 +280,10 @@ class Balanced(LanguageMethod, Answers):
             InputError: for a learning rate of forget steps where there are none.
         """
         if self.dual:
-            return Dual(self._adamw(given(self.forget_lr, self.lr)), self._adamw(self.lr))
+            lr = given(self.lr, LR)
+            return Dual(self._adamw(given(self.forget_lr, lr)), self._adamw(lr))
         if self.alternate:
-            return Shared(self._adamw(self.lr), self.forget_lr)
+            return Shared(self._adamw(given(self.lr, LR)), self.forget_lr)
         if self.forget_lr is not None:
             raise InputError(
                 "forget_lr needs forget steps of their own: it counts under dual and alternate. Set lr, or one of these."

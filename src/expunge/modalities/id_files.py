@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
 from expunge.core.files import parse_json
 from expunge.core.request import Kind
 
@@ -110,13 +110,14 @@ def read_ids(path: Path) -> list[int]:
 def _numpy(path: Path) -> Any:
     import numpy as np  # this file is read before anything heavy is imported
 
-    try:
+    from expunge.data.damage import NUMPY
+
+    with foreign(
+        lambda error: f"{path.name} is damaged or holds pickled objects ({error!s:.100}). Save plain numbers.", *NUMPY
+    ):
         found = np.load(path, mmap_mode="r", allow_pickle=False)  # a map cannot be larger than the file
-        return found.ravel().tolist() if found.dtype.kind in "iu" else None
-    except Exception as error:  # a damaged file may fail in any way
-        raise InputError(
-            f"{path.name} is damaged or holds pickled objects ({error!s:.100}). Save plain numbers."
-        ) from None
+    plain = isinstance(found, np.ndarray) and found.dtype.kind in "iu"  # a packed one is none
+    return found.ravel().tolist() if plain else None
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from expunge.core.errors import RefusedError
-from expunge.core.method import Context, Estimate, Method, Refusal
+from expunge.core.method import Context, Estimate, Method, Refusal, Settling
 from expunge.core.task import runs_on
 from expunge.methods import registry
 from expunge.planning.promises import hollow_promise
@@ -20,6 +20,8 @@ def check(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimate:
 
 def answer(method: Method, context: Context, kinds: tuple[str, ...]) -> Estimate | Refusal:
     """What the method says, or what speaks against it: kinds, data, capacity, and the budget left."""
+    if isinstance(method, Settling):
+        method = method.settled(context.trained, context.deletion)
     says = refusal_of(method, context, kinds) or method.check(context)
     if isinstance(says, Estimate):
         promised = says.promises.get("epsilon")

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Data, Deletion, Ids, Recognisable, selected
+from expunge.core.data import Data, Deletion, Ids, selected
 from expunge.core.errors import InputError, RefusedError
 from expunge.core.keys import subject_key
-from expunge.core.method import Context, InMemory, Once, Watch, silent
+from expunge.core.method import Context, InMemory, Once, Settling, Watch, silent
 from expunge.core.request import Request
 from expunge.core.task import Autoregressive
 from expunge.core.trained import Spent, Trained
-from expunge.data.marks import marks_of, people_of, recognised
+from expunge.data.marks import recognised
 from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.checks import check
+from expunge.planning.matched import matched_record, must_be_recordable
 from expunge.planning.promises import cautions
 from expunge.planning.running import Plan, must_be_current
 from expunge.planning.stages import Scoped
@@ -92,6 +93,7 @@ def plan(
         deletion = _matched_on(trained, request, probes, key)
     must_be_its_rows(trained, deletion.before)
     _ids_must_differ(deletion.before)
+    must_be_recordable(deletion)
     must_be_current(trained, request.id(key))
     if (spent := _all_spent(trained, request.id(key))) != trained.spent:
         trained = replace(trained, spent=spent)
@@ -100,6 +102,8 @@ def plan(
             f"The model that is to forget cannot be used: {reason}. Train it with a smaller learning rate, or load the weights "
             "again; nothing can be unlearned from it."
         )
+    if isinstance(method, Settling):
+        method = method.settled(trained, deletion)
     shown = deletion if wording is None else deletion.worded(wording)
     shown = shown if retained is None else replace(shown, after=retained)
     scope = [registry.settings_of(method)["digest"], trained.artifact.digest, deletion.ids.digest, seed]
@@ -120,21 +124,10 @@ def plan(
         check(method, replace(context, deletion=deletion), request.kinds)
     for caution in cautions(trained) if "budget" in method.capabilities.needs else ():
         _LOG.warning("%s", caution)
-    record = {**request.record(key), "matched": _matched_record(deletion, request, key)}
+    record = {**request.record(key), "matched": matched_record(deletion, request, key)}
     if wording is not None:
         deletion = replace(deletion, probes={**deletion.probes, "wording": wording})
     return Plan(method, context, estimate, record, deletion)
-
-
-def _matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str, Any]:
-    """What may be recorded of the match: counts, ids as keyed hashes, and marks by which later runs recognise the examples."""
-    along = {"along": len(deletion.along)} if len(deletion.along) else {}
-    people = people_of(deletion, request.targets, key) if isinstance(deletion.before, Recognisable) else []
-    each = {"people": people} if people and deletion.member else {}
-    return {
-        "count": len(deletion.matched), **along, **each, "ids": deletion.ids.hashed(key),
-        "marks": marks_of(deletion, request.targets, key) if deletion.member or len(deletion.absent) else [],
-    }  # fmt: skip
 
 
 def _through(

@@ -31,6 +31,8 @@ _INSTEAD: Mapping[str, str] = {
     Word.UTILITY_COLLAPSE: "Take milder settings or retrain: nobody can use this model.",
     Word.UNDECIDABLE: "Compare with a retrained model (evidence.reference), or let a person accept it (accept in the job).",
 }
+# Steps between rates to try: narrower than the rates at which NPO forgets and keeps, a factor of four (docs/language.md).
+_FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 3, Word.UTILITY_COLLAPSE: 1 / 3}
 
 
 def bottom_line(run: Record, person: Record | None = None) -> Row:
@@ -60,7 +62,13 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
-    return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.")}
+    return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}
+
+
+def _rate(run: Record, word: str) -> str:
+    """The learning rate to try next, where the method has one and the outcome says in which direction."""
+    lr, factor = (run["method"].get("settings") or {}).get("lr"), _FACTOR.get(word)
+    return f" The next rate to try: method.lr {factor * lr:.2g} (this run had {lr:.2g})." if lr and factor else ""
 
 
 def sentence(line: Row) -> str:

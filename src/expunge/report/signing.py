@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from expunge.core.digest import canonical_json
 from expunge.core.errors import InputError, TamperedError
-from expunge.core.files import create_once, parse_json, read_private
+from expunge.core.files import create_once, in_words, parse_json, read_private
 from expunge.core.keys import key_path
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -204,7 +204,7 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
                 raise InputError(f"{path} is no regular file; name the file that holds the public key")
             content = file.read(_LARGEST_KEY + 1)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise in_words(error, f"{path} cannot be read") from None
     if len(content) > _LARGEST_KEY:
         raise InputError(f"{path} has more than {_LARGEST_KEY:,} bytes; it is no public key")
     return _public(content, str(path))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, of_the_machine
 from expunge.core.files import parse_json
 
 LAYERS = re.compile(r"(num_|n_)?(hidden_|encoder_|decoder_|nextn_predict_)?(layers?|blocks?|block_count)")
@@ -124,7 +124,7 @@ def _header(path: Path) -> dict[str, Any] | None:
             if size > min(path.stat().st_size, 10**8):
                 return None
             found = parse_json(handle.read(size), path.name)
-    except (OSError, InputError):
+    except InputError:
         return None
     return found if isinstance(found, dict) and all(isinstance(entry, dict) for entry in found.values()) else None
 
@@ -139,12 +139,14 @@ def _gguf_tensors(path: Path) -> Stored | None:
         from gguf import GGUFReader
 
         reader = GGUFReader(path)
-        tensors = reader.tensors
-        widest = max((int(side) for tensor in tensors for side in tensor.shape), default=0)
-        numbers = sum(math.prod(int(side) for side in tensor.shape) for tensor in tensors)
         said = {name: field.contents() for name, field in reader.fields.items()}
-    except Exception:  # without the package or damaged: the reader says so
+    except Exception as error:  # without the package, or damaged in any way: the reader of transformers says so
+        if of_the_machine(error):
+            raise
         return None
+    tensors = reader.tensors
+    widest = max((int(side) for tensor in tensors for side in tensor.shape), default=0)
+    numbers = sum(math.prod(int(side) for side in tensor.shape) for tensor in tensors)
     for name, value in said.items():
         ending = name.rpartition(".")[2]
         most = len(tensors) if ending == "block_count" else widest if ending in _GGUF_SIZES else None

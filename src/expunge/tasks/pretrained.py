@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.core.errors import ExtraMissingError, InputError
+from expunge.core.errors import ExtraMissingError, InputError, of_the_machine
 from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.tasks.folder_check import check_folder, check_size
 from expunge.tasks.folder_files import folder_files
@@ -146,7 +146,9 @@ def _sizes_of(config: Any, auto: Any) -> Any:
     try:
         with torch.device("meta"):
             return auto.from_config(config, trust_remote_code=False)
-    except Exception:  # a configuration of odd types may fail in any way
+    except Exception as error:  # code of many authors: a configuration of odd types fails in any way
+        if of_the_machine(error):
+            raise
         return None
 
 
@@ -165,7 +167,9 @@ def _from(folder: Path, what: str, auto: Any, **options: Any) -> Any:
         return auto.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **safe, **given)
     except ImportError as error:
         raise InputError(f"{folder} cannot be read: {str(error).strip().splitlines()[0]}") from None
-    except Exception as error:  # a damaged or odd folder may fail in any way, and none of them is ours
+    except Exception as error:  # code of many authors: a damaged or odd folder fails in any way
+        if of_the_machine(error):
+            raise
         raise _unusable(folder, what, error) from None
 
 

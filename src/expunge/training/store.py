@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hmac
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -25,6 +22,7 @@ from expunge.core.files import private_folder, read_json, write_atomic
 from expunge.core.keys import subject_key
 from expunge.core.task import Initialised, Task
 from expunge.core.trained import Artifact, Budget, Fact, Origin, Spent, Trail, Trained
+from expunge.data.torch_files import read_torch
 from expunge.training.recipes import GradientDescent
 from expunge.training.stored_recipes import from_record, settings_record
 
@@ -50,29 +48,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path.name} is not a safetensors file: {error}. Save the weights anew.") from None
-    import pickle
-
-    try:
-        with warnings.catch_warnings():  # about pickle dialects that are refused anyway
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        OSError,
-    ) as error:
-        # a place in the file that its directory names and no file has is the content's fault; other failures are the machine's
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
-        raise InputError(
-            f"{path.name} was refused: it is not a file of plain tensors (a pickle may run code when it is read, so nothing "
-            "in it was executed). Save the weights as safetensors."
-        ) from None
+    loaded = read_torch(path)
     tensors = _weights(loaded)
     if tensors is None:
         raise InputError(

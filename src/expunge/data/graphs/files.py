@@ -12,19 +12,24 @@ two tables                ``nodes.csv``: a column of ids (or names), one of labe
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from scipy import sparse
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
 from expunge.data.arrays import read_npz
+from expunge.data.bounds import largest
 from expunge.data.csv_files import open_csv
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
 from expunge.data.places import located
 from expunge.data.rows import by_reader
+from expunge.data.torch_files import read_torch
 
 AS_THEY_ARE = by_reader("fixed", "features are those of the file")
 COAUTHOR = {
@@ -41,6 +46,7 @@ _BENCHMARK = (
     "attr_indptr",
     "attr_shape",
 )
+_DIGITS = 18  # of a whole number that 64 bits surely hold
 _MISSING = ("", "na", "nan", "null", "none", "?")
 
 
@@ -96,14 +102,10 @@ def read_graph(
     except InputError as error:
         known = str(error)
         raise InputError(known if path.name in known else f"{path.name}: {known}") from None
-    except ImportError as error:
-        raise InputError(
-            f"GraphML is read with networkx, which is not installed ({error}). Install it: pip install networkx."
-        ) from None
-    except Exception as error:  # a damaged file may fail in any way
-        raise InputError(
-            f"{path.name} is damaged or holds something else ({type(error).__name__}: {error!s:.120})."
-        ) from None
+
+
+def _damaged(error: Exception) -> str:
+    return f"It is damaged or holds something else ({type(error).__name__}: {error!s:.120})."
 
 
 def _npz(path: Path, *_: Any) -> dict[str, Any]:
@@ -125,18 +127,27 @@ def _named(arrays: Any, path: Path) -> dict[str, Any]:
     pairs = np.asarray(edges)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise InputError(f"Expected edges of shape (m, 2); got {pairs.shape}.")
-    return {"x": arrays["x"], "y": arrays["y"], "edges": pairs, "nodes": arrays.get("nodes")}
+    nodes = arrays.get("nodes")
+    for name, array in (("y", arrays["y"]), ("nodes", nodes)):
+        if array is not None and np.ndim(array) != 1:
+            raise InputError(f"Expected one value for each node in {name}; it has the shape {np.shape(array)}.")
+    return {"x": arrays["x"], "y": arrays["y"], "edges": pairs, "nodes": nodes}
 
 
 def _benchmark(arrays: Any) -> dict[str, Any]:
     """The layout of gnn-benchmark: attributes above zero count as one, self-loops are left out, directions are forgotten."""
+    for name in (*_BENCHMARK, "labels"):
+        array, kinds = arrays[name], "fiub" if name.endswith("_data") else "iu"
+        if array.ndim != 1 or array.dtype.kind not in kinds:
+            raise InputError(f"Expected numbers in one row as {name}; got {array.dtype} of shape {array.shape}.")
 
     def matrix(name: str) -> sparse.csr_array:
-        made = sparse.csr_array(
-            (arrays[f"{name}_data"], arrays[f"{name}_indices"], arrays[f"{name}_indptr"]),
-            shape=tuple(arrays[f"{name}_shape"]),
-        )
-        made.check_format()
+        with foreign(_damaged, ValueError, TypeError, IndexError, OverflowError):
+            made = sparse.csr_array(
+                (arrays[f"{name}_data"], arrays[f"{name}_indices"], arrays[f"{name}_indptr"]),
+                shape=tuple(map(int, arrays[f"{name}_shape"])),
+            )
+            made.check_format()
         return made
 
     x, adjacency = matrix("attr"), matrix("adj").tocoo()
@@ -150,13 +161,26 @@ def _benchmark(arrays: Any) -> dict[str, Any]:
 def _pt(path: Path, *_: Any) -> dict[str, Any]:
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_torch(path)
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise InputError(
             f"Expected a mapping with tensors x, y and edge_index in {path.name}; it holds {type(content).__name__}."
         )
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    return _named({name: value if name == "x" else value.numpy() for name, value in tensors.items()}, path)
+    most = largest(path.stat().st_size)
+    if claims := [name for name, value in tensors.items() if value.numel() * value.element_size() > most]:
+        raise InputError(
+            f"{path.name} claims more for {claims[0]} than it can hold: {tuple(tensors[claims[0]].shape)}."
+        )
+    with foreign(
+        _damaged, TypeError, RuntimeError, ValueError
+    ):  # of sparse tensors, of types that NumPy lacks, of no memory
+        arrays = {name: value.detach().numpy() for name, value in tensors.items() if name != "x"}
+        if "x" in tensors:
+            arrays["x"] = (
+                (tensors["x"] if tensors["x"].layout is torch.strided else tensors["x"].to_dense()).detach().numpy()
+            )
+    return _named(arrays, path)
 
 
 def _csv(path: Path, edges: Path | None, label: str, node: str) -> dict[str, Any]:
@@ -205,14 +229,14 @@ def _is_number(text: str) -> bool:
 def _label(text: str, path: Path) -> int:
     if text.lower() in _MISSING:
         return -1
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
         raise InputError(f"Expected labels in whole numbers from 0, or nothing, in {path.name}; got {text!r:.40}.")
     return int(text)
 
 
 def _by_name(called: list[str], pairs: list[tuple[str, str]], nodes: Path, edges: Path) -> dict[str, Any]:
     """Ids of nodes and edges from what both files write; whole numbers are the ids themselves."""
-    number = {text: int(text) for text in called if text.isascii() and text.isdigit()}
+    number = {text: int(text) for text in called if text.isascii() and text.isdigit() and len(text) <= _DIGITS}
     spelled: dict[int, str] = {}
     for text in [*called, *(end for pair in pairs for end in pair)]:
         value = _as_number(text)
@@ -222,7 +246,7 @@ def _by_name(called: list[str], pairs: list[tuple[str, str]], nodes: Path, edges
                 "one node cannot be known. Write every node in one way."
             )
     if len(set(called)) != len(called):
-        twice = next(text for text in called if called.count(text) > 1)
+        twice = Counter(called).most_common(1)[0][0]
         raise InputError(f"{nodes.name} names the node {twice!r} twice. Keep one row for each node.")
     whole = len(number) == len(called)
     ids = {text: number[text] if whole else i for i, text in enumerate(called)}
@@ -244,13 +268,20 @@ def _as_number(text: str) -> int | None:
         value = float(text)
     except ValueError:
         return None
-    return int(value) if value == int(value) else None
+    return int(value) if math.isfinite(value) and value == int(value) else None
 
 
 def _graphml(path: Path, _: Any, label: str, __: str) -> dict[str, Any]:
-    import networkx
-
-    content = networkx.read_graphml(path)
+    try:
+        import networkx
+    except ImportError as error:
+        raise InputError(
+            f"GraphML is read with networkx, which is not installed ({error}). Install it: pip install networkx."
+        ) from None
+    with foreign(
+        _damaged, ParseError, networkx.NetworkXError, ValueError, LookupError, TypeError, AttributeError, OverflowError
+    ):
+        content = networkx.read_graphml(path)
     if content.is_directed() or content.is_multigraph():
         raise InputError(f"Expected an undirected graph with at most one edge between two nodes in {path.name}.")
     nodes = list(content.nodes(data=True))
@@ -265,7 +296,8 @@ def _graphml(path: Path, _: Any, label: str, __: str) -> dict[str, Any]:
             raise InputError(
                 f"Expected a number as {odd[0]!r} of every node in {path.name}; node {name} has {values.get(odd[0])!r:.40}."
             )
-    x = np.array([[values[name] for name in features] for _, values in nodes], dtype=np.float32)
+    with foreign(_damaged, OverflowError):  # of whole numbers beyond every other one
+        x = np.array([[float(values[name]) for name in features] for _, values in nodes], dtype=np.float32)
     y = [_label(str(values.get(label, "")), path) for _, values in nodes]
     pairs = [(str(a), str(b)) for a, b in content.edges()]
     return {"x": x, "y": np.array(y), **_by_name([str(name) for name, _ in nodes], pairs, path, path)}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, foreign
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
 from expunge.data.places import located
@@ -67,8 +67,14 @@ _PREPARED = by_reader("fixed", "each node's features are scaled by their own sum
 def _assembled(folder: Path, name: str) -> tuple[sparse.csr_array, np.ndarray, np.ndarray, int, np.ndarray]:
     """Features, labels, edges, how many training nodes come first, and the test nodes."""
     read = {part: _read(folder / f"ind.{name.lower()}.{part}") for part in PARTS[:-1]}
-    order = np.array((folder / f"ind.{name.lower()}.test.index").read_text().split(), dtype=np.int64)
+    listed = folder / f"ind.{name.lower()}.test.index"
+    with foreign(lambda error: f"{listed.name} is damaged ({error!s:.80}). Get it anew.", ValueError, OverflowError):
+        order = np.array(listed.read_text().split(), dtype=np.int64)
     first = read["allx"].shape[0]
+    fits = len(order) == read["tx"].shape[0] == len(read["ty"]) and first == len(read["ally"])
+    in_range = len(order) and first <= order.min() and order.max() < SIZES[name][0]
+    if not fits or not in_range or read["allx"].shape[1] != read["tx"].shape[1]:
+        raise InputError(f"The files of {name} do not belong together: they count different nodes or columns. {_GET}")
     total = int(order.max()) + 1
     gap = total - first  # CiteSeer lists fewer test nodes than positions: 15 isolated nodes, unlabelled
     tx = sparse.lil_array((gap, read["tx"].shape[1]), dtype=np.float32)
@@ -113,5 +119,5 @@ def _read(path: Path) -> Any:
         made = sparse.csr_array((parts["data"], parts["indices"], parts["indptr"]), shape=parts["_shape"])
         made.check_format()
         return made
-    except Exception as error:  # parts of other shapes or types may fail in any way
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # parts of other shapes or types
         raise InputError(f"{path.name} is damaged or no file of Planetoid ({error!s:.100}). Get it anew.") from None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from expunge.core.errors import ExpungeError
+from expunge.core.errors import ExpungeError, of_the_machine
 from expunge.report.verify.reading import Clock, Skipped, TooLong, limited
 
 VERIFIED, TAMPERED, SIGNER_UNKNOWN, INCOMPLETE = 0, 1, 5, 6  # exit codes
@@ -93,6 +93,8 @@ def found(name: str, check: Callable[[], str | None], clock: Clock) -> Finding:
     except (ExpungeError, TooLong) as error:
         return Finding(name, str(error) or type(error).__name__)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError) as error:
+        if of_the_machine(error):
+            raise
         return Finding(name, f"cannot be read: {type(error).__name__}: {error}"[:2000])
     except (Exception, RecursionError, MemoryError) as error:  # a renderer fed with a changed record may raise anything
         return Finding(name, f"cannot be checked: {type(error).__name__}: {error}"[:2000])

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, of_the_machine
 
 
 def unet2d(config: Path, **settings: Any) -> nn.Module:
@@ -26,6 +26,8 @@ def unet2d(config: Path, **settings: Any) -> nn.Module:
     try:
         described = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if of_the_machine(error):
+            raise
         raise InputError(
             f"Expected the config.json of a UNet2DModel at {config}; it cannot be read ({error})."
         ) from None

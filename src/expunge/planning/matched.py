@@ -1,0 +1,39 @@
+"""What may be recorded of a match: counts and keyed hashes, no more than whoever checks the record will read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from expunge.core.data import Deletion, Recognisable
+from expunge.core.errors import RefusedError
+from expunge.core.request import Request
+from expunge.data.marks import marks_of, people_of
+
+_BYTES = (
+    2 * 38
+)  # of one example: a line for the hash of its id and one for its mark, as they lie in an entry of the ledger
+_TIMES = 3  # in the record, in the ledger's decision, and in that of a request that was given up for this one
+_SPARE = 2**20  # for all the rest of a record, of which examples have measured some 50 kB
+
+
+def matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str, Any]:
+    """Counts, ids as keyed hashes, and marks by which later runs recognise the examples."""
+    along = {"along": len(deletion.along)} if len(deletion.along) else {}
+    people = people_of(deletion, request.targets, key) if isinstance(deletion.before, Recognisable) else []
+    each = {"people": people} if people and deletion.member else {}
+    return {
+        "count": len(deletion.matched), **along, **each, "ids": deletion.ids.hashed(key),
+        "marks": marks_of(deletion, request.targets, key) if deletion.member or len(deletion.absent) else [],
+    }  # fmt: skip
+
+
+def must_be_recordable(deletion: Deletion) -> None:
+    """Raise RefusedError for so many examples that the evidence would be larger than ``expunge verify`` reads."""
+    from expunge.report.verify.reading import LARGEST
+
+    count, most = len(deletion.ids), (LARGEST - _SPARE) // (_TIMES * _BYTES)
+    if count > most:
+        raise RefusedError(
+            f"The request matches {count:,} examples, each of which the evidence names by a hash; with more than {most:,} it "
+            "would be larger than expunge verify reads. Ask for fewer at a time, and for the others in further requests."
+        )
