@@ -294,7 +294,8 @@ def test_a_model_is_told_from_one_whose_edges_were_merely_cut(seed, tmp_path):
 def test_a_table_of_methods_on_links(tmp_path):
     recipe = GraphRecipe(
         name="tiny", title="tiny", task="graph", predict="links", model="gcn", data=JOB["data"],
-        model_settings={"dropout": 0.0}, training={"kind": "whole_graph", "epochs": 60, "lr": 0.02}, forget={"kind": "edge", "share": 0.05},
+        model_settings={"dropout": 0.0}, training={"kind": "whole_graph", "epochs": 60, "lr": 0.02},
+        forget={"kind": "edge", "share": 0.05},
         retrained_models=3, seeds=1, methods={"no_op": {}, "utu": {}},
     )  # fmt: skip
     record = bench(recipe, tmp_path / "out", BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"))

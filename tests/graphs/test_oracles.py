@@ -12,16 +12,19 @@ import torch
 from expunge import planning
 from expunge.core.data import Deletion
 from expunge.core.request import Request, Target
-from expunge.core.trained import Trained
+from expunge.core.trained import InMemoryBook, Trained
 from expunge.data.graphs import splits
 from expunge.data.graphs.block_model import BlockModel, block_model
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import Links, split_links
 from expunge.data.graphs.markers import marked
 from expunge.data.graphs.pairs import unlinked
 from expunge.data.graphs.planetoid import planetoid
 from expunge.evidence.explanations import attack
+from expunge.evidence.explanations.links import answered
 from expunge.evidence.explanations.replay import Scene, played
 from expunge.methods import registry
+from expunge.tasks.graphs.links import LinkPrediction
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.graph_ridge import GraphRidge
@@ -134,3 +137,25 @@ def test_check_24_stolen_links_on_cora(seed, real_data):
         tensors = recipe.fit(task, data, seed=seed).artifact.tensors
         areas.append(attack.link_stealing(predicted(task, tensors, data), known, graph.positions(pairs), others).value)
     assert areas[0] >= 0.85 and areas[1] < areas[0] - 0.02
+
+
+@functools.cache
+def cora_links() -> tuple[Links, dict[str, Links]]:
+    graph, _ = planetoid("Cora")
+    links, sets = split_links(graph, 0.85, 0.05, 0)
+    return links.deep(2), {name: each.deep(2) for name, each in sets.items()}
+
+
+def after_a_hundred_edges(seed: int) -> dict[str, dict[str, float]]:
+    """What the original, retrained, unlinked and GNNDelete's model answer on the graph as it is."""
+    links, sets = cora_links()
+    task = LinkPrediction.of(functools.partial(NETWORKS["gcn"], links.graph.width, 64, hidden=128))
+    model = planning.train(task, links, GraphTraining(epochs=100, l2=0.0), seed=seed)
+    chosen = links.graph.edges[np.random.default_rng(seed).choice(len(links.graph.edges), 100, replace=False)]
+    asked = Request("a", (Target("edge", {"pairs": chosen.tolist()}),))
+    deletion = Deletion.of(links, asked, sets)
+    found = {"original": answered(task, model.artifact.tensors, links, deletion, sets["test"])}
+    for name in ("retrain", "utu", "gnn_delete"):
+        after = planning.plan(replace(model, book=InMemoryBook()), asked, registry.make(name)).run().after
+        found[name] = answered(task, after.artifact.tensors, deletion.after, deletion, sets["test"])
+    return found
