@@ -122,7 +122,7 @@ def operators(smoke: bool) -> Case:
 
 
 def published(smoke: bool) -> Case:
-    """Attributions, heatmap shift, edit distance and rules of Forget and Explain, of a request for 5 % of the training nodes."""
+    """Attributions, heatmap shift, edit distance and rules of Forget and Explain, of a request for 5 % of training nodes."""
     real = "EXPUNGE_DATA" in os.environ and not smoke
     graph = replace(shares(coauthor("Physics"), 0.6, 0.2, 0)[0], depth=2) if real else split("physics_like", smoke)
     task = NodeClassification.of(functools.partial(GCN, graph.width, graph.label_count, hidden=64))
