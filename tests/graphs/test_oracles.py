@@ -22,8 +22,9 @@ from expunge.data.graphs.pairs import unlinked
 from expunge.data.graphs.planetoid import planetoid
 from expunge.evidence.explanations import attack
 from expunge.evidence.explanations.links import answered
-from expunge.evidence.explanations.replay import Scene, played
+from expunge.evidence.explanations.replay import DECIDING, Scene, played
 from expunge.methods import registry
+from expunge.metrics.prediction_band import Band
 from expunge.tasks.graphs.links import LinkPrediction
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
@@ -87,21 +88,23 @@ def cora(share: float = 0.6) -> tuple[Graph, dict[str, Graph]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_check_20_replay_tells_the_original_from_retrained_models_on_cora(seed, real_data):
+    """Features as they are, not scaled by their sums: a network remembers its nodes far better then."""
     real_data("planetoid")
-    graph, sets = cora()
+    graph, sets = (replace(each, scale="none") if isinstance(each, Graph) else each for each in cora())
     task, recipe = task_of("gcn", graph, hidden=64), GraphTraining(epochs=200, lr=0.005, l2=0.0)
     ids = np.random.default_rng(seed).choice(graph.examples, 135, replace=False)
     deletion = Deletion.of(graph, request(ids))
     scene = Scene.of(deletion, sets["test"], seed)
     original = played(task, recipe.fit(task, graph, seed=seed).artifact.tensors, scene).statistics
-    nulls = [
+    *nulls, further = [
         played(task, each.artifact.tensors, scene).statistics
         for each in recipe.fit_together(task, deletion.after, range(100, 106))
     ]
     means = {name: np.mean([each[name] for each in nulls]) for name in original}
-    assert means["replay_nll"] > 1.5 * original["replay_nll"]
-    assert means["replay_ra"] > 1.2 * original["replay_ra"]
+    assert means["replay_nll"] >= 5 * original["replay_nll"]
+    assert means["replay_ra"] >= 2 * original["replay_ra"]
     assert original["replay_auc"] - means["replay_auc"] >= 0.04
+    assert all(abs(Band.of([each[name] for each in nulls]).z(further[name])) <= 3 for name in DECIDING)
 
 
 @pytest.mark.slow
@@ -159,3 +162,13 @@ def after_a_hundred_edges(seed: int) -> dict[str, dict[str, float]]:
         after = planning.plan(replace(model, book=InMemoryBook()), asked, registry.make(name)).run().after
         found[name] = answered(task, after.artifact.tensors, deletion.after, deletion, sets["test"])
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_check_22_deleted_edges_are_told_from_retained_ones_and_others_are_predicted_as_before(seed, real_data):
+    """That deleted edges are as probable as random pairs within .05 does not hold (docs/graphs.md has what was measured)."""
+    real_data("planetoid")
+    found = after_a_hundred_edges(seed)
+    assert found["gnn_delete"]["deleted_auc"] >= 0.8
+    assert found["original"]["link_auc"] - found["gnn_delete"]["link_auc"] <= 0.12
