@@ -145,6 +145,9 @@ def test_another_explainer_changes_the_share_of_attribution_alone(place, monkeyp
     assert one["replay"].keys() - same == {"replay_ra"}
     with pytest.raises(InputError, match="explainer among saliency"):
         explain(job, *given, nulls=4, explainer="tea leaves")
+    monkeypatch.setattr("expunge.modalities.graph.explaining.retrain_all", None)  # refused before anything is trained
+    with pytest.raises(InputError, match="Attention is read of networks that have it"):
+        explain(job, *given, nulls=4, explainer="attention")
 
 
 def test_what_cannot_be_explained_is_refused_in_words(place, tmp_path):

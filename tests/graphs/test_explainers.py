@@ -19,6 +19,7 @@ from expunge.evidence.explanations import attack, explainers
 from expunge.evidence.explanations.explainers import STEPS, explainer
 from expunge.evidence.explanations.fidelity import agreement, logit_distance
 from expunge.evidence.explanations.neighbourhood import neighbourhood
+from expunge.tasks.graphs.layers import GATConv, Neighbours
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
 
@@ -101,6 +102,39 @@ def test_integrated_edges_sum_to_what_all_messages_change(monkeypatch):
         signed += [(loss(at, edge, h) - loss(at, edge, -h)) / (2 * h * steps) for edge in range(len(graph.edges))]
     assert signed.sum() == pytest.approx(loss(1.0) - loss(0.0), abs=2e-3)
     assert np.allclose(found, np.abs(signed), rtol=1e-4, atol=1e-8)
+
+
+def test_attention_is_read_off_the_network_by_its_formula():
+    """One layer, two heads, against equation 3 of the paper written out for every pair of neighbours."""
+    graph = made()
+    task = NodeClassification.of(
+        functools.partial(NETWORKS["gat"], COLUMNS, CLASSES, hidden=3, heads=2), dtype=torch.float64
+    )
+    tensors = task.released(task.build(seed=2))
+    way, model = explainer("attention"), task.build(tensors).eval()
+    found = way.edges(task, tensors, graph)
+    total, x = np.zeros((len(graph.nodes), len(graph.nodes))), torch.from_numpy(graph.features.toarray()).double()
+    layers = [module for module in model.modules() if isinstance(module, GATConv)]
+    for number, layer in enumerate(layers):
+        weight = layer.project.weight.detach()
+        h = (x @ weight).reshape(len(x), layer.heads, -1)
+        for head in range(layer.heads):
+            hears, heard = ((h[:, head] * each[head]).sum(1).detach() for each in (layer.hears, layer.heard))
+            score = torch.nn.functional.leaky_relu(hears[:, None] + heard[None, :], 0.2).numpy()
+            near = graph.adjacency.toarray() + np.eye(len(x))
+            share = np.where(near > 0, np.exp(score), 0)
+            total += share / share.sum(1, keepdims=True) / layer.heads / len(layers)
+        if number + 1 < len(layers):
+            with torch.no_grad():
+                neighbours = Neighbours.of(task.batch(graph)["edge_index"], len(x))
+                x = model.activation(layer(x, neighbours))
+    first, second = graph.ends.T
+    assert np.allclose(found, total[first, second] + total[second, first])
+    assert np.allclose(way.nodes(task, tensors, graph, None), (total * graph.adjacency.toarray()).sum(0))
+    with pytest.raises(InputError, match="GCN has none"):
+        way.edges(task_of(), task_of().released(task_of().build()), graph)
+    with pytest.raises(InputError, match="single columns"):
+        way.nodes(task, tensors, graph, np.array([0]))
 
 
 def test_agreement_and_distance_by_hand():

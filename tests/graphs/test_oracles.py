@@ -12,16 +12,20 @@ import torch
 from expunge import planning
 from expunge.core.data import Deletion
 from expunge.core.request import Request, Target
-from expunge.core.trained import Trained
+from expunge.core.trained import InMemoryBook, Trained
 from expunge.data.graphs import splits
 from expunge.data.graphs.block_model import BlockModel, block_model
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import Links, split_links
 from expunge.data.graphs.markers import marked
 from expunge.data.graphs.pairs import unlinked
 from expunge.data.graphs.planetoid import planetoid
 from expunge.evidence.explanations import attack
-from expunge.evidence.explanations.replay import Scene, played
+from expunge.evidence.explanations.links import answered
+from expunge.evidence.explanations.replay import DECIDING, Scene, played
 from expunge.methods import registry
+from expunge.metrics.prediction_band import Band
+from expunge.tasks.graphs.links import LinkPrediction
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.graph_ridge import GraphRidge
@@ -84,21 +88,23 @@ def cora(share: float = 0.6) -> tuple[Graph, dict[str, Graph]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_check_20_replay_tells_the_original_from_retrained_models_on_cora(seed, real_data):
+    """Features as they are, not scaled by their sums: a network remembers its nodes far better then."""
     real_data("planetoid")
-    graph, sets = cora()
+    graph, sets = (replace(each, scale="none") if isinstance(each, Graph) else each for each in cora())
     task, recipe = task_of("gcn", graph, hidden=64), GraphTraining(epochs=200, lr=0.005, l2=0.0)
     ids = np.random.default_rng(seed).choice(graph.examples, 135, replace=False)
     deletion = Deletion.of(graph, request(ids))
     scene = Scene.of(deletion, sets["test"], seed)
     original = played(task, recipe.fit(task, graph, seed=seed).artifact.tensors, scene).statistics
-    nulls = [
+    *nulls, further = [
         played(task, each.artifact.tensors, scene).statistics
         for each in recipe.fit_together(task, deletion.after, range(100, 106))
     ]
     means = {name: np.mean([each[name] for each in nulls]) for name in original}
-    assert means["replay_nll"] > 1.5 * original["replay_nll"]
-    assert means["replay_ra"] > 1.2 * original["replay_ra"]
+    assert means["replay_nll"] >= 5 * original["replay_nll"]
+    assert means["replay_ra"] >= 2 * original["replay_ra"]
     assert original["replay_auc"] - means["replay_auc"] >= 0.04
+    assert all(abs(Band.of([each[name] for each in nulls]).z(further[name])) <= 3 for name in DECIDING)
 
 
 @pytest.mark.slow
@@ -134,3 +140,35 @@ def test_check_24_stolen_links_on_cora(seed, real_data):
         tensors = recipe.fit(task, data, seed=seed).artifact.tensors
         areas.append(attack.link_stealing(predicted(task, tensors, data), known, graph.positions(pairs), others).value)
     assert areas[0] >= 0.85 and areas[1] < areas[0] - 0.02
+
+
+@functools.cache
+def cora_links() -> tuple[Links, dict[str, Links]]:
+    graph, _ = planetoid("Cora")
+    links, sets = split_links(graph, 0.85, 0.05, 0)
+    return links.deep(2), {name: each.deep(2) for name, each in sets.items()}
+
+
+def after_a_hundred_edges(seed: int) -> dict[str, dict[str, float]]:
+    """What the original, retrained, unlinked and GNNDelete's model answer on the graph as it is."""
+    links, sets = cora_links()
+    task = LinkPrediction.of(functools.partial(NETWORKS["gcn"], links.graph.width, 64, hidden=128))
+    model = planning.train(task, links, GraphTraining(epochs=100, l2=0.0), seed=seed)
+    chosen = links.graph.edges[np.random.default_rng(seed).choice(len(links.graph.edges), 100, replace=False)]
+    asked = Request("a", (Target("edge", {"pairs": chosen.tolist()}),))
+    deletion = Deletion.of(links, asked, sets)
+    found = {"original": answered(task, model.artifact.tensors, links, deletion, sets["test"])}
+    for name in ("retrain", "utu", "gnn_delete"):
+        after = planning.plan(replace(model, book=InMemoryBook()), asked, registry.make(name)).run().after
+        found[name] = answered(task, after.artifact.tensors, deletion.after, deletion, sets["test"])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_check_22_deleted_edges_are_told_from_retained_ones_and_others_are_predicted_as_before(seed, real_data):
+    """That deleted edges are as probable as random pairs within .05 does not hold (docs/graphs.md has what was measured)."""
+    real_data("planetoid")
+    found = after_a_hundred_edges(seed)
+    assert found["gnn_delete"]["deleted_auc"] >= 0.8
+    assert found["original"]["link_auc"] - found["gnn_delete"]["link_auc"] <= 0.12

@@ -7,11 +7,12 @@ import matplotlib
 import pytest
 
 from expunge.report import plots
+from expunge.report.differences import _drawn, differences
 
 from . import worlds
 
 OF_RECORD = (plots.accuracy, plots.membership)
-OF_RUN = (plots.trade_off, plots.bounds, plots.change)
+OF_RUN = (plots.trade_off, plots.bounds, differences, plots.change)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def drawn(record: dict) -> list:
 
 
 def forget() -> None:
-    for plot in (plots._beside, plots._trade_off, plots._bounds, plots._change):
+    for plot in (plots._beside, plots._trade_off, plots._bounds, plots._change, _drawn):
         plot.cache_clear()
 
 
@@ -44,6 +45,7 @@ def test_equal_numbers_are_drawn_and_laid_out_once(varied, monkeypatch):
     figures = drawn(varied)
     shapes = [figure.outlined() for figure in figures]
     monkeypatch.setattr(plots, "finished", None)
+    monkeypatch.setattr("expunge.report.differences.finished", None)
     again = copy.deepcopy(varied)
     again["runs"][0]["details"] = {"seconds": 9}  # of which no figure shows anything
     assert all(a is b for a, b in zip(drawn(again), figures, strict=True))
@@ -115,6 +117,19 @@ def test_bounds_say_which_is_used_and_which_do_not_apply(record):
     assert figure is not None
     assert "0.5, used" in figure.svg and "0.1, does not apply" in figure.svg and "infinite" in figure.svg
     assert "not ours 0.1 (does not apply)" in figure.alt
+
+
+def test_differences_are_in_units_of_what_two_retrainings_differ_by(record):
+    run = copy.deepcopy(record["runs"][0])
+    first, second = (copy.deepcopy(run["evidence"]["measurements"][0]) for _ in range(2))
+    first |= {"value": 0.9, "original": 1.0, "ideal": 0.5, "null": 0.2, "view": None}
+    second |= {"metric": "loss", "value": 9.0, "original": None, "ideal": 1.0, "null": 0.5, "view": None}
+    run["evidence"]["measurements"] = [first, second]
+    figure = differences(run)
+    assert figure is not None and "before 2.5, released 2;" in figure.alt and figure.alt.endswith("released 16.")
+    assert "at the edge" in figure.caption and "16" in figure.svg
+    second["null"] = None  # nothing says what chance would make of it; and one number needs no picture
+    assert differences(run) is None
 
 
 def test_networks_draw_every_view(record):

@@ -21,7 +21,8 @@ def explain(
     ],
     nulls: Annotated[int, typer.Option(help="Retrained models to compare with.")] = 20,
     explainer: Annotated[
-        str, typer.Option(help="Where attributions come from: saliency, integrated_gradients or gnn_explainer.")
+        str,
+        typer.Option(help="Where attributions come from: saliency, integrated_gradients, gnn_explainer or attention."),
     ] = "saliency",
     out: Annotated[
         Path | None, typer.Option(help="A private folder for explained.html, with pictures, and explained.json.")

@@ -175,12 +175,14 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "largest distance of both models' distributions of truth ratios", "1", _LOWER, None,
         "above 0, less with more records", ("forget rows", "wrong answers", "reference")),
     *(MetricSpec(name, label, f"{title}, the weights run on the graph as it was", unit, _MATCH, RETRAINED,
-                 "retrained models differ from seed to seed: the band is computed from them", ("forget nodes", "reference"))
+                 "retrained models differ from seed to seed: the band is computed from them", ("forget examples", "reference"))
       for name, label, title, unit in (
-          ("replay_nll", "Replay, loss", "mean -log p of forgotten training nodes", "nats"),
-          ("replay_accuracy", "Replay, accuracy", "accuracy on forgotten training nodes", "percent"),
+          ("replay_nll", "Replay, loss", "mean -log p of forgotten training nodes or edges", "nats"),
+          ("replay_probability", "Replay, probability", "mean p of forgotten training nodes' labels, or of forgotten edges",
+           "percent"),
+          ("replay_accuracy", "Replay, accuracy", "accuracy on forgotten training nodes or edges", "percent"),
           ("replay_auc", "Replay, membership",
-           "area under the curve of -log p, forgotten against unseen nodes of the same classes", "1"),
+           "area under the curve of log p, forgotten against unseen nodes of the same classes, or edges", "1"),
           ("replay_ra", "Replay, attribution", "share of the training loss's attribution on what was deleted", "percent"))),
     MetricSpec("legacy_ra", "Legacy, residual attribution",
         "share of attribution on deleted nodes, on the graph after the deletion (Forget and Explain)", "percent", _LOWER,
@@ -188,6 +190,15 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("legacy_hs", "Legacy, heatmap shift",
         "mean difference of attributions before and after, position by position (Forget and Explain)", "1", _HIGHER, None,
         "of two trainings on the same data as large as of many methods", ("source",)),
+    *(MetricSpec(name, label, f"{title}, on the graph after the deletion", unit, _MATCH, RETRAINED,
+                 "retrained models differ by their std over seeds", ("forget edges", "reference"))
+      for name, label, title, unit in (
+          ("link_auc", "Test AUC", "area under the curve of held-out edges against pairs that nothing joins", "1"),
+          ("deleted_auc", "Deleted, AUC", "area under the curve of retained edges against deleted ones (GNNDelete)", "1"),
+          ("deleted_probability", "Deleted, probability", "mean probability of deleted edges (GNNDelete)", "percent"),
+          ("absent_probability", "Absent, probability", "mean probability of held-out pairs that nothing joins", "percent"),
+          ("link_stealing", "Stolen edges",
+           "area under the curve of deleted edges against pairs that nothing joins, by the model's own answer", "1"))),
     MetricSpec("frechet", "Fréchet distance",
         "distance of drawn images of retained classes from real ones, on features of our own classifier (no FID)", "1", _LOWER,
         None, "above 0, more with fewer images: that of as many real ones is computed beside it", ("drawn images",)),

@@ -13,6 +13,7 @@ from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
 from expunge.report.bottom_line import bottom_line, copies
+from expunge.report.differences import differences
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
@@ -93,6 +94,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
             *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
         ),
         "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
+        "differences": figures(differences(run)),
         "reference": run["evidence"]["reference"],
         "checks": [
             {"name": _check_name(item), "statement": item["statement"],

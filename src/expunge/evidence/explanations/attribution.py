@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from expunge.core.errors import InputError
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import Links, graph_of
 from expunge.tasks.graphs.layers import Projection
 from expunge.tasks.graphs.nodes import NodeClassification
 
@@ -22,27 +23,27 @@ CHUNK = 2048  # nodes whose gradients by all features are held at a time
 
 
 def of_nodes(
-    task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph, columns: np.ndarray | None = None
+    task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links, columns: np.ndarray | None = None
 ) -> np.ndarray:
-    """Attribution of each node, ``sum over its features of |dL/dx|``, L the mean loss of the examples of ``graph``.
+    """Attribution of each node, ``sum over its features of |dL/dx|``, L the mean loss of the examples of ``data``.
 
     Args:
         columns: of the features that count; all where not given.
 
     Shapes:
-        → (n,) float64, in the order of ``graph.nodes``.
+        → (n,) float64, in the order of the graph's nodes.
 
     Formal guarantee: none. Zero for a node further from every example than the model gathers.
     """
     model = task.build(tensors).eval()
-    batch = task.batch(graph)
+    batch = task.batch(data)
     parts = gradients(task, model, batch)
     if parts is None:
         return _dense(task, model, batch, columns)
     if columns is not None:
         chosen = torch.from_numpy(columns)
         parts = [(gradient, weight.index_select(0, chosen)) for gradient, weight in parts]
-    return summed(parts, len(graph.nodes), lambda at, part: part.abs().sum(1))
+    return summed(parts, len(graph_of(data).nodes), lambda at, part: part.abs().sum(1))
 
 
 def gradients(task: NodeClassification, model: nn.Module, batch: Any) -> list[tuple[Tensor, Tensor]] | None:
@@ -94,37 +95,38 @@ def _dense(task: NodeClassification, model: nn.Module, batch: Any, columns: np.n
     return gradient.abs().sum(1).double().cpu().numpy()
 
 
-def of_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph) -> np.ndarray:
+def of_edges(task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links) -> np.ndarray:
     """Attribution of each edge, ``|dL/dw|`` of a factor w = 1 on the messages in both directions.
 
     Shapes:
-        → (m,) float64, in the order of ``graph.edges``.
+        → (m,) float64, in the order of the graph's edges.
 
     Raises:
         InputError: for a module whose messages take no factor; expunge's own networks do.
     """
-    return np.abs(edge_gradient(task, tensors, graph, 1.0))
+    return np.abs(edge_gradient(task, tensors, data, 1.0))
 
 
-def edge_gradient(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph, factor: float) -> np.ndarray:
+def edge_gradient(
+    task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links, factor: float
+) -> np.ndarray:
     """dL/dw of each edge, both directions together, where every message has the factor w = ``factor``, (m,) float64.
 
     Raises:
         InputError: as :func:`of_edges`.
     """
     model = task.build(tensors).eval()
-    batch = task.batch(graph)
+    batch = task.batch(data)
     weight = torch.full((batch["edge_index"].shape[1],), factor, dtype=task.dtype, device=task.device)
     weight.requires_grad_()
-    loss = nn.functional.cross_entropy(logits_with(task, model, batch, weight), batch["y"])
-    (gradient,) = torch.autograd.grad(loss, [weight])
+    (gradient,) = torch.autograd.grad(loss_with(task, model, batch, weight), [weight])
     return gradient.double().cpu().numpy().reshape(2, -1).sum(0)
 
 
-def logits_with(task: NodeClassification, model: nn.Module, batch: Any, weight: Tensor) -> Tensor:
-    """Logits of the examples with a factor on each message; raises InputError as :func:`of_edges`."""
+def loss_with(task: NodeClassification, model: nn.Module, batch: Any, weight: Tensor) -> Tensor:
+    """Mean loss of the examples with a factor on each message; raises InputError as :func:`of_edges`."""
     try:
-        return task.every(model, dict(model.named_parameters()), batch, weight).index_select(0, batch["node"])
+        return task.losses(model, dict(model.named_parameters()), batch, weight).mean()
     except TypeError as error:
         raise InputError(f"What edges contribute is read of expunge's own networks only ({error}).") from None
 

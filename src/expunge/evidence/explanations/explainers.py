@@ -1,4 +1,4 @@
-"""What nodes and edges contribute to the training loss: by gradients, by gradients along a path, or by a learnt mask.
+"""What nodes and edges contribute: to the training loss by gradients, along a path or under a learnt mask; or by attention.
 
 Replay's share of attribution is saliency unless another is asked for. An explainer is a name and two functions.
 """
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from expunge.core.errors import InputError
 from expunge.data.graphs.graph import Graph
-from expunge.evidence.explanations import attribution
+from expunge.data.graphs.links import Links, graph_of
+from expunge.evidence.explanations import attention, attribution
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.optimizers import Adam
 
@@ -24,8 +25,8 @@ STEPS = 32  # of the path of integrated gradients, at midpoints: within the 20 t
 EPOCHS, RATE, RESTARTS = 100, 0.01, 10
 SIZE, ENTROPY = 0.005, 1.0  # what a mask's size and its indecision cost, of edges (PyTorch Geometric)
 
-OfNodes = Callable[[NodeClassification, Mapping[str, Tensor], Graph, np.ndarray | None], np.ndarray]
-OfEdges = Callable[[NodeClassification, Mapping[str, Tensor], Graph], np.ndarray]
+OfNodes = Callable[[NodeClassification, Mapping[str, Tensor], Graph | Links, np.ndarray | None], np.ndarray]
+OfEdges = Callable[[NodeClassification, Mapping[str, Tensor], Graph | Links], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Explainer:
 
     Attributes:
         name: what a user calls it.
-        nodes: task, weights, graph, and which columns of features count (``None``: all) → (n,) in the order of the nodes.
-        edges: task, weights, graph → (m,) in the order of the edges.
+        nodes: task, weights, data, and which columns of features count (``None``: all) → (n,) in the order of the nodes.
+        edges: task, weights, data → (m,) in the order of the edges.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Explainer:
 
 
 def integrated_nodes(
-    task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph, columns: np.ndarray | None = None
+    task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links, columns: np.ndarray | None = None
 ) -> np.ndarray:
     """``sum over features of |x times the mean of dL/dx on the way from no features to all|``, (n,).
 
@@ -57,7 +58,7 @@ def integrated_nodes(
         InputError: for a model that does not begin with projections of expunge's own.
     """
     model = task.build(tensors).eval()
-    batch = task.batch(graph)
+    batch = task.batch(data)
     x = batch["x"]
     total: list[Tensor] = []
     weights: list[Tensor] = []
@@ -68,6 +69,7 @@ def integrated_nodes(
             raise InputError("Integrated gradients are read of expunge's own networks only. Use saliency.")
         weights = [weight for _, weight in parts]
         total = [g / STEPS + (total[i] if total else 0) for i, (g, _) in enumerate(parts)]
+    graph = graph_of(data)
     features: Any = graph.features
     chosen = np.arange(graph.width) if columns is None else columns
 
@@ -82,16 +84,16 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
     return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), x.values() * factor, x.shape)
 
 
-def integrated_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph) -> np.ndarray:
+def integrated_edges(task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links) -> np.ndarray:
     """``|mean of dL/dw|`` over factors w of all messages from 0 to 1, (m,). The path begins at a graph without messages.
 
     Formal guarantee: none.
     """
-    steps = [attribution.edge_gradient(task, tensors, graph, (step + 0.5) / STEPS) / STEPS for step in range(STEPS)]
+    steps = [attribution.edge_gradient(task, tensors, data, (step + 0.5) / STEPS) / STEPS for step in range(STEPS)]
     return np.abs(np.sum(steps, 0))
 
 
-def masked_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph) -> np.ndarray:
+def masked_edges(task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links) -> np.ndarray:
     """How much of each edge a mask keeps under which the model still gives the labels it was trained on, (m,) in 0 to 1.
 
     Means over :data:`RESTARTS` starts from fixed seeds.
@@ -102,8 +104,8 @@ def masked_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph:
     Formal guarantee: none. Two runs from other starts differ: it describes.
     """
     model = task.build(tensors).eval()
-    batch = task.batch(graph)
-    count = len(graph.edges)
+    batch = task.batch(data)
+    count = len(graph_of(data).edges)
     if not count:
         return np.empty(0)
     found = np.zeros(count)
@@ -113,9 +115,9 @@ def masked_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph:
         optimizer = Adam([mask], RATE)
         for _ in range(EPOCHS):
             kept = mask.sigmoid()
-            logits = attribution.logits_with(task, model, batch, kept.repeat(2))
+            fitted = attribution.loss_with(task, model, batch, kept.repeat(2))
             undecided = -(kept * kept.clamp_min(1e-12).log() + (1 - kept) * (1 - kept).clamp_min(1e-12).log())
-            loss = nn.functional.cross_entropy(logits, batch["y"]) + SIZE * kept.sum() + ENTROPY * undecided.mean()
+            loss = fitted + SIZE * kept.sum() + ENTROPY * undecided.mean()
             (mask.grad,) = torch.autograd.grad(loss, [mask])
             optimizer.step()
         found += mask.detach().sigmoid().double().cpu().numpy() / RESTARTS
@@ -123,7 +125,7 @@ def masked_edges(task: NodeClassification, tensors: Mapping[str, Tensor], graph:
 
 
 def masked_nodes(
-    task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph, columns: np.ndarray | None = None
+    task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links, columns: np.ndarray | None = None
 ) -> np.ndarray:
     """Half of what :func:`masked_edges` keeps of the edges at each node, (n,).
 
@@ -134,7 +136,7 @@ def masked_nodes(
         raise InputError(
             "A mask on edges says nothing of single columns of features. Use saliency or integrated_gradients."
         )
-    kept = masked_edges(task, tensors, graph)
+    graph, kept = graph_of(data), masked_edges(task, tensors, data)
     return np.bincount(graph.ends.ravel(), np.repeat(kept / 2, 2), len(graph.nodes))
 
 
@@ -145,6 +147,7 @@ EXPLAINERS: Mapping[str, Explainer] = {
         SALIENCY,
         Explainer("integrated_gradients", integrated_nodes, integrated_edges),
         Explainer("gnn_explainer", masked_nodes, masked_edges),
+        Explainer("attention", attention.attended_nodes, attention.attended_edges),
     )
 }
 

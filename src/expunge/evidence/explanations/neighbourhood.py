@@ -8,7 +8,7 @@ import numpy as np
 
 from expunge.core.data import Deletion
 from expunge.data.graphs import names
-from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import graph_of
 from expunge.data.graphs.reach import within
 
 CENTRES, MOST = 5, 60  # nodes that are named, and all nodes of a drawing; our choice: what a page shows legibly
@@ -41,7 +41,7 @@ def neighbourhood(deletion: Deletion, weight: np.ndarray, centres: int = CENTRES
     Args:
         weight: of every node of the graph as it was, (n,), for example its attribution.
     """
-    graph: Graph = deletion.before
+    graph = graph_of(deletion.before)
     ids = deletion.ids
     named = graph.positions(graph.named_by(ids))
     chosen = named[np.argsort(-weight[named], kind="stable")][:centres]

@@ -9,6 +9,7 @@ import numpy as np
 from expunge.core.data import Deletion
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import graph_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Structure:
 
 def structure(deletion: Deletion) -> Structure:
     """Of ``deletion``: graphs before and after."""
-    before: Graph = deletion.before
-    after: Graph = deletion.after
+    before, after = graph_of(deletion.before), graph_of(deletion.after)
     ids = deletion.ids
     edges = names.of_edges(before.edges)
     incident = edges[np.isin(before.edges, ids["node"]).any(1)]

@@ -30,7 +30,10 @@ def forgotten(forget: Mapping[str, Any], count: str) -> str:
 
 
 LAYOUT = Layout(
-    lead=("replay_nll", "replay_ra", "replay_auc", "replay_accuracy", "RA", "TA", "legacy_ra", "legacy_hs", "seconds"),
+    lead=(
+        "replay_nll", "replay_ra", "replay_auc", "replay_accuracy", "RA", "TA", "legacy_ra", "legacy_hs", "link_auc",
+        "deleted_auc", "deleted_probability", "link_stealing", "seconds",
+    ),
     terminal={
         "replay\nNLL": "replay_nll", "replay\nRA %": "replay_ra", "replay\nAUC": "replay_auc", "TA": "TA",
         "legacy\nRA %": "legacy_ra", "legacy\nHS": "legacy_hs", "seconds": "seconds",
@@ -54,6 +57,14 @@ LAYOUT = Layout(
             "Residual attribution is zero for any weights once nodes are cut out of the graph: it cannot tell a model that "
             "forgot from one that was never changed.",
             (Panel(("legacy_ra",), "Residual attribution (%)"), Panel(("legacy_hs",), "Heatmap shift")),
+        ),
+        Dots(
+            "links", "Edges, on the graph as it is",
+            "How the models answer once the deleted edges are cut, whatever the weights know.",
+            (
+                Panel(("link_auc",), "Held-out edges (AUC)"), Panel(("deleted_auc",), "Retained against deleted (AUC)"),
+                Panel(("link_stealing",), "Stolen edges (AUC)"),
+            ),
         ),
     ),
     forgotten=forgotten,
@@ -91,13 +102,19 @@ class GraphBenchmark:
     def workload(self, recipe: GraphRecipe, cache: Cache) -> Workload:
         """The graph, and the model that learns it."""
         from expunge.modalities.graph import MODALITY
+        from expunge.modalities.graph.link_workload import LinkWorkload
         from expunge.modalities.graph.workload import GraphWorkload
 
-        return GraphWorkload.of(recipe, MODALITY.open(recipe))
+        kind = LinkWorkload if recipe.predict == "links" else GraphWorkload
+        return kind.of(recipe, MODALITY.open(recipe))
 
     def compare(self, finished: Finished) -> Mapping[str, Number]:
-        """Heatmap shift of the published verifier: attributions before, of the source, against those after."""
-        if not finished.sources or finished.row == RETRAIN:
+        """Heatmap shift of the published verifier: attributions before, of the source, against those after.
+
+        None of models that predict edges, which keep no attributions.
+        """
+        kept = all("margins" in cell for cell in (*finished.cells, *finished.sources))
+        if not finished.sources or finished.row == RETRAIN or not kept:
             return {}
         shifts = []
         for cell in finished.cells:

@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
-from expunge.data.graphs import names
-from expunge.data.graphs.graph import Graph
-from expunge.data.graphs.pairs import unlinked
-from expunge.evidence.explanations import attack, attribution, legacy
+from expunge.data.graphs.links import graph_of
 from expunge.evidence.explanations.explainers import SALIENCY, Explainer
 from expunge.evidence.explanations.explainers import explainer as explainer_of
 from expunge.evidence.explanations.fidelity import agreement, logit_distance
@@ -24,7 +20,7 @@ from expunge.evidence.explanations.neighbourhood import neighbourhood
 from expunge.evidence.explanations.replay import DECIDING, Played, Scene, divergence, played
 from expunge.evidence.explanations.structure import structure
 from expunge.metrics.prediction_band import FEWEST, Band, verified
-from expunge.modalities.graph import MODALITY
+from expunge.modalities.graph import MODALITY, explained_links, explained_nodes
 from expunge.modalities.graph.config import GraphJob
 from expunge.modalities.graph.recipes import NULLS
 from expunge.tasks.graphs.nodes import NodeClassification
@@ -32,7 +28,6 @@ from expunge.training.retrainings import retrain_all
 from expunge.training.store import load_checkpoint
 
 NULL_SEEDS = 1_000  # of retrained models, added to the job's own: its model is none of them
-FEWEST_KNOWN = 40  # edges that are left: below, an attacker has nothing to learn from; ours
 Tensors = Mapping[str, Tensor]
 
 
@@ -57,8 +52,6 @@ def explain(
     """
     if not isinstance(job, GraphJob):
         raise InputError(f"Expected a job for a graph network (task: graph); got task: {getattr(job, 'task', None)}.")
-    if job.predict == "links":
-        raise InputError("Explanations are of models that predict labels of nodes; this job predicts links.")
     way = explainer_of(explainer)
     if nulls < FEWEST:
         raise InputError(f"Expected at least {FEWEST} retrained models; got {nulls}.")
@@ -69,18 +62,23 @@ def explain(
     deletion = Deletion.of(opened.data, asked.request, opened.probes)
     task: NodeClassification = opened.task
     original, unlearned = (dict(task.released(task.build(load_checkpoint(path)))) for path in (before, after))
+    heldout = opened.probes.get("test")
+    if heldout is None:
+        raise InputError(
+            "Replay compares with examples that nobody trained on; the split of this job leaves none to test on."
+        )
+    scene = Scene.of(deletion, heldout, job.seed)
+    plays = [
+        played(task, each, scene, way) for each in (original, unlearned)
+    ]  # before hours of training: it may be refused
     seeds = [job.seed + NULL_SEEDS + i for i in range(nulls)]
     retrained = retrain_all(
         task, [(deletion.after, seed) for seed in seeds], opened.recipe, cache=cache or Cache(), watch=watch
     )
-    heldout = opened.probes.get("test")
-    if heldout is None:
-        raise InputError(
-            "Replay compares with nodes that nobody trained on; the split of this job leaves none to test on."
-        )
-    scene = Scene.of(deletion, heldout, job.seed)
-    plays = [played(task, each, scene, way) for each in (original, unlearned, *(model.tensors for model in retrained))]
+    models: list[Tensors] = [original, unlearned, *(model.tensors for model in retrained)]
+    plays += [played(task, each, scene, way) for each in models[2:]]
     found = verified(plays[1].statistics, plays[0].statistics, [each.statistics for each in plays[2:]], DECIDING)
+    more: Any = explained_links if job.predict == "links" else explained_nodes
     return {
         "finding": str(found.finding),
         "outcome": str(found.judgement.word),
@@ -90,11 +88,11 @@ def explain(
         "explainer": way.name,
         "forgotten": {unit: len(ids) for unit, ids in deletion.ids.of.items()},
         "replay": _replay(plays, found),
-        "fidelity": _fidelity(task, original, unlearned, [model.tensors for model in retrained], deletion.after),
+        "fidelity": _fidelity([more.answers(task, each, deletion, heldout) for each in models]),
         "structure": _structure(deletion),
-        "legacy": _legacy(task, original, unlearned, deletion),
-        "attack": _attacks(task, original, unlearned, deletion, job.seed),
-        "neighbourhood": _around(task, way, (original, unlearned, retrained[0].tensors), deletion),
+        "legacy": more.published(task, models, deletion, heldout),
+        "attack": more.attacks(task, models, deletion, heldout, job.seed),
+        "neighbourhood": _around(task, way, models[:3], deletion),
     }
 
 
@@ -121,12 +119,12 @@ def _replay(plays: Sequence[Played], found: Any) -> dict[str, Any]:
     return record
 
 
-def _fidelity(
-    task: NodeClassification, original: Tensors, unlearned: Tensors, retrained: Sequence[Tensors], graph: Graph
-) -> dict[str, Any]:
-    """How alike retrained models answer on all nodes that are left; of one of these, it is against all others."""
-    null = [_logits(task, each, graph) for each in retrained]
-    mine, before = _logits(task, unlearned, graph), _logits(task, original, graph)
+def _fidelity(answers: Sequence[np.ndarray]) -> dict[str, Any]:
+    """How alike retrained models answer, from logits of the original, the unlearned and the retrained models.
+
+    Of a retrained model, it is against all others.
+    """
+    before, mine, *null = answers
     record = {}
     for name, likeness in (("agreement", agreement), ("logit_distance", logit_distance)):
         left_out = [likeness(each, [*null[:i], *null[i + 1 :]]) for i, each in enumerate(null)]
@@ -139,8 +137,8 @@ def _fidelity(
 
 def _around(task: NodeClassification, way: Explainer, models: Sequence[Tensors], deletion: Deletion) -> dict[str, Any]:
     """A neighbourhood of the request with the share of attribution of each node, in percent, of three models."""
-    graph = deletion.before
-    found = [way.nodes(task, each, graph, None) for each in models]
+    graph = graph_of(deletion.before)
+    found = [way.nodes(task, each, deletion.before, None) for each in models]
     part = neighbourhood(deletion, found[0])
     called = graph.nodes if graph.called is None else graph.called
     shares = [100 * each[part.places] / max(float(each.sum()), 1e-12) for each in found]
@@ -157,71 +155,3 @@ def _structure(deletion: Deletion) -> dict[str, Any]:
         "edit_distance": found.distance, "nodes": found.nodes, "edges": found.edges, "features": found.features,
         "as_asked": found.as_asked,
     }  # fmt: skip
-
-
-def _legacy(task: NodeClassification, original: Tensors, unlearned: Tensors, deletion: Deletion) -> dict[str, Any]:
-    """The published numbers: the original on the graph before, the other model on the graph after."""
-    before, after = deletion.before, deletion.after
-    gone = before.positions(before.named_by(deletion.ids))
-    then, now = attribution.of_nodes(task, original, before), attribution.of_nodes(task, unlearned, after)
-    named = before.named_by(deletion.ids)
-    first, second = _predicted(task, original, before), _predicted(task, unlearned, after)
-    residual = [
-        attribution.residual_attribution(each, np.isin(graph.nodes, named))
-        for each, graph in ((then, before), (now, after))
-    ]
-    return {
-        "ra_before": residual[0], "ra_after": residual[1], "ra_delta": residual[0] - residual[1],
-        "hs": legacy.heatmap_shift(then, now), "esd": legacy.score_deviation(then, now, gone),
-        "ged": legacy.edit_distance(before, after, deletion.ids),
-        "rules_removed": legacy.rule_shift(
-            legacy.rules(before.features, first.argmax(1)), legacy.rules(after.features, second.argmax(1))
-        ),
-        "membership_before": _membership(before, first), "membership_after": _membership(after, second),
-    }  # fmt: skip
-
-
-def _membership(graph: Graph, probabilities: np.ndarray) -> dict[str, float]:
-    labelled = np.flatnonzero(graph.y >= 0)
-    own = probabilities[labelled, graph.y[labelled]]
-    return legacy.train_membership(own, np.isin(graph.nodes[labelled], graph.examples))
-
-
-def _attacks(
-    task: NodeClassification, original: Tensors, unlearned: Tensors, deletion: Deletion, seed: int
-) -> dict[str, Any]:
-    before, after, ids = deletion.before, deletion.after, deletion.ids
-    then, now = _predicted(task, original, before), _predicted(task, unlearned, before)
-    chosen = np.isin(before.nodes, before.named_by(ids))
-    found: dict[str, Any] = {"update_detection": attack.update_detection(then, now, chosen).value}
-    linked = before.ends[np.isin(names.of_edges(before.edges), ids["edge"]) | np.isin(before.edges, ids["node"]).any(1)]
-    if not len(linked):
-        return found
-    draw = np.random.default_rng(seed)
-    pairs = unlinked(before, len(linked), draw)
-    for name, predicted in (("before", then), ("after", now)):
-        found[f"link_similarity_{name}"] = attack.link_similarity(predicted, linked, pairs).value
-    left = before.positions(after.edges)
-    if len(left) < FEWEST_KNOWN:
-        return found
-    half = draw.permutation(left)[: len(left) // 2]
-    known = half, unlinked(before, len(half), draw)
-    for name, predicted in (("before", then), ("after", now)):
-        found[f"link_stealing_{name}"] = attack.link_stealing(predicted, known, linked, pairs, seed=seed).value
-    if len(after.nodes) == len(before.nodes):  # of edges that went: it looks at what is answered on the graph as it is
-        predicted = _predicted(task, unlearned, after)
-        trend = attack.confidence_trend(predicted, after.adjacency)
-        found["trend_attack_after"] = attack.link_stealing(predicted, known, linked, pairs, trend, seed).value
-    return found
-
-
-def _predicted(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
-    """Probabilities of every node, (n, classes)."""
-    return torch.softmax(torch.from_numpy(_logits(task, tensors, graph)), 1).numpy()
-
-
-def _logits(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
-    """Of every node, (n, classes)."""
-    model = task.build(tensors).eval()
-    with torch.no_grad():
-        return task.every(model, dict(model.named_parameters()), task.batch(graph)).double().cpu().numpy()

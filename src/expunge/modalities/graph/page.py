@@ -14,9 +14,10 @@ from expunge.report.html import environment_of, page_style
 Record = Mapping[str, Any]
 COLUMNS = ("original", "unlearned", "retrained", "std", "z")
 SAID = {
-    "replay_nll": "loss of deleted training nodes", "replay_ra": "attribution on what was deleted, %",
-    "replay_auc": "membership of deleted nodes, AUC", "replay_accuracy": "accuracy on deleted training nodes, %",
-    "replay_kl": "divergence from retrained models, nats", "agreement": "nodes answered as retrained models do, %",
+    "replay_nll": "loss of what was deleted", "replay_ra": "attribution on what was deleted, %",
+    "replay_auc": "membership of what was deleted, AUC", "replay_probability": "probability of what was deleted, %",
+    "replay_accuracy": "accuracy on what was deleted, %", "replay_kl": "divergence from retrained models, nats",
+    "agreement": "answered as retrained models do, %",
     "logit_distance": "distance of logits from retrained models",
 }  # fmt: skip
 

@@ -15,9 +15,9 @@ from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canva
 Record = Mapping[str, Any]
 WIDTH = 7.4  # inches
 LABELS = {
-    "replay_nll": "Loss of deleted training nodes",
+    "replay_nll": "Loss of what was deleted",
     "replay_ra": "Attribution on what was deleted (%)",
-    "replay_auc": "Membership of deleted nodes (AUC)",
+    "replay_auc": "Membership of what was deleted (AUC)",
 }
 SMALLEST, LARGEST = 10.0, 200.0  # areas of nodes, in square points
 

@@ -14,6 +14,7 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import Links, graph_of
 from expunge.evidence.distance import trainable_distance
 from expunge.evidence.explanations import attribution
 from expunge.evidence.explanations.replay import Scene, played
@@ -32,19 +33,17 @@ class GraphWorkload(Workload):
     """See :class:`~expunge.modalities.benchmark.Workload`."""
 
     recipe: GraphRecipe
-    opened: Opened[NodeClassification, Graph]
+    opened: Opened[Any, Any]
 
     @classmethod
-    def of(cls, recipe: GraphRecipe, opened: Opened[NodeClassification, Graph]) -> GraphWorkload:
+    def of(cls, recipe: GraphRecipe, opened: Opened[Any, Any]) -> GraphWorkload:
         """Check that there is what a table needs.
 
         Raises:
-            InputError: if there are no test nodes, or the graph does not fit the model.
+            InputError: if there is nothing to test on, or the graph does not fit the model.
         """
-        if recipe.predict == "links":
-            raise InputError(f"Benchmarks measure models that predict labels of nodes; {recipe.name} predicts links.")
         if "test" not in opened.probes:
-            raise InputError(f"Recipe {recipe.name} needs test nodes; its split leaves none.")
+            raise InputError(f"Recipe {recipe.name} needs examples to test on; its split leaves none.")
         opened.task.check(opened.data)
         return cls(recipe, opened)
 
@@ -55,7 +54,7 @@ class GraphWorkload(Workload):
 
     def request(self, number: int) -> Request:
         """What forget set ``number`` asks for."""
-        forget, data = self.recipe.forget, self.opened.data
+        forget, data = self.recipe.forget, graph_of(self.opened.data)
         draw = np.random.default_rng([self.recipe.seed, TUNING_SET if number == TUNING_SET else number])
         pool = data.edges if forget.kind == "edge" else data.examples
         chosen = pool[np.sort(draw.choice(len(pool), max(1, round(forget.share * len(pool))), replace=False))].tolist()
@@ -73,28 +72,34 @@ class GraphWorkload(Workload):
     def score(
         self, deletion: Deletion, tensors: Mapping[str, Tensor], retrained: Mapping[str, Tensor] | None
     ) -> Scores:
-        """Replay on the graph as it was; accuracies on the graph as it is; what Forget and Explain measures."""
+        """Replay on the graph as it was; accuracies on the graph as it is; what publications measure."""
         task: NodeClassification = self.opened.task
-        before, after = deletion.before, deletion.after
-        metrics = dict(played(task, tensors, Scene.of(deletion, deletion.probes["test"])).statistics)
+        after = deletion.after
+        metrics: dict[str, float] = dict(played(task, tensors, Scene.of(deletion, deletion.probes["test"])).statistics)
         metrics["RA"], metrics["TA"] = (
             accuracy(task, tensors, each) for each in (after, deletion.probes["test"].within(after))
         )
         if retrained is not None:
             metrics["distance"] = trainable_distance(task.build(), tensors, retrained)
+        more = self.published(task, tensors, deletion)
+        return Scores(metrics | more.metrics, more.margins)
+
+    def published(self, task: Any, tensors: Mapping[str, Tensor], deletion: Deletion) -> Scores:
+        """Residual attribution of Forget and Explain, and the attributions that its heatmap shift is taken of."""
+        before, after = deletion.before, deletion.after
         then, now = (attribution.of_nodes(task, tensors, each) for each in (before, after))
-        metrics["legacy_ra"] = attribution.residual_attribution(now, np.isin(after.nodes, deletion.ids["node"]))
-        return Scores(metrics, {BEFORE: then.astype(np.float32), AFTER: now.astype(np.float32)})
+        share = attribution.residual_attribution(now, np.isin(after.nodes, deletion.ids["node"]))
+        return Scores({"legacy_ra": share}, {BEFORE: then.astype(np.float32), AFTER: now.astype(np.float32)})
 
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge:
-        """Accuracy on retained training nodes, against chance."""
+        """Accuracy on retained training examples, against chance."""
         least = CHANCE_TIMES / self.opened.data.label_count
-        return Knowledge(scores.metrics["RA"] / 100, least, "its own training nodes", f"{CHANCE_TIMES} times chance")
+        return Knowledge(scores.metrics["RA"] / 100, least, "what it was trained on", f"{CHANCE_TIMES} times chance")
 
 
-def accuracy(task: NodeClassification, tensors: Mapping[str, Tensor], graph: Graph) -> float:
-    """Share of the examples of ``graph`` that are classified correctly, in percent."""
-    model, batch = task.build(tensors).eval(), task.batch(graph)
+def accuracy(task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links) -> float:
+    """Share of the examples of ``data`` that are classified correctly, in percent."""
+    model, batch = task.build(tensors).eval(), task.batch(data)
     with torch.no_grad():
         logits = task.outputs(model, dict(model.named_parameters()), batch).logits
     return 100 * float((logits.argmax(1) == batch["y"]).double().mean())

@@ -175,13 +175,17 @@ class GATConv(Drops):
 
     def forward(self, x: Tensor, graph: Neighbours) -> Tensor:
         """(n, inputs) → (n, heads × width or width)."""
-        h = self.project(x).reshape(graph.n, self.heads, -1)
+        h = self.projected(x, graph.n)
         attention, (source, target) = self.attention(h, graph)
         attention = dropped(attention, self.p, self.training, self.bias)
         heard = h.index_select(0, source) * attention[:, :, None]
         out = torch.zeros_like(h).index_add(0, target, heard)
         out = out.flatten(1) if self.concatenate else out.mean(1)
         return out + self.bias
+
+    def projected(self, x: Tensor, n: int) -> Tensor:
+        """(n, inputs) → (n, heads, width)."""
+        return self.project(x).reshape(n, self.heads, -1)
 
     def attention(self, h: Tensor, graph: Neighbours) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """How much of each message a node takes, (e + n, heads), and the messages' sources and targets.

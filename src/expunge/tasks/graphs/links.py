@@ -34,9 +34,11 @@ class LinkPrediction(NodeClassification):
         batch = Batch({name: each.to(self.device) for name, each in columns.items()}, self.shared(data.graph))
         return batch if index is None else batch.take(torch.as_tensor(index))
 
-    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
-        """Logits (b, 2): apart, joined."""
-        z = self.every(model, params, batch)
+    def outputs(
+        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
+    ) -> Outputs:
+        """Logits (b, 2): apart, joined; ``weight`` as of :meth:`every`."""
+        z = self.every(model, params, batch, weight)
         score = (z.index_select(0, batch["first"]) * z.index_select(0, batch["second"])).sum(1)
         return Outputs(torch.stack([-score / 2, score / 2], 1))
 

@@ -126,13 +126,18 @@ class NodeClassification:
             return logits_of(model(*inputs, **more))
         return logits_of(functional_call(model, dict(params), inputs, more))
 
-    def outputs(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Outputs:
-        """Logits (b, classes)."""
-        return Outputs(self.every(model, params, batch).index_select(0, batch["node"]))
+    def outputs(
+        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
+    ) -> Outputs:
+        """Logits (b, classes); ``weight`` as of :meth:`every`."""
+        return Outputs(self.every(model, params, batch, weight).index_select(0, batch["node"]))
 
-    def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy of each example, (b,)."""
-        return nn.functional.cross_entropy(self.outputs(model, params, batch).logits, batch["y"], reduction="none")
+    def losses(
+        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
+    ) -> Tensor:
+        """Cross-entropy of each example, (b,); ``weight`` as of :meth:`every`."""
+        logits = self.outputs(model, params, batch, weight).logits
+        return nn.functional.cross_entropy(logits, batch["y"], reduction="none")
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the module is the user's own code, or expunge's."""
