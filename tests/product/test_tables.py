@@ -138,6 +138,23 @@ def test_arrays_carry_users(tmp_path):
     assert rows.select(Target("user", {"who": "a"}))["row"].tolist() == [0, 2]
 
 
+def test_ids_of_arrays_name_rows_and_each_of_them_once(tmp_path):
+    path, content = tmp_path / "rows.npz", {"x": np.eye(4), "y": np.arange(4)}
+    np.savez(path, **content, ids=np.array([7, 0, 40, 3]))
+    rows = read_arrays(path)
+    asked = rows.select(Target("samples", {"ids": [40, 3]}))
+    assert sorted(rows.only(asked).y.tolist()) == [2, 3] and "ids" not in rows.columns
+    for ids, said in (
+        ([7, 0, 40, 7], "Expected each id once; 7 names 2 rows"), ([7, 0, 40], "Expected 4 whole numbers as ids"),
+        ([0.5, 1.0, 2.0, 3.0], "Expected 4 whole numbers"), (["a", "b", "c", "d"], "another name than ids"),
+        (np.array([2**63, 1, 2, 3], np.uint64), "Expected 4 whole numbers"),
+    ):  # fmt: skip
+        np.savez(path, **content, ids=np.array(ids))
+        with pytest.raises(InputError, match=f"rows.npz: .*{said}"):
+            read_arrays(path)
+        assert len(read_arrays(path, people=False)) == 4  # nobody asks for test rows
+
+
 @pytest.mark.parametrize("name", ["rows.npz", "rows.safetensors", "rows.txt"])
 def test_arrays_that_are_none(tmp_path, name):
     (tmp_path / name).write_bytes(b"no arrays")
