@@ -1,7 +1,7 @@
 """Acceptance checks of RR-DU on real images: 6,000 of MNIST at ten clients, a small CNN on a token walk. Minutes: ``slow``.
 
 What decides is compared with its controls on the same walks: the others descending alone, and noise alone. Thresholds of 60,000
-images stand beside those of 6,000 where they differ. Every figure is over three trainings and two walks of each.
+images stand beside those of 6,000 where they differ. Figures of the backdoor are over three trainings and a walk after each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from expunge.methods.rr_du import RRDU
 from expunge.metrics.membership import auc
 
 pytestmark = pytest.mark.slow
-SEEDS, WALKS = (0, 2, 5), (0, 1)  # of 0 to 5, those whose training visited client 0 in its last five hops
+SEEDS = 0, 2, 5  # of 0 to 5, those whose training visited client 0 in its last five hops
 QUIET = {"lr": 0.02, "sigma": 0.0, "weight": 1.0}
 NOISE = {**QUIET, "sigma": 2.57}
 CONTROL = {**QUIET, "weight": 0.0}
@@ -61,13 +61,13 @@ class Network:
         method = RRDU(**dict(settings))
         return planning.plan(trained, request, method, seed=walk).run().releases[0].artifact.tensors
 
-    def _after(self, seed, walk, settings):
-        return self.ran(self.trained(seed), self.request, walk, settings)
+    def _after(self, seed, settings):
+        return self.ran(self.trained(seed), self.request, 0, settings)
 
     def over_walks(self, of, settings):
-        """Accuracy on the set ``of`` after each walk from each training, (3, 2)."""
+        """Accuracy on the set ``of`` after a walk from each training, (3,)."""
         fixed = tuple(settings.items())
-        return np.array([[self.accuracy(self.after(s, w, fixed), self.probes[of]) for w in WALKS] for s in SEEDS])
+        return np.array([self.accuracy(self.after(seed, fixed), self.probes[of]) for seed in SEEDS])
 
 
 @pytest.fixture(scope="module")
@@ -80,25 +80,35 @@ def network(real_data):
 
 
 def test_checks_b06_b15_the_backdoor_goes_with_the_others_descent_and_noise_is_in_its_way(network):
-    start = np.array([
-        [network.accuracy(network.trained(s).artifact.tensors, network.probes["triggered"])] for s in SEEDS
-    ])  # fmt: skip
+    """60,000 images: without noise at most 20 %, with it at most 35 % and half of the start. A retrained model: 10 %."""
+    start = np.mean([network.accuracy(network.trained(s).artifact.tensors, network.probes["triggered"]) for s in SEEDS])
     again = network.accuracy(network.retrained, network.probes["triggered"])
-    quiet, control, noisy = (network.over_walks("triggered", s) for s in (QUIET, CONTROL, NOISE))
-    print(f"\nB6 start {start.ravel()} retrained {again}\nquiet {quiet}\ncontrol {control}\nnoisy {noisy}")
+    quiet, control, noisy = (network.over_walks("triggered", settings) for settings in (QUIET, CONTROL, NOISE))
+    print(f"\nB6 start {start} retrained {again}\nquiet {quiet}\ncontrol {control}\nnoisy {noisy}")
     assert again <= 0.15
 
 
 def test_checks_b07_b11_what_a_walk_costs_and_what_noise_at_every_hop_does(network):
     again = network.accuracy(network.retrained, network.probes["test"])
-    noisy, everywhere = (network.over_walks("test", s) for s in (NOISE, EVERYWHERE))
-    attack = network.over_walks("triggered", EVERYWHERE)
-    print(f"\nB7 retrained {again}\nnoisy {noisy}\nDDP {everywhere}\nattack after DDP {attack}")
-    print("quiet", network.over_walks("test", QUIET), "control", network.over_walks("test", CONTROL))
+    noisy, quiet = (network.over_walks("test", settings) for settings in (NOISE, QUIET))
+    print(f"\nB7 retrained {again} noisy {noisy} quiet {quiet} control {network.over_walks('test', CONTROL)}")
+    everywhere, attack = (network.over_walks(name, EVERYWHERE) for name in ("test", "triggered"))
+    print(f"B11 DDP {everywhere} attack {attack}")
+
+
+def test_check_b14_an_attack_sees_as_much_at_every_peer(network):
+    """The areas under the curve of an attack by losses on each peer's own rows against test rows."""
+    data = network.opened.data
+    for seed in SEEDS:
+        tensors = network.after(seed, tuple(NOISE.items()))
+        outside = network.losses(tensors, network.probes["test"])
+        areas = [auc(-network.losses(tensors, data.held_by([peer])), -outside) for peer in data.clients if peer != "0"]
+        print(f"\nB14 {np.round(areas, 3)}, spread {np.std(areas):.4f}")
+        assert np.std(areas) <= 0.05
 
 
 def test_check_b08_a_class_that_one_client_held_is_gone_whatever_u_does(network):
-    """A sanity check and no evidence: the control forgets it as well."""
+    """A sanity check and no evidence: the control forgets it as well, and a retrained model never saw it."""
     data = network.opened.data
     owners = np.where(data.y.numpy() == 0, 0, np.array([int(owner) for owner in data.owners]))
     held = Partition.of_rows(Rows.of(data.x, data.y, {"client": owners}), "client")
@@ -106,24 +116,11 @@ def test_check_b08_a_class_that_one_client_held_is_gone_whatever_u_does(network)
     test = network.probes["test"]
     zero = test.y.numpy() == 0
     zeros, others = test.only(Ids.rows(test.ids[zero])), test.only(Ids.rows(test.ids[~zero]))
-    for seed in SEEDS[:1]:
-        one = network.fit(held, seed)
-        again = network.fit(held.without(held.select(request.targets[0])), seed).artifact.tensors
-        print(
-            "\nB8 start",
-            network.accuracy(one.artifact.tensors, zeros),
-            "retrained",
-            network.accuracy(again, zeros),
-            network.accuracy(again, others),
-        )
-        for name, settings in (
-            ("quiet", QUIET),
-            ("noise", NOISE),
-            ("control", CONTROL),
-            ("exact", {**NOISE, "alignment": "exact"}),
-        ):
-            after = [network.ran(one, request, walk, settings) for walk in WALKS]
-            print(name, [network.accuracy(t, zeros) for t in after], [network.accuracy(t, others) for t in after])
+    one = network.fit(held)
+    print("\nB8 start", network.accuracy(one.artifact.tensors, zeros))
+    for settings in (NOISE, CONTROL):
+        after = network.ran(one, request, 0, settings)
+        print("B8", settings, network.accuracy(after, zeros), network.accuracy(after, others))
 
 
 def test_check_b09_forgotten_samples_stay_known_as_after_retraining(network):
@@ -131,18 +128,6 @@ def test_check_b09_forgotten_samples_stay_known_as_after_retraining(network):
     own = data.ids[data.at("3")][:300]
     plain = Request("samples", (Target("samples", {"ids": own.tolist()}),))
     gone = data.only(Ids.rows(own))
-    for seed in SEEDS[:1]:
-        again = network.fit(data.without(Ids.rows(own)), seed).artifact.tensors
-        here = [network.accuracy(network.ran(network.trained(seed), plain, walk, NOISE), gone) for walk in WALKS]
-        print("\nB9", here, network.accuracy(again, gone))
-
-
-def test_check_b14_an_attack_sees_as_much_at_every_peer(network):
-    """The areas under the curve of an attack by losses on each peer's own rows against test rows."""
-    data = network.opened.data
-    for seed in SEEDS:
-        tensors = network.after(seed, 0, tuple(NOISE.items()))
-        outside = network.losses(tensors, network.probes["test"])
-        areas = [auc(-network.losses(tensors, data.held_by([peer])), -outside) for peer in data.clients if peer != "0"]
-        print(f"\nB14 {np.round(areas, 3)}, spread {np.std(areas):.4f}")
-        assert np.std(areas) <= 0.05
+    again = network.accuracy(network.fit(data.without(Ids.rows(own))).artifact.tensors, gone)
+    here = network.accuracy(network.ran(network.trained(0), plain, 0, NOISE), gone)
+    print("\nB9", here, again)
