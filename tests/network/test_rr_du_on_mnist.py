@@ -80,20 +80,27 @@ def network(real_data):
 
 
 def test_checks_b06_b15_the_backdoor_goes_with_the_others_descent_and_noise_is_in_its_way(network):
-    """60,000 images: without noise at most 20 %, with it at most 35 % and half of the start. A retrained model: 10 %."""
-    start = np.mean([network.accuracy(network.trained(s).artifact.tensors, network.probes["triggered"]) for s in SEEDS])
-    again = network.accuracy(network.retrained, network.probes["triggered"])
+    """60,000 images: without noise at most 20 %, with it at most 35 % and half of the start; a retrained model 10 %.
+
+    Measured on 6,000, from 93 % (mean): 15 to 17 % without noise, 11 to 16 % without ascent either, 12, 15 and 36 % with noise.
+    """
+    start = [network.accuracy(network.trained(seed).artifact.tensors, network.probes["triggered"]) for seed in SEEDS]
     quiet, control, noisy = (network.over_walks("triggered", settings) for settings in (QUIET, CONTROL, NOISE))
-    print(f"\nB6 start {start} retrained {again}\nquiet {quiet}\ncontrol {control}\nnoisy {noisy}")
-    assert again <= 0.15
+    assert network.accuracy(network.retrained, network.probes["triggered"]) <= 0.15
+    assert quiet.max() <= 0.2 and control.max() <= 0.2
+    assert np.median(noisy) <= 0.35 and (noisy <= np.array(start) / 2).all()
+    assert (noisy >= quiet - 0.03).all()  # B15: noise is a cost and no way to forget
 
 
 def test_checks_b07_b11_what_a_walk_costs_and_what_noise_at_every_hop_does(network):
+    """60,000 images: at most 2.5 points. Measured on 6,000: 1.3, 2.4 and 2.5.
+
+    DDP keeps the backdoor (81 to 100 %) and more of the accuracy (95.1 to 96.5 %): the trust region takes back what noise of
+    that size does, and every step with it.
+    """
     again = network.accuracy(network.retrained, network.probes["test"])
-    noisy, quiet = (network.over_walks("test", settings) for settings in (NOISE, QUIET))
-    print(f"\nB7 retrained {again} noisy {noisy} quiet {quiet} control {network.over_walks('test', CONTROL)}")
-    everywhere, attack = (network.over_walks(name, EVERYWHERE) for name in ("test", "triggered"))
-    print(f"B11 DDP {everywhere} attack {attack}")
+    assert again - np.median(network.over_walks("test", NOISE)) <= 0.03
+    assert network.over_walks("triggered", EVERYWHERE).min() >= 0.5
 
 
 def test_check_b14_an_attack_sees_as_much_at_every_peer(network):
@@ -103,8 +110,7 @@ def test_check_b14_an_attack_sees_as_much_at_every_peer(network):
         tensors = network.after(seed, tuple(NOISE.items()))
         outside = network.losses(tensors, network.probes["test"])
         areas = [auc(-network.losses(tensors, data.held_by([peer])), -outside) for peer in data.clients if peer != "0"]
-        print(f"\nB14 {np.round(areas, 3)}, spread {np.std(areas):.4f}")
-        assert np.std(areas) <= 0.05
+        assert np.std(areas) <= 0.05  # measured: .011 to .012
 
 
 def test_check_b08_a_class_that_one_client_held_is_gone_whatever_u_does(network):
