@@ -136,4 +136,4 @@ def test_check_b09_forgotten_samples_stay_known_as_after_retraining(network):
     gone = data.only(Ids.rows(own))
     again = network.accuracy(network.fit(data.without(Ids.rows(own))).artifact.tensors, gone)
     here = network.accuracy(network.ran(network.trained(0), plain, 0, NOISE), gone)
-    print("\nB9", here, again)
+    assert here >= 0.8 and abs(here - again) <= 0.015  # measured: 97.0 and 97.3 %, and not 10 %

@@ -55,7 +55,8 @@ class NetworkNewton:
             retraining of the same length, and it was never worse than doing nothing where ``difference`` was up to 44 times
             (measured there); the paper's form is UNKNOWN.
         curvature: ``hessian`` (of a linear head also the true Fisher matrix), ``hessian_diagonal``, ``kfac``,
-            ``fisher_empirical`` or ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the paper's is UNKNOWN.
+            ``fisher_empirical`` or ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the
+            paper's is UNKNOWN.
         distance: B_max, by how much a corrected model may differ from a retrained one; agreed before any request, because the
             bound itself depends on what is forgotten. Noise is derived from it; a run that cannot keep it is refused.
         tau: the gradient norm at the network's mean model at which the reference retraining stops; 1e-4: our choice. With
