@@ -56,8 +56,8 @@ def test_a_dataset_is_read_once_in_its_order_with_its_own_ids_and_people():
     ("changes", "said"),
     [
         ({"ids": None}, "has no ids"),
-        ({"ids": [1] * 10}, "10 different whole numbers as ids"),
-        ({"ids": [0.5] * 10}, "10 different whole numbers as ids"),
+        ({"ids": [1] * 10}, "Expected each id once; 1 names 10 rows"),
+        ({"ids": [0.5] * 10}, "Expected 10 whole numbers as ids"),
         ({"length": 11}, "says that it has 11 examples and has none at 10"),
         ({"length": 0}, "is empty"),
         ({"item": lambda i: (torch.rand(2), 0)}, "a random transform"),

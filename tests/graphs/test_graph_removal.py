@@ -161,6 +161,17 @@ def test_edges_go_by_ceu_and_the_residual_is_the_gradient_that_is_left():
         assert planning.plan(alone(outcome.after), second, CEUGraph()).run().certificate.verdict is Verdict.AS_CLAIMED
 
 
+@pytest.mark.parametrize("name", ["cgu", "ceu_graph", "idea"])
+def test_what_may_be_shown_counts_no_products_that_follow_from_what_goes(name):
+    model, stated, taken = trained(), set(), set()
+    for pair in model.data.edges[[0, 4, 9, 14]].tolist():
+        request = Request("a", (Target("edge", {"pairs": [pair]}),))
+        outcome = planning.plan(alone(model), request, registry.make(name)).run()
+        stated.add(outcome.cost["gradient_evaluations"])
+        taken.add(outcome.details["products"])  # which stay in the private review
+    assert len(taken) > 1 and len(stated) == 1
+
+
 def test_away_from_a_minimum_the_gradient_is_more_than_the_perturbation_hides():
     task = replace(small_network(), dtype=torch.float64)
     model = planning.train(task, small_graph(), GraphMinimiser(l2=0.01, sigma=1.0, loss="softmax", epochs=20))

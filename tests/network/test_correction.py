@@ -68,6 +68,11 @@ def world(scope, kind="ring", **options):
 # --- the mathematics by itself ------------------------------------------------------------------------------------------
 
 
+def scores(task, model, theta, sizes, batch):
+    parts = dict(zip(dict(model.named_parameters()), theta.split(sizes), strict=True))
+    return task.outputs(model, {n: parts[n].view(p.shape) for n, p in model.named_parameters()}, batch).logits
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_products_are_those_of_autograd(bias, seed):
@@ -100,6 +105,19 @@ def test_products_are_those_of_autograd(bias, seed):
     assert torch.allclose(ours.hessian_diagonal(theta), exact.diagonal(), atol=1e-10)
     assert torch.allclose(ours.empirical_product(theta, v), empirical @ v, atol=1e-9)
     assert torch.allclose(ours.empirical_diagonal(theta), empirical.diagonal(), atol=1e-10)
+    # K-FAC: a dense Kronecker product, and the Hessian itself where all probabilities are equal
+    inputs = torch.cat([data.x, torch.ones(len(data), 1, dtype=torch.float64)], 1) if bias else data.x.double()
+    p = torch.softmax(scores(task, model, theta, sizes, batch), 1)
+    outputs = sum(w * (torch.diag(q) - torch.outer(q, q)) for w, q in zip(weights, p, strict=True))
+    whole = torch.kron(outputs, (inputs.T * weights) @ inputs / weights.sum())
+    order = torch.arange(len(theta))
+    if bias:  # class by class, its bias last; ours has all biases last
+        order = torch.cat([torch.arange(170).view(10, 17), torch.arange(170, 180).view(10, 1)], 1).flatten()
+    expected = torch.empty_like(v)
+    expected[order] = whole @ v[order] + 0.3 * v[order]
+    assert torch.allclose(ours.kronecker_product(theta)(v), expected, atol=1e-9)
+    flat = torch.zeros_like(theta)
+    assert torch.allclose(ours.kronecker_product(flat)(v), ours.hessian_product(flat, v), atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -227,7 +245,7 @@ def test_check_a11_the_bound_is_above_every_peers_distance(scope, kind, rounds, 
     tau = float(this.f_minus.gradient(this.retrained).norm())
     apart = [float((m - m.mean(0)).norm(dim=1).max()) for m in (this.stayed, this.after[2].models)]
     for correction in ("difference", "horizon"):
-        for curvature in ("hessian", "fisher_empirical", "fisher_diagonal"):
+        for curvature in ("hessian", "kfac", "fisher_empirical", "fisher_diagonal"):
             step = this.corrected(correction, curvature=curvature).step
             mean = this.stayed.mean(0) - step
             gradient = float(this.f_minus.gradient(mean).norm())

@@ -284,7 +284,10 @@ def test_who_stops_a_run_until_its_noise_pleases_gets_no_second_draw(cli, job, r
         assert cli("run", path, "--out", "first").code == 75
     drawn = {file.name for file in (tmp_path / "first.private").rglob("*.release.*")}
     assert drawn
-    assert "was begun by a run that did not finish" in refused("run", path, out="second")
+    said = refused("run", path, out="second")
+    assert (
+        "was begun by another run" in said and "still at work, wait" in said and "If it stopped, run it again" in said
+    )
     assert {file.name for file in (tmp_path / "first.private").rglob("*.release.*")} == drawn
     assert cli("run", path, "--out", "first").code == 0
 

@@ -9,6 +9,7 @@ Formal guarantee: none of its own; products equal those of differentiating twice
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,28 @@ class WeightedHead:
         error = self._errors(theta)
         along = (error * self._affine(vector)).sum(-2, keepdim=True)  # g_z · v
         return self._outer(self.weights * along * error) + self.l2 * vector
+
+    def kronecker_product(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """v → (A ⊗ G + l2) v, (..., d): the true Fisher matrix as if inputs a and output gradients were independent.
+
+        A is the weighted mean of a a', a with a 1 where there are biases, G the weighted sum of diag(p) - p p'. K-FAC, Martens
+        and Grosse 2015 (arXiv 1503.05671), section 3. Exact where all examples have the same probabilities.
+        """
+        p, biased = self._probabilities(theta), self.form.layers[0].bias is not None
+        inputs, likely = self.examples.features, self.weights * p
+        if biased:
+            inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1, :])], -2)
+        outputs = torch.diag_embed(likely.sum(-1)) - likely @ p.mT
+        second = (self.weights * inputs) @ inputs.mT / self.weights.sum(-1, keepdim=True)
+
+        def product(vector: Tensor) -> Tensor:
+            weight, *bias = self._params(vector).values()
+            whole = torch.cat([weight, bias[0].unsqueeze(-1)], -1) if biased else weight
+            turned = outputs @ whole @ second
+            parts = (turned[..., :-1], turned[..., -1]) if biased else (turned,)
+            return self._flat(*parts) + self.l2 * vector
+
+        return product
 
     def empirical_diagonal(self, theta: Tensor) -> Tensor:
         """The diagonal of the empirical Fisher matrix plus l2, (..., d)."""

@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,21 @@ from expunge.core.errors import InputError, foreign
 from expunge.data.bounds import largest
 from expunge.data.damage import NUMPY
 from expunge.data.rows import Rows
-from expunge.data.values import has_gaps
+from expunge.data.values import has_gaps, whole_ids
 
 
 def read_arrays(path: Path, *, people: bool = True) -> Rows:
     """``x``, ``y`` and user columns from an ``.npz`` (no pickled objects) or ``.safetensors`` file, in any byte order.
 
     Args:
-        path: the file, with arrays ``x``, ``y``, perhaps ``ids``, and one array for each column that names people.
+        path: the file, with arrays ``x``, ``y``, perhaps ``ids`` (whole numbers, each once, by which requests name rows;
+            positions where there are none), and one array for each column that names people.
         people: whether its rows can be asked to be forgotten: every row of a user column must then name somebody. Of
             others, for example test rows, a user column with gaps is left out.
 
     Raises:
         InputError: for a missing or damaged file, a missing array, arrays that would need unpickling or that claim more
-            than the file can hold, or anything but numbers in x and y.
+            than the file can hold, anything but numbers in x and y, or ids that name two rows.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}; give an .npz or .safetensors file with arrays x and y.")
@@ -36,11 +38,13 @@ def read_arrays(path: Path, *, people: bool = True) -> Rows:
     arrays = read_npz(path) if path.suffix == ".npz" else _safetensors(path)
     if absent := {"x", "y"} - arrays.keys():
         raise InputError(f"{path.name} has no array {', '.join(sorted(absent))}; it has {', '.join(sorted(arrays))}.")
+    ids = arrays.pop("ids", None)
     users = {name: values for name, values in arrays.items() if name not in ("x", "y")}
     if not people:
         users = {name: values for name, values in users.items() if not has_gaps(values)}
     try:
-        return Rows.of(arrays["x"], arrays["y"], users)
+        rows = Rows.of(arrays["x"], arrays["y"], users)
+        return rows if ids is None or not people else replace(rows, ids=whole_ids(ids, len(rows)))
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
 

@@ -11,6 +11,7 @@ import torch
 
 from expunge.core.errors import InputError
 from expunge.data.rows import Rows
+from expunge.data.values import whole_ids
 
 ADVICE = "Give the dataset an attribute ids, one whole number for each example that it keeps whatever else is added or removed"
 
@@ -107,7 +108,7 @@ def _columns(dataset: Any, count: int, name: str) -> dict[str, Any]:
 
 
 def _ids(ids: Any, count: int, name: str) -> np.ndarray:
-    found = np.asarray(ids)
-    if found.shape != (count,) or found.dtype.kind not in "iu" or len(np.unique(found)) != count:
-        raise InputError(f"Expected {count} different whole numbers as ids of the dataset of {name}. {ADVICE}.")
-    return found.astype(np.int64)
+    try:
+        return whole_ids(ids, count)
+    except InputError as error:
+        raise InputError(f"The dataset of {name}: {error} {ADVICE}.") from None

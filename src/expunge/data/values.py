@@ -120,6 +120,28 @@ def cells(values: np.ndarray, name: str) -> list[str] | list[tuple[str, ...]]:
         raise InputError(f"Column {name!r} holds bytes that are no text in UTF-8. Store it as text.") from None
 
 
+def whole_ids(ids: Any, count: int) -> np.ndarray:
+    """Ids of ``count`` rows, (n,) int64.
+
+    Raises:
+        InputError: unless there are so many whole numbers, each once.
+    """
+    found = np.asarray(ids)
+    whole = found.astype(np.int64) if found.dtype.kind in "iu" else np.empty(0, np.int64)
+    if found.shape != (count,) or not np.array_equal(whole, found):
+        raise InputError(
+            f"Expected {count} whole numbers as ids; got {found.dtype} of shape {found.shape}. What names people needs another "
+            "name than ids."
+        )
+    values, times = np.unique(whole, return_counts=True)
+    if (times > 1).any():
+        raise InputError(
+            f"Expected each id once; {values[times > 1][0]} names {times[times > 1][0]} rows. Give each row an id of its own; "
+            "what names people needs another name than ids."
+        )
+    return whole
+
+
 def folded(text: str) -> str:
     """``text`` without what an eye does not see: case, white space, marks without width, and Unicode's other forms."""
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

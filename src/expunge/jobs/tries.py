@@ -86,7 +86,8 @@ def excerpt(journal: Journal, book: RequestBook, keys: list[str]) -> dict[str, o
 def begun_elsewhere(identity: str, folder: Path) -> InputError:
     """Whoever may draw noise again may choose which draw is released."""
     return InputError(
-        f"Request {identity} was begun by a run that did not finish, and its journal is not in {folder}. Run it again with the "
-        "folder of then: this run would draw noise a second time. Where that folder is lost, record it: expunge requests "
-        f"supersede {identity}; the next run is then another request, and the ledger shows both."
+        f"Request {identity} was begun by another run, whose journal is not in {folder}: this run would draw noise a second "
+        "time. If the other one is still at work, wait: it serves this request. If it stopped, run it again with its folder. "
+        f"Where that folder is lost, record it: expunge requests supersede {identity}; the next run is then another request, "
+        "and the ledger shows both."
     )

@@ -96,8 +96,15 @@ class InfluenceMethod:
                 f"{self.name} steps from a minimum; an earlier request left deletion operators, and their weights are none.",
                 "Use gnn_delete again, or retrain.",
             )
+        return Estimate(self.planned_evaluations(context))
+
+    def planned_evaluations(self, context: Context) -> int:
+        """What the step is expected to take, from settings and sizes alone.
+
+        How many products it did take follows from what is forgotten: a run that promises something states this number.
+        """
         products = self.most if self.solver == "cg" else self.iterations
-        return Estimate((2 * products + POWER_STEPS + 3) * len(context.deletion.after))
+        return (2 * products + POWER_STEPS + 3) * len(context.deletion.after)
 
     def influence(self, context: Context, tensors: Tensors) -> Influence:
         """The step from ``tensors``, in double precision, on the loss that the model was trained on.

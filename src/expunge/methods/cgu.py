@@ -146,6 +146,6 @@ def removed(
         claim=Claim("certified-graph-removal", parameters, {}, context.deletion.after.digest),
         state={**final, PERTURBATION: context.trained.secret[PERTURBATION], **residuals},
         remains=("the secret perturbation, which is no function of the graph",),
-        gradient_evaluations=(details.get("products", 0) + 3) * len(context.deletion.after),
+        gradient_evaluations=method.planned_evaluations(context),
         details=details,
     )

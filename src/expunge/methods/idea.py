@@ -108,6 +108,6 @@ class IDEA(InfluenceMethod):
             claim=Claim("idea", parameters, facts, context.deletion.after.digest),
             state=stored,
             remains=("the secret un-noised weights",),
-            gradient_evaluations=(details.get("products", 0) + 3) * len(context.deletion.after),
+            gradient_evaluations=self.planned_evaluations(context),
             details={**details, "gradient": seen["gradient"], "sensitivity": sensitivity, "sigma": sigma},
         )

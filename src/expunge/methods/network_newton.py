@@ -54,8 +54,9 @@ class NetworkNewton:
         correction: ``horizon``, ``difference``, ``full`` or ``stacked``; see ``network.correction``. Default: its target is a
             retraining of the same length, and it was never worse than doing nothing where ``difference`` was up to 44 times
             (measured there); the paper's form is UNKNOWN.
-        curvature: ``hessian`` (of a linear head also the true Fisher matrix), ``hessian_diagonal``, ``fisher_empirical`` or
-            ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the paper's is UNKNOWN.
+        curvature: ``hessian`` (of a linear head also the true Fisher matrix), ``hessian_diagonal``, ``kfac``,
+            ``fisher_empirical`` or ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the
+            paper's is UNKNOWN.
         distance: B_max, by how much a corrected model may differ from a retrained one; agreed before any request, because the
             bound itself depends on what is forgotten. Noise is derived from it; a run that cannot keep it is refused.
         tau: the gradient norm at the network's mean model at which the reference retraining stops; 1e-4: our choice. With
@@ -79,7 +80,7 @@ class NetworkNewton:
     )
     small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05, "tau": 2e-3})
     correction: Literal["horizon", "difference", "full", "stacked"] = "horizon"
-    curvature: Literal["hessian", "hessian_diagonal", "fisher_empirical", "fisher_diagonal"] = "hessian"
+    curvature: Literal["hessian", "hessian_diagonal", "kfac", "fisher_empirical", "fisher_diagonal"] = "hessian"
     distance: Positive | None = None
     tau: Positive = 1e-4
     tolerance: Positive = 1e-8

@@ -42,7 +42,7 @@ from expunge.network.topology import Topology
 from expunge.tasks.closed_forms import closed_form
 
 CORRECTIONS = ("horizon", "difference", "full", "stacked")
-CURVATURES = ("hessian", "hessian_diagonal", "fisher_empirical", "fisher_diagonal")
+CURVATURES = ("hessian", "hessian_diagonal", "kfac", "fisher_empirical", "fisher_diagonal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def correct(
 
     Args:
         before, after: F and F^-.
-        curvature: one of :data:`CURVATURES`; the diagonals divide elementwise.
+        curvature: one of :data:`CURVATURES`; the diagonals divide elementwise, ``kfac`` is a product of two small matrices.
         lr, rounds: gamma and K of ``horizon``, and of ``Correction.left``.
         tolerance, most: of the conjugate gradients, or of the Krylov space.
         iterations: Newton steps of ``difference`` (towards grad F^- = grad F(theta)) and ``full`` (towards 0).
@@ -133,6 +133,8 @@ def _solved(after: WeightedHead, theta: Tensor, right: Tensor, curvature: str, t
         return Solution(right / after.hessian_diagonal(theta), 1, 0.0)
     if curvature == "fisher_diagonal":
         return Solution(right / after.empirical_diagonal(theta), 1, 0.0)
+    if curvature == "kfac":
+        return conjugate_gradient(after.kronecker_product(theta), right, tolerance, most)
     products = {"hessian": after.hessian_product, "fisher_empirical": after.empirical_product}
     if curvature not in products:
         raise InputError(f"Expected a curvature among {', '.join(CURVATURES)}; got {curvature!r}.")

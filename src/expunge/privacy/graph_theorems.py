@@ -63,7 +63,8 @@ GRAPH_THEOREMS = (
         claimed="the loss of every node is strongly convex, Lipschitz and bounded by the constants that the method was set to; "
         "losses of graph networks are none of these",
         excludes=(
-            "the noise level itself, which follows from how many nodes are reached and from the length of the step",
+            "the noise level itself, and the numbers that it follows from: how many nodes are reached and the length of the "
+            "step stand in this certificate",
         ),
     ),
     Theorem(
