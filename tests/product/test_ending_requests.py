@@ -309,7 +309,7 @@ def test_a_job_that_publishes_its_own_model_gets_no_second_draw_by_losing_its_pr
         cli, monkeypatch, "measure", path, "--out", "first"
     )  # the noise is drawn and stored, nothing is released
     shutil.rmtree(path.parent / "first.private")
-    assert "was begun by a run that did not finish" in refused("run", path, out="second")
+    assert "was begun by another run" in refused("run", path, out="second")
 
 
 def test_a_run_does_not_go_on_with_another_ledger_than_the_one_it_wrote_to(cli, job, monkeypatch, tmp_path):

@@ -85,8 +85,8 @@ def test_standardising_voids_the_certificate(cli, job, tmp_path):
     (tmp_path / "rows.csv").write_text("\n".join(["who,a,b,label", *lines]))
     (tmp_path / "test.csv").write_text("\n".join(["who,a,b,label", *lines[:30]]))
     data = {"format": "csv", "path": "rows.csv", "test_path": "test.csv", "label": "label", "users": ["who"]}
-    settings = {
-        "model_settings": {"features": 2, "classes": 2}, "publish": {"epsilon": 50, "delta": 1e-5, "capacity": 5},  # at 5 the noise ended one run in five in utility-collapse
+    settings = {  # at an epsilon of 5 the noise ended one run in five in utility-collapse
+        "model_settings": {"features": 2, "classes": 2}, "publish": {"epsilon": 50, "delta": 1e-5, "capacity": 5},
         "request": {"subject": "a", "targets": [{"kind": "user", "where": {"who": 3}}]},
     }  # fmt: skip
     plain = cli("run", job(data=data, **settings), "--out", "plain", "--json").json["runs"][0]
