@@ -189,6 +189,10 @@ def bench(
         str | None,
         typer.Option(help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder."),
     ] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(help="Also write each figure of the page into that folder: png, pdf, svg, separated by commas."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare methods with retraining on one recipe, and write a page. Finished cells are not computed again."""
@@ -202,7 +206,8 @@ def bench(
         return
     if recipe is None:
         raise InputError("Expected the name of a recipe or a YAML file; expunge bench --list shows the names.")
-    from expunge.bench.export import EXPORTS
+    from expunge.bench.export import EXPORTS, must_be_forms
+    from expunge.bench.export import plots as write_plots
     from expunge.bench.page import write_page
     from expunge.bench.run import BenchSettings, folder_of
     from expunge.bench.run import bench as run_bench
@@ -214,12 +219,17 @@ def bench(
     loaded = load_recipe(recipe)
     if export is not None and export not in EXPORTS:
         raise InputError(f"Expected --export {', '.join(EXPORTS)}; got {export!r}.")
+    forms = [] if plots is None else [form.strip() for form in plots.split(",") if form.strip()]
+    if plots is not None:
+        must_be_forms(forms)
     folder = out or folder_of(loaded)
     with output.progress() as watch:
         record = run_bench(loaded, folder, settings, watch=watch)
     show_bench(record, json, write_page(record, folder))
     if export is not None:
         typer.echo(f"Exported: {EXPORTS[export](record, folder)}", err=True)
+    if forms:
+        typer.echo(f"Plots: {', '.join(map(str, write_plots(record, folder, forms)))}", err=True)
 
 
 @app.command("eval")
