@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Status, Verdict
-from expunge.core.measurement import AT, UNDECIDABLE, Key
+from expunge.core.measurement import AT, OWN_PROBES, UNDECIDABLE, Key
 from expunge.core.trained import Origin
 from expunge.metrics.catalogue import METRICS
 from expunge.report import numbers as say
@@ -91,6 +91,8 @@ def is_attack(item: Mapping[str, Any]) -> bool:
 
 
 def _rows(of: str) -> str:
+    if of == OWN_PROBES:
+        return "own probes"
     of, at, peer = of.partition(AT)
     return f"{_SETS.get(of, of.replace('_', ' '))} rows{at}{peer}"
 

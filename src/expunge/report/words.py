@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
-from expunge.core.measurement import UNDECIDABLE
+from expunge.core.measurement import FORBIDDEN, UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report import views
@@ -249,6 +249,7 @@ def measured(run: Record) -> list[str]:
         compared = sum(item["agrees"] is not None for item in hidden)
         said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
         sentences.append(f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights are private{said}.")
+    sentences += [probed(item) for item in open_ if item["metric"] == FORBIDDEN]
     for item in [item for of in ("test", "retain") for item in found.values() if key(item)[:2] == ("accuracy", of)]:
         if item["agrees"] is False and None not in (item["value"], item["ideal"]) and item["value"] < item["ideal"]:
             where = label(item)
@@ -257,6 +258,18 @@ def measured(run: Record) -> list[str]:
             )
             break
     return [*sentences, *_comes_to(run, evidence)]
+
+
+def probed(item: Record) -> str:
+    """How many of the operator's own probes get the answer that they call forbidden, of each model that the record has."""
+    models = (("the original model", "original"), ("the released model", "value"), ("a retrained model", "ideal"))
+    counts = [
+        f"{who} gives the forbidden answer to {say.value(FORBIDDEN, item[of])}"
+        for who, of in models
+        if item[of] is not None
+    ]
+    shorter = [text.replace(" gives the forbidden answer", "") for text in counts[1:]]
+    return f"Of {say.plural(item['n'], 'probe')} of the operator's own, {say.joined([*counts[:1], *shorter])}."
 
 
 def sees_the_original(evidence: Record) -> bool | None:
