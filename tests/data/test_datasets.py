@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -52,6 +53,21 @@ def test_a_dataset_is_read_once_in_its_order_with_its_own_ids_and_people():
     assert test.columns == {} and test.ids.tolist() == list(range(10))
 
 
+def test_examples_are_read_one_after_another_and_none_is_kept_beside_the_rows():
+    alive: list[int] = [0, 0]  # now, and at most
+
+    class Counted(Visits):
+        def item(self, i):
+            example = np.full((2, 3), float(i), dtype=np.float32)
+            alive[0] += 1
+            alive[1] = max(alive)
+            weakref.finalize(example, lambda: alive.__setitem__(0, alive[0] - 1))
+            return example, i % 2
+
+    rows = rows_of(Counted(), "own:visits")
+    assert rows.x[:, 0, 0].tolist() == list(range(10)) and alive[1] <= 3
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -63,6 +79,7 @@ def test_a_dataset_is_read_once_in_its_order_with_its_own_ids_and_people():
         ({"item": lambda i: (torch.rand(2), 0)}, "a random transform"),
         ({"item": lambda i: torch.zeros(2)}, r"Expected \(example, target\)"),
         ({"item": lambda i: (torch.zeros(1 + i % 2), 0)}, "examples of one shape"),
+        ({"item": lambda i: (torch.zeros(2, dtype=(torch.float32, torch.float64)[i % 2]), 0)}, "one shape and type"),
         ({"item": lambda i: (torch.zeros(2), 0.5)}, "whole number"),
         ({"item": lambda i: ("a picture", 0)}, "a tensor or an array"),
         ({"users": {"patient": ["P1"]}}, "10 values under users"),
