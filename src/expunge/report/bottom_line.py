@@ -60,6 +60,12 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         return {"state": UNKNOWN, "ship": True, "why": why}
     if verdict == Verdict.VOID and not word:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
+    if word == Word.UNDECIDABLE and run["evidence"]["reference"]:
+        why = (
+            "Compared with a retrained model, these measurements cannot tell. Take a method with a certificate, or let a person "
+            "accept it (accept in the job)."
+        )
+        return {"state": UNKNOWN, "ship": False, "why": why}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.")}
