@@ -62,7 +62,7 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
     if word == Word.UNDECIDABLE and run["evidence"]["reference"]:
         why = (
-            "Compared with a retrained model, these measurements cannot tell. Take a method with a certificate, or let a person "
+            "Compared with a retrained model, these numbers cannot tell. Take a method with a certificate, or let a person "
             "accept it (accept in the job)."
         )
         return {"state": UNKNOWN, "ship": False, "why": why}
