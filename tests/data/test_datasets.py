@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ class Visits(torch.utils.data.Dataset):
             raise IndexError(i)
         return self.item(i)
 
-    def item(self, i):
+    def item(self, i) -> Any:
         return torch.full((2, 3), float(i)), i % 2
 
 
@@ -57,7 +58,7 @@ def test_examples_are_read_one_after_another_and_none_is_kept_beside_the_rows():
     alive: list[int] = [0, 0]  # now, and at most
 
     class Counted(Visits):
-        def item(self, i):
+        def item(self, i) -> Any:
             example = np.full((2, 3), float(i), dtype=np.float32)
             alive[0] += 1
             alive[1] = max(alive)

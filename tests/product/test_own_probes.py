@@ -141,11 +141,12 @@ def test_a_probe_without_a_forbidden_answer_is_refused(refused, tmp_path, probe)
 
 def test_images_stand_beside_what_each_model_takes_them_for():
     rows, task = pictures(), small_pictures_net()
-    models = Models(*(dict(task.build(seed=seed).state_dict()) for seed in (1, 2, 3)))
+    unlearned, original, retrained = (dict(task.build(seed=seed).state_dict()) for seed in (1, 2, 3))
+    models = Models(unlearned, original, retrained)
     sets = {"forget": rows.only(Ids.rows(range(4))), "retain": rows.only(Ids.rows(range(4, 40)))}
     found = MODALITY.said(task, models, sets)
     assert [item["set"] for item in found] == ["forget"] * 4 + ["retain"] * 12
-    for name, tensors in (("after", models.unlearned), ("before", models.original), ("retrained", models.retrained)):
+    for name, tensors in (("after", unlearned), ("before", original), ("retrained", retrained)):
         model = task.build(tensors).eval()
         with torch.no_grad():
             taken = model(rows.x[:16].to(task.dtype)).argmax(-1).tolist()

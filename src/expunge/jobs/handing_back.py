@@ -78,7 +78,7 @@ def kept_in(evidence: Path, digest: str, ledger: Path) -> Kept:
 
 def must_be_new(out: Path) -> None:
     """Raise InputError where the folder for the model is a file, or holds something."""
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+    if out.name in ("", "..") or out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise InputError(f"Expected a new folder for the model; {out} is there already. Name another one (--out).")
 
 
