@@ -157,7 +157,7 @@ def test_the_logits_of_a_tuple_are_where_the_task_says():
     task.check(rows)
     model = task.build()
     found = task.outputs(model, dict(model.named_parameters()), task.batch(rows)).logits
-    assert torch.equal(found, model.last(rows.x.float()))
+    assert torch.equal(found, model.get_submodule("last")(rows.x.float()))
     logits = torch.zeros(1, 2)
     assert logits_of({"logits": logits}) is logits and logits_of((0, logits), -1) is logits
     for output, which in (((logits, logits), None), ((logits,), 3), ({"a": logits}, None), ([logits], "a")):
