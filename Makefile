@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
 OUT ?= demo-evidence
 
-.PHONY: help setup demo test bench check format wheel clean
+.PHONY: help setup demo picture test bench check format wheel clean
 
 help:  ## show the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,6 +22,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## forget one person from a trained model, with a proof and without, and write the evidence
 	$(BIN)/expunge demo --out $(OUT)
+
+picture: setup  ## make docs/images/report.png again: the first page of the demo's report
+	rm -rf build/picture build/picture.private
+	$(BIN)/expunge demo --out build/picture
+	$(BIN)/python -c 'import io, json; from PIL import Image; from expunge.report.pdf import first_page; \
+	  record = json.load(open("build/picture/evidence.json")); \
+	  Image.open(io.BytesIO(first_page(record))).convert("RGB").quantize(64).save("docs/images/report.png", optimize=True)'
 
 test: setup  ## tiers 1-3 and the fast recipes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not gpu'

@@ -140,7 +140,7 @@ def measure(
     ):
         outcome.after.book.void(outcome.request["id"])
     return Evidence(
-        settled, tuple(measurements), tuple(checks), cost, None if retrained is None else RETRAINED, private
+        settled, tuple(measurements), tuple(checks), cost, None if retrained is None else RETRAINED, private, retrained
     )
 
 

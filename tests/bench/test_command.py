@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import expunge.bench
 from expunge.core.errors import InputError
@@ -53,7 +56,12 @@ def test_json_is_one_object_on_stdout_and_the_same_when_run_again(tmp_path, comm
     assert [each["method"] for each in record["rows"]] == ["fine_tune", "salun+dual"]
     assert {"recipe", "rows", "reference", "seconds"} <= record.keys()
     assert (tmp_path / "bench-results" / "tiny" / "results.jsonl").exists()
-    code, again, _ = command(*arguments, "--export", "csv")
+
+    def plotted() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "bench-results" / "tiny" / "plots").iterdir()}
+
+    code, again, _ = command(*arguments, "--export", "csv", "--plots", "png, pdf,svg")
+    plots = plotted()
     assert code == 0
     cells = pd.read_csv(tmp_path / "bench-results" / "tiny" / "cells.csv")
     assert {"fine_tune", "salun+dual", "retrain", "source"} == set(cells["row"]) and set(cells["status"]) == {"done"}
@@ -62,11 +70,21 @@ def test_json_is_one_object_on_stdout_and_the_same_when_run_again(tmp_path, comm
     row = record["rows"][0]["metrics"]
     for name in row.keys() & set(own.columns):
         assert own[own["row"] == "fine_tune"][name].mean() == pytest.approx(row[name]["mean"])
-    code, _, said = command(*arguments, "--export", "latex")
+    code, _, said = command(*arguments, "--export", "latex", "--plots", "svg,png,pdf")
     table = (tmp_path / "bench-results" / "tiny" / "leaderboard.tex").read_text()
     assert code == 0 and "leaderboard.tex" in said and table.count("\\\\") == 5 and "fine\\_tune" in table
     assert f"{row['seconds']['mean']:.4g}" in table and f"{row['FA']['mean']:.4g}" in table
     assert json.loads(again)["rows"] == record["rows"]
+
+    # every figure of the page as a file, twice the same bytes; no source that knows its rows by heart is called weak
+    assert "plots/gaps.png" in said and plots == plotted()
+    assert {name.split(".")[0] for name in plots} >= {"gaps", "forgetting"} and len(plots) % 3 == 0
+    begins = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    assert all(content.startswith(begins[name.split(".")[1]]) for name, content in plots.items())
+    pixels = np.asarray(Image.open(io.BytesIO(plots["gaps.png"])).convert("L"))
+    assert pixels.shape[1] == 1840 and pixels[0, 0] == 255 and (pixels < 100).mean() > 1e-3
+    (source,) = [cell for cell in tiny.lines(tmp_path / "bench-results" / "tiny") if cell["row"] == "source"]
+    assert source["knowledge"]["value"] > 0.95 and record["source"]["weak"] is None
 
 
 def test_the_table_says_every_verdict(tmp_path, command):
@@ -86,6 +104,8 @@ def test_what_cannot_run_says_so(tmp_path, command):
         ((recipe, "--methods", "salum"), "salun"),
         ((recipe, "--seeds", 0), "--seeds"),
         ((recipe, "--export", "xls"), "csv, latex, parquet"),
+        ((recipe, "--plots", "png,gif"), "png, pdf, svg, separated by commas; got gif"),
+        ((recipe, "--plots", ","), "got none"),
         ((tmp_path / "none.yaml",), "no recipe file"),
     ):
         code, out, err = command(*arguments)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from expunge.bench.finished import Results
+from expunge.bench.page import html
 from expunge.bench.recipe import load_recipe
 from expunge.bench.table import table
+from expunge.cli.bench_output import show_bench
 
 from . import tiny
 
@@ -70,6 +72,28 @@ def test_the_gap_averages_over_seeds_first_and_the_gap_per_seed_does_not(world):
     assert metrics["tow"]["mean"] == pytest.approx(0.96 * 0.99 * 0.98)
     assert metrics["tow_mia"]["mean"] == pytest.approx((1.0 + 0.9) / 2 * 0.99 * 0.98)
     assert (metrics["tow"]["ideal"], metrics["gap"]["ideal"]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("right", "weak"), [(0.45, True), (0.64, True), (0.66, False), (1.0, False)])
+def test_a_source_that_is_nearer_to_the_least_than_to_no_error_is_called_weak(tmp_path, capsys, right, weak):
+    """At least 0.3 is asked for: half of the way to no error is 0.65."""
+    made = World(tmp_path)
+    known = {"value": right, "least": 0.3, "what": "its own training rows", "bar": "3 times chance"}
+    made.add(cell("source", 0, 0, (100 * right, 100 * right, 40, 2, 95), knowledge=known))
+    record = table(made.recipe, made.results, [])
+    record |= {"seeds": 1, "forget_sets": 1, "jobs": 1, "quick": False, "seconds": 1.0, "defaults": False}
+    said = record["source"]["weak"]
+    assert (said is not None) is weak
+    show_bench(record, False)
+    printed, page = capsys.readouterr().out, html(record)
+    if weak:
+        assert (
+            "The original model is weak" in printed
+            and "before forgetting, weak" in page
+            and "The original model is weak" in page
+        )
+    else:
+        assert "weak" not in printed and "is weak" not in page and "forgetting, weak" not in page
 
 
 def test_nulls_are_what_retrained_models_of_one_forget_set_differ_by(world):

@@ -34,6 +34,7 @@ from expunge.jobs.run import run_job, shown
 from expunge.jobs.schema import load_job
 from expunge.metrics.catalogue import column
 from expunge.metrics.outcomes import Word
+from expunge.modalities.classification import ClassificationModality
 from expunge.modalities.readings import MeanLosses, reads
 from expunge.report.folder import models_of
 from expunge.report.verify import verify_folder
@@ -141,11 +142,17 @@ def test_a_job_of_every_kind_leaves_evidence_that_verifies(kind, tmp_path):
     assert done["runs"][0]["verdict"] == record["runs"][0]["verdict"]
     result = verify_folder(tmp_path / "out")
     assert result.consistent, [check for check in result.checks if not check.ok]
-    shows = isinstance(modalities.load(kind), Draws | Speaks)  # for a person to see, and for nobody else
-    assert ("data:image/png" in (tmp_path / "out.private" / "review.html").read_text()) == shows
-    assert not any(
-        "data:image/png" in (tmp_path / "out" / name).read_text() for name in ("report.html", "evidence.json")
+    # what a person sees, and nobody else; a table's rows are no images
+    (whole,) = json.loads((tmp_path / "out.private" / "review.json").read_text())["runs"]
+    seen = [*whole.get("answers", ()), *whole.get("pictures", ())]
+    shows = isinstance(modalities.load(kind), Draws | Speaks) and not isinstance(
+        modalities.load(kind), ClassificationModality
     )
+    assert bool(seen) == shows and not {"answers", "pictures"} & record["runs"][0].keys()
+    page, image = (tmp_path / "out.private" / "review.html").read_text(), "data:image/png"
+    assert (image in page) == (image in json.dumps(seen))
+    assert all("before" in item and "after" in item and "retrained" in item for item in seen)
+    assert not any(image in (tmp_path / "out" / name).read_text() for name in ("report.html", "evidence.json"))
     again = run_job(job_of(kind, tmp_path), (), tmp_path / "out")
     assert again == done
 

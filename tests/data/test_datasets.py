@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ class Visits(torch.utils.data.Dataset):
             raise IndexError(i)
         return self.item(i)
 
-    def item(self, i):
+    def item(self, i) -> Any:
         return torch.full((2, 3), float(i)), i % 2
 
 
@@ -50,6 +52,21 @@ def test_a_dataset_is_read_once_in_its_order_with_its_own_ids_and_people():
     assert rows.select(Target("samples", {"ids": [103]}))["row"].tolist() == [103]
     test = rows_of(Visits(ids=None), "own:visits", users=False)
     assert test.columns == {} and test.ids.tolist() == list(range(10))
+
+
+def test_examples_are_read_one_after_another_and_none_is_kept_beside_the_rows():
+    alive: list[int] = [0, 0]  # now, and at most
+
+    class Counted(Visits):
+        def item(self, i) -> Any:
+            example = np.full((2, 3), float(i), dtype=np.float32)
+            alive[0] += 1
+            alive[1] = max(alive)
+            weakref.finalize(example, lambda: alive.__setitem__(0, alive[0] - 1))
+            return example, i % 2
+
+    rows = rows_of(Counted(), "own:visits")
+    assert rows.x[:, 0, 0].tolist() == list(range(10)) and alive[1] <= 3
 
 
 @pytest.mark.parametrize(
@@ -63,6 +80,7 @@ def test_a_dataset_is_read_once_in_its_order_with_its_own_ids_and_people():
         ({"item": lambda i: (torch.rand(2), 0)}, "a random transform"),
         ({"item": lambda i: torch.zeros(2)}, r"Expected \(example, target\)"),
         ({"item": lambda i: (torch.zeros(1 + i % 2), 0)}, "examples of one shape"),
+        ({"item": lambda i: (torch.zeros(2, dtype=(torch.float32, torch.float64)[i % 2]), 0)}, "one shape and type"),
         ({"item": lambda i: (torch.zeros(2), 0.5)}, "whole number"),
         ({"item": lambda i: ("a picture", 0)}, "a tensor or an array"),
         ({"users": {"patient": ["P1"]}}, "10 values under users"),
@@ -139,7 +157,7 @@ def test_the_logits_of_a_tuple_are_where_the_task_says():
     task.check(rows)
     model = task.build()
     found = task.outputs(model, dict(model.named_parameters()), task.batch(rows)).logits
-    assert torch.equal(found, model.last(rows.x.float()))
+    assert torch.equal(found, model.get_submodule("last")(rows.x.float()))
     logits = torch.zeros(1, 2)
     assert logits_of({"logits": logits}) is logits and logits_of((0, logits), -1) is logits
     for output, which in (((logits, logits), None), ((logits,), 3), ({"a": logits}, None), ([logits], "a")):

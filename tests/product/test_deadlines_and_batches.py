@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.product.test_gone_for_good import PUBLISHED
 from tests.product.test_gone_for_good import table_job as full_job
 
 from expunge.jobs.due import days
@@ -169,46 +168,3 @@ def test_a_file_that_is_not_there_or_a_mapping_that_is_none_is_refused(refused, 
     request = {"subject": "a batch", "targets": [{"kind": "user", "where": {"patient": where}}]}
     message = refused("run", table_job(tmp_path, "x", request=request))
     assert "There is no file" in message or "{file: people.csv}" in message
-
-
-# --- rollback -----------------------------------------------------------------------------------------------------------
-
-
-def released() -> list[str]:
-    with Ledger(Path(LEDGER)) as ledger:
-        return [item["digest"] for entry in ledger.entries("release") for item in entry.payload["releases"]]
-
-
-def test_an_earlier_release_comes_back_only_where_it_knows_nobody_released_since(cli, tmp_path):
-    def roll(digest: str) -> Any:
-        return cli("requests", "rollback", digest, *BY)
-
-    assert cli("run", table_job(tmp_path, "P3"), "--out", "one").code in (0, 4)
-    cli("run", table_job(tmp_path, "P4", method={"name": "gradient_ascent", "epochs": 1}), "--out", "two")
-    first, second = released()
-    refused = roll(first)
-    assert refused.code == 2 and "knows what was forgotten since" in refused.err and second[:12] in refused.err
-    assert "in use already" in roll(second).err
-
-    *_, request = rows()  # nothing was measured beside a retrained model, so neither result is accepted
-    assert cli("requests", "supersede", request, *BY).code == 0
-    again = cli("run", table_job(tmp_path, "P4", method={"name": "fine_tune", "epochs": 2}), "--out", "three")
-    assert again.code in (0, 4), again.err
-    third = released()[-1]
-    back = roll(second[:10])
-    assert back.code == 0 and (back.json["digest"], back.json["from"]) == (second, third)
-    assert "in use already" in roll(second).err and roll(third).json["from"] == second
-    assert "at least 8 digits" in roll(first[:5]).err and "Expected the digest" in roll("0" * 16).err
-
-
-def test_a_published_model_whose_earlier_state_was_deleted_says_so(cli, tmp_path):
-    promise = {"publish": {"epsilon": 1.0, "capacity": 8, "releases": 2}}
-    job = table_job(tmp_path, "P3", **{**PUBLISHED, **promise})
-    assert cli("publish", job, "--to", "model").code == 0
-    assert cli("run", job, "--model", "model", "--out", "one").code in (0, 4)
-    job.write_text(job.read_text().replace("P3", "P4"))
-    assert cli("run", job, "--model", "model", "--out", "two").code in (0, 4)
-    with Ledger(tmp_path / "model" / "ledger.sqlite") as ledger:
-        first = ledger.entries("release")[0].payload["releases"][0]["digest"]
-    back = cli("requests", "rollback", first, "--ledger", "model/ledger.sqlite", "--by", "x", "--why", "y")
-    assert back.code == 2 and "knows what was forgotten since" in back.err

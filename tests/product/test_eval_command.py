@@ -39,6 +39,27 @@ def test_a_model_is_measured_beside_a_retrained_one(cli, data, tmp_path):
     assert len(alone["sets"]) == 4 and alone["sets"]["forget"]["n"] == 20 and alone["settings"]["max_new_tokens"] == 3
 
 
+def test_a_model_in_a_folder_is_measured_on_named_sets_of_the_operators_own(cli, data, tmp_path):
+    model, lines = saved(tmp_path / "model", 0), (data / "full.json").read_text().splitlines()
+    for name, part in (("gone", lines[:5]), ("kept", lines[5:12])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(part) + "\n")
+    ask = ("eval", model, *ASK, "--suite", "custom")
+    done = cli(*ask, "--on", "forget=gone.jsonl", "--on", "retain=kept.jsonl", "--on", "night=kept.jsonl", "--json")
+    assert done.code == 0, done.err
+    sizes = {name: counts["n"] for name, counts in done.json["sets"].items()}
+    assert sizes == {"forget": 5, "retain": 7, "night": 7, "forget_trigger": 5, "retain_trigger": 7, "retain_mixed": 7}
+    found = {item["name"]: item["value"] for item in done.json["measurements"]}
+    assert found["probability/night"] == found["probability/retain"] and done.json["split"] is None
+    single = cli(*ask, "--on", "night=kept.jsonl")
+    assert single.code == 0 and "night (7)" in single.out and "custom;" in single.out, single.err
+    for options, words in (
+        ((), "named sets (--on NAME=FILE)"),
+        (("--on", "a=gone.jsonl", "--split", "forget50"), "--split would"),
+    ):
+        refused = cli(*ask, *options)
+        assert refused.code == 2 and words in refused.err
+
+
 def test_people_see_tables_what_is_missing_and_what_was_dropped(cli, data, tmp_path):
     model = saved(tmp_path / "model", 0)
     done = cli("eval", model, "--data", data, "--split", "forget50", *ASK)
@@ -68,7 +89,7 @@ def test_what_cannot_be_measured_is_said(cli, data, tmp_path, monkeypatch):
     assert "one of forget50, forget50_perturbed, forget75 in" in refusal("--data", data, "--split", "retain50")
     assert "forget01" in refusal("--data", data, "--split", "forget01")
     assert "10 records are in forget75 and in retain_perturbed" in refusal("--data", data, "--split", "forget75")
-    assert "a suite among tofu" in refusal("--data", data, "--suite", "muse")
+    assert "a suite among tofu, custom" in refusal("--data", data, "--suite", "muse")
     assert "at least one record" in refusal("--data", data, "--limit", 0)
     other = saved(tmp_path / "other", 0, [*WORDS, "more"])
     assert "differs in tokenizer" in refusal("--data", data, "--split", "forget50", "--retrained", other)

@@ -46,6 +46,23 @@ def test_a_control_is_not_forgotten_and_a_person_who_decides_is_named(record):
     assert line["state"] == "Not known" and line["ship"] and "A. Clerk" in line["why"]
 
 
+def test_what_to_do_where_nothing_can_be_told_depends_on_whether_there_was_a_retrained_model(record):
+    run = judged(record, UNCERTIFIED, Word.UNDECIDABLE)["runs"][0]
+    with_ = {**run, "evidence": {**run["evidence"], "reference": "retrained"}}
+    without = {**run, "evidence": {**run["evidence"], "reference": None}}
+    assert "Take a method with a certificate" in bottom_line(with_)["why"]
+    assert bottom_line(without)["why"].startswith("Compare with a retrained model (evidence.reference)")
+
+
+def test_a_retrained_model_that_was_kept_is_on_the_checklist_and_no_word_to_the_person(record):
+    kept = {"kind": "retrained", "name": "retrained-net", "owner": "", "state": "kept", "date": None}
+    found = copies({**record, "copies": [kept]})
+    assert found[0][0].startswith("The retrained model, in the private folder") and found[0][1:4] == [
+        "retrained-net", "not stated", "kept",
+    ]  # fmt: skip
+    assert len(found) == len(COPIES) + 1 and "retrained-net" not in reply({**record, "copies": [kept]})
+
+
 def test_the_checklist_has_every_kind_of_copy_and_what_the_job_says_of_it(record):
     assert [row[0] for row in copies(record)] == list(COPIES.values()) and {row[3] for row in copies(record)} == {
         "not stated"

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from expunge.core.errors import ExtraMissingError
 from expunge.report import pdf
@@ -28,6 +31,13 @@ def test_the_record_is_attached_as_it_is(record):
     assert pdf.attached(made.replace(b"/EmbeddedFile", b"/ElsewhatFile"), len(evidence)) == b""
     assert pdf.attached(made + made, len(evidence)) == b"", "two attachments: a reader might open the other one"
     assert len(pdf.attached(made, 100)) == 101, "a bomb is not inflated"
+
+
+def test_the_first_page_is_a_picture_of_an_a4_page_with_words_on_it(record):
+    page = Image.open(io.BytesIO(pdf.first_page(record, ppi=50))).convert("L")
+    assert page.size == pytest.approx((210 / 25.4 * 50, 297 / 25.4 * 50), abs=1)  # A4 at 50 pixels an inch
+    pixels = np.asarray(page)
+    assert pixels[0, 0] == 255 and (pixels < 128).mean() > 0.003  # words: about a hundredth of it
 
 
 def test_the_clock_is_the_records_own(record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,18 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
         "gradient_evaluations": outcome.cost["gradient_evaluations"],
         **{name: details[name] for name in ("optimizer_bytes", "signal_to_noise") if details.get(name) is not None},
     }
-    kept = ("steps", "seconds", "guard", "stopped", "dampened", "lune", "visits", "products", "relative_residual")
+    kept = (
+        "steps",
+        "seconds",
+        "guard",
+        "stopped",
+        "dampened",
+        "lune",
+        "visits",
+        "products",
+        "relative_residual",
+        "kept",
+    )
     extra = {name: details[name] for name in kept if name in details}
     weights = digest_arrays(outcome.releases[0].artifact.tensors)
     return {**line, "status": "done", "metrics": metrics, "weights": weights, "details": extra, **views}, margins
@@ -107,21 +118,23 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
 def _measured(
     world: World, cell: Cell, held: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, float], Mapping[str, np.ndarray], dict[str, Any]]:
-    """Numbers of what views hold, each different model scored once: means over models; margins of one model; and, where there
-    are several models, the numbers of each. Comparisons of many models take the margins of one model: a network has none.
+    """Numbers of what views hold, each different model scored once: means over models; margins of one model; and what the cell
+    says besides: the numbers of each model where there are several, and what the original one knows. Comparisons of many models
+    take the margins of one model: a network has none.
     """
     distinct = {id(tensors): (view, tensors) for view, tensors in reversed(list(held.items()))}
     scores = {each: world.score(cell.row, cell.forget_set, tensors) for each, (_, tensors) in distinct.items()}
     first = scores[id(next(iter(held.values())))]
     metrics = {name: float(np.mean([of.metrics[name] for of in scores.values()])) for name in first.metrics}
     metrics |= world.among_peers(cell.forget_set, held, {view: scores[id(tensors)] for view, tensors in held.items()})
+    known = {} if first.knowledge is None else {"knowledge": asdict(first.knowledge)}
     if len(distinct) == 1:
-        return metrics, first.margins, {}
+        return metrics, first.margins, known
     views = {
         view: {"metrics": dict(scores[each].metrics), "weights": digest_arrays(tensors)}
         for each, (view, tensors) in reversed(distinct.items())
     }
-    return metrics, {}, {"views": views}
+    return metrics, {}, {"views": views, **known}
 
 
 def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from expunge.bench.finished import FORMAT
+from expunge.bench.page_plots import draw
 from expunge.bench.page_rows import finite, layout, ordered
 from expunge.core.errors import ExtraMissingError, InputError
-from expunge.core.files import write_atomic
+from expunge.core.files import make_folder, write_atomic
+from expunge.report.drawing import FORMS
 
 Record = Mapping[str, Any]
 NAMES = ("recipe", "row", "forget_set", "seed", "trial", "n_forget", "status", "error")
@@ -98,6 +100,35 @@ def _cell(item: Record | None) -> str:
     if item["low"] is None or item["high"] is None or item["low"] == item["high"]:
         return f"{item['mean']:.4g}"
     return f"{item['mean']:.4g} ± {(item['high'] - item['low']) / 2:.2g}"
+
+
+def plots(record: Record, folder: Path, forms: Sequence[str]) -> list[Path]:
+    """Each figure of the page as a file ``plots/NAME.FORM``.
+
+    Args:
+        record: what :func:`expunge.bench.run.bench` returns.
+        folder: of the results.
+        forms: of :data:`expunge.report.drawing.FORMS`.
+
+    Raises:
+        InputError: for another form.
+    """
+    must_be_forms(forms)
+    record, place = finite(record), make_folder(folder / "plots")
+    drawn = {shown.name: figure for shown in layout(record).figures if (figure := draw(record, shown)) is not None}
+    written = []
+    for name, figure in drawn.items():
+        for form in dict.fromkeys(forms):
+            written.append(place / f"{name}.{form}")
+            write_atomic(written[-1], figure.saved(form))
+    return written
+
+
+def must_be_forms(forms: Sequence[str]) -> None:
+    """Raise InputError for forms of plots that there are not."""
+    bad = [form for form in forms if form not in FORMS]
+    if bad or not forms:
+        raise InputError(f"Expected --plots {', '.join(FORMS)}, separated by commas; got {', '.join(bad) or 'none'}.")
 
 
 # What ``--export`` may say: each writes one file into the folder of the results, and returns its path.

@@ -113,6 +113,7 @@ def summary(record: Record, lines: Sequence[Line]) -> str:
         f"Every number is {each} on {over}, {beside}.",
         f"Of {say.plural(len(lines), 'row')}, {say.joined(told)}." if lines else "The table has no rows.",
         layout(record).meaning,
+        (record.get("source") or {}).get("weak") or "",
     ]
     if record.get("defaults"):
         sentences.append("Every method has its published settings, not those of the recipe.")
@@ -186,7 +187,8 @@ def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[s
     def shown(row: Record, line: Line | None, name: str, number: Any, verdict: str, symbol: str) -> Row:
         return {"number": number, "name": name, "cells": cells(row, line), "verdict": verdict, "symbol": symbol}
 
-    words = (("retrained", "the ideal"), ("source", "before forgetting"))
+    weak = ", weak" if (record.get("source") or {}).get("weak") else ""
+    words = (("retrained", "the ideal"), ("source", f"before forgetting{weak}"))
     top = [
         shown(row, None, *said[:1], "", said[1], "") for row, said in zip(_models(record), words, strict=True) if row
     ]

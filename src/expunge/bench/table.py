@@ -14,6 +14,7 @@ from expunge.metrics.metric_spec import NULL, RETRAINED, MetricSpec
 from expunge.modalities.benchmark import Cells, Finished, Number, exact
 from expunge.modalities.network_benchmark import benchmark_of
 from expunge.modalities.recipes import RETRAIN, SOURCE, BenchmarkRecipe
+from expunge.report.numbers import percent
 
 Record = dict[str, Any]
 
@@ -96,7 +97,21 @@ def _source(recipe: BenchmarkRecipe, finished: Finished) -> Record:
     """The source was trained once, however many forget sets there are."""
     cells = finished.cells
     metrics = _numbers(recipe, cells, finished.retrained)
-    return {"method": SOURCE, "seeds": len(cells), "metrics": metrics, "seconds_of_source": _seconds(cells[:1])}
+    weak = next((said for cell in cells if (said := _weak_source(cell.get("knowledge")))), None)
+    return {
+        "method": SOURCE, "seeds": len(cells), "metrics": metrics, "seconds_of_source": _seconds(cells[:1]), "weak": weak,
+    }  # fmt: skip
+
+
+def _weak_source(known: Mapping[str, Any] | None) -> str | None:
+    """Why little can be seen of forgetting here: the original model is nearer to the least that a benchmark takes than to one
+    without error (our choice of where to draw the line). ``None`` where it is not, or where nothing judged it."""
+    if known is None or known["value"] >= (1 + known["least"]) / 2:
+        return None
+    return (
+        f"The original model is weak: {percent(known['value'])} right on {known['what']}, nearer to the least that a benchmark "
+        f"takes ({percent(known['least'])}, {known['bar']}) than to no error. It has little to forget: a small gap says little."
+    )
 
 
 def _retrained(recipe: BenchmarkRecipe, finished: Finished) -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ class World:
                 f"({known.least:.3f}): there is nothing to forget, and no table would mean anything. Train longer, or with "
                 "another learning rate."
             )
-        return scores
+        return scores if known is None else replace(scores, knowledge=known)
 
 
 @dataclass(frozen=True)

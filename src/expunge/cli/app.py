@@ -189,6 +189,10 @@ def bench(
         str | None,
         typer.Option(help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder."),
     ] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(help="Also write each figure of the page into that folder: png, pdf, svg, separated by commas."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare methods with retraining on one recipe, and write a page. Finished cells are not computed again."""
@@ -202,7 +206,8 @@ def bench(
         return
     if recipe is None:
         raise InputError("Expected the name of a recipe or a YAML file; expunge bench --list shows the names.")
-    from expunge.bench.export import EXPORTS
+    from expunge.bench.export import EXPORTS, must_be_forms
+    from expunge.bench.export import plots as write_plots
     from expunge.bench.page import write_page
     from expunge.bench.run import BenchSettings, folder_of
     from expunge.bench.run import bench as run_bench
@@ -214,12 +219,17 @@ def bench(
     loaded = load_recipe(recipe)
     if export is not None and export not in EXPORTS:
         raise InputError(f"Expected --export {', '.join(EXPORTS)}; got {export!r}.")
+    forms = [] if plots is None else [form.strip() for form in plots.split(",") if form.strip()]
+    if plots is not None:
+        must_be_forms(forms)
     folder = out or folder_of(loaded)
     with output.progress() as watch:
         record = run_bench(loaded, folder, settings, watch=watch)
     show_bench(record, json, write_page(record, folder))
     if export is not None:
         typer.echo(f"Exported: {EXPORTS[export](record, folder)}", err=True)
+    if forms:
+        typer.echo(f"Plots: {', '.join(map(str, write_plots(record, folder, forms)))}", err=True)
 
 
 @app.command("eval")
@@ -235,7 +245,14 @@ def eval_(
         Path | None, typer.Option(help="With a job: a published or stored model, or a file of weights.")
     ] = None,
     set_: Set = None,
-    suite: Annotated[str, typer.Option(help="The suite of questions: tofu.")] = "tofu",
+    suite: Annotated[
+        str | None,
+        typer.Option(help="custom: the sets of --on alone; default: the sets of the job, or of a folder tofu."),
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="A set of your own: NAME=FILE, in the form of the job's data. Repeatable."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with TOFU; default: tofu in the folder EXPUNGE_DATA.")
     ] = None,
@@ -270,27 +287,32 @@ def eval_(
     json: Json = False,
 ) -> None:
     """Measure a model of any kind on a job's sets, or a language model on a suite: what it still knows, what else it lost."""
-    from expunge.cli.evaluation_output import show_evaluation
+    from expunge.cli.evaluation_output import named_sets, show_evaluation
 
     on_job = what.is_file()
+    sets = named_sets(on or [], suite, on_job)
     _only_for(context, ("model", "set_") if not on_job else _OF_A_SUITE, "a suite" if not on_job else "a job file")
+    if suite == "custom":
+        _only_for(context, ("data", "split"), "the suite custom")
     with output.progress() as watch:
         if on_job:
             from expunge.jobs.evaluation import evaluate_job
 
-            result = evaluate_job(what, set_ or [], model=model, retrained=retrained, watch=watch)
+            result = evaluate_job(
+                what, set_ or [], model=model, retrained=retrained, on=sets, alone=suite == "custom", watch=watch
+            )
         else:
             from expunge.modalities.language.evaluation import evaluate_folder
 
             result = evaluate_folder(
-                what, suite=suite, data=data, split=split, adapter=adapter, gguf=gguf, template=template,
+                what, suite=suite or "tofu", on=sets, data=data, split=split, adapter=adapter, gguf=gguf, template=template,
                 date_string=date_string, system=system, limit=limit, max_new_tokens=max_new_tokens, retrained=retrained,
                 unseen=unseen, in_templates=in_templates, batch_size=batch_size, device=device, watch=watch,
             )  # fmt: skip
     show_evaluation(result, json)
 
 
-_OF_A_SUITE = ("suite", "data", "split", "unseen", "adapter", "gguf", "template", "date_string", "system", "limit",
+_OF_A_SUITE = ("data", "split", "unseen", "adapter", "gguf", "template", "date_string", "system", "limit",
                "max_new_tokens", "in_templates", "batch_size", "device")  # fmt: skip
 
 

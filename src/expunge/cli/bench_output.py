@@ -29,7 +29,8 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
         return
     lines = ordered(record)
     columns = layout(record).terminal
-    compared = [("retrained", record.get("reference"), ""), ("source", record.get("source"), "")]
+    weak = (record.get("source") or {}).get("weak")
+    compared = [("retrained", record.get("reference"), ""), ("source", record.get("source"), "weak" if weak else "")]
     rows = [[name, *_cells(row, columns), verdict] for name, row, verdict in compared if row]
     rows += [[]] if rows and lines else []
     rows += [[line.name, *_cells(line.row, columns), line.row["verdict"]] for line in lines]
@@ -37,6 +38,8 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
     title = f"{record['title']} ({seeds} seed{'s' * (seeds > 1)}, {sets} forget set{'s' * (sets > 1)})"
     table_(title, ("method", *columns, "verdict"), rows, numbers=tuple(columns), tight=True)
     print()
+    if weak:
+        print(_folded(weak))
     for line in lines:
         if word_of(line.row) != "forgets" or "@" in line.name:
             print(

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from expunge.cli.output import WIDTH, number, show, table_
+from expunge.core.errors import InputError
 from expunge.metrics.catalogue import METRICS
 
 CELL, ABREAST = 16, 72  # characters of a share with its interval; of all columns of a table: TOFU has four sets
+
+
+def named_sets(items: Sequence[str], suite: str | None, on_job: bool) -> dict[str, Path]:
+    """``NAME=FILE`` as a mapping.
+
+    Raises:
+        InputError: for anything else, a name that is taken twice or has other signs than letters, digits, _ and -, a file that
+            is not there, or a suite that there is not.
+    """
+    if suite not in (known := (None, "custom") if on_job else (None, "tofu", "custom")):
+        raise InputError(f"Expected a suite among {', '.join(filter(None, known))}; got {suite!r}.")
+    found: dict[str, Path] = {}
+    for item in items:
+        name, equals, place = item.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in found or not Path(place).exists():
+            raise InputError(f"Expected --on NAME=FILE, each name once and each file there; got {item!r:.120}.")
+        found[name] = Path(place)
+    return found
 
 
 def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
@@ -17,7 +38,8 @@ def show_evaluation(result: Mapping[str, Any], json: bool) -> None:
     if json:
         show(result, True)
         return
-    asked = f"{result['suite']}, {result['split']} forgotten" if "suite" in result else result["job"]
+    split = f", {result['split']} forgotten" if result.get("split") else ""
+    asked = f"{result['suite']}{split}" if "suite" in result else result["job"]
     print(f"{result['model']}, {asked}; 95 % intervals over records")
     numbers = result["measurements"]
     for columns in _abreast({name: f"{_words(name)} ({counts['n']})" for name, counts in result["sets"].items()}):

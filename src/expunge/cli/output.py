@@ -132,12 +132,12 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
     table_(title, ("model", "", *_MODELS), rows, numbers=_MODELS)
     for run in result["runs"]:
         if run["epsilon"] is None and run["nominal_epsilon"] is not None:
-            _say(
+            print_wrapped(
                 f"{run['model']}: the formula gives epsilon {number(run['nominal_epsilon'])}; that is no guarantee "
                 f"({run['verdict']}, see the report)."
             )
         if run["publish_first"]:
-            _say(
+            print_wrapped(
                 f"{run['model']}: no ledger shows that the promise came before the request. Publish the model first to change "
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
@@ -148,7 +148,7 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
     print(f"Check it again: expunge verify {result['evidence']} --key signer.pem{elsewhere}")
 
 
-def _say(sentence: str) -> None:
+def print_wrapped(sentence: str) -> None:
     """A sentence in lines of at most a hundred columns."""
     print(textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False))
 
@@ -275,22 +275,26 @@ def show_plan(result: Mapping[str, Any], json: bool) -> None:
         for unit, of in matched["ids"].items()
     )
     print(f"Plan: {result['name']}")
-    _say(f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples: {ids}.")
+    print_wrapped(
+        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples: {ids}."
+    )
     if along := result["forgotten"] - matched["count"]:
-        _say(f"{along} further examples of earlier requests, which the model still knows, are forgotten with them.")
-    _say(
+        print_wrapped(
+            f"{along} further examples of earlier requests, which the model still knows, are forgotten with them."
+        )
+    print_wrapped(
         f"Retained: {result['retained'] if result['retained'] is not None else 'unknown'} examples"
         + (f", of which {result['touched']} change." if result["touched"] else ".")
     )
     settings = ", ".join(f"{name} {value}" for name, value in method["settings"].items() if value is not None)
-    _say(f"Method: {method['name']} ({settings})." if settings else f"Method: {method['name']}.")
-    _say(_work(result))
+    print_wrapped(f"Method: {method['name']} ({settings})." if settings else f"Method: {method['name']}.")
+    print_wrapped(_work(result))
     if not result["trained"]:
         print("The model was not trained for this plan; its cost does not include training.")
-    _say(promised(result))
+    print_wrapped(promised(result))
     screening = result["screening"]
     held = "; ".join(screening["held"])
-    _say(f"Screening holds the request back: {held}." if held else f"Screening: {screening['reason']}.")
+    print_wrapped(f"Screening holds the request back: {held}." if held else f"Screening: {screening['reason']}.")
 
 
 def _work(result: Mapping[str, Any]) -> str:
@@ -331,7 +335,7 @@ def show_search(result: Mapping[str, Any], json: bool) -> None:
     ]  # fmt: skip
     title = f"Reaching epsilon {result['epsilon']:g}, delta {result['delta']:g} for {result['capacity']} records"
     table_(title, ("l2", "rewind", "bound", *_COSTS, ""), rows, numbers=_COSTS)
-    _say(result["statement"])
+    print_wrapped(result["statement"])
 
 
 def show_curves(result: Mapping[str, Any], out: Path, json: bool) -> None:
@@ -347,4 +351,4 @@ def show_curves(result: Mapping[str, Any], out: Path, json: bool) -> None:
     ]  # fmt: skip
     heads = ("model", "sigma", "retain", "forget", "test", "attack: loss", "attack: outputs moved")
     table_(result["name"], heads, rows, numbers=heads[1:])
-    _say(f"Curves: {out / 'curves.html'}")
+    print_wrapped(f"Curves: {out / 'curves.html'}")

@@ -110,21 +110,30 @@ def requests_reject(
     output.show_added(reject_request(ledger, request, by, why), json)
 
 
+@requests.command("releases")
+def requests_releases(ledger: Ledger_, json: Json = False) -> None:
+    """List every release with its digest: which one is in use, and which may come back."""
+    from expunge.cli.request_output import show_releases
+    from expunge.jobs.rollback import releases_to_json
+
+    show_releases(releases_to_json(ledger), json)
+
+
 @requests.command("rollback")
 def requests_rollback(
     digest: Annotated[str, typer.Argument(help="Digest of the release to go back to, or its first digits.")],
     ledger: Ledger_,
     by: By,
     why: Why,
+    evidence: Annotated[Path, typer.Option("--evidence", help="Evidence folder of that release, which has its model.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the model that is in use again.")],
     json: Json = False,
 ) -> None:
-    """Go back to an earlier release; refused where it knew anybody whose request was released since."""
+    """Go back to an earlier release, and get its model; refused where it knew anybody whose request was released since."""
+    from expunge.cli.request_output import show_rolled_back
     from expunge.jobs.rollback import roll_back
 
-    done = roll_back(ledger, digest, by, why)
-    output.show(
-        done, json, f"In use again: release {done['digest'][:12]} of {done['request']} (before: {done['from'][:12]})"
-    )
+    show_rolled_back(roll_back(ledger, digest, by, why, evidence=evidence, out=out), json)
 
 
 @requests.command("withdraw")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from expunge.cli.output import WIDTH, number, share, show, table_
+from expunge.cli.output import WIDTH, number, print_wrapped, share, show, table_
 
 
 def show_attack(result: Mapping[str, Any], json: bool) -> None:
@@ -33,6 +33,41 @@ def show_due(result: Mapping[str, Any], json: bool) -> None:
         for r in result["requests"]
     ]
     table_("Due", ("job", "request", "due", "status", "code", ""), rows)
+
+
+def show_releases(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
+    """Every release: whose it is, whether it is in use, and whether it may come back."""
+    if json:
+        show(list(rows), True)
+        return
+    if not rows:
+        print("Nothing was released on this ledger.")
+        return
+    cells = [
+        [r["digest"][:12], r["model"], r["request"], "in use" if r["in_use"] else "may come back" if r["may_return"] else
+         "knows somebody"]
+        for r in rows
+    ]  # fmt: skip
+    table_("Releases", ("digest", "model", "request", ""), cells)
+
+
+def show_rolled_back(done: Mapping[str, Any], json: bool) -> None:
+    """Which model is in use again, what to deploy and what to take down, and what the next request starts from."""
+    if json:
+        show(done, True)
+        return
+    print(f"In use again: release {done['digest'][:12]} of {done['request']}, model {done['model']}.")
+    print(f"Deploy:       {', '.join(done['deploy'])}")
+    print(f"Take down:    release {done['from'][:12]} of {done['from_request']}, wherever it is deployed.")
+    start = done["next"]
+    if start is None:
+        print_wrapped(
+            "The private folder beside the evidence is not there: a later request can only adopt the model as a checkpoint."
+        )
+    elif "model" in start:
+        print(f"Next request: expunge run JOB --model {start['model']}, which starts from this release.")
+    else:
+        print(f"Next request: training: {{kind: stored, folder: {start['training']['folder']}}}")
 
 
 _NUMBERS = ("z", "exact p", "request", "benign")

@@ -102,6 +102,8 @@ class Check:
 
 
 UNDECIDABLE = "undecidable"
+OWN_PROBES = "own_probes"  # the set of what the operator asks, each with an answer that the model is not to give
+FORBIDDEN = "forbidden_answers"  # how many of them get that answer
 ANSWERS = "answers"  # what each model said to some questions, for a person to read
 PICTURES = "pictures"  # what each model draws, for a person to look at
 FOR_A_PERSON = (ANSWERS, PICTURES)  # private: they may repeat what was trained on, also what was to be forgotten
@@ -118,6 +120,7 @@ class Evidence:
         cost: seconds, gradient evaluations, memory of unlearning and of retraining.
         reference: what ideals come from: ``retrained``, or ``None`` where there is no retrained model.
         private: per-record scores and realised epsilon: goes to the private folder only.
+        retrained: the model that the ideals are of, for whoever wants to keep it; in no record.
     """
 
     outcome: Any
@@ -126,6 +129,7 @@ class Evidence:
     cost: Mapping[str, Any]
     reference: str | None
     private: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    retrained: Any = field(default=None, repr=False)
 
     def __getitem__(self, wanted: str | tuple[Any, ...]) -> Measurement:
         """By name, or by metric, set and view: ``evidence["accuracy", "forget"]``."""

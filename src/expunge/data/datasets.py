@@ -19,6 +19,8 @@ ADVICE = "Give the dataset an attribute ids, one whole number for each example t
 def rows_of(dataset: Any, name: str, *, users: bool = True, names: Sequence[str] = ()) -> Rows:
     """The examples of a dataset, each read once, as the model sees them: transforms are the dataset's own.
 
+    They are read one after another into one tensor, which is held in memory from then on; nothing is streamed later.
+
     Args:
         dataset: with ``len``, ``dataset[i] → (example, target)``, ``ids`` (n whole numbers, each once) and, where people may be
             forgotten, ``users``: a mapping from columns to n values each. Examples are tensors or arrays of one shape, targets
@@ -42,15 +44,16 @@ def rows_of(dataset: Any, name: str, *, users: bool = True, names: Sequence[str]
         raise InputError(
             f"The dataset of {name} has no ids: nobody could be found again once its order changes. {ADVICE}."
         )
-    examples, targets = [], []
-    for i in range(count):
+    first, _ = _item(dataset, 0, name)
+    examples, targets = torch.empty((count, *first.shape), dtype=first.dtype), []
+    for i in range(count):  # one after another into the place where they stay: nothing is held twice
         example, target = _item(dataset, i, name)
-        if examples and example.shape != examples[0].shape:
+        if (example.shape, example.dtype) != (first.shape, first.dtype):
             raise InputError(
-                f"Expected examples of one shape in the dataset of {name}; example {i} has {tuple(example.shape)}, the first "
-                f"{tuple(examples[0].shape)}. Scale or pad them in its transform."
+                f"Expected examples of one shape and type in the dataset of {name}; example {i} has {tuple(example.shape)} "
+                f"({example.dtype}), the first {tuple(first.shape)} ({first.dtype}). Scale or pad them in its transform."
             )
-        examples.append(example)
+        examples[i] = example
         targets.append(target)
     if len(dataset) != count:
         raise InputError(
@@ -64,7 +67,7 @@ def rows_of(dataset: Any, name: str, *, users: bool = True, names: Sequence[str]
                 "it out here; training.augment has augmentation of its own."
             )
     columns = _columns(dataset, count, name) if users else {}
-    rows = Rows.of(torch.stack(examples), torch.tensor(targets), columns, names=names)
+    rows = Rows.of(examples, torch.tensor(targets), columns, names=names)
     return rows if ids is None else replace(rows, ids=_ids(ids, count, name))
 
 

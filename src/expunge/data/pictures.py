@@ -33,6 +33,26 @@ def as_picture(image: Any) -> str:
     return _HEAD + base64.b64encode(content.getvalue()).decode("ascii")
 
 
+def enlarged(pixels: Any, height: int) -> Any:
+    """Pixels (h, w) or (h, w, c) repeated a whole number of times, so that they are at least ``height`` high."""
+    times = -(-height // pixels.shape[0])
+    return pixels.repeat(times, 0).repeat(times, 1)
+
+
+def stretched(image: Any, height: int = 48) -> str:
+    """An image (c, h, w) of any scale, as a model is given it, as a picture for people: its least value black, its largest
+    white; small ones enlarged to ``height`` pixels.
+    """
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image, dtype=np.float64).transpose(1, 2, 0)
+    low, high = float(values.min()), float(values.max())
+    pixels = (255 * (values - low) / ((high - low) or 1.0)).round().astype(np.uint8)
+    pixels = enlarged(pixels, height)
+    return as_picture(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
 def read_picture(path: Path) -> str:
     """The picture in the file ``path``, for a record.
 

@@ -222,7 +222,7 @@ class _Run:
                 work.model.train(self.method.training_mode)
             self._step(turn)
             self.done = turn.step + 1
-            if guard and guard.looks(self.done, turn.ends_epoch):
+            if guard and (guard.looks(self.done, turn.ends_epoch) or (guard.at_end and self.done == length)):
                 self._look(guard, self.done)
             if self.done % stride == 0 or self.done == length:
                 watch("unlearn", self.done, length)

@@ -18,6 +18,7 @@ class Guard:
             rewinding: minus the distance between forget error and held-out error).
         every: steps between two looks; ``None``: at the end of each epoch.
         least: the run fails where no look reaches this score, in the words of ``unmet``; ``None``: any will do.
+        at_end: whether it also looks after the last step, wherever ``every`` falls.
         keep: whether the best state counts; without it the guard only looks, and the last state counts.
         max_drop: end the run when a score is more than this below the one before the first step; ``None``: never.
     """
@@ -28,6 +29,7 @@ class Guard:
     least: float | None = None
     unmet: str = ""
     keep: bool = True
+    at_end: bool = False
 
     def __post_init__(self):
         if self.every is not None and self.every < 1:

@@ -13,10 +13,10 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from expunge.core.measurement import Measurement
+from expunge.core.measurement import FORBIDDEN, OWN_PROBES, Measurement
 from expunge.evidence.membership import MembershipAttack, Shadows, attacked, possible
 from expunge.metrics.catalogue import measurement, metric
-from expunge.metrics.intervals import Interval
+from expunge.metrics.intervals import Interval, wilson
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -39,6 +39,15 @@ class Score:
     def of(cls, metric: str, set: str | None, found: Interval, n: int) -> Score:
         """From an estimate."""
         return cls(metric, set, found.value, found.pair, n)
+
+    @classmethod
+    def forbidden(cls, given: np.ndarray) -> Score:
+        """How many of the operator's own probes get the answer that they call forbidden, ``given`` (n,) bool; with Wilson's
+        interval of their share, times their number.
+        """
+        count, n = int(given.sum()), len(given)
+        low, high = wilson(count, n).pair or (0.0, 1.0)
+        return cls(FORBIDDEN, OWN_PROBES, float(count), (n * low, n * high), n)
 
     @property
     def place(self) -> tuple[str, str | None]:

@@ -34,6 +34,7 @@ from expunge.jobs.releasing import (
     Setting,
     config,
     hold_back,
+    keep_retrained,
     must_be_latest,
     next_model,
     released,
@@ -153,12 +154,17 @@ def carry_out(
                 note=setting.note,
             )
             evidence["data"]["copies_that_stay"] = copies
+            kept = []
+            for case, item in zip(cases, found, strict=True) if setting.keep_retrained else ():
+                kept += keep_retrained(private, case.name, item)
+            evidence["kept"] = kept
             return [evidence, plain({case.name: dict(e.private) for case, e in zip(cases, found, strict=True)})]
 
         # measured once: two records of one request would differ in times, and both would be signed
         evidence, secrets = journals[0].once_json("evidence", measured)
         evidence["request"]["decision"] = decision  # a person may have accepted since what was held back then
-        evidence["copies"] = list(setting.copies)  # kept up to date by whoever runs the job
+        # kept up to date by whoever runs the job
+        evidence["copies"] = [*setting.copies, *evidence.pop("kept", ())]
         evidence["accepted"] = None if setting.accepted is None else asdict(setting.accepted)
         runs = {run["name"]: run for run in evidence["runs"]}
         if void := [name for name, run in runs.items() if run["verdict"] == Verdict.VOID]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from expunge.training.store import load_checkpoint, load_trained
 
 def evaluate_job(
     path: Path, overrides: Sequence[str] = (), *, model: Path | None = None, retrained: Path | None = None,
-    watch: Watch = silent,
+    on: Mapping[str, Path] | None = None, alone: bool = False, watch: Watch = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Open a job, match its request and measure a model on what is retained, what is forgotten and the job's further sets.
 
@@ -34,7 +35,9 @@ def evaluate_job(
     Args:
         model: a folder that ``expunge publish`` or a run wrote, or a file of weights; ``None``: the model of the job, which
             then comes from disk.
-        retrained: the same of a model that was trained without the forgotten examples; ``None``: there are no ideals.
+        retrained: the same of a model that was trained without the forgotten examples; ``None``: there are no ideals. A run
+            keeps it where its job says ``evidence: {keep_retrained: true}``.
+        on: further named sets, files or folders of the form of the job's data; ``alone``: these and no others.
 
     Returns:
         What ``--json`` prints; means over sets, nothing about single examples.
@@ -44,13 +47,18 @@ def evaluate_job(
 
     Formal guarantee: none.
     """
-    job = load_job(path, overrides)
+    on = on or {}
+    if alone and not on:
+        raise InputError("Expected named sets for the suite custom (--on NAME=FILE, may be repeated); got none.")
+    further = [f"data.sets.{name}={json.dumps(str(place.absolute()))}" for name, place in on.items()]
+    job = load_job(path, [*overrides, *further])
     modality = modalities.load(job.task)
     opened = networks.opened(modality, job)
     asked = modality.ask(job, opened)
     deletion = match(opened.data, asked, Earlier({}))
     sets = {"retain": deletion.after, "forget": deletion.forget, **deletion.probes}
     sets = {name: examples for name, examples in sets.items() if examples is not None and len(examples)}
+    sets = {name: examples for name, examples in sets.items() if name in on} if alone else sets
     weights = Models(
         _weights(model, opened) if model is not None else _own(job, opened),
         retrained=None if retrained is None else _weights(retrained, opened),
@@ -65,7 +73,7 @@ def evaluate_job(
         return readings
 
     readings = weights.each(read)
-    attacks, _ = compared_attacks(kind, readings, sets) if deletion.member else ([], {})
+    attacks, _ = compared_attacks(kind, readings, sets) if deletion.member and not alone else ([], {})
     return {
         "model": str(model or opened.name),
         "job": job.name,

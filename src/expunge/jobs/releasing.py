@@ -15,16 +15,17 @@ from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.core.data import Deletion
 from expunge.core.digest import digest_file, digest_json
 from expunge.core.errors import HeldBackError, RefusedError
-from expunge.core.measurement import PRIVATE_BELOW
+from expunge.core.measurement import PRIVATE_BELOW, Evidence
 from expunge.core.method import Outcome, Watch
 from expunge.core.names import Names
 from expunge.core.trained import Budget, Spent, Trained
 from expunge.measuring import MeasureSettings
 from expunge.model_folder import RECORD, ModelFolder, release_item
 from expunge.report.folder import REVIEW, write_review
-from expunge.report.record import plain
+from expunge.report.record import plain, slug
 from expunge.requests_book import RESULT, RequestBook
 from expunge.screening.result import ScreeningResult
+from expunge.training.store import save_trained
 
 _LOG = logging.getLogger(__name__)
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".gguf")  # endings of files with weights
@@ -98,6 +99,7 @@ class Setting:
         screen: judges the request; ``None``: its breadth alone is judged.
         accepted: who lets a void result leave all the same; ``None``: it is held back.
         copies: what else may hold the data, for the report's checklist.
+        keep_retrained: whether the retrained model that was compared with stays in the private folder.
         private_below: values that were measured on fewer forgotten examples than this stay in the private folder.
     """
 
@@ -113,6 +115,7 @@ class Setting:
     accepted: Accepted | None = None
     private_below: int = PRIVATE_BELOW
     copies: Sequence[Mapping[str, Any]] = ()
+    keep_retrained: bool = False
 
 
 def without_names(setting: Setting, cases: Sequence[Case], names: Names) -> tuple[Setting, list[Case]]:
@@ -176,6 +179,19 @@ def hold_back(
         f"after expunge requests supersede {identity}, for this one's noise is drawn), or set accept: {{by: …, reason: …}} in "
         "it to release the model all the same; later releases then promise nothing."
     )
+
+
+def keep_retrained(private: Path, name: str, evidence: Evidence) -> list[dict[str, Any]]:
+    """Store the retrained model that was compared with, where there is one; returns what the checklist of copies says of it.
+
+    It knows nobody of this request, and everybody else: whoever goes next is still in it.
+    """
+    if (model := evidence.retrained) is None:
+        return []
+    gone = evidence.outcome.before.removed | evidence.outcome.deletion.ids
+    place = private / f"retrained-{slug(name)}"
+    save_trained(place, replace(model, trail=None, removed=gone, recipe=None))
+    return [{"kind": "retrained", "name": place.name, "owner": "", "state": "kept", "date": None}]
 
 
 def next_model(outcome: Outcome, run: Mapping[str, Any]) -> Trained:

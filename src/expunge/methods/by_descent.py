@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 
-from expunge.core.allowed import Count, must_be_allowed
+from expunge.core.allowed import UNRECORDED_IF_NONE, Count, must_be_allowed
 from expunge.core.method import (
     Capabilities,
     Configurations,
@@ -22,6 +23,7 @@ from expunge.core.method import (
 )  # fmt: skip
 from expunge.core.trained import Artifact
 from expunge.descent.descend import Descend, Descended
+from expunge.descent.keeping import Criterion, cannot_keep, guard_of
 from expunge.descent.members import Member
 from expunge.descent.optimizer import FORGET_DECAY, MOMENTUM, RETAIN_DECAY, Dual, Optimizers, Shared
 from expunge.descent.schedule import FORGET, JOINT, MIXED, RETAIN
@@ -29,7 +31,19 @@ from expunge.descent.work import Work
 from expunge.training.descent import trainable
 
 
-class GradientMethod(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What every gradient method can be asked besides its paper's settings.
+
+    Attributes:
+        keep_best: end with the best of some twenty states of the run instead of the last one, by a criterion of
+            :data:`expunge.descent.keeping.CRITERIA`; ``None``: the last one, as in the papers. On record where it is set.
+    """
+
+    keep_best: Criterion | None = field(default=None, metadata={UNRECORDED_IF_NONE: True})
+
+
+class GradientMethod(Keeping, ABC):
     """A method whose whole content is :meth:`composition`; subclasses are frozen dataclasses with the paper's symbols.
 
     Formal guarantee: none. Nothing here bounds what the weights still hold.
@@ -65,7 +79,25 @@ class GradientMethod(ABC):
 
     def descend(self, context: Context, work: Work) -> Descended:
         """The run."""
-        return self.composition(context).run(work, context.journal, context.watch)
+        return self.kept_best(self.composition(context), work).run(work, context.journal, context.watch)
+
+    def kept_best(self, method: Descend, work: Work) -> Descend:
+        """``method``, which keeps its best state where that is asked for."""
+        if self.keep_best is None:
+            return method
+        forget, after = (0 if rows is None else len(rows) for rows in (work.deletion.forget, work.deletion.after))
+        sizes = {FORGET: forget, RETAIN: after, MIXED: forget + after}
+        return replace(method, guard=guard_of(self.keep_best, method.schedule.length(sizes, work.batch_size)))
+
+    def cannot_keep(self, context: Context) -> Refusal | None:
+        """A refusal where the best state is asked for and cannot be told, or is chosen by a rule of the method's own."""
+        if self.keep_best is None:
+            return None
+        if own := [name for name in ("guard", "rewind", "look_every") if getattr(self, name, None)]:
+            return Refusal(
+                f"{self.name} looks at its run by a rule of its own ({own[0]}).", "Leave that out, or keep_best."
+            )
+        return cannot_keep(self.keep_best, context)
 
     def check(self, context: Context) -> Estimate | Refusal:
         """Refuses a frozen model, and a request that takes a class away by the way. An estimate from above."""
@@ -74,6 +106,8 @@ class GradientMethod(ABC):
                 "The model has no trainable weight: it is frozen.", "Set requires_grad on the weights that may change."
             )
         if (refusal := _class_lost(context)) is not None:
+            return refusal
+        if (refusal := self.cannot_keep(context)) is not None:
             return refusal
         schedule, batches = self.composition(context).schedule, self.batch_sizes()
         forget, after = (0 if rows is None else len(rows) for rows in (context.deletion.forget, context.deletion.after))
@@ -98,7 +132,15 @@ class GradientMethod(ABC):
         )  # fmt: skip
         done = self.descend(context, work)
         names = context.trained.artifact.tensors  # tied weights are released once, as they were
-        return told(context, done, Artifact(on_cpu({name: done.tensors[name] for name in names})))
+        kept = self.told_of_kept(done)
+        return told(context, done, Artifact(on_cpu({name: done.tensors[name] for name in names})), **kept)
+
+    def told_of_kept(self, done: Descended) -> dict[str, Any]:
+        """Which state was kept, and by which criterion; empty where the last one counts."""
+        if self.keep_best is None:
+            return {}
+        step, score = max(done.scores[1:], key=lambda seen: seen[1])
+        return {"kept": {"criterion": self.keep_best, "step": step, "of": sum(done.steps.values()), "score": score}}
 
 
 def on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

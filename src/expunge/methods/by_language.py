@@ -120,6 +120,10 @@ class LanguageMethod(GradientMethod):
                 f"{needs}, and weights that are shared out among processes cannot be exchanged for others in a step.",
                 "Share out rows only (accelerate without FSDP), or take npo with an adapter (lora).",
             )
+        if self.keep_best is not None and processes().shares > 1:
+            return Refusal("keep_best looks at the whole model, whose weights are shared out here.", "Leave it out.")
+        if (refusal := self.cannot_keep(context)) is not None:
+            return refusal
         if self.lora is not None:
             adapters.config_of(self.lora)
         sizes = self.sizes(context)
@@ -193,7 +197,7 @@ class LanguageMethod(GradientMethod):
         work = Work(
             context.task, model, base, context.deletion, self.batch_sizes(), context.generator_seed, processes=processes()
         )  # fmt: skip
-        method = self.composition(context)
+        method = self.kept_best(self.composition(context), work)
         seen: dict[str, Tensor] = {}
         watched = self.look_every is not None and method.guard is None
         if watched:
@@ -201,7 +205,7 @@ class LanguageMethod(GradientMethod):
             guard = Guard(looks, self.look_every, keep=False)
             method = replace(method, objective=Remembering(method.objective, seen), guard=guard)
         done = method.run(work, context.journal, context.watch)
-        details: dict[str, Any] = {}
+        details: dict[str, Any] = self.told_of_kept(done)
         if watched:
             steps = [step for step, _ in done.scores]
             details["trajectory"] = [

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from expunge.core.allowed import UNRECORDED_IF_NONE
 from expunge.core.capabilities import Capabilities, Paper, SmallScale
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
@@ -188,8 +189,9 @@ def settings_of(method: Any) -> dict[str, Any]:
     """
     plain = {}
     for field in fields(method):
-        if field.init:
-            plain[field.name] = _plain(getattr(method, field.name), f"{method.name}'s {field.name}")
+        value = getattr(method, field.name)
+        if field.init and not (value is None and field.metadata.get(UNRECORDED_IF_NONE)):
+            plain[field.name] = _plain(value, f"{method.name}'s {field.name}")
     return {"name": method.name, "settings": plain, "digest": digest_json([method.name, plain])}
 
 

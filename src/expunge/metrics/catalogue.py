@@ -30,6 +30,8 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         _SPREAD, ("examples", "reference")),
     MetricSpec("loss", "Loss", "mean loss of examples; of answers, of their tokens", "nats", _MATCH, RETRAINED, _SPREAD,
         ("examples", "reference")),
+    MetricSpec("forbidden_answers", "Forbidden answers", "own probes that get the answer which they call forbidden", "probes",
+        _MATCH, RETRAINED, "a model that never knew the answer may guess it", ("probes of the job", "reference")),
     MetricSpec("UA", "UA", "unlearning accuracy, 100 - accuracy on the forgotten rows", "percent", _MATCH, RETRAINED,
         _SPREAD, ("forget rows", "reference"), excludes=("FA",)),
     MetricSpec("FA", "FA",

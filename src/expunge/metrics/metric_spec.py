@@ -26,7 +26,7 @@ class MetricSpec:
         label: what a table or a figure calls it.
         title: in words.
         unit: ``share`` (of examples, from 0 to 1, written as a percentage), ``percent``, ``points`` (of percent), ``nats``,
-            ``seconds``, ``bytes``, ``trials`` or ``1``.
+            ``seconds``, ``bytes``, ``trials``, ``probes`` or ``1``.
         direction: which way is better.
         ideal: ``retrained`` (what the retrained model scores), ``null`` (what perfect unlearning scores by chance, which
             depends on the number of models), a constant, or ``None`` where less is simply better.

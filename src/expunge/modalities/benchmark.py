@@ -35,10 +35,12 @@ class Scores:
     Attributes:
         metrics: name → number. A name is one of ``metrics.catalogue``, or ``metric/set`` with a metric of the catalogue.
         margins: what comparisons of many models take of each example; empty where there are none.
+        knowledge: of the original model, what it knows; ``None`` for others, and where that is not judged.
     """
 
     metrics: Mapping[str, float]
     margins: Margins = field(default_factory=dict)
+    knowledge: Knowledge | None = None
 
 
 @dataclass(frozen=True)

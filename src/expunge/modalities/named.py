@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from expunge.core.allowed import hints_of, not_allowed, unlike
 from expunge.core.errors import InputError
+from expunge.core.measurement import AT, OWN_PROBES
 from expunge.methods import registry
 
 
@@ -89,3 +90,12 @@ def named_method(where: str, name: str, settings: Mapping[str, Any]) -> Any:
         return registry.make(name, settings)
     except InputError as error:  # what several settings come to together
         raise InputError(f"{where}: {error}") from None
+
+
+RESERVED = ("retain", "forget", "touched", "wording", OWN_PROBES)  # names that evidence gives to sets of its own
+
+
+def must_be_free(sets: Mapping[str, Any], also: Sequence[str] = ()) -> None:
+    """Raise InputError where a named set of a job has the name of one that evidence makes itself, or of one of ``also``."""
+    if taken := [name for name in sets if name in (*RESERVED, *also) or AT in name or not name]:
+        raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")

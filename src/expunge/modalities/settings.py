@@ -12,7 +12,15 @@ from datetime import date as Day
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from expunge.core.measurement import PRIVATE_BELOW
 from expunge.core.request import Request, Target
@@ -51,6 +59,18 @@ def _warn_of_names(renamed: tuple[tuple[str, str], ...]) -> None:
     """Once for the same names, however often a file with them is read."""
     words = ", ".join(f"{former} (now {present})" for former, present in renamed)
     _LOG.warning("Keys with a new name were read under it: %s. Later versions may not know the former ones.", words)
+
+
+class Briefly(Strict):
+    """Settings that are written down only where they say something, so that names and digests of jobs and recipes that were
+    written before there were such settings stay as they are. ``unwritten`` names them.
+    """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _briefly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value or name not in self.unwritten}
 
 
 class StoredTraining(Strict):
@@ -140,27 +160,31 @@ class BudgetSettings(Strict):
     releases: int = 1
 
 
-class EvidenceSettings(Strict):
+class EvidenceSettings(Briefly):
     """What to measure, for every kind of model.
 
     Attributes:
         reference: ``retrained``, or ``none`` where retraining is not wanted: ideals are then unknown.
         replicates: further retrainings from other seeds, for what two retrainings differ by.
+        keep_retrained: keep the first retrained model in the private folder, as ``retrained-NAME``; it is on the report's list
+            of what else may hold data.
         pdf: whether to write ``report.pdf`` too.
         private_below: values on fewer forgotten examples than this stay in the private folder.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"twins": "replicates"}
+    unwritten: ClassVar[frozenset[str]] = frozenset({"keep_retrained"})
 
     reference: Literal["retrained", "none"] = "retrained"
     replicates: int = Field(4, ge=0)
+    keep_retrained: bool = False
     pdf: bool = True
     private_below: int = Field(PRIVATE_BELOW, ge=1)
 
     def measuring(self) -> dict[str, Any]:
         """The settings of ``measuring.MeasureSettings``; whatever a kind of model has no key for is not measured."""
         off = {"shadow_models": 0, "trials": 0, "audit": False}
-        return off | self.model_dump(exclude={"pdf", "private_below"})
+        return off | self.model_dump(exclude={"pdf", "private_below", "keep_retrained"})
 
 
 class Job(Strict):

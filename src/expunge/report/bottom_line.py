@@ -25,6 +25,8 @@ COPIES: Mapping[str, str] = {
     "caches": "Caches of answers and of features", "backups": "Backups of data and of models", "deployments": "Deployments",
     "data": "The data themselves",
 }  # fmt: skip
+RETRAINED = "retrained"  # kept because the job asks for it
+_CALLED = {**COPIES, RETRAINED: "The retrained model, in the private folder: it knows whoever is forgotten next"}
 _INSTEAD: Mapping[str, str] = {
     Word.UNDER_FORGETS: "Take another method or stronger settings (expunge advise names them, with prices), or retrain.",
     Word.OVER_FORGETS: "Take milder settings: failing where a model that never knew the examples does not gives them away.",
@@ -60,6 +62,12 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         return {"state": UNKNOWN, "ship": True, "why": why}
     if verdict == Verdict.VOID and not word:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
+    if word == Word.UNDECIDABLE and run["evidence"]["reference"]:
+        why = (
+            "Compared with a retrained model, these numbers cannot tell. Take a method with a certificate, or let a person "
+            "accept it (accept in the job)."
+        )
+        return {"state": UNKNOWN, "ship": False, "why": why}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}
@@ -80,7 +88,7 @@ def copies(record: Record) -> list[list[str]]:
     """What else may hold the data: each with its owner, what became of it, and when; kinds that the job does not name too."""
     named = record.get("copies") or []
     rows = [
-        [COPIES.get(item["kind"], item["kind"]), item["name"] or say.NOTHING, item["owner"] or NOWHERE, item["state"],
+        [_CALLED.get(item["kind"], item["kind"]), item["name"] or say.NOTHING, item["owner"] or NOWHERE, item["state"],
          item["date"] or say.NOTHING]
         for item in named
     ]  # fmt: skip
@@ -93,7 +101,7 @@ def reply(record: Record) -> str:
     request = record["request"]
     count = say.plural((request.get("matched") or {}).get("count", 0), "record")
     states = [bottom_line(run, record.get("accepted")) for run in record["runs"]]
-    open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced")]
+    open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
         "Dear [name],", "",

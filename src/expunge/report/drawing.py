@@ -44,6 +44,9 @@ _SETTINGS: Any = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+DOTS = 200  # of an inch of a PNG; our choice: sharp at the width of a page
+_UNDATED: Any = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+FORMS = tuple(_UNDATED)
 _LOCK = threading.RLock()
 REMEMBERED = 16  # figures of each plot: those of a report, which are asked for by two pages and a PDF
 
@@ -57,12 +60,15 @@ class Figure:
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
         outlined: makes the same with letters as shapes instead of as text in the reader's font: for the PDF.
+        saved: makes the same as a file: ``png``, ``pdf`` or ``svg``, on white; letters are shapes, and equal figures are equal
+            bytes.
     """
 
     svg: str
     alt: str
     caption: str
     outlined: Callable[[], str] = field(repr=False, compare=False)
+    saved: Callable[[str], bytes] = field(repr=False, compare=False)
 
 
 def styled(plot: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
@@ -128,7 +134,14 @@ def finished(figure: Any, name: str, alt: str, caption: str) -> Figure:
         svg = target.getvalue()
         return _own_ids(svg[svg.index("<svg") :].rstrip(), mark)
 
-    return Figure(written("none"), alt, caption, lambda: written("path"))
+    @cache
+    def saved(form: str) -> bytes:
+        target = io.BytesIO()
+        with _LOCK, _settings(**{"svg.hashsalt": name, "svg.fonttype": "path", "pdf.fonttype": 42}):
+            figure.savefig(target, format=form, dpi=DOTS, facecolor="white", metadata=_UNDATED[form])
+        return target.getvalue()
+
+    return Figure(written("none"), alt, caption, lambda: written("path"), saved)
 
 
 def _own_ids(svg: str, mark: str) -> str:

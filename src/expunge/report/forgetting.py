@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from expunge.core.measurement import FORBIDDEN
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
 from expunge.report.headline import headline
@@ -51,6 +52,18 @@ def forgetting(run: Record, person: Record | None) -> list[str]:
     sentence = f"{lead}: {beside}." if beside and word != PRIVATE else f"{lead}."
     reason = [found["reason"]] if found["reason"] else []
     return [sentence, *reason, _ACCEPTED[accepted_by(run, person)]]
+
+
+def probed(item: Record) -> str:
+    """How many of the operator's own probes get the answer that they call forbidden, of each model that the record has."""
+    models = (("the original model", "original"), ("the released model", "value"), ("a retrained model", "ideal"))
+    counts = [
+        f"{who} gives the forbidden answer to {say.value(FORBIDDEN, item[of])}"
+        for who, of in models
+        if item[of] is not None
+    ]
+    shorter = [text.replace(" gives the forbidden answer", "") for text in counts[1:]]
+    return f"Of {say.plural(item['n'], 'probe')} of the operator's own, {say.joined([*counts[:1], *shorter])}."
 
 
 def _forgotten(run: Record) -> Record | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expunge.core.measurement import FORBIDDEN
 from expunge.evidence.outcome import LEADING
 from expunge.report.views import mean_and_worst
 from expunge.report.vocabulary import is_attack
@@ -29,4 +30,6 @@ def headline(items: Sequence[Item]) -> list[Item]:
 
 
 def _rank(item: Item) -> int:
+    if item["metric"] == FORBIDDEN:  # of own probes, the number that they were asked for
+        return -1
     return LEADING.index(item["metric"]) if item["metric"] in LEADING else len(LEADING)

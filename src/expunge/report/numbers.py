@@ -174,7 +174,9 @@ _MONTHS = (
 
 
 def value(metric: str, shown: float | None) -> str:
-    """A measured value in the metric's unit: shares as percentages, the rest as numbers."""
+    """A measured value in the metric's unit: shares as percentages, counts as such, the rest as numbers."""
+    if shown is not None and metric in METRICS and METRICS[metric].unit == "probes":
+        return f"{shown:.1f}".removesuffix(".0")
     return (
         percent(shown)
         if is_share(metric)

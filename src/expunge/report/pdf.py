@@ -38,6 +38,20 @@ def render(record: Mapping[str, Any], evidence: bytes) -> bytes:
     Raises:
         ExtraMissingError: if typst is not installed.
     """
+    return _compiled(record, evidence, format="pdf", pdf_standards=STANDARDS)
+
+
+def first_page(record: Mapping[str, Any], ppi: float = 144.0) -> bytes:
+    """The first page of the PDF as a PNG picture of ``ppi`` pixels an inch: how the picture in the README is made.
+
+    Raises:
+        ExtraMissingError: if typst is not installed.
+    """
+    pages = _compiled(record, b"", format="png", ppi=ppi)
+    return pages[0] if isinstance(pages, list) else pages
+
+
+def _compiled(record: Mapping[str, Any], evidence: bytes, **how: Any) -> Any:
     if not available():
         raise ExtraMissingError("pdf", "typst")
     import typst
@@ -48,8 +62,7 @@ def render(record: Mapping[str, Any], evidence: bytes) -> bytes:
     moment = [created.year, created.month, created.day, created.hour, created.minute, created.second]
     return typst.compile(
         files("expunge.report").joinpath("templates/report.typ").read_bytes(),
-        format="pdf",
-        pdf_standards=STANDARDS,
+        **how,
         timestamp=int(created.timestamp()),
         ignore_system_fonts=True,
         sys_inputs={

@@ -171,12 +171,13 @@ def _change(name: str, modules: list[tuple[str, float]]) -> Figure:
         axes.annotate(say.number(size), (size, row), xytext=(5, 0), textcoords="offset points", va="center", color=INK)
     axes.set_xlim(0, 1.15 * largest[0][1])
     _rows_axis(axes, [name for name, _ in largest])
-    axes.set_xlabel("L2 distance between the weights released before and now (noise of both included)")
+    axes.set_xlabel("L2 distance from the weights released before")
     others = len(modules) - len(largest)
     listed = "; ".join(f"{module} {say.number(size)}" for module, size in largest)
     return finished(
         figure, name, f"Change of each module: {listed}.",
-        "Change of the released weights by module" + (f", the {_MODULES} largest of {len(modules)}." if others else "."),
+        "Change of the released weights by module, the noise of both releases included"
+        + (f"; the {_MODULES} largest of {len(modules)}." if others else "."),
     )  # fmt: skip
 
 

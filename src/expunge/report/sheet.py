@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from expunge.core.measurement import OWN_PROBES
 from expunge.report import numbers as say
 from expunge.report import plots, words
 from expunge.report.answer import answer, gradients_cell, time_cell, verdict_row
@@ -18,7 +19,7 @@ from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
 from expunge.report.views import at_peers, held_by, in_short
-from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, label, status_of
+from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, called, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -147,11 +148,12 @@ def _answers(answers: Any) -> list[Row]:
 
 
 def _by_set(items: Iterable[Record]) -> list[Row]:
-    """Items that name a set, one group for each set, in the order of the items."""
+    """Items that name a set, one group for each set: forgotten examples first, retained ones last."""
     groups: dict[str, list[Record]] = {}
     for item in items:
         groups.setdefault(item["set"], []).append(item)
-    return [{"set": name.replace("_", " "), "rows": rows} for name, rows in groups.items()]
+    order = sorted(groups, key=lambda name: (name == "retain", name != "forget", name != OWN_PROBES))
+    return [{"set": called(name), "rows": groups[name]} for name in order]
 
 
 def _adapter(model: Record) -> list[list[str]]:
@@ -295,7 +297,7 @@ def _screening(found: Record | None) -> list[list[str]]:
 
 def _data(record: Record) -> list[list[str]]:
     data = record["data"]
-    count = lambda rows: "unknown" if rows is None else f"{rows:,} rows"  # noqa: E731
+    count = lambda rows: "unknown" if rows is None else say.plural(rows, "row")  # noqa: E731
     return [
         ["Data", data["name"] or say.NOTHING],
         *([["Note", data["note"]]] if data["note"] else []),
@@ -308,7 +310,7 @@ def _data(record: Record) -> list[list[str]]:
             else []
         ),
         *([["Absent", f"{count(data['absent'])}, which retraining leaves out"]] if data.get("absent") else []),
-        *([f"Measured on {name}", count(rows)] for name, rows in data["probes"].items()),
+        *([f"Measured on {name.replace('_', ' ')}", count(rows)] for name, rows in data["probes"].items()),
         ["Digest before", data["digest"] or "unknown"],
         ["Digest retained", data["retained_digest"] or "unknown"],
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Status, Verdict
-from expunge.core.measurement import AT, UNDECIDABLE, Key
+from expunge.core.measurement import AT, OWN_PROBES, UNDECIDABLE, Key
 from expunge.core.trained import Origin
 from expunge.metrics.catalogue import METRICS
 from expunge.report import numbers as say
@@ -72,12 +72,12 @@ def label(item: Mapping[str, Any]) -> str:
     """What a measurement is called."""
     known = METRICS.get(item["metric"])
     text = known.label if known else say.initial(item["metric"].replace("_", " "))
-    return _at(item, text if item["set"] is None else f"{text} on {_rows(item['set'])}")
+    return _at(item, text if item["set"] is None else f"{text} on {called(item['set'])}")
 
 
 def place(item: Mapping[str, Any]) -> str:
     """What tells a measurement from others of its kind: the rows it is on, or the attack."""
-    return _at(item, METRICS[item["metric"]].attack if is_attack(item) else _rows(item["set"]))
+    return _at(item, METRICS[item["metric"]].attack if is_attack(item) else called(item["set"]))
 
 
 def key(item: Mapping[str, Any]) -> Key:
@@ -90,13 +90,18 @@ def is_attack(item: Mapping[str, Any]) -> bool:
     return item["metric"] in METRICS and bool(METRICS[item["metric"]].attack)
 
 
-def _rows(of: str) -> str:
+def called(of: str) -> str:
+    """What the set ``of`` is called."""
     of, at, peer = of.partition(AT)
-    return f"{_SETS.get(of, of.replace('_', ' '))} rows{at}{peer}"
+    rows = _SETS.get(of) or f"{of.replace('_', ' ')} rows"
+    return f"{rows}{at}{peer}"
 
 
 def _at(item: Mapping[str, Any], text: str) -> str:
     return text if item["view"] is None else f"{text} ({item['view']})"
 
 
-_SETS = {"retain": "retained", "forget": "forgotten", "wording": "forgotten, as the request words them,"}
+_SETS = {
+    "retain": "retained rows", "forget": "forgotten rows", "touched": "retained rows that change",
+    "wording": "forgotten rows as the request words them", OWN_PROBES: "own probes",
+}  # fmt: skip

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
-from expunge.core.measurement import UNDECIDABLE
+from expunge.core.measurement import FORBIDDEN, OWN_PROBES, UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report import views
-from expunge.report.forgetting import forgetting
+from expunge.report.forgetting import forgetting, probed
 from expunge.report.headline import headline
 from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
 
@@ -112,7 +112,9 @@ def done(run: Record) -> list[str]:
     """The method and what it cost."""
     method = run["method"]
     settings = ", ".join(
-        f"{name} {say.text(item)}" for name, item in (method.get("settings") or {}).items() if acts(item)
+        f"{name.replace('_', ' ')} {say.text(item)}"
+        for name, item in (method.get("settings") or {}).items()
+        if acts(item)
     )
     what = f"{method['name']} ({settings})" if settings else method["name"]
     if run["status"] == UNCHANGED:
@@ -242,13 +244,17 @@ def measured(run: Record) -> list[str]:
     if not found:
         return ["Nothing was measured."]
     open_ = [item for item in found.values() if not item.get("withheld")]
-    chosen = headline(open_)[:MOST] if open_ else []
+    chosen = [item for item in headline(open_) if item["set"] != OWN_PROBES][:MOST] if open_ else []
     sentences = [say.initial("; ".join(_one(item, first=item is chosen[0]) for item in chosen)) + "."] if chosen else []
     if hidden := [item for item in found.values() if item.get("withheld")]:
         agree = sum(item["agrees"] is True for item in hidden)
         compared = sum(item["agrees"] is not None for item in hidden)
         said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
-        sentences.append(f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights are private{said}.")
+        verb = "is" if len(hidden) == 1 else "are"
+        sentences.append(
+            f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights {verb} private{said}."
+        )
+    sentences += [probed(item) for item in open_ if item["metric"] == FORBIDDEN]
     for item in [item for of in ("test", "retain") for item in found.values() if key(item)[:2] == ("accuracy", of)]:
         if item["agrees"] is False and None not in (item["value"], item["ideal"]) and item["value"] < item["ideal"]:
             where = label(item)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
 from expunge.modalities.classification.config import ClassifierJob
 from expunge.modalities.folder import OfFolder
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.core.task import Task
     from expunge.data.rows import Rows
-    from expunge.evidence.comparison import Score
+    from expunge.evidence.comparison import Models, Score
     from expunge.modalities.classification.recipes import ClassifierRecipe
     from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
@@ -49,6 +50,12 @@ class ClassificationModality(OfFolder):
         from expunge.modalities.classification.knowledge import knowledge
 
         return knowledge(sum(s.n * s.value for s in scores) / sum(s.n for s in scores), data.classes)
+
+    def said(self, task: Task, models: Models[Any], sets: Mapping[str, Rows]) -> list[dict[str, Any]]:
+        """What every model takes some images of each set for. Private; nothing of rows that are no images."""
+        from expunge.modalities.classification.readings import said
+
+        return said(task, models, sets)
 
     def ask(self, job: ClassifierJob, opened: Opened[Classification, Rows]) -> Asked[Rows]:
         """The targets; rows carry no words of a request."""

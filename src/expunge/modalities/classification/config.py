@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from expunge.modalities.settings import (
+    Briefly,
     CheckpointTraining,
     Count,
     EvidenceSettings,
@@ -28,7 +29,18 @@ class DigitsData(Strict):
     format: Literal["digits"]
 
 
-class CsvData(Strict):
+class OwnSets(Briefly):
+    """Further files or folders of the same form, to be measured on besides: ``sets`` by name; and ``probes``, examples of the
+    operator's own, whose label is the answer that the model is not to give: the report counts how many get it.
+    """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"sets", "probes"})
+
+    sets: dict[str, Path] = Field({})
+    probes: Path | None = None
+
+
+class CsvData(OwnSets):
     """A table; see ``data.tables.read_csv``."""
 
     format: Literal["csv"]
@@ -43,7 +55,7 @@ class CsvData(Strict):
     test_path: Path | None = None
 
 
-class ArraysData(Strict):
+class ArraysData(OwnSets):
     """``x``, ``y`` and user columns in an ``.npz`` or ``.safetensors`` file."""
 
     format: Literal["arrays"]
@@ -106,7 +118,7 @@ class UsersFile(Strict):
     file: Path
 
 
-class ImagesData(Strict):
+class ImagesData(OwnSets):
     """A folder of images, one subfolder a class; see ``data.images.image_folder``."""
 
     format: Literal["images"]
@@ -120,8 +132,12 @@ class ImagesData(Strict):
     std: list[float] | None = None
 
 
-class PythonData(Strict):
-    """What a callable of the operator's own returns; see ``data.datasets``. ``test`` is another one, to be measured on."""
+class PythonData(Briefly):
+    """What a callable of the operator's own returns; see ``data.datasets``. ``test`` is another one, to be measured on, and so
+    are those of ``sets`` and ``probes``, which mean what they mean of files (:class:`OwnSets`).
+    """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"sets", "probes"})
 
     format: Literal["python"]
     function: str
@@ -129,6 +145,8 @@ class PythonData(Strict):
     test: str | None = None
     test_settings: dict[str, Any] = Field({})
     classes: list[str] = Field([])
+    sets: dict[str, str] = Field({})
+    probes: str | None = None
 
 
 AnyData = Annotated[
@@ -230,3 +248,9 @@ class ClassifierJob(Setup, Job):
     ]
     request: RequestSettings
     evidence: ClassifierEvidence = ClassifierEvidence()  # type: ignore[call-arg]
+
+    def identity(self) -> dict[str, Any]:
+        """Without the sets that are only measured on."""
+        whole = super().identity()
+        data = {name: value for name, value in whole["data"].items() if name not in OwnSets.unwritten}
+        return {**whole, "data": data}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from expunge.core.errors import InputError
+from expunge.core.measurement import OWN_PROBES
 from expunge.data.arrays import read_arrays
 from expunge.data.cifar import IMAGENET_MEAN, IMAGENET_STD, MEAN, STD, cifar10
 from expunge.data.datasets import rows_of
@@ -18,7 +20,7 @@ from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 from expunge.data.rows import Rows
 from expunge.data.tables import read_csv
 from expunge.modalities.classification import config
-from expunge.modalities.named import module_factory, must_exist, resolve
+from expunge.modalities.named import module_factory, must_be_free, must_exist, resolve
 from expunge.tasks.classification import Classification
 from expunge.training.descent import Step
 from expunge.training.facts import proved_constants, user_constants
@@ -53,13 +55,26 @@ def data_of(job: config.Setup) -> tuple[Rows, Mapping[str, Rows]]:
             train, test = heart_disease(source.path)
         case config.PythonData():
             train = rows_of(resolve(source.function)(**source.settings), source.function, names=source.classes)
-            if source.test is None:
-                return train, {}
-            test = rows_of(resolve(source.test)(**source.test_settings), source.test, users=False, names=source.classes)
+            others = _further(source, source.test)
+            given = {"test": source.test_settings}
+            return train, {
+                name: rows_of(resolve(place)(**given.get(name, {})), place, users=False, names=source.classes)
+                for name, place in others.items()
+            }
         case _:
-            train, *others = _tables(source)
-            return train, dict(zip(("test",), others, strict=False))
+            others = _further(source, source.test_path)
+            train, *read_ = _tables(source, [*others.values()])
+            return train, dict(zip(others, read_, strict=True))
     return train, {"test": test}
+
+
+def _further(source: Any, test: Any) -> dict[str, Any]:
+    """Where the sets to be measured on lie, by name."""
+    must_be_free(source.sets, ["test"] if test is not None else [])
+    return {
+        **({} if test is None else {"test": test}), **source.sets,
+        **({} if source.probes is None else {OWN_PROBES: source.probes}),
+    }  # fmt: skip
 
 
 def _part(source: config.MnistData | config.Cifar10Data) -> dict[str, Any]:
@@ -67,21 +82,22 @@ def _part(source: config.MnistData | config.Cifar10Data) -> dict[str, Any]:
     return source.model_dump(include={"limit", "per_class", "test_limit", "seed"})
 
 
-def _tables(source: config.CsvData | config.ArraysData | config.ImagesData) -> list[Rows]:
-    """The training rows and, where the job names them, those to be measured on."""
-    paths = [path for path in (source.path, source.test_path) if path]
+def _tables(source: config.CsvData | config.ArraysData | config.ImagesData, others: Sequence[Path]) -> list[Rows]:
+    """The training rows, and those of ``others`` to be measured on."""
+    paths = [source.path, *others]
     if isinstance(source, config.ArraysData):
         return [read_arrays(path, people=path == source.path) for path in paths]
     if isinstance(source, config.ImagesData):
         settings = source.model_dump(include={"size", "channels", "classes", "mean", "std"})
         settings["users"] = source.users.file if isinstance(source.users, config.UsersFile) else source.users
         train = image_folder(source.path, **settings)
-        if source.test_path is None:
+        if not others:
             return [train]
         classes = source.classes or class_folders(source.path)  # what the training folder calls 3 is 3 in both
         size = source.size or tuple(train.x.shape[2:])
         # nobody asks to be forgotten from test images
-        return [train, image_folder(source.test_path, **settings | {"users": None, "classes": classes, "size": size})]
+        settings |= {"users": None, "classes": classes, "size": size}
+        return [train, *(image_folder(path, **settings) for path in others)]
     return read_csv(
         paths, label=source.label, users=source.users, features=source.features, scale=source.scale,
         categories=source.categories, classes=source.classes, standardise=source.standardise,

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from expunge.core.data import Ids
+from expunge.core.measurement import OWN_PROBES
 from expunge.core.task import Task
-from expunge.evidence.comparison import Score
+from expunge.data.pictures import stretched
+from expunge.evidence.comparison import Models, Score
 from expunge.evidence.membership import MembershipAttack
 from expunge.evidence.outputs import ExampleOutputs, example_outputs
 from expunge.metrics.intervals import mean_interval, wilson
 from expunge.metrics.membership import log_odds
 
 Readings = Mapping[str, ExampleOutputs]
+SHOWN = 12  # images of each set on the private page; as many as answers of language models
 
 
 def read(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> Readings:
@@ -28,14 +32,40 @@ def read(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str, Any]) -> 
 
 
 def score(readings: Readings) -> list[Score]:
-    """Accuracy (Wilson's interval) of every set, then mean loss (Student's)."""
+    """Accuracy (Wilson's interval) of every set, then mean loss (Student's), and how many own probes get their label."""
     accuracies = {name: wilson(int(each.correct.sum()), len(each.labels)) for name, each in readings.items()}
     losses = {name: mean_interval(each.losses) for name, each in readings.items()}
-    return [
+    found = [
         Score.of(metric, name, interval, len(readings[name].labels))
         for metric, intervals in (("accuracy", accuracies), ("loss", losses))
         for name, interval in intervals.items()
     ]
+    return [*found, *([Score.forbidden(readings[OWN_PROBES].correct)] if OWN_PROBES in readings else [])]
+
+
+def said(task: Task, models: Models[Any], sets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each model takes the first images of each set for; empty for rows that are no images. See
+    ``evidence.comparison.Speaks``.
+    """
+    images = {name: rows for name, rows in sets.items() if rows.x.ndim == 4 and rows.x.shape[1] in (1, 3)}
+    shown = {name: rows.only(Ids.rows(rows.ids[:SHOWN])) for name, rows in images.items()}
+    if not shown:
+        return []
+
+    def called(rows: Any, labels: Any) -> list[str]:
+        return [rows.names[label] if rows.names else str(label) for label in labels]
+
+    def answers(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        read_ = example_outputs(task, tensors, shown)
+        return {name: called(shown[name], each.logits.argmax(-1).tolist()) for name, each in read_.items()}
+
+    by = models.each(answers)
+    return [
+        {"set": name, "image": stretched(rows.x[i]), "question": "", "right": called(rows, rows.y.tolist())[i],
+         "before": None if by.original is None else by.original[name][i], "after": by.unlearned[name][i],
+         "retrained": None if by.retrained is None else by.retrained[name][i]}
+        for name, rows in shown.items() for i in range(len(rows))
+    ]  # fmt: skip
 
 
 def small_loss(readings: Readings, of: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.data.pictures import as_picture
+from expunge.data.pictures import as_picture, enlarged
 from expunge.evidence.comparison import Models
 from expunge.evidence.membership import FORGET
 from expunge.modalities.diffusion.readings import RETAIN, Drawn, Readings
@@ -51,6 +51,5 @@ def _side_by_side(images: np.ndarray) -> str:
         images = images.mean(1, keepdims=True)
     line = np.concatenate(list(images.clip(0, 1)), axis=2).transpose(1, 2, 0)
     pixels = (255 * line).round().astype(np.uint8)
-    times = -(-HEIGHT // pixels.shape[0])
-    pixels = pixels.repeat(times, 0).repeat(times, 1)
+    pixels = enlarged(pixels, HEIGHT)
     return as_picture(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
 from expunge.modalities.folder import OfFolder
@@ -11,8 +11,9 @@ from expunge.modalities.language.config import LanguageJob, TofuData
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
+    from expunge.core.task import Task
     from expunge.data.texts import Texts
-    from expunge.evidence.comparison import Score
+    from expunge.evidence.comparison import Models, Score
     from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
@@ -57,6 +58,12 @@ class LanguageModality(OfFolder):
         request, wording = asked_of(job, opened.files.data, opened.files.asked)
         fit = fitted(job, opened.task, opened.files, selected(opened.data, request))
         return Asked(request, wording, fit.dropped, fit.sets, fit.note)
+
+    def said(self, task: Task, models: Models[Any], sets: Mapping[str, Texts]) -> list[dict[str, Any]]:
+        """What every model answers to some questions of each set, with their pictures where they have any. Private."""
+        from expunge.modalities.language.speaking import said
+
+        return said(task, models, sets)
 
     def screen(
         self, job: LanguageJob, opened: Opened[Language, Texts], asked: Asked[Texts], deletion: Deletion

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.modalities.settings import (
+    Briefly,
     Count,
     EvidenceSettings,
     Job,
@@ -63,16 +64,20 @@ class MicroModel(Strict):
         return "micro"
 
 
-class TextData(Strict):
+class TextData(Briefly):
     """What every format of records shares.
 
     ``benign``: ordinary prompts that the wording of a request is compared with. ``sets``: named files to be measured on,
     ``test`` among them. ``too_long``: whether a record that the context cuts stops the job (``refuse``), or loses the end
-    of its answer, or is left out where not even its question fits (``cut``); how many is in the report.
+    of its answer, or is left out where not even its question fits (``cut``); how many is in the report. ``probes``: questions
+    of the operator's own, each with the answer that the model is not to give; the report counts how many get it.
     """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     benign: Path | None = None
     sets: dict[str, Path] = Field({})
+    probes: Path | None = None
     too_long: Literal["refuse", "cut"] = "refuse"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from expunge.tasks.language import Language
 from expunge.tasks.passes import ANSWERS
 from expunge.tasks.pretrained import load_language_model
 
-SUITES = ("tofu",)
+TOFU, CUSTOM = "tofu", "custom"
+SUITES = (TOFU, CUSTOM)
 PERTURBED = "_perturbed"  # ending of splits that carry wrong answers
 
 
 def evaluate_folder(
     folder: Path,
     *,
-    suite: str = "tofu",
+    suite: str = TOFU,
+    on: Mapping[str, Path] | None = None,
     data: Path | None = None,
     split: str = "forget10",
     adapter: Path | None = None,
@@ -49,6 +52,9 @@ def evaluate_folder(
     Args:
         folder: of the model, as :func:`~expunge.tasks.pretrained.load_language_model` reads it, and so ``adapter``,
             ``gguf``, ``template``, ``date_string``, ``system`` and ``device``.
+        suite: ``tofu``, or ``custom``: the named sets ``on`` and no others.
+        on: of the suite ``custom``, JSONL files by name, each of records. ``forget``, ``retain``, ``real_authors`` and
+            ``world_facts`` mean what they mean of TOFU; any other name is a set that is measured by itself.
         data: folder of TOFU; ``None``: ``tofu`` in the folder that ``EXPUNGE_DATA`` names.
         split: which split was forgotten, for example forget10.
         limit: most records of a set, from its front; TOFU's own tables take 300.
@@ -65,7 +71,13 @@ def evaluate_folder(
         raise InputError(f"Expected a suite among {', '.join(SUITES)}; got {suite!r}.")
     if limit is not None and limit < 1:
         raise InputError(f"Expected a limit of at least one record; got {limit}.")
-    sets = _tofu(_data_folder(data), split, limit)
+    on = on or {}
+    if bool(on) != (suite == CUSTOM):
+        raise InputError("Expected named sets (--on NAME=FILE) with the suite custom, and with no other.")
+    if suite == CUSTOM:
+        sets = {name: _first(read_jsonl(place), limit) for name, place in on.items()}
+    else:
+        sets = _tofu(_data_folder(data), split, limit)
     if unseen is not None:
         sets["unseen"] = _first(read_jsonl(unseen), limit)
     options: dict[str, Any] = {
@@ -76,8 +88,8 @@ def evaluate_folder(
     if retrained is not None:
         other, ideal = load_language_model(retrained, **options)
         _must_ask_alike(task, other, retrained)
-    if in_templates:
-        others = {name: sets[name] for name in UTILITY_SETS if name != "retain"}
+    if in_templates and {"forget", "retain"} <= sets.keys():
+        others = {name: sets[name] for name in UTILITY_SETS if name != "retain" and name in sets}
         sets |= wordings(task, sets["forget"], sets["retain"], others=others)
     result = evaluate(
         task,
@@ -88,7 +100,7 @@ def evaluate_folder(
         cache=cache or Cache(),
         watch=watch,
     )
-    asked = {"model": str(folder), "suite": suite, "split": split, "limit": limit}
+    asked = {"model": str(folder), "suite": suite, "split": split if suite == TOFU else None, "limit": limit}
     asked |= {
         "retrained": None if retrained is None else str(retrained),
         "adapter": None if adapter is None else str(adapter),

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import torch
 
 from expunge.core.errors import InputError
+from expunge.core.measurement import OWN_PROBES
 from expunge.core.texts import Record
 from expunge.data.arrow import is_arrow
 from expunge.data.places import located
 from expunge.data.texts import Texts, read_jsonl, read_records
 from expunge.data.tofu import FULL, read_tofu
 from expunge.modalities.language.config import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
-from expunge.modalities.named import must_exist
+from expunge.modalities.language.speaking import probes_of
+from expunge.modalities.named import must_be_free, must_exist
 from expunge.tasks.language import Language
 from expunge.tasks.micro_language import micro_language
 from expunge.tasks.pretrained import load_language_model
 from expunge.training.language import LanguageTraining
 from expunge.training.store import load_checkpoint
-
-RESERVED = ("retain", "forget", "touched", "wording")  # names that evidence gives to sets of its own
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ def files_of(job: LanguageJob) -> Files:
         InputError: naming file and line, or the splits that there are.
     """
     data, request = job.data, job.request
-    if taken := [name for name in data.sets if name in RESERVED]:
-        raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
+    must_be_free(data.sets)
     sets = {name: Texts.of(read_records(path)) for name, path in data.sets.items()}
+    if data.probes is not None:
+        sets[OWN_PROBES] = probes_of(read_records(data.probes), data.probes.name)
     if isinstance(data, JsonlData):
         texts = _read(data)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
@@ -11,9 +11,8 @@ from expunge.modalities.vision_language.config import VisionLanguageJob
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
-    from expunge.core.task import Task
     from expunge.data.texts import Texts
-    from expunge.evidence.comparison import Models, Score
+    from expunge.evidence.comparison import Score
     from expunge.modalities.knowledge import Knowledge
     from expunge.modalities.modality import Asked, Opened
     from expunge.screening.result import ScreeningResult
@@ -68,12 +67,6 @@ class VisionLanguageModality(LanguageModality):
             if not deletion.member
             else super().screen(job, opened, asked, deletion)
         )
-
-    def said(self, task: Task, models: Models[Any], sets: Mapping[str, Texts]) -> list[dict[str, Any]]:
-        """What every model answers to some questions of each set, with their pictures. Private."""
-        from expunge.modalities.vision_language.readings import said
-
-        return said(task, models, sets)
 
 
 MODALITY = VisionLanguageModality()

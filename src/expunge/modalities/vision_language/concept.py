@@ -17,8 +17,8 @@ from expunge.data.negatives import holds
 from expunge.data.picture_records import read_picture_records
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
+from expunge.modalities.language.speaking import spoken
 from expunge.modalities.vision_language.config import ConceptSettings
-from expunge.modalities.vision_language.speaking import spoken
 from expunge.tasks.vision_language import VisionLanguage
 
 FACES = ("black hair and a small face", "a long grey beard", "round green glasses", "a scar on the left cheek")  # ours

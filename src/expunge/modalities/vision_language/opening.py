@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from expunge.core.errors import InputError
+from expunge.core.measurement import OWN_PROBES
 from expunge.core.trained import Recipe
 from expunge.data.digits_world import DigitsWorld, digits_world
 from expunge.data.digits_world import vocabulary as words_of_world
 from expunge.data.picture_records import read_image_folder, read_picture_records, texts_of
 from expunge.data.texts import Texts, read_records
 from expunge.modalities.language.config import AsItIs, JsonlData, LearnedTraining
-from expunge.modalities.language.opening import RESERVED, Files, recipe_of, vocabulary
-from expunge.modalities.named import must_exist
+from expunge.modalities.language.opening import Files, recipe_of, vocabulary
+from expunge.modalities.language.speaking import probes_of
+from expunge.modalities.named import must_be_free, must_exist
 from expunge.modalities.vision_language.config import (
     DigitsData,
     FolderData,
@@ -39,9 +41,10 @@ def files_of(job: VisionLanguageJob) -> Files:
         InputError: naming file and line.
     """
     data, request = job.data, job.request
-    if taken := [name for name in data.sets if name in RESERVED]:
-        raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")
+    must_be_free(data.sets)
     sets = {name: Texts.of(read_picture_records(path)) for name, path in data.sets.items()}
+    if data.probes is not None:
+        sets[OWN_PROBES] = probes_of(read_picture_records(data.probes), data.probes.name)
     asked = request.records or request.wording
     return Files(
         texts_in(data), sets, None if data.benign is None else read_records(data.benign, answer=False),

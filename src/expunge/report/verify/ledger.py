@@ -18,7 +18,7 @@ from expunge.report.folder import models_of
 from expunge.report.outcome import is_accepted
 from expunge.report.record import FORMAT
 from expunge.report.shown import name_of
-from expunge.requests_book import ACCEPTANCE, END, RequestBook
+from expunge.requests_book import ACCEPTANCE, END, ROLLBACK, RequestBook
 
 Record = Mapping[str, Any]
 Item = Mapping[str, Any]
@@ -188,6 +188,12 @@ def since(record: Record, ledger: Ledger) -> str | None:
         for entry in RequestBook(ledger).entries_of(record["request"]["id"])
         if entry.kind in (END, ACCEPTANCE)
     ]
+    own = {model["digest"] for model in models_of(record)}
+    for entry in ledger.entries(ROLLBACK):
+        back = entry.payload
+        if own & {back["from"], back["digest"]}:
+            word = "put in use again" if back["digest"] in own else "taken out of use"
+            words.append(f"its model was {word} by {back['by']:.100}: {back['reason']:.300}")
     if count := ledger.head()[0] - (excerpt["length"] if excerpt is not None else 0):
         words.append(f"{count:,} of its entries came after the signed excerpt; only a later checkpoint speaks for them")
     return "; ".join(words) or None
