@@ -37,9 +37,13 @@ class Links:
         """How many pairs there are."""
         return len(self.pairs)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Content digest of the graph and the pairs."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest_json([self.graph.digest, digest_arrays({"pairs": self.pairs, "joined": self.joined})])
 
     @property

@@ -11,11 +11,11 @@ from expunge.core.data import Deletion
 from expunge.data.graphs.links import Links
 from expunge.evidence.explanations.replay import log_probabilities
 from expunge.metrics.intervals import auc_interval
-from expunge.tasks.graphs.links import LinkPrediction
+from expunge.tasks.graphs.nodes import NodeClassification
 
 
 def answered(
-    task: LinkPrediction, tensors: Mapping[str, Tensor], graph: Links, deletion: Deletion, heldout: Links
+    task: NodeClassification, tensors: Mapping[str, Tensor], graph: Links, deletion: Deletion, heldout: Links
 ) -> dict[str, float]:
     """Numbers of one model that reads ``graph``, as far as there are pairs to take them of.
 
