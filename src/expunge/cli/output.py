@@ -142,7 +142,7 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
         if run["instead"]:
-            _say(f"{run['model']}: {run['instead']}")
+            print_wrapped(f"{run['model']}: {run['instead']}")
     print(f"Report: {result['report']}")
     elsewhere = "" if Path(result["ledger"]).parent == Path(result["evidence"]) else f" --ledger {result['ledger']}"
     print(f"Check it again: expunge verify {result['evidence']} --key signer.pem{elsewhere}")
