@@ -44,7 +44,7 @@ def attacks(
     before, after = deletion.before, deletion.after
     vectors = [_vectors(task, each, before) for each in (original, unlearned)]
     chosen = np.isin(before.graph.nodes, before.graph.named_by(deletion.ids))
-    found = {"update_detection": attack.update_detection(*vectors, chosen).value}
+    found = {"update_detection": attack.update_detection(vectors[0], vectors[1], chosen).value}
     stolen = {
         "before": [answered(task, original, before, deletion, heldout)],
         "after": [answered(task, unlearned, after, deletion, heldout)],

@@ -82,7 +82,7 @@ class GraphWorkload(Workload):
         if retrained is not None:
             metrics["distance"] = trainable_distance(task.build(), tensors, retrained)
         more = self.published(task, tensors, deletion)
-        return Scores(metrics | more.metrics, more.margins)
+        return Scores({**metrics, **more.metrics}, more.margins)
 
     def published(self, task: Any, tensors: Mapping[str, Tensor], deletion: Deletion) -> Scores:
         """Residual attribution of Forget and Explain, and the attributions that its heatmap shift is taken of."""

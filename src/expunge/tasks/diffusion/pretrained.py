@@ -18,7 +18,7 @@ def unet2d(config: Path, **settings: Any) -> nn.Module:
         InputError: without ``diffusers``, or where the file describes another model, or one without class embeddings.
     """
     try:
-        from diffusers import UNet2DModel  # pyright: ignore[reportMissingImports]
+        from diffusers import UNet2DModel  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
     except ImportError:
         raise InputError(
             "A UNet2DModel needs the package diffusers: pip install 'expunge[diffusion]'. The model unet needs nothing."
@@ -41,4 +41,5 @@ def unet2d(config: Path, **settings: Any) -> nn.Module:
             "class, and guidance has no branch without one. Take a class-conditional model with one embedding more than "
             "classes."
         )
-    return UNet2DModel.from_config(described)
+    model: Any = UNet2DModel.from_config(described)
+    return model

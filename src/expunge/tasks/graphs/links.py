@@ -27,7 +27,7 @@ class LinkPrediction(NodeClassification):
 
     name: str = "links"
 
-    def batch(self, data: Links, index: Any = None) -> Batch:  # type: ignore[override]
+    def batch(self, data: Links, index: Any = None) -> Batch:
         """Columns ``first`` and ``second`` (places in the graph) and ``y`` (1 where joined); shared as of the graph."""
         places = torch.from_numpy(data.graph.positions(data.pairs))
         columns = {"first": places[:, 0], "second": places[:, 1], "y": torch.from_numpy(data.joined.astype("int64"))}

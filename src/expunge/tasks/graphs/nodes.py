@@ -78,8 +78,11 @@ class NodeClassification:
         """Weights and buffers by name; the tensors themselves."""
         return dict(model.state_dict())
 
-    def batch(self, data: Graph, index: Any = None) -> Batch:
-        """Columns ``node`` (place in the graph) and ``y``; shared ``x``, ``edge_index`` (2, e), both ways, ``nodes`` (ids)."""
+    def batch(self, data: Any, index: Any = None) -> Batch:
+        """Columns ``node`` (place in the graph) and ``y``; shared ``x``, ``edge_index`` (2, e), both ways, ``nodes`` (ids).
+
+        ``data`` is a graph here; tasks that predict something else of a graph take that.
+        """
         places = data.positions(data.examples)
         columns = {"node": torch.from_numpy(places), "y": torch.from_numpy(data.y[places])}
         batch = Batch({name: each.to(self.device) for name, each in columns.items()}, self.shared(data))

@@ -62,10 +62,12 @@ class SampledNodes(NodeClassification):
         """``task`` with sampled losses."""
         return cls(**vars(task), fan_out=tuple(fan_out))
 
-    def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy of each example, (b,)."""
-        if not model.training:
-            return super().losses(model, params, batch)
+    def losses(
+        self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
+    ) -> Tensor:
+        """Cross-entropy of each example, (b,); with ``weight``, which is of all edges, on the whole graph."""
+        if not model.training or weight is not None:
+            return super().losses(model, params, batch, weight)
         x, index = batch["x"], batch["edge_index"]
         hears = remembered(index, "hears", lambda it: Pattern.of(it[1], it[0], (x.shape[0],) * 2)[0])
         nodes, messages = sampled(hears, batch["node"], self.fan_out)
