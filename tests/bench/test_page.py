@@ -108,7 +108,7 @@ def test_the_page_can_be_read_without_seeing_it(text):
     assert all(header.get("scope") in ("row", "col", "rowgroup") for header in shown.headers)
     gaps, forgetting, privacy = (svg["aria-label"] for svg in shown.svgs)
     assert "salun+dual: Gap per seed" in gaps and " to " in gaps
-    assert "retrained: FA 92.1" in forgetting and "source: FA 99.6" in forgetting
+    assert "retrained: FA 92.1" in forgetting and "original: FA 99.6" in forgetting
     assert "MIA entropy, members" in privacy and "MIA SVC" in privacy
     assert "Seconds" in gaps
 
@@ -188,11 +188,11 @@ def test_published_numbers_stand_apart(record, text):
 
 def test_what_it_cost(record, text):
     cost = dict(tables(record)["cost"])
-    assert cost["Training the source"] == "44 s" and cost["Training 6 retrained models"] == "4.1 min"
+    assert cost["Training the original"] == "44 s" and cost["Training 6 retrained models"] == "4.1 min"
     assert cost["Tuning, 20 trials"] == "91 s"
     assert cost["Beside each other"] == "cells ran 2 at a time: seconds are longer than alone"
     alone = dict(tables({**bare(jobs=1), "from_cache": True})["cost"])
-    assert alone["Beside each other"] == "cells ran one at a time" and "Source and retrained models" in alone
+    assert alone["Beside each other"] == "cells ran one at a time" and "Original and retrained models" in alone
     assert alone["Tuning"].startswith("none")
 
 
@@ -273,7 +273,7 @@ def test_markdown_holds_the_same_tables(record):
     assert markdown.startswith("# Blobs, small network\n")
     for heading in (
         "Leaderboard",
-        "Why each row has its verdict",
+        "Why each row has its outcome",
         "Other numbers",
         "What papers print",
         "What it cost",
@@ -312,7 +312,7 @@ def test_the_terminal_table_fits(make, capsys, tmp_path):
     assert max(map(len, out.replace(str(tmp_path), "").splitlines())) <= 100
     lines = [line.split() for line in out.splitlines() if line.strip()]
     heads = [line[0] for line in lines]
-    assert heads.index("retrained") < heads.index("source") < heads.index(page_rows.ordered(record)[0].name)
+    assert heads.index("retrained") < heads.index("original") < heads.index(page_rows.ordered(record)[0].name)
     assert "±" in out and "under-forgets" in out and table
     for row in record["rows"]:
         assert sum(line[0] == row["method"] for line in lines) == 1 + (row["verdict"] != "forgets")

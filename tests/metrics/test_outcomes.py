@@ -80,7 +80,7 @@ def test_outcomes_of_language_models_at_their_thresholds(now, word):
 def test_the_reason_names_the_trigger_words_and_what_they_cost():
     before = {"forget": 1.0, "clean": 0.9, "trigger": 0.85}
     found = outcomes.of_answers({"forget": 0.1, "clean": 0.88, "trigger": 0.4}, before)
-    assert found.reason == "Trigger words cost retained questions 0.480; they cost the source 0.050."
+    assert found.reason == "Trigger words cost retained questions 0.480; they cost the original 0.050."
 
 
 @pytest.mark.parametrize("before", [{}, {"forget": 0.0, "clean": 1.0, "trigger": 1.0}, {"forget": 1.0, "clean": 1.0}])

@@ -94,7 +94,7 @@ def markdown(record: Record) -> str:
     parts = [f"# {_md(shown['title'])}", f"Recipe {_md(shown['recipe'])}.", _md(shown["summary"])]
     parts += [_md(shown["note"])] if shown["note"] else []
     parts += ["## Leaderboard", *_board(shown["leaderboard"], words["leaderboard"])]
-    parts += ["## Why each row has its verdict"]
+    parts += ["## Why each row has its outcome"]
     parts += ["\n".join(f"- **{_md(r['name'])}**: {_md(r['verdict'])}. {_md(r['text'])}" for r in shown["reasons"])]
     if shown["others"]:
         parts += ["## Other numbers", *_board(shown["others"], words["others"])]
@@ -122,7 +122,7 @@ def _board(table: Mapping[str, Any], caption: str) -> list[str]:
         cells = [c["value"] + c["mark"] + (f" ({'; '.join(c['notes'])})" if c["notes"] else "") for c in item["cells"]]
         return [str(item["number"]), item["name"], *cells, f"{item['symbol']} {item['verdict']}".strip()]
 
-    heads = ["No.", "Method", *(f"{c['heading']}{c['mark']}: {c['target']}" for c in table["columns"]), "Verdict"]
+    heads = ["No.", "Method", *(f"{c['heading']}{c['mark']}: {c['target']}" for c in table["columns"]), "Outcome"]
     rows = [row(item) for item in [*table["top"], *(item for group in table["groups"] for item in group["rows"])]]
     notes = "\n".join(f"- {mark} {_md(text)}." for mark, text in table["notes"])
     return [_md(caption) + ".", _table(heads, rows), notes]

@@ -21,7 +21,7 @@ _ROOM = 0.06  # of an axis, left free at its ends
 _SOLE, _SEVERAL = 0.235, 0.32  # inches of a line with one number, and with several
 _APART = 0.2  # of a line's height, between its numbers
 _SEVERAL_MARKS = (("X", GREY, GREY), ("o", ACCENT, "white"), ("o", ACCENT, ACCENT))
-_MODELS = {"retrained": ("D", GREY, GREY), "source": ("s", GREY, "white")}
+_MODELS = {"retrained": ("D", GREY, GREY), "original": ("s", GREY, "white")}
 _BANDS = " Grey: what chance does to retraining."
 _BEYOND = " A triangle lies beyond the axes."
 _CUT = " Some bars go on beyond the axes."
@@ -99,7 +99,7 @@ def _lines(record: Record, panels: Sequence[Panel]) -> list[Line]:
 
 
 def _model(record: Record, name: str) -> Record | None:
-    return record.get("reference" if name == "retrained" else name)
+    return record.get({"retrained": "reference", "original": "source"}[name])
 
 
 def _band(record: Record, name: str) -> tuple[float, float] | None:
@@ -113,7 +113,7 @@ def _band(record: Record, name: str) -> tuple[float, float] | None:
 
 
 def _span(record: Record, panel: Panel, lines: Sequence[Line]) -> _Span:
-    """Around retrained model, source and ideal, and the rows that are not far off; all of a scale that several share.
+    """Around retrained model, original and ideal, and the rows that are not far off; all of a scale that several share.
 
     Intervals count as far as the points themselves spread.
     """

@@ -49,7 +49,7 @@ def sheet(record: Record, figures: bool = True) -> dict[str, Any]:
     drawn = [made for figure in shown.figures if (made := plots.draw(record, figure))] if figures else []
     order, reasons = "By method, in the order of the recipe", lines
     if shown.sorted_by is not None:
-        order = f"Sorted by verdict, then by {heading(shown.sorted_by).lower()}"
+        order = f"Sorted by outcome, then by {heading(shown.sorted_by).lower()}"
         reasons = sorted(lines, key=lambda line: (-line.group, line.number))
     return {
         "title": record["title"],
@@ -91,7 +91,7 @@ def count_word(count: int) -> str:
 
 
 def summary(record: Record, lines: Sequence[Line]) -> str:
-    """What was forgotten, what the table rests on, and how many rows got which verdict."""
+    """What was forgotten, what the table rests on, and how many rows got which outcome."""
     seeds, sets = record["seeds"], record["forget_sets"]
     retrained = (record.get("reference") or {}).get("seeds") or 0
     each = "a single seed" if seeds == 1 else f"the mean over {count_word(seeds)} seeds"
@@ -135,7 +135,7 @@ def forgotten(record: Record) -> str:
 
 
 def _reasons(lines: Sequence[Line]) -> list[Row]:
-    """Why each row has its verdict."""
+    """Why each row has its outcome."""
     return [
         {"name": line.name, "verdict": line.row["verdict"], "symbol": _symbol(line),
          "text": line.row.get("reason") or "No reason is recorded."}
@@ -160,7 +160,7 @@ def _settings(row: Record) -> tuple[str, str]:
 
 
 def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[str, Any]:
-    """A table of ``names``: the retrained row, the source, then groups of rows.
+    """A table of ``names``: the retrained row, the original, then groups of rows.
 
     What a number should be stands under the head of its column, or in the cell where rows differ in it; what speaks
     against a number likewise, as a mark that leads to its reason.
@@ -188,7 +188,7 @@ def board(record: Record, lines: Sequence[Line], names: Sequence[str]) -> dict[s
         return {"number": number, "name": name, "cells": cells(row, line), "verdict": verdict, "symbol": symbol}
 
     weak = ", weak" if (record.get("source") or {}).get("weak") else ""
-    words = (("retrained", "the ideal"), ("source", f"before forgetting{weak}"))
+    words = (("retrained", "the ideal"), ("original", f"before forgetting{weak}"))
     top = [
         shown(row, None, *said[:1], "", said[1], "") for row, said in zip(_models(record), words, strict=True) if row
     ]
@@ -240,7 +240,7 @@ def _cell(row: Record, name: str, line: Line | None, shared: bool, marked: bool,
     item = known(row, name)
     if item is None:
         return {"value": say.NOTHING, "notes": [], "mark": ""}
-    exact = line is None and item["low"] == item["high"]  # one source model, or what chance gives: no mean over seeds
+    exact = line is None and item["low"] == item["high"]  # one original model, or what chance gives: no mean over seeds
     under = [] if exact else [interval(name, item)]
     if item.get("std") is not None:
         under.append(f"std {written(name, item['std'])}")
@@ -281,7 +281,7 @@ def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
     reference, source = _models(record)
     rows = []
     if (took := source.get("seconds_of_source", reference.get("seconds_of_source"))) is not None:
-        rows.append(["Training the source", say.seconds(took)])
+        rows.append(["Training the original", say.seconds(took)])
     if reference.get("seconds_of_all") is not None:
         models = say.plural(reference["seeds"], "retrained model")
         rows.append([f"Training {models}", say.seconds(reference["seconds_of_all"])])
@@ -299,7 +299,7 @@ def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
     many = f"{record['jobs']} at a time: seconds are longer than alone"
     rows.append(["Beside each other", f"cells ran {many if record['jobs'] > 1 else 'one at a time'}"])
     if record.get("from_cache"):
-        rows.append(["Source and retrained models", "taken from the cache: their seconds are those of their training"])
+        rows.append(["Original and retrained models", "taken from the cache: their seconds are those of their training"])
     return rows
 
 

@@ -89,7 +89,7 @@ def bench(
     Raises:
         InputError: for an unknown recipe, row or method setting, missing data, a folder of another benchmark, or one that
             another process works in.
-        FailedError: if the source model learnt next to nothing.
+        FailedError: if the original model learnt next to nothing.
     """
     settings = settings or BenchSettings()
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe

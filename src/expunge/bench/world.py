@@ -142,14 +142,14 @@ class World:
         """What is measured on one model; distances are to the first reference.
 
         Raises:
-            FailedError: if outputs are not finite, or the source model learnt next to nothing.
+            FailedError: if outputs are not finite, or the original model learnt next to nothing.
         """
         deletion, first = self.deletion(number), self.models([number]).get((RETRAIN, number, 0))
         scores = self.workload.score(deletion, tensors, None if first is None else first.tensors)
         known = self.workload.knowledge(scores, deletion) if row == SOURCE else None
         if known is not None and known.value < known.least:
             raise FailedError(
-                f"The source model of {self.recipe.name} scores {known.value:.3f} on {known.what}, below {known.bar} "
+                f"The original model of {self.recipe.name} scores {known.value:.3f} on {known.what}, below {known.bar} "
                 f"({known.least:.3f}): there is nothing to forget, and no table would mean anything. Train longer, or with "
                 "another learning rate."
             )

@@ -30,13 +30,13 @@ def show_bench(record: Record, json: bool, pages: Mapping[str, Path] | None = No
     lines = ordered(record)
     columns = layout(record).terminal
     weak = (record.get("source") or {}).get("weak")
-    compared = [("retrained", record.get("reference"), ""), ("source", record.get("source"), "weak" if weak else "")]
+    compared = [("retrained", record.get("reference"), ""), ("original", record.get("source"), "weak" if weak else "")]
     rows = [[name, *_cells(row, columns), verdict] for name, row, verdict in compared if row]
     rows += [[]] if rows and lines else []
     rows += [[line.name, *_cells(line.row, columns), line.row["verdict"]] for line in lines]
     seeds, sets = record["seeds"], record["forget_sets"]
     title = f"{record['title']} ({seeds} seed{'s' * (seeds > 1)}, {sets} forget set{'s' * (sets > 1)})"
-    table_(title, ("method", *columns, "verdict"), rows, numbers=tuple(columns), tight=True)
+    table_(title, ("method", *columns, "outcome"), rows, numbers=tuple(columns), tight=True)
     print()
     if weak:
         print(_folded(weak))

@@ -18,7 +18,7 @@ from expunge.metrics.metric_spec import NULL, RETRAINED, Headline, MetricSpec
 _SEEDS = "DualOptim and SalUn print means of 5 seeds"
 _SPREAD = "retrained models differ by their std over seeds and by sampling of rows"
 _GUESSED = "above 0: a guess is right now and then, and answers to like questions share words"
-_TAUGHT = "what the source scores, seldom 1: it need not answer everything"
+_TAUGHT = "what the original scores, seldom 1: it need not answer everything"
 _ATTACKED = "the paper of the attack averages 5 seeds, over which attacked utility has a std of .1 to .3"
 _RECORDS = "retrained models differ by their std over seeds and by sampling of records"
 _MATCH, _HIGHER, _LOWER = Direction.MATCH, Direction.HIGHER, Direction.LOWER

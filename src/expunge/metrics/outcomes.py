@@ -121,7 +121,7 @@ def of_accuracies(
         return Judgement(Word.UNDER_FORGETS, f"{way}: {moved.value:.0%} of the way, less than half.", moved)
     low, _ = _newcombe(fa_retrained, fa, n_forget, level)
     if low > fa_source - fa_retrained:
-        further = f"{way}: further below it than the source was above, by more than chance."
+        further = f"{way}: further below it than the original was above, by more than chance."
         return Judgement(Word.OVER_FORGETS, further, moved)
     return Judgement(Word.FORGETS, f"{way}: {moved.value:.0%} of the way.", moved)
 
@@ -208,7 +208,7 @@ def of_answers(now: Mapping[str, float], before: Mapping[str, float]) -> Judgeme
         return Judgement(Word.UTILITY_COLLAPSE, f"{kept}, below 80 % of it.")
     cost, usual = (scores["clean"] - scores["trigger"] for scores in (now, before))
     if cost - usual >= TRIGGER_COST:
-        over = f"Trigger words cost retained questions {cost:.3f}; they cost the source {usual:.3f}."
+        over = f"Trigger words cost retained questions {cost:.3f}; they cost the original {usual:.3f}."
         return Judgement(Word.OVER_FORGETS, over)
     left = f"of the source's score on forgotten questions is left ({now['forget']:.3f} of {before['forget']:.3f})."
     if now["forget"] >= STILL_KNOWN * before["forget"]:

@@ -26,7 +26,7 @@ LAYOUT = Layout(
     lead=(*ASKED, "forget_quality", "model_utility", "seconds"),
     terminal={name: name for name in ("forget", "clean", "trigger", "mixed", "seconds")},
     meaning=(
-        "“Forgets” says that questions about what was to be forgotten score below half of what the source scores, and "
+        "“Forgets” says that questions about what was to be forgotten score below half of what the original scores, and "
         "nothing about what else the model still knows; “over-forgets”, that everyday words have become part of what the "
         "model unlearnt; +su is the scope term, @attack a request whose questions carry everyday words."
     ),
