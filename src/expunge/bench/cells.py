@@ -99,17 +99,8 @@ def run_cell(world: World, cell: Cell, folder: Path) -> tuple[dict[str, Any], Ma
         **{name: details[name] for name in ("optimizer_bytes", "signal_to_noise") if details.get(name) is not None},
     }
     kept = (
-        "steps",
-        "seconds",
-        "guard",
-        "stopped",
-        "dampened",
-        "lune",
-        "visits",
-        "products",
-        "relative_residual",
-        "kept",
-    )
+        "steps", "seconds", "guard", "stopped", "dampened", "lune", "visits", "products", "relative_residual", "kept",
+    )  # fmt: skip
     extra = {name: details[name] for name in kept if name in details}
     weights = digest_arrays(outcome.releases[0].artifact.tensors)
     return {**line, "status": "done", "metrics": metrics, "weights": weights, "details": extra, **views}, margins

@@ -299,7 +299,9 @@ def _cost(record: Record, lines: Sequence[Line]) -> list[list[str]]:
     many = f"{record['jobs']} at a time: seconds are longer than alone"
     rows.append(["Beside each other", f"cells ran {many if record['jobs'] > 1 else 'one at a time'}"])
     if record.get("from_cache"):
-        rows.append(["Original and retrained models", "taken from the cache: their seconds are those of their training"])
+        rows.append(
+            ["Original and retrained models", "taken from the cache: their seconds are those of their training"]
+        )
     return rows
 
 

@@ -15,9 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from expunge.core.errors import InputError
 
-UNRECORDED_IF_NONE = (
-    "unrecorded if None"  # of a field: a setting that records and their digests hold only where it is set
-)
+# Of a field: a setting that records and their digests hold only where it is set.
+UNRECORDED_IF_NONE = "unrecorded if None"
 MOST = 10**9  # of a count: more steps, epochs or rows of a batch than any run has; our choice
 
 

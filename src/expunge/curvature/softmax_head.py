@@ -18,9 +18,8 @@ from torch import Tensor
 
 from expunge.tasks.closed_forms import ClosedForm, Examples
 
-COLUMNS_AT_ONCE = (
-    48  # of a Gram matrix: what lies above its diagonal is not computed. Fastest of 32 to 256 for 64 to 784 features
-)
+# Of a Gram matrix: what lies above its diagonal is not computed. Fastest of 32 to 256 for 64 to 784 features.
+COLUMNS_AT_ONCE = 48
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from expunge.core.errors import RefusedError
 from expunge.core.request import Request
 from expunge.data.marks import marks_of, people_of
 
-_BYTES = (
-    2 * 38
-)  # of one example: a line for the hash of its id and one for its mark, as they lie in an entry of the ledger
+# Of one example: a line for the hash of its id and one for its mark, as they lie in an entry of the ledger.
+_BYTES = 2 * 38
 _TIMES = 3  # in the record, in the ledger's decision, and in that of a request that was given up for this one
 _SPARE = 2**20  # for all the rest of a record, of which examples have measured some 50 kB
 

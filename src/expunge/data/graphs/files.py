@@ -172,14 +172,11 @@ def _pt(path: Path, *_: Any) -> dict[str, Any]:
         raise InputError(
             f"{path.name} claims more for {claims[0]} than it can hold: {tuple(tensors[claims[0]].shape)}."
         )
-    with foreign(
-        _damaged, TypeError, RuntimeError, ValueError
-    ):  # of sparse tensors, of types that NumPy lacks, of no memory
+    with foreign(_damaged, TypeError, RuntimeError, ValueError):  # sparse tensors, types that NumPy lacks, no memory
         arrays = {name: value.detach().numpy() for name, value in tensors.items() if name != "x"}
         if "x" in tensors:
-            arrays["x"] = (
-                (tensors["x"] if tensors["x"].layout is torch.strided else tensors["x"].to_dense()).detach().numpy()
-            )
+            x = tensors["x"] if tensors["x"].layout is torch.strided else tensors["x"].to_dense()
+            arrays["x"] = x.detach().numpy()
     return _named(arrays, path)
 
 

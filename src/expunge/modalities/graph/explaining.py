@@ -68,9 +68,8 @@ def explain(
             "Replay compares with examples that nobody trained on; the split of this job leaves none to test on."
         )
     scene = Scene.of(deletion, heldout, job.seed)
-    plays = [
-        played(task, each, scene, way) for each in (original, unlearned)
-    ]  # before hours of training: it may be refused
+    # before hours of training: it may be refused
+    plays = [played(task, each, scene, way) for each in (original, unlearned)]
     seeds = [job.seed + NULL_SEEDS + i for i in range(nulls)]
     retrained = retrain_all(
         task, [(deletion.after, seed) for seed in seeds], opened.recipe, cache=cache or Cache(), watch=watch
