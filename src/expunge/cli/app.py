@@ -132,8 +132,8 @@ def verify(
         typer.Option("--checkpoint", help="A checkpoint kept since: finds a ledger that was cut or rewritten."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=60, help="Processor time at most; large weights may need more.")
-    ] = 60,
+        float, typer.Option("--seconds", min=50, help="Processor time at most; large weights may need more.")
+    ] = 50,
     json: Json = False,
 ) -> None:
     """Check an evidence folder again, offline: signature, digests, certificates, pages, ledger. Writes nothing.

@@ -90,7 +90,7 @@ def verify_folder(
         ledger: the ledger that the request was recorded in, where it does not lie in the folder.
         checkpoint: a file that ``expunge ledger checkpoint`` wrote, kept since: a ledger that was cut, rolled back or rewritten
             is found with it, and only with it.
-        seconds: of processor time, at most (our choice: 60). Checks of weights that are too large for it are skipped, by name.
+        seconds: of processor time, at most (our choice: 50). Checks of weights that are too large for it are skipped, by name.
 
     Raises:
         InputError: if ``folder`` is no evidence folder at all, or ``ledger`` or ``checkpoint`` cannot be read. Whatever is
