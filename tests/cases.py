@@ -402,12 +402,12 @@ def samples(*ids: int) -> Request:
     return Request("somebody", (Target("samples", {"ids": list(ids)}),))
 
 
-def serving(task: str, kinds: Sequence[str], offers: Sequence[str]) -> tuple[str, ...]:
-    """Names of the methods whose declared tasks, kinds and needs are met."""
+def serving(task: str, kinds: Sequence[str], offers: Sequence[str], also: str = "") -> tuple[str, ...]:
+    """Names of the methods whose declared tasks (``also``: one whose methods run here too), kinds and needs are met."""
     able = []
     for name in registry.targets():
         can = registry.load(name).capabilities
-        if {"*", task} & {*can.tasks} and {*kinds} <= {*can.kinds} and {*can.needs} <= {*offers}:
+        if {"*", task, also} & {*can.tasks} and {*kinds} <= {*can.kinds} and {*can.needs} <= {*offers}:
             able.append(name)
     return tuple(able)
 
@@ -429,6 +429,7 @@ class Case:
         like: name of a case that differs only in how the model was trained: what that one serves is not tried again here.
         budget: what to publish with (noise derived for ``calibrated``, a method's name); ``None``: not published.
         material: what is forgotten through, where no training row goes.
+        also: another task whose methods run on this one.
     """
 
     name: str
@@ -442,11 +443,12 @@ class Case:
     probes: Mapping[str, Rows] = field(default_factory=dict)
     like: str = ""
     material: Texts | None = None
+    also: str = ""
 
     @functools.cached_property
     def serves(self) -> tuple[str, ...]:
         """Names of the methods that must serve the request on the published model; all others must refuse."""
-        able = serving(self.task.name, self.request.kinds, self.offers)
+        able = serving(self.task.name, self.request.kinds, self.offers, self.also)
         return tuple(name for name in able if self.noise_suffices(name))
 
     def noise_suffices(self, name: str) -> bool:
@@ -575,6 +577,10 @@ CASES: Mapping[str, Case] = {
         Case(
             "language", facts(), small_language(), LanguageTraining(steps=40, lr=1e-2, batch_size=24), forget_facts(1, 4),
             ("retained data", "forgotten data", "recipe"),
+        ),
+        Case(
+            "pictures with answers", shapes(), small_vision_language(), LanguageTraining(steps=20, lr=1e-2, batch_size=20),
+            samples(3, 7), ("retained data", "forgotten data", "recipe", "untied weights"), like="language", also="language",
         ),
         Case(
             "concept", shapes(), small_vision_language(), LanguageTraining(steps=20, lr=1e-2, batch_size=20),

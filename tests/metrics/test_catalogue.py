@@ -10,15 +10,15 @@ from expunge.metrics.catalogue import CATALOGUE, METRICS, metric
 from expunge.modalities.classification.gaps import IN_GAP, IN_GAP_SVC
 
 EXPECTED = (
-    "accuracy loss UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia klom challenge "
-    "ulira lira zrf zrf_released distance distance_to_retrained distance_to_retrained_worst_peer membership_loss_spread "
-    "membership_loss_worst_peer accuracy_worst_peer signal_to_noise seconds tuning_trials optimizer_bytes forget "
-    "forget_worded clean trigger mixed then real probability choice_probability rouge_l_recall right_word exact_answer "
-    "extraction_strength exact_memorization truth_ratio_geometric truth_ratio_arithmetic truth_ratio_knowledge_left "
-    "model_utility forget_quality forget_quality_log10 forget_quality_ks replay_nll replay_probability replay_accuracy "
-    "replay_auc replay_ra legacy_ra legacy_hs link_auc deleted_auc deleted_probability absent_probability link_stealing "
-    "frechet frechet_real sample_recall judge recognition_unseen recognition_seen yes_no facts others "
-    "yes_others no_others facts_others degeneration name_probability c_dis kl_to_retrained membership_loss "
+    "accuracy loss forbidden_answers UA FA RA TA mia_svc_nonmember mia_entropy_member gap gap_svc gap_per_seed tow tow_mia "
+    "klom challenge ulira lira zrf zrf_released distance distance_to_retrained distance_to_retrained_worst_peer "
+    "membership_loss_spread membership_loss_worst_peer accuracy_worst_peer signal_to_noise seconds tuning_trials "
+    "optimizer_bytes forget forget_worded clean trigger mixed then real probability choice_probability rouge_l_recall "
+    "right_word exact_answer extraction_strength exact_memorization truth_ratio_geometric truth_ratio_arithmetic "
+    "truth_ratio_knowledge_left model_utility forget_quality forget_quality_log10 forget_quality_ks replay_nll "
+    "replay_probability replay_accuracy replay_auc replay_ra legacy_ra legacy_hs link_auc deleted_auc deleted_probability "
+    "absent_probability link_stealing frechet frechet_real sample_recall judge recognition_unseen recognition_seen yes_no "
+    "facts others yes_others no_others facts_others degeneration name_probability c_dis kl_to_retrained membership_loss "
     "membership_confidence membership_lira membership_zlib membership_min_k membership_min_k_plus_plus membership_gradnorm "
     "privleak"
 )

@@ -124,8 +124,8 @@ def check_finished(place: Place, drawn: dict[str, bytes], before: list) -> None:
     (run,) = record["runs"]
     after = entries(place)
     assert [entry.hash for entry in after[: len(before)]] == [entry.hash for entry in before], "the past was rewritten"
-    assert [entry.kind for entry in after] == ["request", "decision", "release", "fulfilment"]
-    (release,) = after[2].payload["releases"]
+    assert [entry.kind for entry in after] == ["request", "decision", "beginning", "release", "fulfilment"]
+    (release,) = after[3].payload["releases"]
     certificate = run["certificate"]
     assert release["digest"] == run["model"]["digest"] == certificate["binds"]["release"]
     model = load((place.out / run["model"]["file"]).read_bytes())

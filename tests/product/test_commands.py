@@ -110,7 +110,13 @@ def test_a_request_filed_before_is_the_one_that_is_run(cli, job):
     (row,) = cli("requests", "list", "--ledger", "book.sqlite", "--json").json
     assert (row["status"], row["received"], row["ground"]) == ("fulfilled", "2026-01-31", "consent withdrawn")
     shown = cli("requests", "show", filed["id"], "--ledger", "book.sqlite", "--json").json
-    assert [entry["kind"] for entry in shown["entries"]] == ["request", "decision", "release", "fulfilment"]
+    assert [entry["kind"] for entry in shown["entries"]] == [
+        "request",
+        "decision",
+        "beginning",
+        "release",
+        "fulfilment",
+    ]
 
 
 def test_filing_twice_changes_nothing(cli, tmp_path):

@@ -26,7 +26,7 @@ def test_a_person_sees_what_each_model_said_of_each_picture_and_nobody_else_does
     assert {item["right"] for item in asked} == {"star"} and {"before", "after", "retrained"} <= asked[0].keys()
     named = sum(item["before"] == "star" for item in asked)
     assert review.count("<img src=") == sum(item["image"] is not None for item in whole["answers"])
-    assert "What each model answers, forget" in review
+    assert "What each model answers, forgotten rows" in review
     for name in ("report.html", "evidence.json"):
         shown = (folder / "out" / name).read_text()
         assert "data:image/png" not in shown and "what is this ?" not in shown, name

@@ -14,9 +14,12 @@ from expunge.core.allowed import Count, Fraction, NonNegative, Positive
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale
 from expunge.data.pictures import IMAGE
+from expunge.descent.optimizer import Dual, Optimizers, Shared
 from expunge.descent.parameters import Parameters, Selection, mean_squares
-from expunge.descent.schedule import FORGET
-from expunge.descent.work import Work
+from expunge.descent.schedule import FORGET, Interleave, Schedule
+from expunge.descent.work import Objective, Work
+from expunge.methods.by_descent import given
+from expunge.methods.by_language import LR, LanguageMethod
 from expunge.methods.grad_diff import GradDiff
 from expunge.tasks.model_parts import model_parts
 from expunge.training.descent import trainable
@@ -65,7 +68,7 @@ class Salient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMUnlearner(GradDiff):
+class MMUnlearner(LanguageMethod):
     """A step of ascent on forgotten records under a mask, then a step of descent on retained ones without it, over and over.
 
     Forgotten records are pictures of the concept with its right name (``concept: {material: recognition}``). The mask is
@@ -74,9 +77,10 @@ class MMUnlearner(GradDiff):
     Attributes:
         part: whose weights move; ``text``. The paper has masks for either part and for both; that weights of the other part
             rest is our reading.
+        gamma, alpha: weights of both losses, 1 and 1.
         epochs, lr, batch_size, clip: 1, 1e-5, 4 and 1 in the released code; ``steps``: steps of ascent, instead of epochs.
         warmup, anneal: none; UNKNOWN.
-        retain_steps: 1.
+        dual: DualOptim: an AdamW for each loss.
     """
 
     name: ClassVar[str] = "mmunlearner"
@@ -90,25 +94,36 @@ class MMUnlearner(GradDiff):
             "2502.11051",
         ),
     )
-    small: ClassVar[SmallScale] = SmallScale(quick={"steps": 2, "lr": 1e-3}, visible={"steps": 12, "lr": 1e-3})
+    small: ClassVar[SmallScale] = SmallScale(
+        quick={"steps": 2, "lr": 1e-3}, visible={"steps": 12, "lr": 1e-3, "batch_size": 6}
+    )
     part: Literal["text", "vision", "both"] = "text"
-    epochs: Count = 1
-    lr: Positive = 1e-5
+    gamma: NonNegative = 1.0
+    alpha: NonNegative = 1.0
+    epochs: Count | None = 1
+    lr: Positive | None = 1e-5
     batch_size: Count = 4
     warmup: Fraction | None = 0.0
     anneal: Literal["constant", "cosine", "linear"] = "constant"
-    alternate: bool = True
-    retain_steps: Count = 1
-    alpha: NonNegative = 1.0
+    dual: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         if self.lora is not None:
             raise InputError("The mask is over weights of the model, and an adapter has others. Leave lora out.")
-        if not self.alternate and not self.dual:
-            raise InputError("The mask is of steps of ascent alone: leave alternate on, or take grad_diff.")
-        if self.su:
-            raise InputError("Joint prompts hold one picture: mmunlearner goes without su.")
+
+    def objective(self, context: Context) -> Objective:
+        """Up on forgotten answers, down on retained ones."""
+        return GradDiff(gamma=self.gamma, alpha=self.alpha)
+
+    def schedule(self) -> Schedule:
+        """One step of each."""
+        return Interleave(1, 1, self.steps, self._epochs)
+
+    def optimizer(self) -> Optimizers:
+        """One AdamW, or one for each loss."""
+        lr = given(self.lr, LR)
+        return Dual(self._adamw(lr), self._adamw(lr)) if self.dual else Shared(self._adamw(lr))
 
     def parameters(self) -> Parameters:
         """The weights of the part, under the mask."""

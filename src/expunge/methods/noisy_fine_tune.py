@@ -121,7 +121,9 @@ class NoisyFineTune:
                 leaves = {name: tensor.detach().requires_grad_() for name, tensor in moved.items()}
                 seed_global(mixed_seed(context.generator_seed, "layers", done), batch.device)  # dropout draws from it
                 loss = task.losses(model, {**leaves, **fixed}, batch.take(index)).mean()
-                gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+                # zero for a weight that nothing passes through, as the last layer of LLaVA's vision tower
+                slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+                gradients = dict(zip(leaves, slopes, strict=True))
                 gradients = _clipped(gradients, self.clip)
                 stepped = {n: x - self.lr * (gradients[n] + self.l2 * x) for n, x in moved.items()}
                 moved, _ = source.add(stepped, sigma)

@@ -104,7 +104,7 @@ class Token:
     def gradient(self, batch: Any) -> dict[str, Tensor]:
         """Of the mean loss on ``batch``."""
         losses = self.task.losses(self.model, {**self.weights, **self.fixed}, batch)
-        found = torch.autograd.grad(losses.mean(), list(self.weights.values()))
+        found = torch.autograd.grad(losses.mean(), list(self.weights.values()), materialize_grads=True)
         return dict(zip(self.weights, found, strict=True))
 
     def descend(self, data: Partition, at: np.ndarray, optimizer: torch.optim.Optimizer, generator: np.random.Generator,

@@ -128,7 +128,7 @@ def differentiated(
     sums: list[Tensor] | None = None
     for part in batch.parts(MEAN_GRADIENT):
         losses = task.losses(model, {**leaves, **fixed}, part)
-        found = torch.autograd.grad(losses.sum() / rows, [leaves[name] for name in names])
+        found = torch.autograd.grad(losses.sum() / rows, [leaves[name] for name in names], materialize_grads=True)
         sums = list(found) if sums is None else [a.add_(b) for a, b in zip(sums, found, strict=True)]
     assert sums is not None
     if step.l2:

@@ -145,7 +145,9 @@ def _gradient_norm(
     labels = batch["labels"].clone()
     if (labels[0] != NO_LABEL).sum() > 1:
         labels[0, -1].masked_fill_(labels[0, -1] == task.prompts.end_token, NO_LABEL)
-    gradients = torch.autograd.grad(task.losses(model, params, batch.with_columns(labels=labels)).sum(), moving)
+    gradients = torch.autograd.grad(
+        task.losses(model, params, batch.with_columns(labels=labels)).sum(), moving, materialize_grads=True
+    )
     return float(torch.stack([gradient.float().norm() for gradient in gradients]).mean())
 
 

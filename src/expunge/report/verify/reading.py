@@ -25,7 +25,9 @@ DEEPEST = 8  # folders in folders; ours are three deep
 LARGEST = 32 * 2**20  # bytes of a file that is parsed; weights and ledgers are only streamed
 BYTES_OF_A_NUMBER = 8  # at most, in weights
 MOST_VALUES = 3_000_000  # in JSON: some hundred bytes of memory each
-LONGEST = 50.0  # seconds of processor time for all checks of a folder: the command, which loads PyTorch, ends in a minute
+LONGEST = (
+    50.0  # seconds of processor time for all checks of a folder: the command, which loads PyTorch, ends in a minute
+)
 _RESERVED = 10.0  # of them, for what reads no weights
 _BLOCK = 2**20
 
