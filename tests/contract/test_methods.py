@@ -61,7 +61,7 @@ REPEATABLE = [
     and not (name == "retrain" and isinstance(CASES[case].recipe, NoisyGradientDescent | PerturbedMinimiser))
 ]
 CERTIFIED = [(case, name) for case, name in SERVED if class_of(name).capabilities.certified]
-# Every certificate is void: with BatchNorm rows depend on one another, and of language training nobody records that they do not.
+# Every certificate is void: with BatchNorm rows depend on one another, and of language training nobody records that they do not
 NORMALISED = ("pictures", "pictures with answers")
 AWAY_FROM_A_MINIMUM = [("graph", "idea")]  # whose theorem speaks of minima
 # draw nothing when rows go: the perturbation has been there since training
