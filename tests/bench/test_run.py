@@ -188,6 +188,7 @@ def test_a_line_that_was_never_finished_is_run_again(tmp_path, cache, counted):
         assert path.read_bytes().count(b"\n") == content.count(b"\n")
 
 
+@pytest.mark.slow
 def test_changed_margins_are_noticed(tmp_path, cache):
     recipe, out = write(tmp_path, retrained_models=4), tmp_path / "out"
     run(recipe, out, cache, forget_sets=1, seeds=1, methods=("fine_tune",))

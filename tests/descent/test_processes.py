@@ -55,7 +55,7 @@ def sharded(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
     return launched(SHARDED, tmp_path_factory.mktemp, **FSDP)
 
 
-@pytest.mark.parametrize("name", ["npo+su", "undial+dual"])
+@pytest.mark.parametrize("name", ["npo+su", pytest.param("undial+dual", marks=pytest.mark.slow)])
 def test_two_processes_have_the_losses_of_one(together, name):
     first, second = together[name]
     alone = run(**RUNS[name])

@@ -20,7 +20,7 @@ LORA = {"name": "npo", "steps": 6, "lr": 0.01, "batch_size": 4, "lora": {"r": 2}
     ("method", "how"),
     [
         pytest.param(LORA, {}, marks=pytest.mark.slow),
-        (LORA, FSDP),
+        pytest.param(LORA, FSDP, marks=pytest.mark.slow),
         pytest.param({**LORA, "lora": None}, FSDP, marks=pytest.mark.slow),
     ],
 )

@@ -136,7 +136,13 @@ PEOPLE = [{"kind": "user", "where": {"subject": [f"person{i}" for i in range(3, 
         pytest.param(
             {"name": "npo", "steps": 2, "lr": 1e-6, "batch_size": 12}, 4, "under-forgets", None, marks=pytest.mark.slow
         ),
-        ({"name": "ga", "steps": 30, "lr": 3e-2, "batch_size": 12}, 4, "utility-collapse", None),
+        pytest.param(
+            {"name": "ga", "steps": 30, "lr": 3e-2, "batch_size": 12},
+            4,
+            "utility-collapse",
+            None,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_language_models(cli, tmp_path, method, code, word, by):

@@ -87,7 +87,11 @@ def test_b14_the_shipped_models_pass_their_gates():
 
 @pytest.mark.parametrize(
     ("row", "named"),
-    [pytest.param("siu 24", 0.05, marks=pytest.mark.slow), ("siu 48", 0.05), ("siu 48, another picture", 0.25)],
+    [
+        pytest.param("siu 24", 0.05, marks=pytest.mark.slow),
+        ("siu 48", 0.05),
+        pytest.param("siu 48, another picture", 0.25, marks=pytest.mark.slow),
+    ],
     ids=lambda value: str(value),
 )
 def test_b14_from_one_picture_held_out_pictures_are_seldom_named_and_facts_and_others_stay(row, named):

@@ -181,6 +181,7 @@ def test_the_rule_stacks_small_steps_only(rows, monkeypatch, factory, bound):
     assert not worth_stacking(task, rows, EnsembleSettings(STEP, steps=1, batch_size=17))
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_process_gives_and_report(rows, membership):
     task, settings = in_double(network), EnsembleSettings(STEP, steps=5)
     seen = []
