@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +97,7 @@ def test_odd_names_that_file_systems_take_are_taken(cli, job, tmp_path):
         (PermissionError(1, "Operation not permitted", "out"), 75, "Operation not permitted"),
         (MemoryError(), 75, "memory ran out"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 75, "memory ran out"),
+        (ImportError("libx.so: failed to map segment from shared object"), 75, "memory ran out"),
         (OSError(36, "File name too long", "x" * 300), 2, "too long"),
         (KeyError("unexpected"), 70, "Traceback"),
     ],
@@ -112,6 +115,21 @@ def test_exit_codes_tell_a_failing_machine_from_an_error_of_ours(cli, monkeypatc
     assert done.code == code
     assert said in done.err
     assert ("Traceback" in done.err) == (code == 70)
+
+
+def test_the_exit_code_says_it_where_nothing_can_be_printed(cli, monkeypatch, tmp_path):
+    from expunge.jobs import requests
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            return fail()  # type: ignore[return-value]
+
+    monkeypatch.setattr(requests, "list_requests", fail)
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert cli("requests", "list", "--ledger", tmp_path / "l.sqlite").code == 75
 
 
 def test_numbers_and_dates_that_nothing_can_mean_are_refused(refused, job):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import suppress
 
 INTERRUPTED = 130  # what typer reports for Ctrl-C
 NOT_ACCEPTED = 4  # a run did its work, and its result is not what was asked for
@@ -24,12 +25,12 @@ def main() -> None:
     try:
         app()
     except ExpungeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        _say("interrupted; run the same command again to go on")
         raise SystemExit(AGAIN) from None
     except Exception as error:
         reason = _of_the_machine(error)
@@ -38,9 +39,15 @@ def main() -> None:
 
             traceback.print_exc()
             raise SystemExit(UNEXPECTED) from None
-        print(f"error: {reason}", file=sys.stderr)
+        _say(f"error: {reason}")
         too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
         raise SystemExit(2 if too_long else AGAIN) from None
+
+
+def _say(sentence: str) -> None:
+    """On standard error, where that can be written: on a full disk the exit code alone has to say it."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def _of_the_machine(error: Exception) -> str | None:

@@ -60,12 +60,13 @@ def of_the_machine(error: BaseException) -> bool:
     """Whether something outside of this program failed: a file operation (:data:`MACHINE`), or memory ran out."""
     if isinstance(error, OSError):
         return error.errno in MACHINE
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | ImportError) and _no_memory(error))
 
 
-def _no_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch could not allocate memory: it raises an error of its own, or a RuntimeError that says so."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+def _no_memory(error: Exception) -> bool:
+    """Whether PyTorch could not allocate memory (an error of its own, or a RuntimeError that says so) or a library not load."""
+    said = ("can't allocate memory", "failed to map segment from shared object")
+    return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in said)
 
 
 @contextmanager
