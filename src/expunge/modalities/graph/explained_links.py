@@ -13,6 +13,7 @@ from expunge.core.data import Deletion
 from expunge.data.graphs.links import Links
 from expunge.evidence.explanations import attack
 from expunge.evidence.explanations.links import answered
+from expunge.modalities.graph.explained_nodes import of_every_node
 from expunge.tasks.graphs.links import LinkPrediction
 
 Tensors = Mapping[str, Tensor]
@@ -42,7 +43,7 @@ def attacks(
     """Stolen edges before, after and from retrained models, and update detection by how far vectors of nodes moved."""
     original, unlearned, *retrained = models
     before, after = deletion.before, deletion.after
-    vectors = [_vectors(task, each, before) for each in (original, unlearned)]
+    vectors = [of_every_node(task, each, before) for each in (original, unlearned)]
     chosen = np.isin(before.graph.nodes, before.graph.named_by(deletion.ids))
     found = {"update_detection": attack.update_detection(vectors[0], vectors[1], chosen).value}
     stolen = {
@@ -54,10 +55,3 @@ def attacks(
         if all(STEALING in each for each in numbers):
             found[f"{STEALING}_{whose}"] = float(np.mean([each[STEALING] for each in numbers]))
     return found
-
-
-def _vectors(task: LinkPrediction, tensors: Tensors, data: Links) -> np.ndarray:
-    """Of every node, (n, k)."""
-    model = task.build(tensors).eval()
-    with torch.no_grad():
-        return task.every(model, dict(model.named_parameters()), task.batch(data)).double().cpu().numpy()

@@ -12,6 +12,7 @@ from torch import Tensor
 from expunge.core.data import Deletion
 from expunge.data.graphs import names
 from expunge.data.graphs.graph import Graph
+from expunge.data.graphs.links import Links
 from expunge.data.graphs.pairs import unlinked
 from expunge.evidence.explanations import attack, attribution, legacy
 from expunge.tasks.graphs.nodes import NodeClassification
@@ -22,7 +23,7 @@ Tensors = Mapping[str, Tensor]
 
 def answers(task: NodeClassification, tensors: Tensors, deletion: Deletion, heldout: Graph) -> np.ndarray:
     """Logits of all nodes that are left, (n, classes)."""
-    return _logits(task, tensors, deletion.after)
+    return of_every_node(task, tensors, deletion.after)
 
 
 def published(
@@ -88,11 +89,11 @@ def attacks(
 
 def _predicted(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
     """Probabilities of every node, (n, classes)."""
-    return torch.softmax(torch.from_numpy(_logits(task, tensors, graph)), 1).numpy()
+    return torch.softmax(torch.from_numpy(of_every_node(task, tensors, graph)), 1).numpy()
 
 
-def _logits(task: NodeClassification, tensors: Tensors, graph: Graph) -> np.ndarray:
-    """Of every node, (n, classes)."""
+def of_every_node(task: NodeClassification, tensors: Tensors, data: Graph | Links) -> np.ndarray:
+    """What the network gives for every node of the graph: logits, or the vectors that edges are predicted from; (n, k)."""
     model = task.build(tensors).eval()
     with torch.no_grad():
-        return task.every(model, dict(model.named_parameters()), task.batch(graph)).double().cpu().numpy()
+        return task.every(model, dict(model.named_parameters()), task.batch(data)).double().cpu().numpy()
