@@ -88,7 +88,11 @@ def cora(share: float = 0.6) -> tuple[Graph, dict[str, Graph]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_check_20_replay_tells_the_original_from_retrained_models_on_cora(seed, real_data):
-    """Features as they are, not scaled by their sums: a network remembers its nodes far better then."""
+    """Features as they are, not scaled by their sums: a network remembers its nodes far better then.
+
+    Against five retrained models a further one lies three spreads off in one number of 25 (Student's law with four degrees of
+    freedom), as for seed 2 here; the verifier's own band says what is outside.
+    """
     real_data("planetoid")
     graph, sets = (replace(each, scale="none") if isinstance(each, Graph) else each for each in cora())
     task, recipe = task_of("gcn", graph, hidden=64), GraphTraining(epochs=200, lr=0.005, l2=0.0)
@@ -104,7 +108,7 @@ def test_check_20_replay_tells_the_original_from_retrained_models_on_cora(seed, 
     assert means["replay_nll"] >= 5 * original["replay_nll"]
     assert means["replay_ra"] >= 2 * original["replay_ra"]
     assert original["replay_auc"] - means["replay_auc"] >= 0.04
-    assert all(abs(Band.of([each[name] for each in nulls]).z(further[name])) <= 3 for name in DECIDING)
+    assert all(Band.of([each[name] for each in nulls]).holds(further[name]) for name in DECIDING)
 
 
 @pytest.mark.slow

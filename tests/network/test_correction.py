@@ -17,7 +17,7 @@ from expunge.curvature.lanczos import lanczos
 from expunge.curvature.newton import minimise
 from expunge.curvature.softmax_head import HeadObjective
 from expunge.curvature.weighted_head import WeightedHead
-from expunge.network.correction import correct, correct_stacked, network_objective, residual_bound
+from expunge.network.correction import correct, correct_stacked, head_objective, residual_bound
 from expunge.network.mixing import as_torch, metropolis, mixed
 from expunge.tasks.classification import Classification
 from expunge.tasks.networks import SoftmaxHead
@@ -41,7 +41,7 @@ class World:
         self.theta, self.retrained = (run.models.mean(0) for _, _, run in (self.before, self.after))
         start = dict(self.task.build().state_dict())
         self.f, self.f_minus = (
-            network_objective(self.task, rows, made[0], l2, start)
+            head_objective(self.task, rows, made[0], l2, start)
             for rows, made in ((self.data, self.before), (self.left, self.after))
         )
 
@@ -101,9 +101,9 @@ def test_products_are_those_of_autograd(bias, seed):
     rows = torch.func.jacrev(losses)(theta)
     empirical = rows.T @ (weights[:, None] * rows) + 0.3 * torch.eye(len(theta), dtype=torch.float64)
     assert torch.allclose(ours.gradient(theta), torch.func.grad(value)(theta), atol=1e-10)
-    assert torch.allclose(ours.hessian_product(theta, v), exact @ v, atol=1e-9)
+    assert torch.allclose(ours.gauss_newton(theta)(v), exact @ v, atol=1e-9)
     assert torch.allclose(ours.hessian_diagonal(theta), exact.diagonal(), atol=1e-10)
-    assert torch.allclose(ours.empirical_product(theta, v), empirical @ v, atol=1e-9)
+    assert torch.allclose(ours.empirical(theta)(v), empirical @ v, atol=1e-9)
     assert torch.allclose(ours.empirical_diagonal(theta), empirical.diagonal(), atol=1e-10)
     # K-FAC: a dense Kronecker product, and the Hessian itself where all probabilities are equal
     inputs = torch.cat([data.x, torch.ones(len(data), 1, dtype=torch.float64)], 1) if bias else data.x.double()
@@ -115,9 +115,9 @@ def test_products_are_those_of_autograd(bias, seed):
         order = torch.cat([torch.arange(170).view(10, 17), torch.arange(170, 180).view(10, 1)], 1).flatten()
     expected = torch.empty_like(v)
     expected[order] = whole @ v[order] + 0.3 * v[order]
-    assert torch.allclose(ours.kronecker_product(theta)(v), expected, atol=1e-9)
+    assert torch.allclose(ours.kronecker(theta)(v), expected, atol=1e-9)
     flat = torch.zeros_like(theta)
-    assert torch.allclose(ours.kronecker_product(flat)(v), ours.hessian_product(flat, v), atol=1e-12)
+    assert torch.allclose(ours.kronecker(flat)(v), ours.gauss_newton(flat)(v), atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -137,7 +137,7 @@ def test_conjugate_gradients_solve_and_say_how_well(seed):
 def test_horizon_is_the_filter_of_its_eigenvalues():
     this = world("samples")
     d = len(this.theta)
-    h = torch.stack([this.f_minus.hessian_product(this.theta, e) for e in torch.eye(d, dtype=torch.float64)])
+    h = torch.stack([this.f_minus.gauss_newton(this.theta)(e) for e in torch.eye(d, dtype=torch.float64)])
     values, vectors = torch.linalg.eigh((h + h.T) / 2)
     dg = this.f_minus.gradient(this.theta) - this.f.gradient(this.theta)
     phi = (1 - (1 - this.lr * values) ** this.rounds) / values
@@ -262,10 +262,7 @@ def test_check_a12_the_bound_is_tight_between_exact_minimisers(seed):
         assert len(rows)
         theta = torch.zeros_like(this.theta)
         for _ in range(7):  # Newton's method with our products; damped by nothing: the head is well conditioned
-            theta = (
-                theta
-                - conjugate_gradient(functools.partial(f.hessian_product, theta), f.gradient(theta), 1e-12).solution
-            )
+            theta = theta - conjugate_gradient(f.gauss_newton(theta), f.gradient(theta), 1e-12).solution
         assert float(f.gradient(theta).norm()) < 1e-12
         exact.append(theta)
     step = correct("difference", this.f, this.f_minus, exact[0], tolerance=1e-12).step
@@ -280,7 +277,7 @@ def test_the_minimiser_is_that_of_independent_code():
     this = world("samples")
     ours = torch.zeros_like(this.theta)
     for _ in range(7):
-        product = functools.partial(this.f.hessian_product, ours)
+        product = this.f.gauss_newton(ours)
         ours = ours - conjugate_gradient(product, this.f.gradient(ours), 1e-12).solution
     objective = HeadObjective(this.f.form, [this.f.examples], MU)
     theirs, _ = minimise(objective, torch.zeros_like(ours), 1e-12, 50)

@@ -28,7 +28,7 @@ from expunge.data.partition import Partition, by_label
 from expunge.data.rows import Rows
 from expunge.methods.rr_du import RRDU
 from expunge.modalities.network_benchmark import NetworkWorkload
-from expunge.network.correction import correct, correct_stacked, network_objective, residual_bound
+from expunge.network.correction import correct, correct_stacked, head_objective, residual_bound
 from expunge.network.topology import Topology
 from expunge.network.walk import Walk
 from expunge.privacy.audit import two_world
@@ -71,7 +71,7 @@ def minimiser(f, theta):
         gradient = f.gradient(theta)
         if float(gradient.norm()) < 1e-13:
             break
-        theta = theta - conjugate_gradient(functools.partial(f.hessian_product, theta), gradient, 1e-12).solution
+        theta = theta - conjugate_gradient(f.gauss_newton(theta), gradient, 1e-12).solution
     return theta
 
 
@@ -101,7 +101,7 @@ def exact(workload):
     @functools.cache
     def found(l2: float, seed: int) -> Exact:
         f, f_minus = (
-            network_objective(opened.task, rows, opened.recipe.network_of(rows), l2, start)
+            head_objective(opened.task, rows, opened.recipe.network_of(rows), l2, start)
             for rows in (opened.data, leaving(opened.data, "tenth", seed))
         )
         before = minimiser(f, torch.zeros(510, dtype=torch.float64))
@@ -167,7 +167,7 @@ class Gossiped:
 
     def objective(self, rows) -> WeightedHead:
         start = dict(self.task.build().state_dict())
-        return network_objective(self.task, rows, self.recipe.network_of(rows), self.recipe.l2, start)
+        return head_objective(self.task, rows, self.recipe.network_of(rows), self.recipe.l2, start)
 
     @functools.cache  # noqa: B019
     def without(self, scope: str, seed: int):

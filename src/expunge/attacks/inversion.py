@@ -76,7 +76,7 @@ def inverted(task: Task, own: Rows, before: Mapping[str, Tensor], after: Mapping
         l2,
     )
     # of what left, up to scale: the retained gradient changed the other way
-    gradient = -head.hessian_product(theta, step)
+    gradient = -head.gauss_newton(theta)(step)
     width, biased = features.shape[-2], any(layer.bias is not None for layer in form.layers)
     classes = len(theta) // (width + biased)
     left, sizes, right = torch.linalg.svd(gradient[: classes * width].reshape(classes, width), full_matrices=False)

@@ -115,8 +115,18 @@ def plan(
 
 
 @app.command()
-def methods(json: Json = False) -> None:
-    """List the methods: what each of them needs, serves and promises."""
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="A method: shows its settings, their defaults and sources.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the methods: what each of them needs, serves and promises; or the settings of one."""
+    if name is not None:
+        from expunge.methods.describing import described
+
+        output.show_method(described(name), json)
+        return
     from expunge.methods.registry import table
 
     output.show_methods(table(), json)

@@ -207,6 +207,24 @@ def show_methods(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
         print(f"  {row['name']}: {row['paper']}")
 
 
+def show_method(found: Mapping[str, Any], json: bool) -> None:
+    """One method: what it does, what it promises, and its settings."""
+    if json:
+        show(found, True)
+        return
+    print_wrapped(f"{found['name']}: {found['summary']}")
+    for title, text in (
+        ("Paper", found["paper"]), ("Formal guarantee", found["guarantee"]), ("Serves", ", ".join(found["kinds"])),
+        ("Tasks", ", ".join(found["tasks"])), ("Needs", ", ".join(found["needs"]) or "nothing"),
+    ):  # fmt: skip
+        if text:
+            print_wrapped(f"{title}: {text}")
+    for each in found["settings"]:
+        default = "required" if each["required"] else f"default {json_module.dumps(each['default'])}"
+        sentence = f"{each['name']} ({each['allowed']}; {default}): {each['meaning']}".rstrip(": ")
+        print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False))
+
+
 def show_requests(rows: Sequence[Mapping[str, Any]], json: bool) -> None:
     """The requests of a ledger."""
     if json:

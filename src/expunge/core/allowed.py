@@ -71,7 +71,7 @@ def not_allowed(hint: Any, value: Any) -> bool:
 
 def unlike(hint: Any, value: Any) -> str:
     """What was expected of a setting of type ``hint``, and what came."""
-    return f"expected {_words(hint)}; got {value!r:.60}."
+    return f"expected {words(hint)}; got {value!r:.60}."
 
 
 def must_be_allowed(method: Any) -> None:
@@ -83,7 +83,7 @@ def must_be_allowed(method: Any) -> None:
     hints = hints_of(type(method))
     for field in fields(method):
         if field.init and not_allowed(hints[field.name], value := getattr(method, field.name)):
-            expected = _words(hints[field.name])
+            expected = words(hints[field.name])
             raise InputError(f"Expected {expected} as {field.name} of {method.name}; got {value!r:.60}.")
 
 
@@ -107,16 +107,21 @@ def _fits(hint: Any, value: Any) -> bool:
     return isinstance(value, NoneType if hint is None else kind or hint)
 
 
-def _words(hint: Any) -> str:
+def words(hint: Any) -> str:
+    """What a setting of type ``hint`` may be, in words.
+
+    >>> words(Positive | None)
+    'a finite number above 0 or null'
+    """
     kind, inner = get_origin(hint), get_args(hint)
     if kind is Annotated:
         bounds = " and ".join(str(mark) for mark in inner[1:] if isinstance(mark, Allowed))
-        return f"{_words(inner[0])} {bounds}".strip()
+        return f"{words(inner[0])} {bounds}".strip()
     if kind in (Union, UnionType):
-        return " or ".join(_words(each) for each in inner)
+        return " or ".join(words(each) for each in inner)
     if kind is Literal:
         return " or ".join(map(str, inner))
     if kind is tuple:
-        return f"a list, each {_words(inner[0])}"
+        return f"a list, each {words(inner[0])}"
     named = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", NoneType: "null"}
     return named.get(hint, "settings by name" if kind is not None else getattr(hint, "__name__", str(hint)))

@@ -41,25 +41,33 @@ class WeightedHead:
         found = self.form.gradient(params, list(params), self.examples, self.weights)
         return self._flat(*found.values()) + self.l2 * theta
 
-    def hessian_product(self, theta: Tensor, vector: Tensor) -> Tensor:
-        """H v, (..., d)."""
+    def gauss_newton(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """v → H v, (..., d); probabilities at ``theta`` are computed once for all products."""
         p = self._probabilities(theta)
-        turned = self._affine(vector)
-        error = self.weights * p * (turned - (p * turned).sum(-2, keepdim=True))
-        return self._outer(error) + self.l2 * vector
+        likely = self.weights * p
+
+        def product(vector: Tensor) -> Tensor:
+            turned = self._affine(vector)
+            return self._outer(likely * (turned - (p * turned).sum(-2, keepdim=True))) + self.l2 * vector
+
+        return product
 
     def hessian_diagonal(self, theta: Tensor) -> Tensor:
         """The diagonal of H, (..., d): of the true Fisher matrix."""
         p = self._probabilities(theta)
         return self._outer(self.weights * p * (1 - p), squared=True) + self.l2
 
-    def empirical_product(self, theta: Tensor, vector: Tensor) -> Tensor:
-        """(sum_z w_z g_z g_z' + l2) v with g_z the gradient of one example's loss, (..., d)."""
+    def empirical(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """v → (sum_z w_z g_z g_z' + l2) v with g_z the gradient of one example's loss, (..., d)."""
         error = self._errors(theta)
-        along = (error * self._affine(vector)).sum(-2, keepdim=True)  # g_z · v
-        return self._outer(self.weights * along * error) + self.l2 * vector
 
-    def kronecker_product(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        def product(vector: Tensor) -> Tensor:
+            along = (error * self._affine(vector)).sum(-2, keepdim=True)  # g_z · v
+            return self._outer(self.weights * along * error) + self.l2 * vector
+
+        return product
+
+    def kronecker(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         """v → (A ⊗ G + l2) v, (..., d): the true Fisher matrix as if inputs a and output gradients were independent.
 
         A is the weighted mean of a a', a with a 1 where there are biases, G the weighted sum of diag(p) - p p'. K-FAC, Martens

@@ -25,7 +25,7 @@ from expunge.core.trained import Artifact, Budget, Fact, Origin, Trained
 from expunge.methods.agreed_distance import Agreed
 from expunge.methods.release import noisy_release
 from expunge.methods.rr_du import RRDU, network_of
-from expunge.network.correction import network_objective, residual_bound
+from expunge.network.correction import head_objective, residual_bound
 from expunge.training.descent import trainable
 from expunge.training.flat import flatten
 
@@ -87,7 +87,7 @@ class MaskedRRDU:
         if isinstance(able, Refusal):
             return able
         try:
-            network_objective(context.task, deletion.after, network_of(context), 0.0, trained.secret)
+            head_objective(context.task, deletion.after, network_of(context), 0.0, trained.secret)
         except ExpungeError as error:
             return Refusal(
                 f"No deep network gets tier T1: nothing bounds how far its start is from a retrained one. {error}"
@@ -105,7 +105,7 @@ class MaskedRRDU:
         """
         trained, deletion, topology = context.trained, context.deletion, network_of(context)
         assert trained.budget is not None and trained.budget.sigma is not None and self.distance is not None
-        after = network_objective(context.task, deletion.after, topology, trained.fact("l2"), trained.secret)
+        after = head_objective(context.task, deletion.after, topology, trained.fact("l2"), trained.secret)
         start = {name: tensor.detach().clone() for name, tensor in trained.secret.items()}
         gradient = float(after.gradient(flatten(start, trainable(context.task.build()))).norm())
         bound = residual_bound(gradient, self.tau, float(trained.fact("strong_convexity")))

@@ -32,6 +32,7 @@ from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
 from expunge.network.correction import (
     Correction,
+    Objective,
     correct,
     correct_stacked,
     network_objective,
@@ -40,9 +41,14 @@ from expunge.network.correction import (
 from expunge.network.gossip import Gossip
 from expunge.network.peers import Peers
 from expunge.network.topology import Topology
+from expunge.tasks.closed_forms import closed_form
 from expunge.training.descent import trainable
 from expunge.training.flat import flatten, unflatten
 
+NO_CERTIFICATE = (
+    "network_newton certifies linear heads alone: of no other network is it known that one minimum is all there is, and a "
+    "declared constant does not make it so."
+)
 REJECTED = 1.0  # relative residual from which a correction leaves more, to first order, than doing nothing
 
 
@@ -54,9 +60,9 @@ class NetworkNewton:
         correction: ``horizon``, ``difference``, ``full`` or ``stacked``; see ``network.correction``. Default: its target is a
             retraining of the same length, and it was never worse than doing nothing where ``difference`` was up to 44 times
             (measured there); the paper's form is UNKNOWN.
-        curvature: ``hessian`` (of a linear head also the true Fisher matrix), ``hessian_diagonal``, ``kfac``,
-            ``fisher_empirical`` or ``fisher_diagonal``. Default: the only one that never did harm in our measurements; the
-            paper's is UNKNOWN.
+        curvature: ``gauss_newton``, for any network, the true Fisher matrix of its outputs; of a linear head it is the
+            ``hessian``. For linear heads also ``hessian_diagonal``, ``kfac``, ``fisher_empirical`` or ``fisher_diagonal``.
+            Default: the only one that never did harm in our measurements; the paper's is UNKNOWN.
         distance: B_max, by how much a corrected model may differ from a retrained one; agreed before any request, because the
             bound itself depends on what is forgotten. Noise is derived from it; a run that cannot keep it is refused.
         tau: the gradient norm at the network's mean model at which the reference retraining stops; 1e-4: our choice. With
@@ -72,7 +78,7 @@ class NetworkNewton:
     capabilities: ClassVar[Capabilities] = Capabilities(
         kinds=("samples", "user", "class", "client"),
         tasks=("classification",),
-        needs=("retained data", "forgotten data", "recipe", "convex loss", "peers"),
+        needs=("retained data", "forgotten data", "recipe", "peers"),
         certified=True,
     )
     papers: ClassVar[tuple[Paper, ...]] = (
@@ -80,7 +86,9 @@ class NetworkNewton:
     )
     small: ClassVar[SmallScale] = SmallScale(fit={"distance": 0.05, "tau": 2e-3})
     correction: Literal["horizon", "difference", "full", "stacked"] = "horizon"
-    curvature: Literal["hessian", "hessian_diagonal", "kfac", "fisher_empirical", "fisher_diagonal"] = "hessian"
+    curvature: Literal["gauss_newton", "hessian", "hessian_diagonal", "kfac", "fisher_empirical", "fisher_diagonal"] = (
+        "gauss_newton"
+    )
     distance: Positive | None = None
     tau: Positive = 1e-4
     tolerance: Positive = 1e-8
@@ -89,15 +97,15 @@ class NetworkNewton:
 
     def __post_init__(self):
         must_be_allowed(self)
-        if self.curvature != "hessian" and self.correction in ("horizon", "stacked"):
-            raise InputError(f"Expected curvature hessian for {self.correction}; got {self.curvature}.")
+        if self.curvature not in ("gauss_newton", "hessian") and self.correction in ("horizon", "stacked"):
+            raise InputError(f"Expected curvature gauss_newton for {self.correction}; got {self.curvature}.")
         if self.iterations > 1 and self.correction not in ("difference", "full"):
             raise InputError(
                 f"Expected one iteration for {self.correction}, and more for difference and full only; got {self.iterations}."
             )
 
     def check(self, context: Context) -> Estimate | Refusal:
-        """Needs a network trained by gossip and a linear head; with a budget also strong convexity and an agreed distance."""
+        """Needs a network trained by gossip; with a budget, ``stacked`` and most curvatures also a linear head."""
         trained = context.trained
         if type(trained.recipe) is not Gossip or not trained.views:
             return Refusal(
@@ -106,9 +114,20 @@ class NetworkNewton:
             )
         try:
             topology = trained.recipe.network_of(context.deletion.after)
-            network_objective(context.task, context.deletion.after, topology, trained.recipe.l2, trained.secret)
+            objective = network_objective(
+                context.task, context.deletion.after, topology, trained.recipe.l2, trained.secret
+            )
         except ExpungeError as error:
             return Refusal(str(error))
+        if not isinstance(objective, WeightedHead) and trained.budget is not None:
+            return Refusal(NO_CERTIFICATE, "Train a linear head (SoftmaxHead) by gossip with l2 > 0.")
+        if not isinstance(objective, WeightedHead) and (
+            self.correction == "stacked" or self.curvature != "gauss_newton"
+        ):
+            return Refusal(
+                "stacked and curvatures other than gauss_newton are written out for linear heads (SoftmaxHead) alone.",
+                "Use horizon, difference or full with curvature gauss_newton.",
+            )
         if refusal := self._uncertified(trained) if trained.budget is not None else None:
             return refusal
         if self.correction == "stacked" and trained.recipe.batch_size is not None:
@@ -136,7 +155,14 @@ class NetworkNewton:
         return Agreed("network-newton", self.name, self.distance, self.tau)
 
     def calibrate(self, trained: Trained, budget: Budget) -> float:
-        """sigma for ``budget`` from the agreed distance."""
+        """sigma for ``budget`` from the agreed distance.
+
+        Raises:
+            InputError: for a network that is no linear head, or whose training is not what a retraining is compared with.
+        """
+        form = closed_form(trained.task, trained.task.build(trained.secret))
+        if form is None or len(form.layers) > 1:
+            raise InputError(NO_CERTIFICATE)
         return self.agreed.sigma(trained, budget)
 
     def run(self, context: Context) -> Unlearned:
@@ -225,14 +251,14 @@ class NetworkNewton:
         return [_own(unflatten(theta, like, names)) for theta in each], notes
 
     def _guard(
-        self, trained: Trained, before: WeightedHead, after: WeightedHead, mean: Tensor, found: Correction
+        self, trained: Trained, before: Objective, after: Objective, mean: Tensor, found: Correction
     ) -> dict[str, Any]:
         """What was found; raises RefusedError where the correction must not be released."""
         notes = {"products": found.products, "relative_residual": found.residual}
         if not found.residual < REJECTED:  # also where it is no number
             raise RefusedError(
                 f"With curvature {self.curvature} the correction leaves {found.residual:.3g} times the gradient that it was to "
-                "remove: it would do more harm than good. Use curvature hessian, or more max_products."
+                "remove: it would do more harm than good. Use curvature gauss_newton, or more max_products."
             )
         if found.left is not None:
             notes["left_of_distance"] = found.left

@@ -191,26 +191,26 @@ def settings_of(method: Any) -> dict[str, Any]:
     for field in fields(method):
         value = getattr(method, field.name)
         if field.init and not (value is None and field.metadata.get(UNRECORDED_IF_NONE)):
-            plain[field.name] = _plain(value, f"{method.name}'s {field.name}")
+            plain[field.name] = as_json(value, f"{method.name}'s {field.name}")
     return {"name": method.name, "settings": plain, "digest": digest_json([method.name, plain])}
 
 
-def _plain(value: Any, where: str) -> Any:
+def as_json(value: Any, where: str) -> Any:
     """``value`` as JSON has it: sequences are lists, keys are texts, a record (a method around another) is a mapping."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"Expected finite settings; got {where}={value}.")
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): as_json(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, where) for item in value]
+        return [as_json(item, where) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted(_plain(item, where) for item in value)
+        return sorted(as_json(item, where) for item in value)
     if isinstance(value, str):
         return str(value)  # of an enumeration
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
+        return {field.name: as_json(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
     raise InputError(f"Expected a number, a text, a list or a mapping as {where}; got {type(value).__name__}.")
 
 

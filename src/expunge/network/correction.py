@@ -16,6 +16,8 @@ the distance to a retrained model 2.6 to 27 times after 30 rounds, 3.1 to 14 aft
 made it 1.8 to 44 times as long after 30 rounds, up to 9.4 times as long or 4.1 times shorter after 300, and 1.2 to 35 times
 shorter after 3000.
 
+H^- is the Gauss-Newton matrix: of a linear head the Hessian itself, of other networks the part of it that is never negative.
+
 Derived here; "Certified Unlearning in Decentralized Federated Learning" (arXiv 2601.06436) broadcasts a Newton-style correction
 whose printed form is UNKNOWN to us. ``full`` is the step of Guo et al. 2020 (arXiv 1911.03030).
 """
@@ -35,14 +37,18 @@ from expunge.core.task import Task
 from expunge.curvature.conjugate_gradient import Solution, conjugate_gradient
 from expunge.curvature.lanczos import lanczos
 from expunge.curvature.weighted_head import WeightedHead
+from expunge.curvature.weighted_network import WeightedNetwork
 from expunge.data.partition import Partition
 from expunge.network.mixing import as_torch, metropolis
 from expunge.network.peers import Peers, must_be_shared_out
 from expunge.network.topology import Topology
 from expunge.tasks.closed_forms import closed_form
+from expunge.training.descent import trainable
 
 CORRECTIONS = ("horizon", "difference", "full", "stacked")
-CURVATURES = ("hessian", "hessian_diagonal", "kfac", "fisher_empirical", "fisher_diagonal")
+CURVATURES = ("gauss_newton", "hessian", "hessian_diagonal", "kfac", "fisher_empirical", "fisher_diagonal")
+
+Objective = WeightedHead | WeightedNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,36 +70,49 @@ class Correction:
     left: float | None = None
 
 
-def network_objective(
+def head_objective(
     task: Task, data: Partition, topology: Topology, l2: float, start: Mapping[str, Tensor]
 ) -> WeightedHead:
-    """F: every peer counts alike, and every example of a peer.
+    """F of a linear head, whose second derivatives are written out: every peer counts alike, and every example of a peer.
 
     Raises:
-        InputError: for a model that is no plain linear head, whose second derivatives are written out.
+        InputError: for any other model.
     """
-    must_be_shared_out(data, topology)
-    form = closed_form(task, task.build(start))
-    if form is None or len(form.layers) > 1:
+    found = network_objective(task, data, topology, l2, start)
+    if not isinstance(found, WeightedHead):
         raise InputError(
-            "Expected a linear head under cross-entropy (SoftmaxHead): corrections of other networks are not written out. Keep "
-            "a backbone frozen and train a head on its features."
+            "Expected a linear head under cross-entropy (SoftmaxHead): no more is known of the second derivatives of other "
+            "networks than their Gauss-Newton matrix. Keep a backbone frozen and train a head on its features."
         )
+    return found
+
+
+def network_objective(
+    task: Task, data: Partition, topology: Topology, l2: float, start: Mapping[str, Tensor]
+) -> Objective:
+    """F of any classifier; the rest as :func:`head_objective`."""
+    must_be_shared_out(data, topology)
+    model = task.build(start)
+    form, batch = closed_form(task, model), task.batch(data)
     counts = dict(zip(*np.unique(data.owners.astype(str), return_counts=True), strict=True))
-    weights = np.array([1 / (len(topology) * counts[owner]) for owner in data.owners])
-    examples = form.examples(task.batch(data))
-    return WeightedHead(form, examples, torch.from_numpy(weights).to(examples.features)[None], l2)
+    weights = torch.tensor([1 / (len(topology) * counts[owner]) for owner in data.owners], dtype=torch.float64)
+    if form is not None and len(form.layers) == 1:
+        examples = form.examples(batch)
+        return WeightedHead(form, examples, weights.to(examples.features)[None], l2)
+    like = {name: start[name] for name in trainable(model)}
+    return WeightedNetwork(task, model, like, batch, weights.to(next(iter(like.values()))), l2)
 
 
 def correct(
-    kind: str, before: WeightedHead, after: WeightedHead, theta: Tensor, *, curvature: str = "hessian", lr: float = 0.0,
+    kind: str, before: Objective, after: Objective, theta: Tensor, *, curvature: str = "gauss_newton", lr: float = 0.0,
     rounds: int = 0, tolerance: float = 1e-8, most: int = 1000, iterations: int = 1,
 ) -> Correction:  # fmt: skip
     """The correction of the mean model ``theta`` (d,), for every kind but ``stacked``.
 
     Args:
         before, after: F and F^-.
-        curvature: one of :data:`CURVATURES`; the diagonals divide elementwise, ``kfac`` is a product of two small matrices.
+        curvature: one of :data:`CURVATURES`; ``hessian`` and those after it are of linear heads alone. The diagonals divide
+            elementwise, ``kfac`` is a product of two small matrices.
         lr, rounds: gamma and K of ``horizon``, and of ``Correction.left``.
         tolerance, most: of the conjugate gradients, or of the Krylov space.
         iterations: Newton steps of ``difference`` (towards grad F^- = grad F(theta)) and ``full`` (towards 0).
@@ -104,12 +123,12 @@ def correct(
         raise InputError(f"Expected the step size and the rounds of training for horizon; got {lr} and {rounds}.")
     target = torch.zeros_like(theta) if kind == "full" else before.gradient(theta)
     right = after.gradient(theta) - target
-    exact = lambda v: after.hessian_product(theta, v)  # noqa: E731
+    exact = after.gauss_newton(theta)
     kept = lanczos(exact, right, lambda h: _taken_up(h, lr, rounds), tolerance, most) if lr > 0 and rounds > 0 else None
     if kind == "horizon":
         assert kept is not None
         return Correction(kept.solution, kept.products, _relative(exact, kept.solution, right))
-    solution = _solved(after, theta, right, curvature, tolerance, most)
+    solution = _solved(after, theta, right, curvature, tolerance, most, exact)
     step, products = solution.solution, solution.products
     residual = _relative(exact, step, right)
     left = None
@@ -128,18 +147,22 @@ def _taken_up(h: Tensor, lr: float, rounds: int) -> Tensor:
     return torch.where(flat, lr * rounds, (1 - (1 - lr * h) ** rounds) / torch.where(flat, 1.0, h))
 
 
-def _solved(after: WeightedHead, theta: Tensor, right: Tensor, curvature: str, tolerance: float, most: int) -> Solution:
+def _solved(
+    after: Objective, theta: Tensor, right: Tensor, curvature: str, tolerance: float, most: int,
+    exact: Callable[[Tensor], Tensor] | None = None,
+) -> Solution:  # fmt: skip
+    if curvature not in CURVATURES:
+        raise InputError(f"Expected a curvature among {', '.join(CURVATURES)}; got {curvature!r}.")
+    if curvature == "gauss_newton" or (curvature == "hessian" and isinstance(after, WeightedHead)):
+        return conjugate_gradient(exact or after.gauss_newton(theta), right, tolerance, most)
+    if not isinstance(after, WeightedHead):
+        raise InputError(f"Expected curvature gauss_newton for a network that is no linear head; got {curvature}.")
     if curvature == "hessian_diagonal":
         return Solution(right / after.hessian_diagonal(theta), 1, 0.0)
     if curvature == "fisher_diagonal":
         return Solution(right / after.empirical_diagonal(theta), 1, 0.0)
-    if curvature == "kfac":
-        return conjugate_gradient(after.kronecker_product(theta), right, tolerance, most)
-    products = {"hessian": after.hessian_product, "fisher_empirical": after.empirical_product}
-    if curvature not in products:
-        raise InputError(f"Expected a curvature among {', '.join(CURVATURES)}; got {curvature!r}.")
-    product = products[curvature]
-    return conjugate_gradient(lambda v: product(theta, v), right, tolerance, most)
+    product = after.kronecker(theta) if curvature == "kfac" else after.empirical(theta)
+    return conjugate_gradient(product, right, tolerance, most)
 
 
 def _relative(product: Callable[[Tensor], Tensor], step: Tensor, right: Tensor) -> float:
@@ -173,8 +196,10 @@ def correct_stacked(
         raise InputError("Expected a linear head under cross-entropy (SoftmaxHead) for the stacked correction.")
     head = WeightedHead(peers.form, local.examples, local.share[:, None], peers.l2)
 
+    curved = head.gauss_newton(kept)
+
     def product(v: Tensor) -> Tensor:
-        return head.hessian_product(kept, v) + (v - matrix @ v) / lr
+        return curved(v) + (v - matrix @ v) / lr
 
     solution = conjugate_gradient(product, right, tolerance, most)
     return Correction(solution.solution, solution.products, solution.residual)
