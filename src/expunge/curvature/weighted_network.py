@@ -48,7 +48,7 @@ class WeightedNetwork:
         """(d,)."""
         total = self.l2 * theta
         for part, weights in self._parts():
-            logits, back = vjp(lambda flat, part=part: self._logits(flat, part), theta)
+            logits, back = vjp(lambda flat, part=part: self._logits(flat, part), theta)[:2]
             error = torch.softmax(logits, -1)
             error[torch.arange(len(error)), part["y"]] -= 1
             total = total + back(weights[:, None] * error)[0]
@@ -60,7 +60,7 @@ class WeightedNetwork:
         def product(vector: Tensor) -> Tensor:
             total = self.l2 * vector
             for part, weights in self._parts():
-                logits, back = vjp(lambda flat, part=part: self._logits(flat, part), theta)
+                logits, back = vjp(lambda flat, part=part: self._logits(flat, part), theta)[:2]
                 # u -> J' u is linear, so that its transpose at any u is v -> J v: two backward passes for a forward-mode one
                 (turned,) = vjp(lambda u, back=back: back(u)[0], torch.zeros_like(logits))[1](vector)
                 p = torch.softmax(logits, -1)
