@@ -19,6 +19,9 @@ from expunge.training.batches import LAYERS, epoch_generator
 from expunge.training.stochastic import Stochastic
 
 WHOLE = 2**31 - 1  # examples of a step: all there are
+# Nodes up to which stacking pays: the calls that it saves are most of a step on small graphs (GCN: 1.5 to 2 times as fast on 60
+# to 700 nodes, as fast on 2,000), and what it spreads over the processor's cache is more on large ones (0.7 on 2,700 and 20,000).
+STACKED = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +58,13 @@ class GraphTraining:
     def fit_together(self, task: Task, data: Any, seeds: Sequence[int]) -> list[Trained]:
         """A model for each of ``seeds``, all in one stacked step; each is what :meth:`fit` makes of its seed, up to rounding.
 
-        Models that ``torch.func.vmap`` does not take, and single ones, are trained one after another.
+        Models that ``torch.func.vmap`` does not take, single ones and those on graphs of more than ``STACKED`` nodes are trained
+        one after another.
 
         Raises:
             InputError: where training diverges.
         """
-        if len(seeds) < 2 or not stackable(task, data):
+        if len(seeds) < 2 or len(getattr(data, "graph", data).nodes) > STACKED or not stackable(task, data):
             return [self.fit(task, data, seed=seed) for seed in seeds]
         models = [task.build(seed=seed).train() for seed in seeds]
         params = {name: nn.Parameter(each.detach()) for name, each in stack_module_state(models)[0].items()}

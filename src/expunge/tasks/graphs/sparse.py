@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 from torch.autograd import Function
 from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
+TALL = 2  # rows for each column from which a transposed product goes row by row; measured between 1.9 (Cora) and 39 (PubMed)
 
 with warnings.catch_warnings():  # said once in a process: compressed layouts are called a beta feature of PyTorch
     warnings.simplefilter("ignore")
@@ -55,23 +58,46 @@ class Pattern:
         """The pattern of the transpose, and the order in which values are to be taken for it."""
         return Pattern.of(self.columns, self.rows, (self.shape[1], self.shape[0]))
 
-    def times(self, values: Tensor, dense: Tensor) -> Tensor:
-        """The matrix with ``values`` (e,) times ``dense`` (m, …) → (n, …)."""
-        found = _Product.apply(values, dense, self)
+    @cached_property
+    def tall(self) -> sparse.csr_array:
+        """The matrix with ones as SciPy holds it, on the same memory where its indices are short."""
+        most = np.int32 if max(*self.shape, len(self.columns)) < 2**31 else np.int64
+        starts, columns = (each.cpu().numpy().astype(most, copy=False) for each in (self.starts, self.columns))
+        return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, starts), shape=self.shape)
+
+    def times(self, values: Tensor, dense: Tensor, transposed: bool = False) -> Tensor:
+        """The matrix with ``values`` (e,), or its transpose, times ``dense``: (m, …) → (n, …), or (n, …) → (m, …)."""
+        found = _Product.apply(values, dense, self, transposed)
         assert isinstance(found, Tensor)
         return found
 
 
+def _product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tensor:
+    return torch.sparse_csr_tensor(pattern.starts, pattern.columns, values, pattern.shape) @ flat
+
+
+def _transposed_product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tensor:
+    """Of a tall matrix row by row into the few rows of the result, which stay in the processor's cache: on PubMed's features five
+    times as fast as gathering each row of the result from all over ``flat``.
+    """
+    if pattern.shape[0] > TALL * pattern.shape[1] and values.device.type == "cpu" and values.dtype == flat.dtype:
+        ones = pattern.tall
+        matrix = sparse.csr_array((values.detach().numpy(), ones.indices, ones.indptr), shape=pattern.shape)
+        return torch.from_numpy(matrix.T @ flat.detach().numpy())
+    other, order = pattern.transposed
+    return _product(values.index_select(0, order), flat, other)
+
+
 class _Product(Function):
     @staticmethod
-    def forward(values: Tensor, dense: Tensor, pattern: Pattern) -> Tensor:  # type: ignore[override]
-        matrix = torch.sparse_csr_tensor(pattern.starts, pattern.columns, values, pattern.shape)
+    def forward(values: Tensor, dense: Tensor, pattern: Pattern, transposed: bool) -> Tensor:  # type: ignore[override]
         flat = dense.reshape(dense.shape[0], -1)
-        return (matrix @ flat).reshape(pattern.shape[0], *dense.shape[1:])
+        found = (_transposed_product if transposed else _product)(values, flat, pattern)
+        return found.reshape(found.shape[0], *dense.shape[1:])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        values, dense, ctx.pattern = inputs
+        values, dense, ctx.pattern, ctx.transposed = inputs
         ctx.save_for_backward(values, dense)
 
     @staticmethod
@@ -80,22 +106,22 @@ class _Product(Function):
         pattern: Pattern = ctx.pattern
         of_values = of_dense = None
         if ctx.needs_input_grad[0]:
-            at_rows, at_columns = gradient.index_select(0, pattern.rows), dense.index_select(0, pattern.columns)
+            left, right = (dense, gradient) if ctx.transposed else (gradient, dense)
+            at_rows, at_columns = left.index_select(0, pattern.rows), right.index_select(0, pattern.columns)
             of_values = (at_rows * at_columns).reshape(len(pattern.columns), -1).sum(1)
         if ctx.needs_input_grad[1]:
-            other, order = pattern.transposed
-            of_dense = other.times(values.index_select(0, order), gradient)
-        return of_values, of_dense, None
+            of_dense = pattern.times(values, gradient, not ctx.transposed)
+        return of_values, of_dense, None, None
 
     @staticmethod
     def vmap(  # type: ignore[override]
-        info: Any, in_dims: tuple[Any, ...], values: Tensor, dense: Tensor, pattern: Pattern
+        info: Any, in_dims: tuple[Any, ...], values: Tensor, dense: Tensor, pattern: Pattern, transposed: bool
     ) -> tuple[Tensor, int]:
-        of_values, of_dense, _ = in_dims
+        of_values, of_dense, *_ = in_dims
         if of_values is None:  # one matrix for all models: their columns stand side by side
-            return pattern.times(values, dense.movedim(of_dense, 1)), 1
+            return pattern.times(values, dense.movedim(of_dense, 1), transposed), 1
         each = [
-            pattern.times(one, dense if of_dense is None else dense.select(of_dense, i))
+            pattern.times(one, dense if of_dense is None else dense.select(of_dense, i), transposed)
             for i, one in enumerate(values.unbind(of_values))
         ]
         return torch.stack(each), 0
