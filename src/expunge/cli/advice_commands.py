@@ -95,7 +95,11 @@ def show_dry_run(result: Mapping[str, Any], json: bool) -> None:
     )
     if not result["trained"]:
         print("The model was not trained for this; its training is not counted.")
+    if result["knows"]:
+        _wrapped(f"Right answers of the model as it is: {result['knows']}.")
     _wrapped(output.promised(result))
+    for caution in result["cautions"]:
+        _wrapped(f"Caution: {caution}")
     if result["sampled"]:
         _wrapped(
             f"It rests on {' and '.join(result['sampled'])} as sampled: no certificate will call that a guarantee."

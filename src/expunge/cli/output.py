@@ -310,6 +310,8 @@ def show_plan(result: Mapping[str, Any], json: bool) -> None:
     if not result["trained"]:
         print("The model was not trained for this plan; its cost does not include training.")
     print_wrapped(promised(result))
+    for caution in result["cautions"]:
+        print_wrapped(f"Caution: {caution}")
     screening = result["screening"]
     held = "; ".join(screening["held"])
     print_wrapped(f"Screening holds the request back: {held}." if held else f"Screening: {screening['reason']}.")
@@ -331,6 +333,8 @@ def promised(result: Mapping[str, Any]) -> str:
     promises = result["promises"]
     if not result["certified"]:
         return "Guarantee: none. The method promises nothing; the run measures how far it gets."
+    if promises.get("epsilon") is None and result["cautions"]:
+        return "Guarantee: none as things are."
     if promises.get("epsilon") is None:
         return "Guarantee: the run computes it; nothing finite is known before."
     of = ", ".join(f"{name} {number(promises[name])}" for name in ("epsilon", "delta", "sigma") if promises.get(name))

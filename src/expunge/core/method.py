@@ -29,12 +29,14 @@ class Estimate:
         retrain_gradient_evaluations: the same for retraining, or ``None``.
         promises: for example ``{"epsilon": 1.0, "delta": 1e-5, "sensitivity": ..}``, empty for no promise.
         cost: bytes, operations and seconds, roughly, where the method can tell before; else empty.
+        cautions: what a person should mend or know before the run, in sentences.
     """
 
     gradient_evaluations: int
     retrain_gradient_evaluations: int | None = None
     promises: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

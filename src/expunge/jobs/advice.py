@@ -48,8 +48,8 @@ def dry_run(
 
     Returns:
         What ``--json`` prints: examples and users that are ``matched``, how many are ``retained``, ``lookalikes`` and equal
-        ``copies`` that stay, what ``screening`` says, an ``estimate`` of seconds and memory with retraining's seconds, and
-        what the method ``promises``.
+        ``copies`` that stay, what ``screening`` says, an ``estimate`` of seconds and memory with retraining's seconds, what
+        the method ``promises``, ``cautions`` about that, and what the model as it is ``knows`` of its data.
 
     Raises:
         InputError, RefusedError: for anything that :func:`~expunge.jobs.run.run_job` would refuse before it writes, except a
@@ -83,6 +83,8 @@ def dry_run(
         "trained": case.untrained is None,
         "certified": plain["certified"],
         "promises": plain["promises"],
+        "cautions": plain["cautions"],
+        "knows": None if not case.known else case.known[0],
         "sampled": list(rests_on_samples(planned.method, planned.context.trained)),
     }
 
@@ -242,6 +244,7 @@ class _Judge:
             said = "Leaves every weight as it is: nothing is forgotten by the model itself."
         else:
             said = "Promises nothing before the run, which measures how far it gets."
+        said = " ".join([said, *says.cautions])
         if self.case.budget is not None and "budget" not in can.needs:
             said += " Leave publish out of the job for it."
         return said

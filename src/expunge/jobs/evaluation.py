@@ -89,7 +89,7 @@ def _own(job: Job, opened: Opened) -> Mapping[str, Tensor]:
     """The weights of the job's own model."""
     if isinstance(job.training, StoredTraining):
         return _weights(job.training.folder, opened)
-    if opened.recipe is None and opened.weights is not None:
+    if opened.weights is not None and (opened.recipe is None or opened.finished):
         return opened.weights
     raise InputError(
         "The job trains its model; eval trains nothing. Name the model to measure (--model): the folder that expunge publish "

@@ -52,6 +52,7 @@ class Case:
         untrained: the model before it is trained: what would refuse the trained one refuses it before hours of training.
         folder: where the model was published, with the ledger of its releases; ``None``: the model has no such record.
         trains: whether ``make`` trains, on data without anybody for whom an earlier request on the ledger was granted.
+        known: the share of right answers of the model that ``make`` made, in words; empty before, and for models without one.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Case:
     untrained: Trained | None = None
     folder: ModelFolder | None = None
     trains: bool = False
+    known: list[str] = field(default_factory=list)
 
 
 def model_name(sections: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ from expunge.model_folder import LEDGER, RECORD, ModelFolder
 from expunge.planning import adopt, publish, train
 from expunge.planning.promises import must_promise
 from expunge.tasks.wrappers import may_be_wrapped, unwrapped
+from expunge.training.recipes import UserFit
 from expunge.training.store import load_trained
 
 STORED = (
@@ -176,26 +177,26 @@ def _matched(named: _Named) -> tuple[Request, Case, Setting, Path | None]:
     else:
         deletion = match_stored(opened.data, stored.data, asked, earlier)
 
+    known: list[str] = []
+
     def make(seen: Watch) -> Trained:
         made = stored if stored is not None else _trained(job, opened, deletion.before, seen)
         if deletion.member or FORGET in deletion.probes:
-            must_know(
-                kind,
-                made.task,
-                made.secret,
-                deletion.before,
-                sets_of(deletion),
-                job.expected_accuracy,
+            knows = must_know(
+                kind, made.task, made.secret, deletion.before, sets_of(deletion), job.expected_accuracy,
                 not deletion.member,
-            )
+            )  # fmt: skip
+            known[:] = [] if knows is None else [f"{knows.value:.3f} on {knows.what}"]
         return made
 
     setting = _setting(job, opened, asked, earlier, deletion, model=named.model)
     setting = replace(setting, screen=lambda: kind.screen(job, opened, asked, deletion))
     measuring = MeasureSettings(**job.evidence.measuring(), seed=job.seed)
     untrained = _untrained(opened, deletion) if stored is None else None
-    trains = stored is None and opened.recipe is not None
-    case = Case(opened.name, make, budget_of(job), method_of(job), measuring, job.seed, untrained, folder, trains)
+    trains = stored is None and opened.recipe is not None and not opened.finished
+    case = Case(
+        opened.name, make, budget_of(job), method_of(job), measuring, job.seed, untrained, folder, trains, known
+    )
     return asked.request, case, setting, job.ledger
 
 
@@ -264,7 +265,7 @@ def opened_of(job: Job) -> Opened:
 def served_from(job: Job, model: Path, opened: Opened) -> Job:
     """``job`` on a published model instead of one that it would train; its promise is the published one."""
     _must_be_publishable(opened)
-    stored = StoredTraining(kind="stored", folder=model.resolve())
+    stored = type(job).stored(kind="stored", folder=model.resolve())
     return job.model_copy(update={"training": stored, "publish": None})
 
 
@@ -340,6 +341,8 @@ def _stored(job: Job, opened: Opened, folder: ModelFolder | None, request: str =
         stored = load_trained(job.training.folder, opened.task, opened.data)
     else:
         stored = folder.load(opened.task, opened.data, request)
+    if stored.recipe is None and type(opened.recipe) is UserFit:  # no folder can hold somebody's function
+        stored = opened.recipe.adopted(stored, stored.seed)
     opened.task.check(opened.data)
     if stored.budget is not None and job.publish is not None:
         raise InputError("The stored model is published already: its budget stands. Remove publish from the job.")
@@ -348,11 +351,12 @@ def _stored(job: Job, opened: Opened, folder: ModelFolder | None, request: str =
 
 def _trained(job: Job, opened: Opened, data: Data, watch: Watch) -> Trained:
     """The model that is to forget: trained here, or adopted from disk."""
-    if opened.recipe is not None:
+    if opened.recipe is not None and not opened.finished:
         return train(opened.task, data, opened.recipe, seed=job.seed, watch=watch)
     assert opened.weights is not None
     opened.task.check(data)
-    return adopt(opened.task, opened.weights, data)
+    adopted = adopt(opened.task, opened.weights, data)
+    return opened.recipe.adopted(adopted, job.seed) if type(opened.recipe) is UserFit else adopted
 
 
 def _untrained(opened: Opened, deletion: Deletion) -> Trained | None:

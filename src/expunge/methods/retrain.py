@@ -6,17 +6,22 @@ start nor its settings nor the preparation of rows looked at what is gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.core.certificate import Claim
+from expunge.core.certificate import Claim, Status
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, Unlearned
-from expunge.core.trained import Artifact, Tensors
+from expunge.core.trained import Artifact, Tensors, Trained
 from expunge.methods.release import noisy_release
 from expunge.methods.stages import stage_once
-from expunge.training.recipes import example_gradients
+from expunge.privacy.preconditions import RULES
+from expunge.privacy.theorems import theorem
+from expunge.training.facts import declared
+from expunge.training.recipes import USER_FACTS, UserFit, example_gradients
+
+_DECLARED = {"start": "independent", "selection": "fixed"}  # what a user says where it is so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +48,12 @@ class Retrain:
         if recipe is None:
             return Refusal(
                 "retrain needs the recipe the model was made with; this model was adopted without one.",
-                "Give a training function (UserFit), or use fine_tune or noisy_fine_tune.",
+                "Name the function that trains it: training: {kind: user, function: package.module:fit, path: …}, or function: "
+                "package.module:fit next to kind: stored (UserFit in Python); or use fine_tune or noisy_fine_tune.",
             )
         cost = example_gradients(context.trained, len(context.deletion.after))
+        if unsaid := _unsaid(context.trained):
+            return Estimate(cost or 0, cost, cautions=(_voided(unsaid),))
         return Estimate(cost or 0, cost, {"epsilon": 0.0})
 
     def run(self, context: Context) -> Unlearned:
@@ -75,6 +83,25 @@ class Retrain:
             purged=("every weight and iterate trained on the removed records",),
             gradient_evaluations=example_gradients(trained, len(after)) or 0,
         )
+
+
+def _unsaid(trained: Trained) -> list[str]:
+    """What the certificate needs to hear of somebody's own training, and does not."""
+    recipe = trained.recipe
+    if not isinstance(recipe, UserFit):
+        return []
+    facts = {**trained.facts, **{name: declared(value) for name, value in recipe.declares.items()}}
+    rules = [name for name in theorem("retrain").rules if name in USER_FACTS]
+    return [name for name in rules if RULES[name].check(facts).status is Status.VIOLATED]
+
+
+def _voided(unsaid: Sequence[str]) -> str:
+    meanings = "; ".join(f"{name} (that {RULES[name].statement})" for name in unsaid)
+    example = ", ".join(f"{name}: {_DECLARED[name]}" for name in unsaid)
+    return (
+        f"The certificate will be void and the result held back: nobody vouches for {meanings}. If it is true of your training "
+        f"function, add training.declares: {{{example}}}."
+    )
 
 
 def _views(fitted: Mapping[str, Artifact], released: Tensors, sigma: float) -> dict[str, Artifact]:

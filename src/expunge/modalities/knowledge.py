@@ -54,7 +54,7 @@ def must_know(
     sets: Mapping[str, Any],
     expected: float | None = None,
     concept: bool = False,
-) -> None:
+) -> Knowledge | None:
     """Refuse an original model that knows less than its owner expects, and warn of one that knows next to nothing.
 
     It takes one pass over some of ``sets``, and comes before retrained and shadow models are trained. Without an expectation a
@@ -69,6 +69,9 @@ def must_know(
         concept: whether what is to be forgotten is a concept that the model must know for anything to be measured: then it is
             refused where it does no better.
 
+    Returns:
+        What was read of the model; ``None`` where there is nothing to read.
+
     Raises:
         RefusedError: for a model that knows less, by more than the interval of its share.
         InputError: for an expectation of a model whose kind has no share of right answers.
@@ -78,11 +81,11 @@ def must_know(
             raise InputError(
                 "Models of this kind have no share of right answers: leave expected_accuracy out of the job."
             )
-        return
+        return None
     tested = expected is not None and TESTED in sets
     names = [TESTED] if tested else [name for name in kind.known_on if name in sets]
     if not names:
-        return
+        return None
     scores = [
         score
         for score in kind.score(kind.read(task, tensors, {n: sets[n] for n in names}))
@@ -103,7 +106,7 @@ def must_know(
                 "job it is refused.",
                 known.value, known.what, known.bar, known.least,
             )  # fmt: skip
-        return
+        return known
     examples = sum(score.n for score in scores)
     share = sum(score.n * score.value for score in scores) / examples
     best = sum(score.n * (score.interval or (0.0, score.value))[1] for score in scores) / examples
@@ -113,3 +116,6 @@ def must_know(
             f"expects {expected:.3f}. Either these are not its weights, or the data are not prepared as they were for its "
             "training (scaling, order of the classes, template). Mend that, or change expected_accuracy."
         )
+    return Knowledge(
+        share, expected, f"{examples:,} {'test' if tested else 'training'} examples", "what the job expects"
+    )

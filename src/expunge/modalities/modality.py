@@ -30,7 +30,9 @@ class Opened(Generic[AnyTask, AnyData]):
         data: everything that the model was, or is to be, trained on.
         probes: named sets to measure on besides what is retained and forgotten.
         recipe: how the model is trained here; ``None``: it comes from disk.
-        weights: from disk: the model itself where there is no recipe, else what training starts from; ``None``: none.
+        weights: from disk: the model itself where there is no recipe or it is ``finished``, else what training starts from;
+            ``None``: none.
+        finished: whether ``weights`` are those of a model that ``recipe`` is said to have made.
         name: what a report calls the model: a heading and a file name.
         dataset, note: what a report calls the data, and what its reader should know of them.
         files: whatever else the modality read and needs again.
@@ -49,6 +51,7 @@ class Opened(Generic[AnyTask, AnyData]):
     files: Any = None
     publishable: bool = True
     long_training: bool = False
+    finished: bool = False
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,7 @@ class Job(Strict):
     """
 
     called: ClassVar[str] = "job"  # in messages
+    stored: ClassVar[type[StoredTraining]] = StoredTraining  # the section that names a model in a folder
     _file: str = PrivateAttr("the job")  # the name of the file that it was read from, for messages
 
     name: str = Field("deletion", min_length=1)

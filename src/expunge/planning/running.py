@@ -106,6 +106,7 @@ class Plan:
             "touched": len(deletion.touched),
             "certified": self.method.capabilities.certified,
             "promises": finite_values(estimate.promises),
+            "cautions": list(estimate.cautions),
             "gradient_evaluations": estimate.gradient_evaluations,
             "retrain_gradient_evaluations": estimate.retrain_gradient_evaluations,
             "cost": finite_values(estimate.cost),

@@ -19,8 +19,9 @@ from expunge.training.batches import LAYERS, epoch_generator
 from expunge.training.stochastic import Stochastic
 
 WHOLE = 2**31 - 1  # examples of a step: all there are
-# Nodes up to which stacking pays: the calls that it saves are most of a step on small graphs (GCN: 1.5 to 2 times as fast on 60
-# to 700 nodes, as fast on 2,000), and what it spreads over the processor's cache is more on large ones (0.7 on 2,700 and 20,000).
+# Nodes up to which stacking pays: the calls that it saves are most of a step on small graphs (GCN: 1.5 to 2 times as fast on
+# 60 to 700 nodes, as fast on 2,000), and what it spreads over the processor's cache is more on large ones (0.7 on 2,700 and
+# 20,000).
 STACKED = 2000
 
 
@@ -58,8 +59,8 @@ class GraphTraining:
     def fit_together(self, task: Task, data: Any, seeds: Sequence[int]) -> list[Trained]:
         """A model for each of ``seeds``, all in one stacked step; each is what :meth:`fit` makes of its seed, up to rounding.
 
-        Models that ``torch.func.vmap`` does not take, single ones and those on graphs of more than ``STACKED`` nodes are trained
-        one after another.
+        Models that ``torch.func.vmap`` does not take, single ones and those on graphs of more than ``STACKED`` nodes are
+        trained one after another.
 
         Raises:
             InputError: where training diverges.

@@ -211,6 +211,17 @@ class UserFit:
         facts = {"rows": enforced(len(data)), **prepared(data), **vouched, **inspect(model), **without_buffers(model)}
         return Trained(task, Artifact(tensors), data, self, None, facts, seed=seed)
 
+    def adopted(self, trained: Trained, seed: int = 0) -> Trained:
+        """``trained``, weights that came from elsewhere, as a model that this function is said to have made.
+
+        It can then be retrained and compared. That the function made it is the user's word, as what it declares is.
+        """
+        vouched = {name: declared(value) for name, value in self.declares.items()}
+        data, model = trained.data, trained.task.build(trained.artifact.tensors)
+        known = {} if data is None else {"rows": enforced(len(data)), **prepared(data)}
+        facts = {**known, **inspect(model), **without_buffers(model), **trained.facts, **vouched}
+        return replace(trained, recipe=self, facts=facts, seed=seed)
+
 
 def example_gradients(trained: Trained, examples: int) -> int | None:
     """Gradients of single examples in one training on ``examples`` examples, by its steps or epochs; ``None``: unknown."""

@@ -33,17 +33,19 @@ class ClassificationModality(OfFolder):
 
     def open(self, job: ClassifierJob | ClassifierRecipe) -> Opened[Classification, Rows]:
         """Model factory, rows and recipe; a checkpoint's weights are read."""
-        from expunge.modalities.classification.config import CheckpointTraining, called
+        from expunge.modalities.classification.config import CheckpointTraining, UserTraining, called
         from expunge.modalities.classification.opening import data_of, recipe_of, task_of
         from expunge.modalities.modality import Opened
         from expunge.training.store import load_checkpoint
 
         task = task_of(job)
         data, probes = data_of(job)
-        weights = load_checkpoint(job.training.path) if isinstance(job.training, CheckpointTraining) else None
+        place = job.training.path if isinstance(job.training, CheckpointTraining | UserTraining) else None
+        weights = None if place is None else load_checkpoint(place)
         note = SYNTHETIC if job.data.format == "digits" else ""
         name = job.model.rpartition(":")[2]
-        return Opened(task, data, probes, recipe_of(job.training, task), weights, name, called(job.data), note)
+        recipe, finished = recipe_of(job.training, task), weights is not None
+        return Opened(task, data, probes, recipe, weights, name, called(job.data), note, finished=finished)
 
     def knowledge(self, scores: Sequence[Score], data: Rows) -> Knowledge:
         """Accuracy on the training rows, against chance."""

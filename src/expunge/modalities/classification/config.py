@@ -208,12 +208,31 @@ class StochasticTraining(Strict):
     augment: Literal["none", "crop_flip"] = "none"
 
 
-class UserTraining(Strict):
-    """The user's own ``fit(data, seed) → module``, and what the user vouches for about it."""
+Declares = dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any]
+
+
+class UserTraining(Briefly):
+    """The user's own ``fit(data, seed) → module``, and what the user vouches for about it.
+
+    Attributes:
+        path: of the weights that it left, which are then the model that is to forget; without them it trains that model too.
+    """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"path"})
 
     kind: Literal["user"]
     function: str
-    declares: dict[Literal["start", "selection", "augmentation", "buffers_moved"], Any] = Field({})
+    declares: Declares = Field({})
+    path: Path | None = None
+
+
+class StoredClassifier(StoredTraining, Briefly):
+    """A stored model; with ``function`` where the user's own training made it, which no folder can hold."""
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"function", "declares"})
+
+    function: str | None = None
+    declares: Declares = Field({})
 
 
 class ClassifierEvidence(EvidenceSettings):
@@ -242,8 +261,10 @@ class Setup(Strict):
 class ClassifierJob(Setup, Job):
     """One deletion job on a classifier."""
 
+    stored: ClassVar[type[StoredTraining]] = StoredClassifier
+
     training: Annotated[
-        GradientDescentTraining | StochasticTraining | UserTraining | StoredTraining | CheckpointTraining,
+        GradientDescentTraining | StochasticTraining | UserTraining | StoredClassifier | CheckpointTraining,
         Field(discriminator="kind"),
     ]
     request: RequestSettings

@@ -125,7 +125,7 @@ def recipe_of(training: Any, task: Classification) -> Any:
         )  # fmt: skip
     if isinstance(training, config.StochasticTraining):
         return Stochastic(**training.model_dump(exclude={"kind", "init"}))
-    if isinstance(training, config.UserTraining):
+    if isinstance(training, config.UserTraining | config.StoredClassifier) and training.function is not None:
         return UserFit(
             resolve(training.function),
             training.function,

@@ -77,8 +77,8 @@ def _product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tensor:
 
 
 def _transposed_product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tensor:
-    """Of a tall matrix row by row into the few rows of the result, which stay in the processor's cache: on PubMed's features five
-    times as fast as gathering each row of the result from all over ``flat``.
+    """Of a tall matrix row by row into the few rows of the result, which stay in the processor's cache: on PubMed's features
+    five times as fast as gathering each row of the result from all over ``flat``.
     """
     if pattern.shape[0] > TALL * pattern.shape[1] and values.device.type == "cpu" and values.dtype == flat.dtype:
         ones = pattern.tall
