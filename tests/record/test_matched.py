@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 
 from expunge.core.data import Deletion
 from expunge.core.errors import RefusedError
@@ -14,6 +15,7 @@ from expunge.core.request import Request, Target
 from expunge.data.rows import Rows
 from expunge.planning.matched import matched_record, must_be_recordable
 from expunge.report.verify import reading
+from expunge.report.verify.record import size_problems
 
 BOUND = 2**20 + 2_000 * 250
 ROWS = Rows.of(np.arange(3_001, dtype=np.float32)[:, None], np.zeros(3_001, np.int64))
@@ -40,3 +42,34 @@ def test_as_many_examples_as_a_refusal_allows_fit_in_what_verify_reads_and_not_m
     count = int(most.replace(",", ""))
     must_be_recordable(asked(count)[0])
     assert 0.9 < size(count) / (BOUND - 2**20) < 1
+
+
+def test_what_a_record_may_hold_grows_with_the_models_that_lie_in_the_folder():
+    request = {"matched": None, "decision": None}
+    of_peers = {"request": request, "measurements": [0.5] * 480_000}  # 1,400 peers that all differ, as measured
+    assert size_problems(of_peers, 1_400) == []
+    (problem,) = size_problems(of_peers, 1)
+    assert "values, more than 300,500" in problem
+    of_letters = {"request": request, "names": ["x" * 1_000] * 2_400}
+    assert size_problems(of_letters, 1_400) == [] and len(size_problems(of_letters, 0)) == 1
+
+
+def test_a_network_whose_evidence_could_not_be_verified_is_refused_before_it_is_trained(monkeypatch, tmp_path):
+    from expunge.jobs import run
+    from expunge.planning import matched
+
+    monkeypatch.setattr(matched, "MOST_APART", 9)
+    path = tmp_path / "job.yaml"
+    content = {
+        "model": "expunge.tasks.networks:SoftmaxHead", "model_settings": {"features": 64, "classes": 10},
+        "data": {"format": "digits"}, "method": {"name": "network_newton"},
+        "request": {"subject": "a", "targets": [{"kind": "samples", "where": {"ids": [3]}}]},
+    }  # fmt: skip
+    network = {"clients": 10, "topology": {"kind": "ring"}, "recipe": {"kind": "gossip", "rounds": 2, "lr": 0.1}}
+    path.write_text(yaml.safe_dump({**content, "network": network}))
+    run.opened_of(run.load_job(path))
+    path.write_text(yaml.safe_dump({**content, "network": {**network, "mixing": {"consensus": False}}}))
+    with pytest.raises(
+        RefusedError, match=r"10 peers of this network each keep a model of their own .*mixing.consensus"
+    ):
+        run.opened_of(run.load_job(path))

@@ -34,6 +34,7 @@ from expunge.modalities.named import named_method
 from expunge.modalities.settings import Job, StoredTraining
 from expunge.model_folder import LEDGER, RECORD, ModelFolder
 from expunge.planning import adopt, publish, train
+from expunge.planning.matched import must_be_few_apart
 from expunge.planning.promises import must_promise
 from expunge.tasks.wrappers import may_be_wrapped, unwrapped
 from expunge.training.recipes import UserFit
@@ -255,6 +256,8 @@ def publish_job(path: Path | Job, overrides: Sequence[str], to: Path, *, watch: 
 def opened_of(job: Job) -> Opened:
     """What the job's files hold; the note says so where names of weights carried a wrapper's prefix."""
     opened = networks.opened(modalities.load(job.task), job)
+    if apart := networks.peers_apart(job, opened.data):
+        must_be_few_apart(apart)
     if opened.weights is None or not may_be_wrapped(opened.weights):
         return opened
     _, prefix = unwrapped(opened.task.build().state_dict().keys(), opened.weights)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -49,6 +50,7 @@ NO_CERTIFICATE = (
     "network_newton certifies linear heads alone: of no other network is it known that one minimum is all there is, and a "
     "declared constant does not make it so."
 )
+EXACT = ("gauss_newton", "hessian")
 REJECTED = 1.0  # relative residual from which a correction leaves more, to first order, than doing nothing
 
 
@@ -97,7 +99,7 @@ class NetworkNewton:
 
     def __post_init__(self):
         must_be_allowed(self)
-        if self.curvature not in ("gauss_newton", "hessian") and self.correction in ("horizon", "stacked"):
+        if self.curvature not in EXACT and self.correction in ("horizon", "stacked"):
             raise InputError(f"Expected curvature gauss_newton for {self.correction}; got {self.curvature}.")
         if self.iterations > 1 and self.correction not in ("difference", "full"):
             raise InputError(
@@ -255,10 +257,16 @@ class NetworkNewton:
     ) -> dict[str, Any]:
         """What was found; raises RefusedError where the correction must not be released."""
         notes = {"products": found.products, "relative_residual": found.residual}
-        if not found.residual < REJECTED:  # also where it is no number
+        if not math.isfinite(found.residual):
+            raise RefusedError(
+                "The correction has weights that are no numbers: with the step size of this network's training, rounds grow along "
+                "its steepest direction instead of settling. Train with a smaller lr."
+            )
+        if not found.residual < REJECTED:
             raise RefusedError(
                 f"With curvature {self.curvature} the correction leaves {found.residual:.3g} times the gradient that it was to "
-                "remove: it would do more harm than good. Use curvature gauss_newton, or more max_products."
+                "remove: it would do more harm than good. Use "
+                f"{'more max_products' if self.curvature in EXACT else 'curvature gauss_newton, or more max_products'}."
             )
         if found.left is not None:
             notes["left_of_distance"] = found.left

@@ -228,6 +228,12 @@ def opened(kind: Modality, job: Job) -> Opened[Any, Any]:
     )
 
 
+def peers_apart(job: Job, data: Any) -> int:
+    """How many peers keep models of their own after training; 0 for models without a network, or with one model for all."""
+    network: NetworkSettings | None = getattr(job, "network", None)
+    return 0 if network is None or network.mixing.consensus else len(data.clients)
+
+
 def as_recorded(content: dict[str, Any]) -> dict[str, Any]:
     """A dumped job as it may stand in a record: a stored network brings how it was trained, whatever the job says of that, and
     edges are between labels where the peers have labels.

@@ -29,6 +29,7 @@ from expunge.report.folder import (
     EXCERPT,
     IN_FOLDER,
     LIVE,
+    MODELS,
     PDF,
     PREDICATE,
     REPORT,
@@ -59,6 +60,7 @@ from expunge.report.verify.reading import (
 Record = Mapping[str, Any]
 _LARGEST_CONFIG = 2**20
 _MOST_RUNS, _MOST_MEASUREMENTS, _MOST_CHECKS = 64, 20_000, 10_000
+_OF_A_MODEL = 20  # measurements of each model of a network; ours have 11
 # Formats of before, and what the versions that wrote them did not promise.
 _WORDS = "the words of its certificates and pages are an earlier version's and are not compared"
 NOTES = {
@@ -228,12 +230,14 @@ class _Folder:
             raise TamperedError(f"the record lacks {', '.join(missing)}")
         if not record["runs"]:
             raise TamperedError("the record tells of no run")
+        models = sum(name.startswith(f"{MODELS}/") for name in self.files.names)
+        most = max(_MOST_MEASUREMENTS, _OF_A_MODEL * models)
         if len(record["runs"]) > _MOST_RUNS or any(
-            len(run["evidence"]["measurements"]) > _MOST_MEASUREMENTS or len(run["evidence"]["checks"]) > _MOST_CHECKS
+            len(run["evidence"]["measurements"]) > most or len(run["evidence"]["checks"]) > _MOST_CHECKS
             for run in record["runs"]
         ):
             raise TamperedError("the record tells of more runs, measurements or checks than any of ours")
-        _none(records.size_problems(record))
+        _none(records.size_problems(record, models))
         if not self.old and as_json(record) != self.evidence_bytes:
             raise TamperedError(f"{EVIDENCE} is written in another way than ours")
         _none(records.record_problems(record))

@@ -20,8 +20,10 @@ from expunge.report.verify.pages import other_version
 from expunge.requests_book import END
 
 Record = Mapping[str, Any]
-# Of a record besides the examples that matched. Ours have some 2,000 values and 30,000 letters, 254 at most in one text.
+# Of a record besides the examples that matched. Ours have some 2,000 values and 30,000 letters, 254 at most in one text; and of
+# a network some 340 values and 1,800 letters for each different model, whose file lies in the folder.
 MOST_SHOWN, MOST_LETTERS, LONGEST_TEXT = 300_000, 2_000_000, 50_000
+OF_A_MODEL, LETTERS_OF_A_MODEL = 500, 3_000
 FORMAT_1, FORMAT_2 = "expunge-evidence/1", "expunge-evidence/2"
 
 
@@ -160,17 +162,22 @@ def _said(item: Measurement, agrees: bool | None) -> Measurement:
     return replace(item, value=0.0, interval=None, null=None, ideal=ideal)
 
 
-def size_problems(record: Record) -> list[str]:
+def size_problems(record: Record, models: int) -> list[str]:
     """Whether pages of the record can be made again in little time and memory: they are set by libraries that nothing stops.
 
     Which examples a request matched stands on no page and does not count.
+
+    Args:
+        models: how many files of models the folder holds.
     """
     request = record["request"]
     hidden = {"matched": None, "decision": {**(request.get("decision") or {}), "look_alikes": None}}
     values, letters, longest = _extent({**record, "request": {**request, **hidden}})
     counts = {
-        "values": (values, MOST_SHOWN), "letters": (letters, MOST_LETTERS), "letters in one text": (longest, LONGEST_TEXT)
-    }  # fmt: skip
+        "values": (values, MOST_SHOWN + OF_A_MODEL * models),
+        "letters": (letters, MOST_LETTERS + LETTERS_OF_A_MODEL * models),
+        "letters in one text": (longest, LONGEST_TEXT),
+    }
     return [
         f"the record has {count:,} {what}, more than {most:,}: none of ours has"
         for what, (count, most) in counts.items()
