@@ -218,7 +218,7 @@ def test_one_client_is_a_network_of_one_and_a_kind_without_rows_is_none(table, t
     graph.write_text(
         yaml.safe_dump(
             {
-                "task": "graph", "model": "gcn", "data": {"format": "planetoid", "name": "Cora"},
+                "task": "graph", "model": "gcn", "data": {"format": "block_model", "preset": "small"},
                 "network": {"clients": 2, "recipe": RECIPE}, "method": {"name": "retrain"},
                 "request": {"subject": "s", "targets": [{"kind": "node", "where": {"ids": [1]}}]},
             }

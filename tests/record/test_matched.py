@@ -70,6 +70,6 @@ def test_a_network_whose_evidence_could_not_be_verified_is_refused_before_it_is_
     run.opened_of(run.load_job(path))
     path.write_text(yaml.safe_dump({**content, "network": {**network, "mixing": {"consensus": False}}}))
     with pytest.raises(
-        RefusedError, match=r"10 peers of this network each keep a model of their own .*mixing.consensus"
+        RefusedError, match=r"10 peers of this network each keep a model of their own.*mixing.consensus"
     ):
         run.opened_of(run.load_job(path))

@@ -259,8 +259,8 @@ class NetworkNewton:
         notes = {"products": found.products, "relative_residual": found.residual}
         if not math.isfinite(found.residual):
             raise RefusedError(
-                "The correction has weights that are no numbers: with the step size of this network's training, rounds grow along "
-                "its steepest direction instead of settling. Train with a smaller lr."
+                "The correction has weights that are no numbers: with the step size of this network's training, rounds grow "
+                "along its steepest direction instead of settling. Train with a smaller lr."
             )
         if not found.residual < REJECTED:
             raise RefusedError(

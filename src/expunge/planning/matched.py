@@ -32,9 +32,9 @@ def must_be_few_apart(peers: int) -> None:
     """Raise RefusedError for a network of so many different models that ``expunge verify`` would not read its evidence."""
     if peers > MOST_APART:
         raise RefusedError(
-            f"The {peers:,} peers of this network each keep a model of their own, of which the evidence holds every measurement; "
-            f"with more than {MOST_APART:,} it would be larger than expunge verify reads. Let the network end with a consensus "
-            "(mixing.consensus), or simulate fewer peers."
+            f"The {peers:,} peers of this network each keep a model of their own, of which the evidence holds every "
+            f"measurement; with more than {MOST_APART:,} it would be larger than expunge verify reads. Let the network end with "
+            "a consensus (mixing.consensus), or simulate fewer peers."
         )
 
 
