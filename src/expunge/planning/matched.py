@@ -33,8 +33,8 @@ def must_be_few_apart(peers: int) -> None:
     if peers > MOST_APART:
         raise RefusedError(
             f"The {peers:,} peers of this network each keep a model of their own, of which the evidence holds every "
-            f"measurement; with more than {MOST_APART:,} it would be larger than expunge verify reads. Let the network end with "
-            "a consensus (mixing.consensus), or simulate fewer peers."
+            f"measurement; with more than {MOST_APART:,} it would be larger than expunge verify reads. Let the network end "
+            "with a consensus (mixing.consensus), or simulate fewer peers."
         )
 
 
