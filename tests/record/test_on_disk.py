@@ -110,13 +110,18 @@ def test_the_file_is_private_has_no_name_and_ends_with_the_process(small):
     assert os.fstat(filed.file.descriptor).st_mode & 0o777 == 0o600 and os.fstat(filed.file.descriptor).st_nlink == 0
 
 
-def test_another_process_reads_the_same_file(small):
+def test_what_is_sent_to_another_process_is_a_way_to_the_file(small):
     filed = written(numbers())[[3, 8]]
     assert torch.equal(sent(filed).read(), filed.read())
+    assert len(pickle.dumps(written(numbers(n=3000)))) < 40_000  # its places, and none of its 72,000 bytes
+
+
+@pytest.mark.slow
+def test_a_process_of_another_program_reads_it_too(small):
+    filed = written(numbers())[[3, 8]]
     code = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).read().sum().item())"
     found = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(filed), capture_output=True, check=True)
     assert float(found.stdout) == float(filed.read().sum())
-    assert len(pickle.dumps(written(numbers(n=3000)))) < 40_000  # its places, and none of its 72,000 bytes
 
 
 def test_without_a_way_to_the_file_another_process_gets_the_numbers(small, monkeypatch):
@@ -133,9 +138,7 @@ def test_a_full_disk_is_found_before_anything_is_written_and_is_the_machine_s(sm
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(on_disk, "_reserve", full)
-    with pytest.raises(
-        OSError, match=r"30 examples need .* GiB there, of which .* are free .* EXPUNGE_CACHE"
-    ) as raised:
+    with pytest.raises(OSError, match=r"30 examples need .* GiB there, and .* GiB are free .* EXPUNGE_CACHE") as raised:
         room((30, 2, 3), torch.float32)
     assert of_the_machine(raised.value) and raised.value.filename == str(small) and list(small.iterdir()) == []
 
@@ -159,6 +162,11 @@ def test_nothing_but_examples_can_be_selected(small, which):
         written(numbers())[which]
     with pytest.raises(InputError, match="axis 0"):
         written(numbers()).index_select(1, torch.tensor([0]))
+
+
+def test_code_that_takes_examples_for_a_tensor_hears_how_to_have_one(small):
+    with pytest.raises(AttributeError, match=r"no 'mean'.*rows.in_memory\(\)"):
+        _ = written(numbers()).mean
 
 
 def test_a_file_that_ended_early_is_the_machine_s_failure(small):

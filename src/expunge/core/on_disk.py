@@ -81,6 +81,12 @@ class OnDisk:
     def _width(self) -> int:
         return math.prod(self.each) * self.stored.itemsize
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"Examples that lie on disk have no {name!r}: they are no tensor. rows.in_memory() reads them all, "
+            "rows.x[index].read() some, and task.batch(rows).parts(size) one part after another."
+        )
+
     def is_floating_point(self) -> bool:
         """Whether examples are of a floating-point type."""
         return self.dtype.is_floating_point
@@ -105,9 +111,13 @@ class OnDisk:
             raise InputError(f"Expected a selection of examples that lie on disk, axis 0; got axis {axis}.")
         return self[index]
 
-    def to(self, device: Any, dtype: Any = None) -> OnDisk:
-        """The same examples, read to another device or in another type."""
-        return OnDisk(self.file, self.each, self.stored, self.places, dtype or self.dtype, device)
+    def to(self, *where: Any) -> OnDisk:
+        """The same examples, read to another device, in another type, or both in this order."""
+        dtypes = [each for each in where if isinstance(each, type(self.stored))]
+        devices = [each for each in where if not isinstance(each, type(self.stored))]
+        return OnDisk(
+            self.file, self.each, self.stored, self.places, *(dtypes or [self.dtype]), *(devices or [self.device])
+        )
 
     def detach(self) -> OnDisk:
         """Itself: what is read has no history."""
@@ -210,7 +220,7 @@ def room(shape: tuple[int, ...], dtype: Any) -> Any:
             raise
         free = shutil.disk_usage(folder).free
         words = (
-            f"{shape[0]} examples need {needed / 2**30:.3g} GiB there, of which {free / 2**30:.3g} are free "
+            f"{shape[0]} examples need {needed / 2**30:.3g} GiB there, and {free / 2**30:.3g} GiB are free "
             f"({error.strerror}). Make room, or let EXPUNGE_CACHE name a folder that has it"
         )
         raise OSError(error.errno, words, str(folder)) from None

@@ -213,6 +213,14 @@ class Rows:
         kept = said.origin is self.preprocessing.origin
         return replace(moved, preprocessing=said, as_read=_each(moved.x, moved.y) if kept else None)
 
+    def in_memory(self) -> Rows:
+        """The same rows with their examples in one tensor, for code that reads ``x`` as one.
+
+        Raises:
+            InputError: where they do not fit into the memory of this machine.
+        """
+        return replace(self, x=self.x.read()) if isinstance(self.x, OnDisk) else self
+
     @property
     def classes(self) -> int:
         """One more than the largest label."""
