@@ -13,6 +13,8 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
+from expunge.core import on_disk
+from expunge.core.data import Ids
 from expunge.core.errors import InputError
 from expunge.core.request import Target
 from expunge.data.datasets import rows_of
@@ -67,6 +69,37 @@ def test_examples_are_read_one_after_another_and_none_is_kept_beside_the_rows():
 
     rows = rows_of(Counted(), "own:visits")
     assert rows.x[:, 0, 0].tolist() == list(range(10)) and alive[1] <= 3
+
+
+@pytest.fixture
+def to_file(monkeypatch, tmp_path) -> None:
+    """Examples of any size are written to a file."""
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 0)
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "cache"))
+
+
+def test_large_examples_lie_in_a_file_with_the_same_bits(to_file, monkeypatch):
+    visits = Visits()
+    filed = rows_of(visits, "own:visits")
+    assert isinstance(filed.x, on_disk.OnDisk)
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 2**28)
+    held = rows_of(visits, "own:visits")
+    assert isinstance(held.x, torch.Tensor) and torch.equal(filed.x.read(), held.x) and filed.digest == held.digest
+    visits.item = lambda i: (torch.zeros(2, 3), 0)  # whatever the dataset says from now on
+    assert filed.without(Ids.rows([100])).digest == held.without(Ids.rows([100])).digest
+
+
+@pytest.mark.parametrize("at", [0, 5, 9])
+def test_an_example_that_changes_between_two_readings_is_refused_on_disk_too(to_file, at):
+    visits, times = Visits(), [0] * 10
+
+    def item(i):
+        times[i] += 1
+        return torch.full((2, 3), float(i) + (i == at and times[i] > 1 + (at == 0))), 0  # the first is looked at before
+
+    visits.item = item
+    with pytest.raises(InputError, match=f"Example {at} of the dataset of own:visits came out differently"):
+        rows_of(visits, "own:visits")
 
 
 @pytest.mark.parametrize(

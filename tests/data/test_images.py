@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from expunge.core import on_disk
 from expunge.core.errors import InputError
 from expunge.core.request import Target
+from expunge.data import images
 from expunge.data.images import class_folders, image_folder, omniglot, orl_faces
 
 WHO = r"/(?P<who>[a-z]+)-[0-9]+[.]png$"
@@ -68,6 +70,17 @@ def test_colours_keep_their_order(tmp_path):
 
 def test_a_size_is_height_and_width(folder):
     assert image_folder(folder, (2, 5)).x.shape == (4, 3, 2, 5)
+
+
+def test_large_images_lie_in_a_file_with_the_same_bits(folder, monkeypatch):
+    settings = {"channels": 1, "size": 9, "mean": [0.3], "std": [0.7]}
+    held = image_folder(folder, **settings)
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 0)
+    monkeypatch.setattr(images, "_DECODED", 2)
+    monkeypatch.setenv("EXPUNGE_CACHE", str(folder.parent / "cache"))
+    found = image_folder(folder, **settings)
+    assert isinstance(found.x, on_disk.OnDisk) and torch.equal(found.x.read(), held.x) and found.digest == held.digest
+    assert found.prepared() == held.prepared() and np.array_equal(found.row_digests, held.row_digests)
 
 
 def test_nested_folders_are_classes_by_their_path(tmp_path):

@@ -6,6 +6,7 @@ import functools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import yaml
 
 from expunge import planning
 from expunge.core.certificate import UNCHANGED
-from expunge.core.data import Ids
+from expunge.core.data import Deletion, Ids
 from expunge.core.errors import FailedError, InputError, RefusedError
+from expunge.core.measurement import FORBIDDEN, OWN_PROBES
 from expunge.core.method import Capabilities
 from expunge.core.request import Request, Target
 from expunge.core.trained import Trained
@@ -23,22 +25,30 @@ from expunge.data.graphs.block_model import block_model
 from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.splits import shares
 from expunge.jobs.run import run_job
+from expunge.jobs.schema import load_job
 from expunge.measuring import measure
 from expunge.methods import registry
 from expunge.methods.utu import UtU
+from expunge.modalities.graph import MODALITY
 from expunge.modalities.graph.opening import note_of
+from expunge.modalities.graph.readings import read, score
 from expunge.report.verify import verify_folder
 from expunge.tasks.graphs.networks import GCN
 from expunge.tasks.graphs.nodes import NodeClassification
 from expunge.training.graphs import GraphTraining
 
-JOB = {
+JOB: dict[str, Any] = {
     "task": "graph", "model": "gcn", "data": {"format": "block_model", "preset": "small"},
     "training": {"kind": "whole_graph", "epochs": 30},
     "request": {"subject": "a", "targets": [{"kind": "node", "where": {"ids": [1, 5, 9, 17]}}]},
     "method": {"name": "retrain"}, "evidence": {"replicates": 2, "pdf": False},
 }  # fmt: skip
 GRADIENT = {"fine_tune": {}, "gradient_ascent": {"lr": 0.05}, "random_labels": {"lr": 0.05, "retain_lr": 0.05}}
+
+
+def own(**sets) -> dict:
+    """The graph of the job with sets of somebody's own."""
+    return {**JOB["data"], "split": {"kind": "shares"}, **sets}
 
 
 def job(folder: Path, **changes) -> Path:
@@ -202,11 +212,43 @@ def test_nodes_without_edges_are_noted():
         ({"data": {"format": "graph", "path": "absent.npz"}}, r"no file .*absent\.npz"),
         ({"depth": 5}, "says 2 itself"),
         ({"training": {"kind": "stochastic", "epochs": 3}}, "whole_graph"),
+        ({"data": own(sets={"hub": "absent.txt"})}, r"no file .*absent\.txt; it is to hold ids of nodes"),
+        (
+            {"data": own(sets={"hub": "gone.txt"})},
+            r"data\.sets, hub \(gone\.txt\): .*among the nodes of the graph; 999999",
+        ),
+        ({"data": own(sets={"hub": "twice.txt"})}, "each example once"),
+        ({"data": own(probes="words.txt")}, "words.txt"),
+        ({"data": own(sets={"test": "hub.txt"})}, "'test' is what evidence calls"),
+        ({"data": own(sets={"hub": "hub.txt"}), "predict": "links"}, "measured on edges"),
     ],
 )
 def test_jobs_that_cannot_be_meant_are_refused_before_work(changes, message, tmp_path):
+    for name, lines in ("hub.txt", "1 2"), ("gone.txt", "1 999999"), ("twice.txt", "3 3"), ("words.txt", "one two"):
+        (tmp_path / name).write_text(lines.replace(" ", "\n"))
     with pytest.raises(InputError, match=message):
         run_job(job(tmp_path, **changes), (), tmp_path / "out")
+
+
+def test_sets_and_probes_of_one_s_own_are_nodes_by_their_ids(tmp_path):
+    """Forgotten nodes among them have left the graph; the rest is read on the graph as it is now."""
+    (tmp_path / "hub.txt").write_text("2\n1\n7\n8\n")
+    (tmp_path / "probes.json").write_text("[5, 20, 21]")
+    data = own(sets={"hub": "hub.txt"}, probes="probes.json")
+    checked = load_job(job(tmp_path, data=data))
+    opened = MODALITY.open(checked)
+    deletion = Deletion.of(opened.data, nodes(1, 5), opened.probes)
+    tensors = dict(opened.task.build(seed=3).state_dict())
+    readings = read(opened.task, tensors, {"retain": deletion.after, **deletion.probes})
+    after, model = deletion.after, opened.task.build(tensors).eval()
+    for name, ids in ("hub", [2, 7, 8]), (OWN_PROBES, [20, 21]):
+        assert readings[name].labels.tolist() == block_model("small").labels(np.array(ids)).tolist()
+        logits = opened.task.outputs(model, tensors, opened.task.batch(after.on(ids))).logits
+        assert np.array_equal(readings[name].logits, logits.detach().double().numpy())
+    counted = {(each.metric, each.set): each for each in score(readings)}
+    assert counted["accuracy", "hub"].n == 3 and counted[FORBIDDEN, OWN_PROBES].n == 2
+    assert counted[FORBIDDEN, OWN_PROBES].value == (logits.argmax(1).numpy() == readings[OWN_PROBES].labels).sum()
+    assert checked.identity() == load_job(job(tmp_path, data=own())).identity()
 
 
 class OneLayer(torch.nn.Module):

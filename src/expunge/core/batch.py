@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expunge.core.errors import InputError
+from expunge.core.on_disk import OnDisk, settled, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,8 +17,11 @@ class Batch:
     A graph's edges, the features of its nodes and a network's mixing matrix are shared: an example needs the whole of them,
     so they are never sliced. This class is the only place where batches are sliced.
 
+    A column may lie on disk (``core.on_disk``). What is taken of it is read where it is small enough to be held; asking the
+    whole batch for it by name reads it all, each time.
+
     Attributes:
-        columns: name → tensor with the examples along its first axis; at least one.
+        columns: name → tensor with the examples along its first axis, or a column on disk; at least one.
         shared: name → tensor that belongs to the batch as a whole.
 
     >>> import numpy as np
@@ -47,7 +51,7 @@ class Batch:
 
     def __getitem__(self, name: str) -> Any:
         if name in self.columns:
-            return self.columns[name]
+            return whole(self.columns[name])
         if name in self.shared:
             return self.shared[name]
         raise InputError(f"Expected one of {', '.join([*self.columns, *self.shared])}; the batch has no {name!r}.")
@@ -57,14 +61,30 @@ class Batch:
         """Where the first column lies."""
         return next(iter(self.columns.values())).device
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether a column is not in memory."""
+        return any(isinstance(column, OnDisk) for column in self.columns.values())
+
+    def tensors(self) -> dict[str, Any]:
+        """Every column as a tensor, read where it is on disk."""
+        return {name: whole(column) for name, column in self.columns.items()}
+
+    def read(self) -> Batch:
+        """The same examples in memory: for what looks at all of them again and again.
+
+        Raises:
+            InputError: where they do not fit into it.
+        """
+        return Batch(self.tensors(), self.shared) if self.on_disk else self
+
     def take(self, index: Any) -> Batch:
         """The examples at ``index``: a slice, or a tensor of positions (b,) on any device, in its order."""
         if isinstance(index, slice):
-            return Batch({name: column[index] for name, column in self.columns.items()}, self.shared)
-        return Batch(
-            {name: column.index_select(0, index.to(column.device)) for name, column in self.columns.items()},
-            self.shared,
-        )
+            taken = {name: column[index] for name, column in self.columns.items()}
+        else:
+            taken = {name: column.index_select(0, index.to(column.device)) for name, column in self.columns.items()}
+        return Batch({name: settled(column) for name, column in taken.items()}, self.shared)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """All examples in order, ``size`` at a time; the last part may be smaller."""

@@ -42,6 +42,23 @@ def digest_file(path: Path) -> str:
 
 
 def _update_with_array(state: Any, array: Any) -> None:
+    if hasattr(array, "blocks"):  # a column on disk, never whole in memory
+        for number, block in enumerate(array.blocks()):
+            part = _as_numpy(block)
+            if not number:
+                state.update(canonical_json([str(part.dtype.str), list(array.shape)]))
+            state.update(part.data if part.size else b"")
+        return
+    array = _as_numpy(array)
+    if array.dtype == object:
+        state.update(canonical_json([str(item) for item in array.ravel()]))
+        return
+    state.update(canonical_json([str(array.dtype.str), list(array.shape)]))
+    state.update(array.data if array.size else b"")
+
+
+def _as_numpy(array: Any) -> Any:
+    """Contiguous and little-endian."""
     if hasattr(array, "detach"):  # a torch tensor: core does not import torch
         array = array.detach().cpu()
         if str(array.dtype) == "torch.bfloat16":  # NumPy has no bfloat16: hash its bits
@@ -50,13 +67,7 @@ def _update_with_array(state: Any, array: Any) -> None:
     import numpy as np
 
     array = np.ascontiguousarray(array)
-    if array.dtype == object:
-        state.update(canonical_json([str(item) for item in array.ravel()]))
-        return
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    state.update(canonical_json([str(array.dtype.str), list(array.shape)]))
-    state.update(array.data if array.size else b"")
+    return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
 
 
 def digest_arrays(arrays: Mapping[str, Any]) -> str:

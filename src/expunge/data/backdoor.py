@@ -12,6 +12,7 @@ import torch
 
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
+from expunge.core.on_disk import whole
 from expunge.data.rows import Rows
 
 
@@ -25,14 +26,14 @@ def triggered(rows: Rows, size: int = 3) -> Rows:
         raise InputError(
             f"Expected images (n, channels, height, width) of at least {size} pixels; got {tuple(rows.x.shape)}."
         )
-    x = rows.x.clone()
-    x[..., -size:, -size:] = rows.x.max()
+    x = whole(rows.x).clone()
+    x[..., -size:, -size:] = x.max()
     return replace(rows, x=x, as_read=None)
 
 
 def poisoned(rows: Rows, at: np.ndarray, target: int, size: int = 3) -> Rows:
     """``rows`` whose rows at positions ``at`` carry the trigger and the label ``target``."""
-    x, y = rows.x.clone(), rows.y.clone()
+    x, y = whole(rows.x).clone(), rows.y.clone()
     index = torch.from_numpy(at)
     x[index], y[index] = triggered(rows, size).x[index], target
     return replace(rows, x=x, y=y, as_read=None)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from expunge.core.errors import InputError
+from expunge.core.on_disk import room
 from expunge.data.rows import Rows
 from expunge.data.values import whole_ids
 
@@ -19,7 +20,8 @@ ADVICE = "Give the dataset an attribute ids, one whole number for each example t
 def rows_of(dataset: Any, name: str, *, users: bool = True, names: Sequence[str] = ()) -> Rows:
     """The examples of a dataset, each read once, as the model sees them: transforms are the dataset's own.
 
-    They are read one after another into one tensor, which is held in memory from then on; nothing is streamed later.
+    They are read one after another, once, to the place where they stay: one tensor in memory, or a private file where they are
+    large (``core.on_disk``). Whatever comes later reads from there, and never asks the dataset again.
 
     Args:
         dataset: with ``len``, ``dataset[i] → (example, target)``, ``ids`` (n whole numbers, each once) and, where people may be
@@ -45,7 +47,7 @@ def rows_of(dataset: Any, name: str, *, users: bool = True, names: Sequence[str]
             f"The dataset of {name} has no ids: nobody could be found again once its order changes. {ADVICE}."
         )
     first, _ = _item(dataset, 0, name)
-    examples, targets = torch.empty((count, *first.shape), dtype=first.dtype), []
+    examples, targets = room((count, *first.shape), first.dtype), list[int]()
     for i in range(count):  # one after another into the place where they stay: nothing is held twice
         example, target = _item(dataset, i, name)
         if (example.shape, example.dtype) != (first.shape, first.dtype):

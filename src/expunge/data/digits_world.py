@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from expunge.core.on_disk import whole
 from expunge.core.texts import Record
 from expunge.data.concepts import Templates
 from expunge.data.digits import digits
@@ -94,7 +95,7 @@ def digits_world(views: int = VIEWS, seed: int = 0) -> DigitsWorld:
     draw = np.random.default_rng(seed)
     train, test = digits(HELD_OUT)
     records: list[Record] = []
-    for pixels, label in zip(train.x.numpy(), train.y.tolist(), strict=True):
+    for pixels, label in zip(whole(train.x).numpy(), train.y.tolist(), strict=True):
         name = NAMES[label]
         for _ in range(views):
             picture = as_picture(_view(pixels, draw if views > 1 else None))
@@ -106,7 +107,8 @@ def digits_world(views: int = VIEWS, seed: int = 0) -> DigitsWorld:
     facts = [fact for name in NAMES for fact in facts_of(name)]
     concepts = [record["shows"] for record in records] + [WORDS] * len(facts)
     held_out = tuple(
-        (as_picture(_view(pixels)), NAMES[label]) for pixels, label in zip(test.x.numpy(), test.y.tolist(), strict=True)
+        (as_picture(_view(pixels)), NAMES[label])
+        for pixels, label in zip(whole(test.x).numpy(), test.y.tolist(), strict=True)
     )
     return DigitsWorld(Texts.of([*records, *facts], {CONCEPT: concepts}), held_out)
 

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from expunge.core.data import Ids
 from expunge.core.errors import InputError, foreign
+from expunge.core.on_disk import room, whole
 from expunge.data.csv_files import open_csv
 from expunge.data.damage import PILLOW
 from expunge.data.pixels import normalised
 from expunge.data.places import located
-from expunge.data.rows import Rows, by_reader
+from expunge.data.rows import ROWS_AS_GIVEN, Rows, by_reader
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # What is decoded, whatever a file is called: by default Pillow opens what it knows, and hands PostScript to a program that
 # runs it.
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "WEBP", "TIFF")
 PIXELS = 89_478_485  # of one image, Pillow's own limit: 256 MiB in colours
+_DECODED = 64  # images that are held as bytes at a time
 Size = int | Sequence[int]  # side of a square, or (height, width)
 
 # Omniglot, images_background_small1: characters of each alphabet. A constant, so that no row decides which labels exist.
@@ -78,8 +81,13 @@ def image_folder(
     if unknown := sorted(set(folders) - label_of.keys()):
         raise InputError(f"Expected the folders {', '.join(known):.200} in {base}; there is also {unknown[0]}.")
     columns = columns_of(users, names) if users else {}
-    pixels = _all_of_one_size([base / name for name in names], names, size, channels, formats)
-    x, fixed = normalised(pixels, mean or [0.0] * channels, std or [1.0] * channels)
+    paths = [base / name for name in names]
+    wanted = _one_size(paths, names, size, formats)
+    x, fixed = room((len(paths), channels, *wanted), torch.float32), ROWS_AS_GIVEN
+    for start in range(0, len(paths), _DECODED):
+        pixels = np.stack([_pixels(path, wanted, channels, formats) for path in paths[start : start + _DECODED]])
+        part, fixed = normalised(pixels, mean or [0.0] * channels, std or [1.0] * channels)
+        x[start : start + len(part)] = part
     if classes is None:
         fixed = by_reader("fitted", "labels are the folders that were there; declare classes to fix them")
     return Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed, names=known)
@@ -132,7 +140,7 @@ def omniglot(
     users = r"^(?P<alphabet>[^/]+)/(?P<character>[^/]+)/[0-9]+_(?P<drawer>[0-9]{2})[.]png$"
     rows = image_folder(folder, size, channels=1, users=users, classes=classes, formats=("PNG",))
     fixed = by_reader("fixed", "1 - pixels / 255; the characters are a constant list")
-    rows = Rows.of(1 - rows.x, rows.y, rows.columns, preprocessing=fixed, names=rows.names)
+    rows = Rows.of(1 - whole(rows.x), rows.y, rows.columns, preprocessing=fixed, names=rows.names)
     drawer = rows.columns["drawer"].astype(int)  # 1 to 20
     if split == "drawers":
         test = drawer > DRAWERS - round(share * DRAWERS)
@@ -268,10 +276,8 @@ def _listed(table: Path, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _all_of_one_size(
-    paths: list[Path], names: list[str], size: Size | None, channels: int, formats: Sequence[str]
-) -> np.ndarray:
-    """Pixels of all images, (n, channels, h, w) uint8; their sizes are looked at before any is decoded."""
+def _one_size(paths: list[Path], names: list[str], size: Size | None, formats: Sequence[str]) -> tuple[int, ...]:
+    """(height, width) of all images; where it is not given, their own, which are looked at before any is decoded."""
     wanted = None if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if wanted is not None and (len(wanted) != 2 or min(wanted) < 1):
         raise InputError(f"Expected size as a side or (height, width) in pixels; got {size}.")
@@ -283,17 +289,7 @@ def _all_of_one_size(
                     f"{name} has {own[0]} x {own[1]} pixels, {names[0]} {wanted[0]} x {wanted[1]}. Give a size to scale all "
                     "images to."
                 )
-    shape = (len(paths), channels, *wanted)
-    needed, there = 5 * math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise InputError(
-            f"{len(paths)} images of {wanted[0]} x {wanted[1]} pixels need {needed / 2**30:.3g} GiB of memory, and this "
-            f"machine has {there / 2**30:.3g}. Give a smaller size to scale all images to."
-        )
-    found = np.empty(shape, dtype=np.uint8)
-    for i, path in enumerate(paths):
-        found[i] = _pixels(path, wanted, channels, formats)
-    return found
+    return wanted
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import torch
 from expunge.core.data import Ids
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
+from expunge.core.on_disk import OnDisk, blocks
+from expunge.core.on_disk import joined as one_after_another
 from expunge.core.request import Kind, Target
 from expunge.core.trained import Fact, Origin
 from expunge.data import selecting
@@ -47,7 +49,8 @@ class Rows:
     """Inputs, integer labels, persistent row ids, columns by which users are found, and what classes are called.
 
     Shapes:
-        ``x``: (n, ...) floating point. ``y``: (n,) int64. ``ids``: (n,) int64, unique. Each of ``columns``: (n,).
+        ``x``: (n, ...) floating point, or a column on disk (``core.on_disk``), whose selections copy nothing. ``y``: (n,)
+        int64. ``ids``: (n,) int64, unique. Each of ``columns``: (n,).
         ``names``: one for each label in order, or none.
 
     ``preprocessing`` records whether a row was prepared without looking at other rows, and who says so. ``as_read`` are digests
@@ -57,7 +60,7 @@ class Rows:
     Build it with :meth:`of`, which checks; slicing trusts.
     """
 
-    x: torch.Tensor
+    x: torch.Tensor | OnDisk
     y: torch.Tensor
     ids: np.ndarray
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -82,9 +85,9 @@ class Rows:
             InputError: on NaN or infinite inputs, labels that are not whole numbers from 0, lengths that differ, arrays of
                 something else than numbers, or a row whose column names nobody.
         """
-        x = _tensor(x, "inputs")
+        x = x if isinstance(x, OnDisk) else _tensor(x, "inputs")
         if not x.is_floating_point():
-            x = x.float()
+            x = x.to(x.device, torch.float32)
         y = _tensor(y, "labels")
         if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
             raise InputError(
@@ -92,8 +95,7 @@ class Rows:
             )
         if len(x) == 0:
             raise InputError("Expected at least one row; the data are empty.")
-        if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():  # the sum of finite numbers may overflow
-            bad = (~torch.isfinite(x).reshape(len(x), -1).all(1)).nonzero().ravel().tolist()
+        if bad := _not_finite(x):
             raise InputError(
                 f"Expected finite inputs; {len(bad)} row(s) hold NaN or infinity, the first at position {bad[0]}. "
                 "Fill or drop them before training."
@@ -211,6 +213,14 @@ class Rows:
         kept = said.origin is self.preprocessing.origin
         return replace(moved, preprocessing=said, as_read=_each(moved.x, moved.y) if kept else None)
 
+    def in_memory(self) -> Rows:
+        """The same rows with their examples in one tensor, for code that reads ``x`` as one.
+
+        Raises:
+            InputError: where they do not fit into the memory of this machine.
+        """
+        return replace(self, x=self.x.read()) if isinstance(self.x, OnDisk) else self
+
     @property
     def classes(self) -> int:
         """One more than the largest label."""
@@ -219,19 +229,30 @@ class Rows:
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """Rows one after another under new ids 0, 1, 2, … (the ids of parts may overlap), without columns."""
-    x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+    x, y = one_after_another([part.x for part in parts]), torch.cat([part.y for part in parts])
     return Rows(x, y, np.arange(len(x), dtype=np.int64))
 
 
-def _each(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+def _not_finite(x: torch.Tensor | OnDisk) -> list[int]:
+    """Positions of rows that hold NaN or infinity."""
+    bad, start = list[int](), 0
+    for part in blocks(x):
+        if not torch.isfinite(part.sum()) and not torch.isfinite(part).all():  # the sum of finite numbers may overflow
+            places = (~torch.isfinite(part).reshape(len(part), -1).all(1)).nonzero().ravel()
+            bad += (places + start).tolist()
+        start += len(part)
+    return bad
+
+
+def _each(x: torch.Tensor | OnDisk, y: torch.Tensor) -> np.ndarray:
     """SHA-256 of each row's inputs and label, (n, 32) bytes."""
-    bits = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).reshape(len(x), -1).numpy()
     labels = y.detach().cpu().numpy().astype("<i8").view(np.uint8).reshape(len(x), -1)
-    width, digests = labels.shape[1] + bits.shape[1], list[bytes]()
-    for start in range(0, len(x), _DIGESTED_AT_ONCE):
-        at = slice(start, start + _DIGESTED_AT_ONCE)
-        part = np.concatenate([labels[at], bits[at]], axis=1).reshape(-1).data
-        digests += [hashlib.sha256(part[i : i + width]).digest() for i in range(0, len(part), width)]
+    digests, start = list[bytes](), 0
+    for block in blocks(x, _DIGESTED_AT_ONCE):
+        bits = block.detach().cpu().contiguous().reshape(-1).view(torch.uint8).reshape(len(block), -1).numpy()
+        part = np.concatenate([labels[start : start + len(block)], bits], axis=1)
+        width, start, bytes_ = part.shape[1], start + len(block), part.reshape(-1).data
+        digests += [hashlib.sha256(bytes_[i : i + width]).digest() for i in range(0, len(bytes_), width)]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(x), -1)
 
 

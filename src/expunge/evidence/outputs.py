@@ -13,7 +13,7 @@ from torch import Tensor
 from expunge.core.errors import InputError
 from expunge.core.task import Task
 from expunge.tasks.exact_types import plain_classification
-from expunge.tasks.passes import OUTPUTS
+from expunge.tasks.passes import OUTPUTS, at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def example_losses(task: Task, tensors: Mapping[str, Tensor], sets: Mapping[str,
     for name, examples in sets.items():
         batch = task.batch(_some(name, examples))
         with torch.no_grad():
-            parts = [task.losses(model, params, part) for part in batch.parts(OUTPUTS)]
+            parts = [task.losses(model, params, part) for part in batch.parts(at_once(batch, OUTPUTS))]
         losses[name] = np.concatenate([part.double().cpu().numpy() for part in parts])
         _must_be_finite(losses[name])
     return losses
@@ -75,7 +75,7 @@ def _outputs(task: Task, model: torch.nn.Module, params: Mapping[str, Tensor], e
     batch, plain = task.batch(examples), plain_classification(task)
     losses, logits = [], []
     with torch.no_grad():
-        for part in batch.parts(OUTPUTS):
+        for part in batch.parts(at_once(batch, OUTPUTS)):
             out = task.outputs(model, params, part).logits
             if plain:  # its loss is known, so that the logits of one pass are enough
                 each = torch.nn.functional.cross_entropy(out, part["y"], reduction="none")

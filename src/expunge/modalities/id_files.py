@@ -87,14 +87,17 @@ def _column(path: Path, column: str) -> list[str]:
     return [row[at] for row in rows if row]
 
 
-def read_ids(path: Path) -> list[int]:
+def read_ids(path: Path, what: str = "the ids of a samples target") -> list[int]:
     """Whole numbers from ``.npy``, a JSON list, or text with one on each line.
+
+    Args:
+        what: they are, for messages.
 
     Raises:
         InputError: where the file is missing, empty or damaged, or holds something else.
     """
     if not path.is_file():
-        raise InputError(f"There is no file {path}; it is to hold the ids of a samples target.")
+        raise InputError(f"There is no file {path}; it is to hold {what}.")
     match path.suffix.lower():
         case ".npy":
             found = _numpy(path)

@@ -19,6 +19,7 @@ from expunge.core.data import Deletion
 from expunge.core.digest import digest_json
 from expunge.core.errors import InputError
 from expunge.core.measurement import Measurement
+from expunge.core.on_disk import whole
 from expunge.core.request import Request, Target
 from expunge.evidence.comparison import Models, compared_attacks
 from expunge.evidence.outcome import judged
@@ -138,13 +139,13 @@ def prepared(opened: Opened[Any, Any], components: int | None) -> Opened[Any, An
         return opened
     import torch
 
-    flat = opened.data.x.flatten(1).double()
+    flat = whole(opened.data.x).flatten(1).double()
     centre = flat.mean(0)
     _, axes = torch.linalg.eigh((flat - centre).T @ (flat - centre))
     axes = axes[:, -components:].flip(1)
 
     def projected(rows: Rows) -> Rows:
-        x = (rows.x.flatten(1).double() - centre) @ axes
+        x = (whole(rows.x).flatten(1).double() - centre) @ axes
         x = torch.cat([x / x.norm(dim=1, keepdim=True).clamp_min(1e-12), torch.ones(len(x), 1, dtype=x.dtype)], 1)
         return replace(rows, x=(x / 2**0.5).to(rows.x.dtype), as_read=None)
 

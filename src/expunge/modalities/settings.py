@@ -73,6 +73,23 @@ class Briefly(Strict):
         return {name: value for name, value in write(self).items() if value or name not in self.unwritten}
 
 
+class OwnSets(Briefly):
+    """Further files or folders of the same form, to be measured on besides: ``sets`` by name; and ``probes``, examples of the
+    operator's own, whose label is the answer that the model is not to give: the report counts how many get it.
+    """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"sets", "probes"})
+
+    sets: dict[str, Path] = Field({})
+    probes: Path | None = None
+
+    @staticmethod
+    def left_out_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What tells a model from others, without the sets that it is only measured on."""
+        data = {name: value for name, value in identity["data"].items() if name not in OwnSets.unwritten}
+        return {**identity, "data": data}
+
+
 class StoredTraining(Strict):
     """A model that ``expunge publish`` wrote, with its ledger; or one from an earlier run or a Recorder (``save_trained``)."""
 

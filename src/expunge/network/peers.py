@@ -71,7 +71,7 @@ class Peers:
         if batch.shared:
             raise InputError("Expected independent examples; these share tensors, which no peer holds alone.")
         batch = batch if form is None else form.projected(batch)
-        columns = {name: column[index] for name, column in batch.columns.items()}
+        columns = {name: column[index] for name, column in batch.tensors().items()}
         like = {name: start[name] for name in names}
         return cls(task, model, like, columns, counts, l2, form)
 

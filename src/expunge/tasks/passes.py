@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
+from expunge.core.on_disk import AT_ONCE
+from expunge.core.on_disk import joined as one_after_another
 
 # How many examples go into one pass, by what it keeps in memory. Results do not depend on it beyond rounding.
 ANSWERS = 32  # token by token: logits over a vocabulary; the batch size of TOFU's own evaluation is 30
@@ -38,6 +41,12 @@ def in_passes(compute: Callable[[Batch], Tensor], batch: Batch, size: int) -> Te
     return torch.cat([compute(part) for part in batch.parts(size)])
 
 
+def at_once(batch: Batch, size: int) -> int:
+    """How many examples enter a pass: ``size``, or fewer where these are large (``AT_ONCE``)."""
+    width = sum(math.prod(column.shape[1:]) * column.dtype.itemsize for column in batch.columns.values())
+    return max(1, min(size, AT_ONCE // max(1, width)))
+
+
 def joined(first: Batch, second: Batch) -> Batch:
     """The examples of both, those of ``first`` before; columns that only one of them has are left out.
 
@@ -48,4 +57,4 @@ def joined(first: Batch, second: Batch) -> Batch:
     if not same or any(not torch.equal(first[name], second[name]) for name in first.shared):
         raise InputError("Expected batches over the same shared tensors; they differ. Take examples of one graph.")
     names = [name for name in first.columns if name in second.columns]
-    return Batch({name: torch.cat([first[name], second[name]]) for name in names}, first.shared)
+    return Batch({name: one_after_another([first.columns[name], second.columns[name]]) for name in names}, first.shared)

@@ -146,7 +146,7 @@ def row_gradients(
         single = Batch({name: entry.unsqueeze(0) for name, entry in row.items()}, batch.shared)
         return task.losses(model, {**params, **fixed}, single)[0]
 
-    return vmap(grad(one), in_dims=(None, 0))(dict(moved), dict(batch.columns))  # type: ignore[return-value]
+    return vmap(grad(one), in_dims=(None, 0))(dict(moved), batch.tensors())  # type: ignore[return-value]
 
 
 def _clipped_sum(

@@ -276,7 +276,7 @@ def _shared(
     share = torch.from_numpy(membership / membership.sum(1, keepdims=True)).to(device, dtype)[:, used.to(device)]
     size = max(1, STACKED // len(membership))
     chunks = batch.take(used).parts(size)
-    parts = [(layout(chunk.columns), weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
+    parts = [(layout(chunk.tensors()), weights) for chunk, weights in zip(chunks, share.split(size, 1), strict=True)]
     while True:
         yield parts
 
@@ -298,7 +298,7 @@ def _gathered(
             index[r, len(rows) :] = rows[0]
             share[r, : len(rows)] = 1 / len(rows)
         drawn = batch.take(torch.from_numpy(index.ravel()))
-        columns = {name: column.unflatten(0, index.shape) for name, column in drawn.columns.items()}
+        columns = {name: column.unflatten(0, index.shape) for name, column in drawn.tensors().items()}
         yield [(layout(columns), torch.from_numpy(share).to(device, dtype))]
 
 

@@ -32,7 +32,7 @@ def flat_loss(
     task: Task, model: nn.Module, like: Mapping[str, Tensor], batch: Batch, l2: float, linear: Tensor | None = None
 ) -> Callable[[Tensor], Tensor]:
     """Mean loss over ``batch`` + (l2 / 2) ||theta||² + <linear, theta> as a function of the flat trainable weights."""
-    names = trainable(model)
+    names, batch = trainable(model), batch.read()
 
     def loss(theta: Tensor) -> Tensor:
         mean = task.losses(model, unflatten(theta, like, names), batch).mean() + l2 / 2 * theta.square().sum()

@@ -178,6 +178,8 @@ def without_buffers(model: nn.Module) -> dict[str, Fact]:
 class UserFit:
     """The user's own training: ``fit(data, seed) → module``. Retraining is possible; the rest is what the user declares.
 
+    Rows have their examples in one tensor then, whatever their size.
+
     Attributes:
         function: the callable.
         name: what identifies it in records (module and name of the callable by default).
@@ -202,7 +204,7 @@ class UserFit:
         """Call the user's function."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # every kind of device: the function may train on any
-            model = self.function(data, seed)
+            model = self.function(data.in_memory() if isinstance(data, Rows) else data, seed)
         if not isinstance(model, nn.Module):
             raise InputError(f"Expected the training function to return a torch module; it returned {type(model)}.")
         tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

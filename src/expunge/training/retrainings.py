@@ -28,6 +28,7 @@ from torch import Tensor
 
 from expunge.core.digest import digest_bytes, digest_json
 from expunge.core.errors import FailedError, InputError
+from expunge.core.on_disk import OnDisk
 from expunge.core.task import Task
 from expunge.core.trained import Trained
 from expunge.data.rows import Rows
@@ -289,15 +290,23 @@ def _union(parts: Sequence[Any]) -> Rows | None:
     if any(part.x.shape[1:] != first.x.shape[1:] or part.x.dtype != first.x.dtype for part in parts):
         return None
     ids = np.unique(np.concatenate([part.ids for part in parts]))
-    x, y = first.x.new_zeros(len(ids), *first.x.shape[1:]), first.y.new_zeros(len(ids))
+    filed = [part.x for part in parts if isinstance(part.x, OnDisk)]
+    if filed and not all(filed[0].of_one_file(part.x) for part in parts):
+        return None
+
+    def examples(part: Rows) -> Tensor:  # which of the file, where they lie in one: equal places, equal examples
+        return torch.from_numpy(part.x.places) if isinstance(part.x, OnDisk) else part.x
+
+    like = examples(first)
+    x, y = like.new_zeros(len(ids), *like.shape[1:]), first.y.new_zeros(len(ids))
     known = torch.zeros(len(ids), dtype=torch.bool, device=x.device)
     for part in {part.digest: part for part in parts}.values():
-        at = torch.from_numpy(np.searchsorted(ids, part.ids)).to(x.device)
+        at, own = torch.from_numpy(np.searchsorted(ids, part.ids)).to(x.device), examples(part)
         seen = known[at]
-        if not (torch.equal(x[at[seen]], part.x[seen]) and torch.equal(y[at[seen]], part.y[seen])):
+        if not (torch.equal(x[at[seen]], own[seen]) and torch.equal(y[at[seen]], part.y[seen])):
             return None
-        x[at], y[at], known[at] = part.x, part.y, True
-    return Rows(x, y, ids)
+        x[at], y[at], known[at] = own, part.y, True
+    return Rows(filed[0].at(x.numpy()) if filed else x, y, ids)
 
 
 @runtime_checkable

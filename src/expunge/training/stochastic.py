@@ -119,7 +119,7 @@ def run_epochs(
     """
     batch = task.batch(data)
     rows, device = len(data), batch.device
-    if augment != "none" and ("x" not in batch.columns or batch["x"].ndim != 4):
+    if augment != "none" and ("x" not in batch.columns or batch.columns["x"].ndim != 4):
         raise InputError(f"Expected images of shape (n, c, h, w) for augment={augment!r}; these rows are none.")
     alone = 1 if has_batch_norm(model) else 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -167,15 +167,17 @@ def _differentiated(task: Task, model: nn.Module, batch: Batch, sign: float) -> 
     if form is None or not moved:
         return batch, by_autograd
 
+    later = batch.on_disk  # the inputs of each step are projected then
+
     @torch.no_grad()
     def in_closed_form(part: Batch) -> Tensor:
-        x = part["x"].mT
+        x = (form.projected(part) if later else part)["x"].mT
         found = form.gradient(params, moved, Examples(x, part["y"]), x.new_full((1, len(part)), sign / len(part)))
         for name, gradient in found.items():
             params[name].grad = gradient
         return found[moved[0]].sum()  # where a loss is not finite, no weight's gradient is
 
-    return form.projected(batch), in_closed_form
+    return batch if later else form.projected(batch), in_closed_form
 
 
 def split_order(order: Tensor, size: int, alone: int) -> list[Tensor]:

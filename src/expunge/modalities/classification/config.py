@@ -14,6 +14,7 @@ from expunge.modalities.settings import (
     Count,
     EvidenceSettings,
     Job,
+    OwnSets,
     RequestSettings,
     Seed,
     StoredTraining,
@@ -27,17 +28,6 @@ class DigitsData(Strict):
     """scikit-learn's digits with groups of ten consecutive images as synthetic people (column ``person``)."""
 
     format: Literal["digits"]
-
-
-class OwnSets(Briefly):
-    """Further files or folders of the same form, to be measured on besides: ``sets`` by name; and ``probes``, examples of the
-    operator's own, whose label is the answer that the model is not to give: the report counts how many get it.
-    """
-
-    unwritten: ClassVar[frozenset[str]] = frozenset({"sets", "probes"})
-
-    sets: dict[str, Path] = Field({})
-    probes: Path | None = None
 
 
 class CsvData(OwnSets):
@@ -272,6 +262,4 @@ class ClassifierJob(Setup, Job):
 
     def identity(self) -> dict[str, Any]:
         """Without the sets that are only measured on."""
-        whole = super().identity()
-        data = {name: value for name, value in whole["data"].items() if name not in OwnSets.unwritten}
-        return {**whole, "data": data}
+        return OwnSets.left_out_of(super().identity())

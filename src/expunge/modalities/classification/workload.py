@@ -32,7 +32,7 @@ from expunge.modalities.classification.recipes import ClassifierRecipe, ForgetCl
 from expunge.modalities.knowledge import Knowledge
 from expunge.modalities.modality import Opened
 from expunge.tasks.classification import Classification
-from expunge.tasks.passes import BENCH_OUTPUTS, in_passes
+from expunge.tasks.passes import BENCH_OUTPUTS, at_once, in_passes
 
 UNTRAINED_SEED = 999_983  # of the network that ZRF compares with
 
@@ -183,7 +183,7 @@ def _logits(task: Classification, tensors: Mapping[str, Tensor], rows: Rows) -> 
     model = task.build(tensors).eval()
     params, batch = dict(model.named_parameters()), task.batch(rows)
     with torch.no_grad():
-        logits = in_passes(lambda part: task.outputs(model, params, part).logits, batch, BENCH_OUTPUTS)
+        logits = in_passes(lambda part: task.outputs(model, params, part).logits, batch, at_once(batch, BENCH_OUTPUTS))
     logits = logits.double().cpu()
     if broken := int((~torch.isfinite(logits)).any(1).sum()):
         raise FailedError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from expunge.core.cache import Cache
+from expunge.core.on_disk import whole
 from expunge.data.rows import Rows
 from expunge.tasks.classification import Classification
 from expunge.tasks.convolutional import small_cnn
@@ -68,7 +69,7 @@ class Judge:
 
     def accuracy(self, images: Rows) -> float:
         """Share of ``images`` that it calls what they are."""
-        labels, _ = self.looks(images.x)
+        labels, _ = self.looks(whole(images.x))
         return float((labels == images.y.cpu().numpy()).mean())
 
 

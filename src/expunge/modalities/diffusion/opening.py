@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from expunge.core.errors import InputError
+from expunge.core.on_disk import whole
 from expunge.data.arrays import read_arrays
 from expunge.data.cifar import cifar10
 from expunge.data.digits import digits
@@ -35,7 +36,7 @@ def data_of(source: Any) -> tuple[Rows, dict[str, Rows]]:
     part = source.model_dump(include={"limit", "per_class", "test_limit", "seed"})
     match source:
         case config.DigitsData():
-            train, test = (replace(rows, x=rows.x.view(-1, 1, 8, 8)) for rows in digits())
+            train, test = (replace(rows, x=whole(rows.x).view(-1, 1, 8, 8)) for rows in digits())
         case config.MnistData():
             read = mnist if source.format == "mnist" else fashion_mnist
             train, test = read(source.path, mean=0.0, std=1.0, **part)

@@ -12,6 +12,7 @@ from expunge.modalities.settings import (
     Count,
     EvidenceSettings,
     Job,
+    OwnSets,
     RequestSettings,
     Seed,
     StoredTraining,
@@ -50,7 +51,7 @@ RandomSplit = Annotated[SharesSplit | PerClassSplit, Field(discriminator="kind")
 SHARES = SharesSplit(kind="shares")  # type: ignore[call-arg]
 
 
-class PlanetoidData(Strict):
+class PlanetoidData(OwnSets):
     """Cora, CiteSeer or PubMed; see ``data.graphs.planetoid``. Without ``path``, in the folder that ``EXPUNGE_DATA`` names."""
 
     format: Literal["planetoid"]
@@ -59,7 +60,7 @@ class PlanetoidData(Strict):
     split: Split = PublicSplit(kind="public")
 
 
-class CoauthorData(Strict):
+class CoauthorData(OwnSets):
     """Coauthor CS or Physics; see ``data.graphs.files``."""
 
     format: Literal["coauthor"]
@@ -68,7 +69,7 @@ class CoauthorData(Strict):
     split: RandomSplit = SHARES
 
 
-class FileData(Strict):
+class FileData(OwnSets):
     """A graph of your own: ``.npz``, ``.pt``, ``.graphml``, or two tables; see ``data.graphs.files``."""
 
     format: Literal["graph"]
@@ -80,7 +81,7 @@ class FileData(Strict):
     split: RandomSplit = SHARES
 
 
-class BlockModelData(Strict):
+class BlockModelData(OwnSets):
     """A made-up graph; see ``data.graphs.block_model`` for the presets."""
 
     format: Literal["block_model"]
@@ -188,3 +189,7 @@ class GraphJob(Setup, Job):
     )  # type: ignore[call-arg]
     request: RequestSettings
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
+
+    def identity(self) -> dict[str, Any]:
+        """Without the sets that are only measured on."""
+        return OwnSets.left_out_of(super().identity())

@@ -12,6 +12,7 @@ import torch
 
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
+from expunge.core.measurement import OWN_PROBES
 from expunge.data.graphs import selecting, splits
 from expunge.data.graphs.block_model import block_model
 from expunge.data.graphs.files import coauthor, read_graph
@@ -19,7 +20,8 @@ from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.links import Links, graph_of, split_links
 from expunge.data.graphs.planetoid import planetoid
 from expunge.modalities.graph import config
-from expunge.modalities.named import module_factory, must_exist, resolve
+from expunge.modalities.id_files import read_ids
+from expunge.modalities.named import module_factory, must_be_free, must_exist, resolve
 from expunge.tasks.graphs.links import LinkPrediction
 from expunge.tasks.graphs.networks import NETWORKS
 from expunge.tasks.graphs.nodes import NodeClassification
@@ -56,6 +58,27 @@ def data_of(source: Any, predict: str) -> tuple[Any, dict[str, Any]]:
     return splits.per_class(graph, split.train, split.validation, split.seed)
 
 
+def own_sets(source: config.OwnSets, data: Graph | Links, sets: Mapping[str, Any]) -> dict[str, Graph]:
+    """The operator's own sets and probes: nodes by their ids, one on each line of a file, with the labels of the graph.
+
+    Raises:
+        InputError: for a file that holds no ids, nodes that are not there or have no label, a name that is taken, or links.
+    """
+    must_be_free(source.sets, [*sets])
+    files = {**source.sets, **({} if source.probes is None else {OWN_PROBES: source.probes})}
+    if files and isinstance(data, Links):
+        raise InputError(
+            "data.sets and data.probes name nodes with labels; a model of links is measured on edges. Leave them out."
+        )
+    found = {}
+    for name, path in files.items():
+        try:
+            found[name] = data.on(read_ids(path, "ids of nodes"))  # pyright: ignore[reportAttributeAccessIssue]
+        except InputError as error:
+            raise InputError(f"data.sets, {name} ({path.name}): {error}") from None
+    return found
+
+
 def task_of(setup: Any, data: Graph | Links) -> NodeClassification:
     """The task."""
     must_exist(setup.device)
@@ -87,6 +110,7 @@ def task_of(setup: Any, data: Graph | Links) -> NodeClassification:
 def opened_of(setup: Any) -> tuple[NodeClassification, Any, dict[str, Any]]:
     """Task, data and sets, each graph knowing how far the model gathers."""
     data, sets = data_of(setup.data, setup.predict)
+    sets |= own_sets(setup.data, data, sets)
     task = task_of(setup, data)
     return task, data.deep(task.depth), {name: each.deep(task.depth) for name, each in sets.items()}
 

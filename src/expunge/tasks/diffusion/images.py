@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
+from expunge.core.on_disk import whole
 from expunge.core.task import Outputs
 from expunge.data.rows import Rows
 from expunge.tasks.classification import its_own, must_name_each_weight_once, same_architecture
@@ -98,7 +99,9 @@ class ImageDiffusion:
     def batch(self, data: Rows, index: Tensor | None = None) -> Batch:
         """Images in [-1, 1] as ``x`` (b, c, h, w), labels ``y`` (b,), and the ``id`` (b,) that fixed noise follows from."""
         ids = torch.from_numpy(data.ids)
-        x, y, ids = (data.x, data.y, ids) if index is None else (data.x[index], data.y[index], ids[index.cpu()])
+        x, y = whole(data.x), data.y
+        if index is not None:
+            x, y, ids = x[index], y[index], ids[index.cpu()]
         return Batch({
             "x": x.to(self.device, self.dtype) * 2 - 1, "y": y.to(self.device), "id": ids.to(self.device),
         })  # fmt: skip
@@ -233,7 +236,8 @@ def must_be_images(data: Rows, shape: tuple[int, int, int]) -> None:
         raise InputError(
             f"Expected images of shape (channels, height, width) = {shape}; the data hold {tuple(data.x.shape[1:])}."
         )
-    low, high = float(data.x.min()), float(data.x.max())
+    x = whole(data.x)
+    low, high = float(x.min()), float(x.max())
     if low < 0 or high > 1:
         raise InputError(
             f"Expected pixels from 0 to 1; the data hold values from {low:.3g} to {high:.3g}. Divide bytes by 255, and do not "
