@@ -42,6 +42,26 @@ def test_the_retrained_model_lacks_the_pictures_of_the_concept_and_the_tokens_of
     assert whole["runs"][0]["details"]["concept_tokens"][0]["kept"] == ["star"]
 
 
+def test_the_report_says_whether_the_concept_is_recognised_beside_controls_and_the_shown_picture_stays_private(done):
+    """Four pictures go: fewer than the 20 from which values on them may be shown."""
+    _, folder = done
+    whole = json.loads((folder / "out.private" / "review.json").read_text())["runs"][0]["evidence"]
+    counts = {item["name"]: item for item in whole["measurements"]}
+    for name in ("recognition/forget", "recognition/shown", "c_dis/forget", "min_k_alike/forget", "relearning_steps/forget",
+                 "name_probability/forget", "fluency/forget", "degeneration/forget", "diversity/forget"):  # fmt: skip
+        assert counts[name]["value"] is not None and counts[name]["ideal"] is not None, name
+    assert counts["c_dis/forget"]["original"] == 0 and counts["min_k_alike/forget"]["original"] == 1
+    assert counts["recognition/shown"]["n"] == 1 and counts["relearning_steps/forget"]["n"] == 2
+    shown = json.loads((folder / "out" / "evidence.json").read_text())["runs"][0]["evidence"]
+    assert {item["value"] for item in shown["measurements"] if item["set"] in ("shown", "forget")} == {None}
+    (told,) = (check for check in shown["checks"] if check["name"] == "controls")
+    assert "always says no would score named 0 %" in told["statement"] and "says nothing" in told["statement"]
+    assert (
+        "Controls" in (folder / "out" / "report.html").read_text()
+        or "controls" in (folder / "out" / "report.html").read_text()
+    )
+
+
 def test_a_concept_that_the_model_does_not_recognise_is_refused(tmp_path):
     training = {**JOB["training"], "seeing": 0, "steps": 1}
     with pytest.raises(RefusedError, match="does not recognise the concept"):

@@ -103,6 +103,7 @@ class Check:
 
 UNDECIDABLE = "undecidable"
 OWN_PROBES = "own_probes"  # the set of what the operator asks, each with an answer that the model is not to give
+SHOWN_PICTURE = "shown"  # the set of questions about the one picture that a concept was forgotten through
 FORBIDDEN = "forbidden_answers"  # how many of them get that answer
 ANSWERS = "answers"  # what each model said to some questions, for a person to read
 PICTURES = "pictures"  # what each model draws, for a person to look at

@@ -11,6 +11,7 @@ from expunge.data.concepts import PIECES
 from expunge.modalities.language.config import (
     AsItIs,
     JsonlData,
+    LanguageEvidence,
     LanguageJob,
     LanguageRequest,
     LearnedTraining,
@@ -113,6 +114,16 @@ class PicturesRequest(LanguageRequest):
     concept: ConceptSettings = ConceptSettings()  # type: ignore[call-arg]
 
 
+class PicturesEvidence(LanguageEvidence):
+    """What to measure. ``relearning``: most steps of training again on one new picture of a forgotten concept with its right
+    name, of every model; 0, the default, leaves it out. ``relearning_lr``: its rate, 1e-3 as measured on tiny models; full
+    models want less.
+    """
+
+    relearning: int = Field(0, ge=0)
+    relearning_lr: float = Field(1e-3, gt=0)
+
+
 def _tag(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     return "micro" if "micro" in keys else "folder"
@@ -132,6 +143,7 @@ class VisionLanguageJob(LanguageJob):
         PicturesTraining | LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")
     ]
     request: PicturesRequest  # type: ignore[assignment]
+    evidence: PicturesEvidence = PicturesEvidence()  # type: ignore[call-arg]
 
     def identity(self) -> dict[str, Any]:
         """Without the sets and prompts that are only measured on or compared with."""

@@ -23,6 +23,7 @@ class VisionLanguageRecipe(BenchmarkRecipe):
         concepts: the digits that go, one in each forget set.
         concept: how items are made; what a row says itself stands above it.
         items: row → ``targets`` or ``recognition``, and other settings of ``concept``.
+        relearning, relearning_lr: most steps on one new picture of the concept (``relearning_steps``), 0: none; and their rate.
         retrained_models: 1: a model trained without the pictures of the concept stands beside the original.
     """
 
@@ -33,6 +34,8 @@ class VisionLanguageRecipe(BenchmarkRecipe):
     concepts: list[str] = Field(["seven"], min_length=1)
     concept: ConceptSettings = ConceptSettings(kind="digit")  # type: ignore[call-arg]
     items: dict[str, dict[str, Any]] = Field({})
+    relearning: int = Field(0, ge=0)
+    relearning_lr: float = Field(1e-3, gt=0)
     retrained_models: int = Field(1, ge=0, le=1)
     forget_sets: int | None = Field(1, ge=1)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from torch import Tensor
 
 from expunge.core.data import Deletion
@@ -19,7 +20,9 @@ from expunge.modalities.modality import Opened
 from expunge.modalities.vision_language import concept
 from expunge.modalities.vision_language.asking import RECOGNISED
 from expunge.modalities.vision_language.digits_scores import Scene, digit_scores
+from expunge.modalities.vision_language.mmubench import further
 from expunge.modalities.vision_language.opening import micro, world_of
+from expunge.modalities.vision_language.questions import both_modalities
 from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
 from expunge.tasks.vision_language import VisionLanguage
 from expunge.training.pictures import PictureTraining
@@ -86,7 +89,14 @@ class VisionLanguageWorkload(Workload):
         shown = concept.named_pictures(deletion.before, deletion.ids, [name])
         scene = Scene.of(self.world, name, shown.records[self.recipe.concept.picture])
         found, margins = digit_scores(self.opened.task, tensors, scene, retrained)
-        return Scores(found, margins)
+        found["specificity"] = float(
+            np.mean([found[name] for name in ("others", "yes_others", "no_others", "facts_others")])
+        )
+        more, of_questions = further(
+            self.opened.task, tensors, {"unseen": scene.unseen, **both_modalities(self.world, [name])}, [name],
+            self.recipe.relearning, self.recipe.relearning_lr,
+        )  # fmt: skip
+        return Scores({**found, **more}, {**margins, **of_questions})
 
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge:
         """The share of held-out pictures of the concept that the original model names."""
