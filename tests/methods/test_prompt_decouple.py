@@ -51,7 +51,7 @@ def mean_loss(on: Work, records: list) -> float:
 @pytest.mark.parametrize("forgotten", ["ascent", "refusal"])
 def test_the_loss_is_ascent_or_a_refusal_and_the_harmless_answer_about_the_same_picture(forgotten):
     on = work()
-    safe = (("is circle round ?", "yes"),)
+    safe = {"is circle round ?": "yes"}
     method = PromptDecouple(forgotten=forgotten, decouple=0.25, gamma=2.0, safe=safe, refusals=("no",))
     ready = method.prepare(on)
     found = float(ready.loss("forget", ready.streams["forget"], None).detach())
@@ -69,7 +69,7 @@ def test_retained_questions_about_the_same_picture_come_before_those_without_one
     found = PromptDecouple().harmless([star, other], [own, word, shapes().records[0]], 0)
     assert found[0] == own
     assert found[1] == {**word, "image": other["image"]}
-    assert PromptDecouple(safe=(("what ?", "this"),)).harmless([star], [own], 0)[0]["question"] == "what ?"
+    assert PromptDecouple(safe={"what ?": "this"}).harmless([star], [own], 0)[0]["question"] == "what ?"
 
 
 def test_it_runs_and_moves_an_adapter_alone():
@@ -83,13 +83,13 @@ def test_pictures_that_nothing_harmless_is_known_about_are_refused():
     blind = planning.adopt(task, model().artifact.tensors, shown)
     with pytest.raises(RefusedError, match="Nothing harmless is known about the picture of forgotten record 1"):
         planning.plan(blind, REQUEST, PromptDecouple(**SHORT), key=b"k")
-    planning.plan(blind, REQUEST, PromptDecouple(**SHORT, safe=(("is this round ?", "no"),)), key=b"k")
+    planning.plan(blind, REQUEST, PromptDecouple(**SHORT, safe={"is this round ?": "no"}), key=b"k")
     words = Request("somebody", (Target("samples", {"ids": [16]}),))
     with pytest.raises(RefusedError, match="has no picture"):
         planning.plan(model(), words, PromptDecouple(**SHORT), key=b"k")
 
 
-@pytest.mark.parametrize("settings", [{"safe": (("what ?", " "),)}, {"safe": (("what ?",),)}])
+@pytest.mark.parametrize("settings", [{"safe": {"what ?": " "}}, {"safe": {"what ?": 1}}])
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(InputError, match="safe"):
         PromptDecouple(**settings)

@@ -12,24 +12,26 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from expunge.core.allowed import Count, NonNegative, Positive
+from expunge.core.allowed import Count, NonNegative, Positive, must_be_allowed
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale
 from expunge.core.texts import Record
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
-from expunge.descent.schedule import Turn
+from expunge.descent.optimizer import Dual, Optimizers
+from expunge.descent.schedule import FORGET, Interleave, Joint, Schedule, Turn
 from expunge.descent.streams import generator_for
-from expunge.descent.work import Work
-from expunge.methods.by_language import Balanced, without_questions
-from expunge.objectives.language import REFUSALS, Base, prefixed, refused, token_mean, without_prefix
+from expunge.descent.work import Objective, Work
+from expunge.methods.by_descent import given
+from expunge.methods.by_language import LR, LanguageMethod, without_questions
+from expunge.objectives.language import REFUSALS, Answers, Base, prefixed, refused, token_mean, without_prefix
 
 SAFE = "safe_"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptDecouple(Balanced):
+class PromptDecouple(LanguageMethod, Answers):
     """``gamma × (forget + decouple × loss of a harmless answer about the same picture) + alpha × retain loss``.
 
     Unlearning on pictures alone makes a model refuse whatever is asked about them; the second term is what keeps it from that.
@@ -39,11 +41,14 @@ class PromptDecouple(Balanced):
     Attributes:
         forgotten: ``ascent`` on forgotten answers, or learning a ``refusal``.
         decouple: weight of the harmless answers.
-        safe: pairs of a harmless question and its answer, of which each forgotten picture gets one. Empty: retained records
+        safe: harmless questions, each with its answer, of which each forgotten picture gets one. Empty: retained records
             with the same picture; where a picture has none, retained questions without a picture, put to the forgotten one
             (our choice: the paper's were written by a language model).
         refusals: as for ``idk``.
+        gamma, alpha, retain: weights of both parts, and the retain loss, ``nll`` or ``kl`` to the model before the run.
         alpha, epochs, lr, batch_size, lora: as in the paper's code; rank 32, alpha 256.
+        dual: DualOptim: an AdamW for each part, in steps that alternate. There is no scope term, whose joint prompts would hold
+            two pictures.
     """
 
     name: ClassVar[str] = "prompt_decouple"
@@ -64,7 +69,7 @@ class PromptDecouple(Balanced):
     answers_beside: ClassVar[int] = 1  # the harmless answers
     forgotten: Literal["ascent", "refusal"] = "ascent"
     decouple: NonNegative = 0.5
-    safe: tuple[tuple[str, str], ...] = ()
+    safe: Mapping[str, Any] = field(default_factory=dict)
     refusals: tuple[str, ...] | str = REFUSALS
     alpha: NonNegative = 0.5
     epochs: Count | None = 10
@@ -72,10 +77,42 @@ class PromptDecouple(Balanced):
     batch_size: Count = 16
     lora: Mapping[str, Any] | None = field(default_factory=lambda: {"r": 32, "lora_alpha": 256})
 
+    dual: bool = False
+
     def __post_init__(self):
-        super().__post_init__()
-        if any(len(pair) != 2 or not all(text.strip() for text in pair) for pair in self.safe):
-            raise InputError(f"Expected safe as pairs of a question and its answer; got {list(self.safe)!r:.100}.")
+        must_be_allowed(self)
+        Answers.__post_init__(self)
+        if any(not isinstance(text, str) or not text.strip() for pair in self.safe.items() for text in pair):
+            raise InputError(f"Expected under safe texts: each question with its answer; got {dict(self.safe)!r:.100}.")
+
+    @property
+    def whole_weights(self) -> str:
+        """An adapter is switched off where the model before the run is asked."""
+        asked = self.retain == "kl" and self.alpha and self.lora is None
+        return "The divergence from the model before the run asks for its weights in each step" if asked else ""
+
+    def objective(self, context: Context) -> Objective:
+        """The method is its own."""
+        return self
+
+    def schedule(self) -> Schedule:
+        """Both parts in one step, or one after the other; the first alone without a retain loss.
+
+        Raises:
+            InputError: for steps that alternate without one.
+        """
+        if not self.alpha:
+            if self.dual:
+                raise InputError(
+                    "DualOptim needs two objectives; alpha = 0 leaves one. Take alpha above 0, or leave dual out."
+                )
+            return super().schedule()
+        return Interleave(1, 1, self.steps, self._epochs) if self.dual else Joint(self._epochs, FORGET, self.steps)
+
+    def optimizer(self) -> Optimizers:
+        """One AdamW, or one for each part."""
+        lr = given(self.lr, LR)
+        return Dual(self._adamw(lr), self._adamw(lr)) if self.dual else super().optimizer()
 
     def columns(self, work: Work, base: Base) -> Batch:
         """Forgotten answers, or refusals, with a harmless answer about the same picture beside each."""
@@ -94,7 +131,7 @@ class PromptDecouple(Balanced):
         for record in retained:
             same.setdefault(record.get(IMAGE), []).append(record)
         words = [record for record in same.pop(None, []) if "question" in record]
-        own: list[Record] = [{"question": question, "answer": answer} for question, answer in self.safe]
+        own: list[Record] = [{"question": question, "answer": answer} for question, answer in self.safe.items()]
         found, draw = [], generator_for(seed, self.name, 0)
         for i, record in enumerate(forget, 1):
             if IMAGE not in record:
@@ -105,7 +142,7 @@ class PromptDecouple(Balanced):
             if not asked:
                 raise InputError(
                     f"Nothing harmless is known about the picture of forgotten record {i}: no retained record has it, and none "
-                    "is without a picture. Give safe: pairs of a question and its answer."
+                    "is without a picture. Give safe: questions, each with its answer."
                 )
             chosen: Any = asked[int(torch.randint(len(asked), (1,), generator=draw))]
             found.append({IMAGE: record[IMAGE], "question": chosen["question"], "answer": chosen["answer"]})
