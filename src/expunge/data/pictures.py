@@ -65,6 +65,15 @@ def read_picture(path: Path) -> str:
     return as_picture(_opened(path.read_bytes(), path.name))
 
 
+def picture_from(content: bytes, where: str) -> str:
+    """The picture in the bytes of a file, for a record; ``where`` is what messages call it.
+
+    Raises:
+        InputError: as :func:`read_picture`.
+    """
+    return as_picture(_opened(content, where))
+
+
 def picture_of(record: Record, where: str = "a record") -> Any:
     """The picture of ``record`` as an RGB image of PIL; ``None`` where it has none.
 

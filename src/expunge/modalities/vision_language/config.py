@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from expunge.data.concepts import PIECES
 from expunge.modalities.language.config import (
@@ -55,6 +55,24 @@ class FolderData(TextData):
     format: Literal["image_folder"]
     path: Path
     users: list[str] = Field([])
+
+
+class BenchmarkData(TextData):
+    """A split of MLLMU-Bench, CLEAR or FIUBench as their authors publish it (``data.picture_benchmarks``), column ``person``;
+    ``sets`` are further splits. ``images``: the folder that paths of pictures are seen from, where it is not that of the file;
+    ``tasks``: of MLLMU-Bench, which kinds of questions.
+    """
+
+    format: Literal["mllmu", "clear", "fiubench"]
+    path: Path
+    images: Path | None = None
+    tasks: list[Literal["profile", "classification", "generation", "cloze"]] = Field([])
+
+    @model_validator(mode="after")
+    def _tasks_of_mllmu(self) -> BenchmarkData:
+        if self.tasks and self.format != "mllmu":
+            raise ValueError("tasks are those of mllmu; leave them out")
+        return self
 
 
 class DigitsData(TextData):
@@ -138,7 +156,7 @@ class VisionLanguageJob(LanguageJob):
     model: Annotated[  # type: ignore[assignment]
         Annotated[PicturesModel, Tag("folder")] | Annotated[MicroModel, Tag("micro")], Discriminator(_tag)
     ]
-    data: Annotated[JsonlData | FolderData | DigitsData, Field(discriminator="format")]  # type: ignore[assignment]
+    data: Annotated[JsonlData | FolderData | DigitsData | BenchmarkData, Field(discriminator="format")]  # type: ignore[assignment]
     training: Annotated[  # type: ignore[assignment]
         PicturesTraining | LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")
     ]
@@ -147,5 +165,5 @@ class VisionLanguageJob(LanguageJob):
 
     def identity(self) -> dict[str, Any]:
         """Without the sets and prompts that are only measured on or compared with."""
-        data = self.data.model_dump(include={"format", "path", "users", "too_long", "views", "seed"})
+        data = self.data.model_dump(include={"format", "path", "users", "too_long", "views", "seed", "images", "tasks"})
         return {**super().identity(), "data": data}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from expunge.core.measurement import OWN_PROBES
 from expunge.core.trained import Recipe
 from expunge.data.digits_world import DigitsWorld, digits_world
 from expunge.data.digits_world import vocabulary as words_of_world
+from expunge.data.picture_benchmarks import READERS
 from expunge.data.picture_records import read_image_folder, read_picture_records, texts_of
 from expunge.data.texts import Texts, read_records
 from expunge.modalities.language.config import AsItIs, JsonlData, LearnedTraining
@@ -21,6 +23,7 @@ from expunge.modalities.language.opening import Files, recipe_of, vocabulary
 from expunge.modalities.language.speaking import probes_of
 from expunge.modalities.named import must_be_free, must_exist
 from expunge.modalities.vision_language.config import (
+    BenchmarkData,
     DigitsData,
     FolderData,
     MicroModel,
@@ -42,7 +45,7 @@ def files_of(job: VisionLanguageJob) -> Files:
     """
     data, request = job.data, job.request
     must_be_free(data.sets)
-    sets = {name: Texts.of(read_picture_records(path)) for name, path in data.sets.items()}
+    sets = {name: _set(data, path) for name, path in data.sets.items()}
     if data.probes is not None:
         sets[OWN_PROBES] = probes_of(read_picture_records(data.probes), data.probes.name)
     asked = request.records or request.wording
@@ -52,8 +55,21 @@ def files_of(job: VisionLanguageJob) -> Files:
     )  # fmt: skip
 
 
-def texts_in(data: JsonlData | FolderData | DigitsData) -> Texts:
+def _set(data: Any, path: Path) -> Texts:
+    """A named set: of a benchmark a further split, else records in a file."""
+    return benchmark(data, path) if isinstance(data, BenchmarkData) else Texts.of(read_picture_records(path))
+
+
+def benchmark(data: BenchmarkData, path: Path) -> Texts:
+    """A split of a benchmark."""
+    more = {"tasks": data.tasks} if data.tasks else {}
+    return READERS[data.format](path, data.images, **more)
+
+
+def texts_in(data: JsonlData | FolderData | DigitsData | BenchmarkData) -> Texts:
     """The training records."""
+    if isinstance(data, BenchmarkData):
+        return benchmark(data, data.path)
     if isinstance(data, DigitsData):
         return world_of(data).train
     if isinstance(data, FolderData):
