@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.product.stars import JOB, write_job
 
 from expunge.core.errors import InputError, RefusedError
+from expunge.data.digits_world import digits_world, vocabulary
+from expunge.data.pictures import picture_of
 from expunge.jobs.run import run_job
+from expunge.tasks.micro_vision_language import micro_vision_language
+from expunge.training.pictures import PictureTraining
+from expunge.training.shipped import name_of, shipped
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs" / "digit_concept.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +70,42 @@ def test_the_report_says_whether_the_concept_is_recognised_beside_controls_and_t
         "Controls" in (folder / "out" / "report.html").read_text()
         or "controls" in (folder / "out" / "report.html").read_text()
     )
+
+
+def test_what_is_released_is_a_folder_of_transformers(done):
+    import transformers
+
+    _, folder = done
+    released = folder / "out" / "models" / "micro"
+    stored = load_file(released / "model.safetensors")
+    model = transformers.AutoModelForImageTextToText.from_pretrained(released)
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in model.named_parameters() if name in stored)
+    assert isinstance(transformers.AutoProcessor.from_pretrained(released), transformers.LlavaProcessor)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers for it
+def test_the_adapter_of_the_example_reloads_in_peft_and_the_merged_folder_in_transformers(tmp_path):
+    """On the original weights the adapter says what the merged folder says, and not what the original says."""
+    import peft
+    import transformers
+
+    run_job(EXAMPLE, ("evidence.relearning=0", "evidence.pdf=false"), tmp_path / "out")
+    released, task = tmp_path / "out" / "models" / "micro", micro_vision_language(vocabulary())
+    weights = shipped(name_of(task, digits_world().train, PictureTraining(), 0))
+    assert weights is not None
+    merged = transformers.AutoModelForImageTextToText.from_pretrained(released).eval()
+    adapted = peft.PeftModel.from_pretrained(task.build(weights).eval(), released.with_suffix(".adapter")).eval()
+    processor = transformers.AutoProcessor.from_pretrained(released)
+    records = [*digits_world().named("seven")[:4], *digits_world().named("two")[:4]]
+    with torch.no_grad():
+        for record in records:
+            inputs = processor(
+                text=[f"<image> {record['question']}"], images=[[picture_of(record)]], return_tensors="pt"
+            )
+            one, other, before = (model(**inputs).logits for model in (merged, adapted, task.build(weights).eval()))
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+            assert float((one - before).abs().max()) > 0.1
 
 
 def test_a_concept_that_the_model_does_not_recognise_is_refused(tmp_path):

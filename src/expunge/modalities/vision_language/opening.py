@@ -93,8 +93,8 @@ def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mappi
     dtype, model, settings = getattr(torch, job.dtype), job.model, job.training
     if isinstance(model, MicroModel):
         known = words_of_world() if isinstance(job.data, DigitsData) else vocabulary(data, [])
-        task = micro(model, sorted({*known, *model.words}))
-        task, weights = replace(task, dtype=dtype, device=job.device), None
+        task = micro(model, sorted({*known, *model.words}), dtype)
+        task, weights = replace(task, device=job.device), None
     else:
         options = model.model_dump()
         task, weights = load_vision_language_model(options.pop("folder"), **options, dtype=dtype, device=job.device)
@@ -114,8 +114,8 @@ def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mappi
     return replace(task, start=weights), weights, recipe
 
 
-def micro(model: MicroModel, words: list[str]) -> VisionLanguage:
-    """The tiny model over these words.
+def micro(model: MicroModel, words: list[str], dtype: torch.dtype = torch.float32) -> VisionLanguage:
+    """The tiny model over these words, its weights in ``dtype``.
 
     Raises:
         InputError: for sizes that do not share out.
@@ -125,4 +125,4 @@ def micro(model: MicroModel, words: list[str]) -> VisionLanguage:
             f"Expected widths that {model.heads} heads can share and a side of whole patches; got {model.width}, {model.sees} "
             f"and {model.side} over {model.patch}."
         )
-    return micro_vision_language(words, **model.model_dump(exclude={"micro", "words"}))
+    return micro_vision_language(words, **model.model_dump(exclude={"micro", "words"}), dtype=dtype)
