@@ -14,6 +14,7 @@ from expunge.core.errors import InputError, RefusedError
 from expunge.core.request import Request, Target
 from expunge.data.texts import Texts
 from expunge.descent.work import Work
+from expunge.methods import siu
 from expunge.methods.siu import SIU
 from expunge.objectives.concept import MODES
 from expunge.objectives.language import Base
@@ -114,6 +115,23 @@ def test_the_loss_is_that_of_one_item_at_a_time_by_hand_under_every_setting():
         assert loss == pytest.approx(0.9 * cross_entropy + 0.75 * kl / counted, abs=1e-5), (positions, vocabulary, mode)
         losses.add(round(loss, 6))
     assert len(losses) > 8, "settings that leave out the same tokens of these items give one loss"
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
+def test_what_the_model_before_says_is_asked_once_where_it_fits(family, monkeypatch):
+    """Single items of different lengths, pictures among them; kept or asked in each step, the loss is the same."""
+    task = task_of(family)
+    base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
+    model, losses = task.build(seed=2).eval(), {}
+    work = Work(task, model, base, Deletion.authored(None, Texts.of(ITEMS)), {"forget": 5})
+    for kept in (True, False):
+        monkeypatch.setattr(siu, "REMEMBERED", 2**28 if kept else 0)
+        method = SIU(lora=None)
+        batch = method.prepare(work).streams["forget"]
+        assert (siu.BEFORE in batch) == kept
+        parts = [batch, batch.take(torch.tensor([3, 0])), batch.take(torch.tensor([4]))]
+        losses[kept] = [float(method.loss(work, Base(work), part).detach()) for part in parts]
+    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
 
 
 def test_with_an_adapter_the_reference_is_the_model_without_it():

@@ -31,10 +31,14 @@ from expunge.objectives.concept import (
     occurrences,
 )
 from expunge.objectives.language import Base, token_mean
-from expunge.tasks.language import trimmed
+from expunge.tasks.language import losses_of, trimmed
+from expunge.tasks.passes import ANSWERS, in_passes
 from expunge.tasks.prompts import NO_LABEL
 
-OWN_TOKENS, SPOKEN = "siu_specified", "siu_spoken"  # columns of a batch
+OWN_TOKENS, SPOKEN, BEFORE = "siu_specified", "siu_spoken", "siu_before"  # columns of a batch
+REMEMBERED = (
+    256 * 2**20
+)  # bytes of what the model before the run says that are kept; above it is asked in each step. Ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,8 @@ class SIU(LanguageMethod):
             specified[i, own] = torch.tensor(found, device=labels.device)
             spoken[i, list(names[tuple(record[CONCEPT])].kept)] = False
         columns = {OWN_TOKENS: specified, SPOKEN: spoken.to(labels.device)}
+        if self.beta and (before := remembered(work, base, batch, size)) is not None:
+            columns[BEFORE] = before
 
         def loss(role: str, part: Batch, turn: Turn) -> Tensor:
             return self.loss(work, base, part)
@@ -135,15 +141,13 @@ class SIU(LanguageMethod):
         return {FORGET: len(self.items(context.deletion.forget)), RETAIN: 0}
 
     def loss(self, work: Work, base: Base, batch: Batch) -> Tensor:
-        """Both terms on one batch."""
-        learnt = self.alpha * token_mean(
-            *work.language.token_losses(work.model, work.params, batch), together=work.processes
-        )
+        """Both terms on one batch, from one pass."""
+        logits, labels = work.language.answered(work.model, work.params, batch)
+        learnt = self.alpha * token_mean(*losses_of(logits, labels), together=work.processes)
         if not self.beta:
             return learnt
-        logits, labels = work.language.answered(work.model, work.params, batch)
-        before, spoken = base.logits(batch), batch[SPOKEN]
-        counted = labels != NO_LABEL
+        counted, spoken = labels != NO_LABEL, batch[SPOKEN]
+        before = recalled(batch[BEFORE], counted) if BEFORE in batch else base.logits(batch)
         if self.positions in ("spans", "both"):
             counted = counted & ~_where_labels_are(batch)
         if self.positions in ("mass", "both"):
@@ -201,6 +205,38 @@ class SIU(LanguageMethod):
         done = super().run(context)
         names = self.names(context.task, context.deletion.forget.records)
         return replace(done, details={**done.details, "concept_tokens": [each.said for each in names.values()]})
+
+
+def remembered(work: Work, base: Base, batch: Batch, size: int) -> Tensor | None:
+    """What the model before the run says where each item has labels: items come again in every other step.
+
+    Shapes:
+        (items, labels of the longest answer, ``size``), zeros behind the labels of a shorter one; ``None``: too large to keep.
+    """
+    counts = (batch["labels"][:, 1:] != NO_LABEL).sum(1)
+    if len(batch) * int(counts.max()) * size * 4 > REMEMBERED:
+        return None
+
+    def own(part: Batch) -> Tensor:
+        logits, labels = base.says(lambda params: work.language.answered(work.model, params, part))
+        kept = logits.new_zeros((len(labels), int(counts.max()), logits.shape[2]))
+        for row, (said, has) in enumerate(zip(logits, labels != NO_LABEL, strict=True)):
+            kept[row, : int(has.sum())] = said[has]
+        return kept
+
+    return in_passes(own, batch, ANSWERS)
+
+
+def recalled(kept: Tensor, counted: Tensor) -> Tensor:
+    """The rows of :func:`remembered` at the positions of a batch that have labels; zeros elsewhere.
+
+    Shapes:
+        (b, k, v), (b, t) bool → (b, t, v).
+    """
+    found = kept.new_zeros((*counted.shape, kept.shape[2]))
+    first = torch.arange(kept.shape[1], device=kept.device) < counted.sum(1, keepdim=True)
+    found[counted] = kept[first]
+    return found
 
 
 def _where_labels_are(batch: Batch) -> Tensor:
