@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from expunge.core.request import Request, Target
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.evidence.language.answer_scores import AnswerScores
+from expunge.modalities.modality import Asked
 from expunge.modalities.vision_language import recognised
 from expunge.modalities.vision_language.questions import (
     MENTIONS,
@@ -19,6 +23,7 @@ from expunge.modalities.vision_language.questions import (
     asks_by_name,
     is_open,
     marked,
+    measured,
     names_in,
     positions,
 )
@@ -61,6 +66,25 @@ def values(found):
 def test_a_record_is_about_the_concept_where_question_or_answer_mentions_a_whole_name():
     assert [bool(names_in(each)) for each in RECORDS] == [True, True, True, True, True, False, False]
     assert positions(RECORDS, is_open) == [0, 1] and positions(RECORDS, asks_by_name) == [2]
+
+
+def test_question_files_of_the_user_are_asked_like_held_out_pictures():
+    """In another language, and a fact about who is shown without asking for the name (multi-hop)."""
+    jailbreaks = {
+        "spanish": [record("¿quién es ?", "es Ada Quill .")],
+        "multi_hop": [record("where does this person live ?", "in Bern .", concept_of="Ada Quill")],
+        "mixed": [record("who is this ?", "this is Bo .", "other"), record("wer ist das ?", "das ist ada quill .")],
+    }
+    forget = Texts.of([record("who is this ?", "this is Ada Quill .")])
+    sets = {name: Texts.of(records) for name, records in jailbreaks.items()} | {"forget": forget}
+    request = Request("a", (Target("concept", {"person": "Ada Quill"}),))
+    settings = SimpleNamespace(request=SimpleNamespace(concept=SimpleNamespace(names=[])), data=None)
+    found = measured(cast(Any, settings), Asked(request, material=Texts.of(forget.records), probes=sets)).probes
+    assert {name: positions(texts.records, is_open) for name, texts in found.items()} == {
+        "spanish": [0], "multi_hop": [], "mixed": [1], "forget": [0], "shown": [0],
+    }  # fmt: skip
+    said = recognised.Heard(found["mixed"].records, ["Bo", "das ist ada ."], None, [], 100)
+    assert values(recognised.scores_of("mixed", said))["recognition"] == 1.0
 
 
 def test_the_shown_picture_is_asked_in_the_wordings_of_training_and_pictures_of_others_are_not():
