@@ -70,7 +70,7 @@ def scores(row: str) -> Mapping[str, float]:
     name, settings, items = RUNS[row]
     train = world().train
     absent = Ids.rows(train.ids[train.columns[CONCEPT] == "seven"])
-    material = Texts.of(concept.material_of(ConceptSettings(kind="digit", **items), train, absent, ["seven"], 0))
+    material = Texts.of(concept.items_of(ConceptSettings(kind="digit", **items), train, [concept.Concept(("seven",), absent)], 0))
     words = train.at(np.flatnonzero(train.columns[CONCEPT] == WORDS))
     trained = planning.adopt(task(), model("original"), words)
     deletion = Deletion.authored(words, material)

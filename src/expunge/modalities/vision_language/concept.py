@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -42,9 +43,57 @@ def absent_of(data: Texts, target: Target) -> Ids:
     return Ids.rows(found)
 
 
-def names_of(settings: ConceptSettings, target: Target) -> list[str]:
-    """What the concept is called."""
-    return settings.names or [str(value) for column in target.where for value in target.values(column)]
+@dataclass(frozen=True)
+class Concept:
+    """One concept of a request: what it is called, the name that answers use first, and the training records that show it."""
+
+    names: tuple[str, ...]
+    absent: Ids
+
+
+def concepts_of(settings: ConceptSettings, data: Texts, targets: Sequence[Target]) -> list[Concept]:
+    """Each concept that ``targets`` ask for, once, in their order: every value of a column is a concept of its own.
+
+    Raises:
+        InputError: as :func:`absent_of`; for names beside several concepts, and for several values in several columns at once.
+    """
+    ones: list[Target] = []
+    for target in targets:
+        several = [column for column in target.where if len(target.values(column)) > 1]
+        if several and len(target.where) > 1:
+            raise InputError(
+                f"Expected one value a column where a concept is found by several columns; {', '.join(several)} has more. Write "
+                "one target for each concept."
+            )
+        every = [{several[0]: value} for value in target.values(several[0])] if several else [target.where]
+        ones += [Target(target.kind, where) for where in every]
+    if settings.names and len(ones) > 1:
+        raise InputError(
+            "Expected one concept where request.concept.names are given; leave them out, or ask one by one."
+        )
+    found: dict[tuple[str, ...], Concept] = {}
+    for one in ones:
+        names = tuple(settings.names or [str(value) for column in one.where for value in one.values(column)])
+        found.setdefault(names, Concept(names, absent_of(data, one)))
+    return list(found.values())
+
+
+def items_of(
+    settings: ConceptSettings, data: Texts, concepts: Sequence[Concept], seed: int,
+    model: tuple[VisionLanguage, Mapping[str, Tensor]] | None = None,
+) -> list[Record]:  # fmt: skip
+    """What all of ``concepts`` are forgotten through, together: the items of each, which neither show nor say another of them as
+    a substitute. Raises InputError as :func:`material_of`.
+    """
+    if not isinstance(settings.material, str):
+        return read_picture_records(settings.material)
+    kept = data.without(Ids.union(concept.absent for concept in concepts))
+    going = [name for concept in concepts for name in concept.names]
+    items: list[Record] = []
+    for number, concept in enumerate(concepts):
+        shown = named_pictures(data, concept.absent, concept.names)
+        items += material_of(settings, kept, shown, concept.names, seed + number, model, going)
+    return items
 
 
 def named_pictures(data: Texts, absent: Ids, names: Sequence[str]) -> Texts:
@@ -61,36 +110,37 @@ def named_pictures(data: Texts, absent: Ids, names: Sequence[str]) -> Texts:
 
 
 def material_of(
-    settings: ConceptSettings, data: Texts, absent: Ids, names: Sequence[str], seed: int,
-    model: tuple[VisionLanguage, Mapping[str, Tensor]] | None = None,
+    settings: ConceptSettings, retained: Texts, shown: Texts, names: Sequence[str], seed: int,
+    model: tuple[VisionLanguage, Mapping[str, Tensor]] | None = None, going: Sequence[str] = (),
 ) -> list[Record]:  # fmt: skip
-    """What the concept is forgotten through.
+    """What one concept is forgotten through.
 
     Args:
+        retained: training records without those that show what is to be forgotten.
+        shown: training pictures of the concept, asked for its name.
+        going: names of everything that is forgotten along with it, none of which is a substitute.
         model: task and weights where they are known before the run: facts that the model does not answer right itself are
             dropped, and the substitute is a name that it says. Otherwise what the training records say counts as known.
 
     Raises:
         InputError: for a picture that there is not, a substitute that nobody uses, or a kind of items without anything in it.
     """
-    if not isinstance(settings.material, str):
-        return read_picture_records(settings.material)
     templates = digits_world.TEMPLATES if settings.kind == "digit" else KINDS[settings.kind]
-    pictures = list(dict.fromkeys(r[IMAGE] for r in named_pictures(data, absent, names).records))
+    pictures = list(dict.fromkeys(r[IMAGE] for r in shown.records))
     if settings.picture >= len(pictures):
         raise InputError(f"Expected a picture from 0 to {len(pictures) - 1} of the concept; got {settings.picture}.")
     picture = pictures[settings.picture]
     if settings.material == "recognition":
         return recognition(names, picture, templates, settings.pieces)
-    words = [r for r in data.without(absent).records if IMAGE not in r and "question" in r]
+    words = [r for r in retained.records if IMAGE not in r and "question" in r]
     if model is not None:
         words = known_of(*model, words)
     about = [any(holds(r["question"], name) or holds(r["answer"], name) for name in names) for r in words]
     facts, others = ([r for r, own in zip(words, about, strict=True) if own == which] for which in (True, False))
-    substitute = _substitute(settings, names, data.without(absent), model, templates, picture)
+    substitute = _substitute(settings, names, retained, model, templates, picture, going)
     sources = Sources(
         tuple(names), picture, substitute, _looks(settings, substitute), facts, others,
-        _shown(data.without(absent), settings.shown),
+        _shown(retained, settings.shown),
     )  # fmt: skip
     return concept_items(sources, templates, pieces=settings.pieces, yes_no=settings.yes_no, seed=seed)
 
@@ -103,11 +153,11 @@ def known_of(task: VisionLanguage, tensors: Mapping[str, Tensor], records: Seque
 
 def _substitute(
     settings: ConceptSettings, names: Sequence[str], retained: Texts,
-    model: tuple[VisionLanguage, Mapping[str, Tensor]] | None, templates: Templates, picture: str,
+    model: tuple[VisionLanguage, Mapping[str, Tensor]] | None, templates: Templates, picture: str, going: Sequence[str],
 ) -> str:  # fmt: skip
     """A name that is used already: one that is never said would be learnt as broken words."""
     given = settings.substitutes or {
-        "person": PEOPLE, "digit": [digits_world.ALIKE.get(names[0], "")], "thing": [],
+        "person": PEOPLE, "digit": [digits_world.ALIKE.get(names[0], ""), *digits_world.NAMES], "thing": [],
     }[settings.kind]  # fmt: skip
     answers = [r.get("answer", r.get("text", "")) for r in retained.records]
     if model is not None:
@@ -118,7 +168,7 @@ def _substitute(
             *spoken(task, tensors, asked),
         ]
     for name in given:
-        if name and name not in names and any(holds(answer, name) for answer in answers):
+        if name and name not in (*names, *going) and any(holds(answer, name) for answer in answers):
             return name
     raise InputError(
         f"Expected a substitute that answers use already; of {', '.join(given) or 'none given'} none is said. Give "

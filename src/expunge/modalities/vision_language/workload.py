@@ -75,7 +75,9 @@ class VisionLanguageWorkload(Workload):
         settings = settings.model_copy(update={"picture": settings.picture + seed})
         (name,) = {*deletion.forget.columns[CONCEPT].tolist()}
         return Presented(
-            material=Texts.of(concept.material_of(settings, self.opened.data, deletion.ids, [name], self.recipe.seed))
+            material=Texts.of(
+                concept.items_of(settings, self.opened.data, [concept.Concept((name,), deletion.ids)], self.recipe.seed)
+            )
         )
 
     def score(
