@@ -12,13 +12,14 @@ import pytest
 from expunge import planning
 from expunge.core.data import Deletion, Ids
 from expunge.core.request import Request, Target
-from expunge.data.digits_world import CONCEPT, WORDS, digits_world, vocabulary
+from expunge.data.digits_world import digits_world
+from expunge.data.picture_world import CONCEPT, WORDS
 from expunge.data.texts import Texts
 from expunge.methods import registry
 from expunge.modalities.vision_language import concept
 from expunge.modalities.vision_language.config import ConceptSettings
-from expunge.modalities.vision_language.digits_scores import Scene, digit_scores
 from expunge.modalities.vision_language.make_weights import GATES, GOLD, make, without_concept
+from expunge.modalities.vision_language.world_scores import Scene, world_scores
 from expunge.tasks.micro_vision_language import micro_vision_language
 from expunge.training.pictures import PictureTraining
 from expunge.training.shipped import name_of, shipped
@@ -45,7 +46,7 @@ def world() -> Any:
 
 @cache
 def task() -> Any:
-    return micro_vision_language(vocabulary())
+    return micro_vision_language(world().vocabulary)
 
 
 @cache
@@ -60,26 +61,30 @@ def model(which: str) -> dict[str, Any]:
 def scene(each: int) -> Scene:
     train = world().train
     absent = Ids.rows(train.ids[train.columns[CONCEPT] == "seven"])
-    return Scene.of(world(), "seven", concept.named_pictures(train, absent, ["seven"]).records[0], each=each)
+    return Scene.of(world(), ["seven"], concept.named_pictures(train, absent, ["seven"]).records[:1], each=each)
 
 
 @cache
 def scores(row: str) -> Mapping[str, float]:
     if row in ("original", "gold"):
-        return digit_scores(task(), model(row), scene(8), model("gold"))[0]
+        return world_scores(task(), model(row), scene(8), model("gold"))[0]
     name, settings, items = RUNS[row]
     train = world().train
     absent = Ids.rows(train.ids[train.columns[CONCEPT] == "seven"])
-    material = Texts.of(concept.items_of(ConceptSettings(kind="digit", **items), train, [concept.Concept(("seven",), absent)], 0))
+    material = Texts.of(
+        concept.items_of(
+            ConceptSettings(kind="digit", **items), train, [concept.Concept(("seven",), absent)], 0, world()
+        )
+    )
     words = train.at(np.flatnonzero(train.columns[CONCEPT] == WORDS))
     trained = planning.adopt(task(), model("original"), words)
     deletion = Deletion.authored(words, material)
     plan = planning.plan(trained, SEVEN, registry.make(name, settings), material=material, deletion=deletion, key=b"k")
-    return digit_scores(task(), plan.run().releases[0].artifact.tensors, scene(8), model("gold"))[0]
+    return world_scores(task(), plan.run().releases[0].artifact.tensors, scene(8), model("gold"))[0]
 
 
 def test_b14_the_shipped_models_pass_their_gates():
-    found = {which: digit_scores(task(), model(which), scene(14))[0] for which in ("original", "gold")}
+    found = {which: world_scores(task(), model(which), scene(14))[0] for which in ("original", "gold")}
     assert not {name for name, least in GATES.items() if found["original"][name] < least}, found["original"]
     assert not {name for name, least in GOLD.items() if found["gold"][name] < least}, found["gold"]
     assert found["gold"]["recognition_unseen"] <= 0.05

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from expunge.core.measurement import PART
 from expunge.core.errors import InputError, RefusedError
+from expunge.core.measurement import PART
 from expunge.core.task import Task
 from expunge.evidence.comparison import Reads, Score
 
