@@ -33,7 +33,8 @@ def measured(folder: Path) -> dict:
 
 def evidence(folder: Path) -> dict:
     return {
-        item["name"]: item for item in json.loads((folder / "evidence.json").read_text())["runs"][0]["evidence"]["measurements"]
+        item["name"]: item
+        for item in json.loads((folder / "evidence.json").read_text())["runs"][0]["evidence"]["measurements"]
     }
 
 
@@ -69,7 +70,9 @@ def test_two_concepts_one_after_another(tmp_path):
     assert (run["data"]["absent"], run["data"]["retained"]) == (4, 12)
     first = measured(tmp_path / "first.private")
     assert found["accuracy/retain"]["n"] == 12 and first["accuracy/retain"]["n"] == 16
-    assert found["accuracy/forget"]["ideal"] is not None, "the recipe was stored: the model is trained again without both"
+    assert found["accuracy/forget"]["ideal"] is not None, (
+        "the recipe was stored: the model is trained again without both"
+    )
     with pytest.raises(InputError, match="No training record of the concept has a picture"):
         again = {**one, "subject": "b"}
         run_job(write_job(tmp_path, request=again, method=GA, **ledger, **stored), (), tmp_path / "third")
@@ -107,10 +110,16 @@ def knowledge_of(share: dict[str, float]):
     [
         ({"concept": {"names": ["star"], "material": "recognition"}}, "one concept where request.concept.names"),
         ({"targets": [{"kind": "concept", "where": {"shape": ["star", "moon"]}}]}, "nowhere in these data.*moon"),
-        ({"targets": [{"kind": "concept", "where": {"shape": ["star", "circle"], "kind": "x"}}]}, "one target for each"),
+        (
+            {"targets": [{"kind": "concept", "where": {"shape": ["star", "circle"], "kind": "x"}}]},
+            "one target for each",
+        ),
         ({"concept": {"substitutes": ["star", "circle"], "looks": ["red"]}}, "none given"),
         ({"concept": {"kind": "world"}}, "data that are a world"),
-        ({"targets": [{"kind": "concept", "where": {"shape": ["star", "circle", "square", "cross"]}}]}, "80% of all rows"),
+        (
+            {"targets": [{"kind": "concept", "where": {"shape": ["star", "circle", "square", "cross"]}}]},
+            "80% of all rows",
+        ),
     ],
 )
 def test_several_concepts_that_come_to_nothing_are_refused(request_, message, tmp_path):

@@ -100,7 +100,10 @@ def items_of(
     taken: list[str] = []
     for number, concept in enumerate(concepts):
         shown = named_pictures(data, concept.absent, concept.names)
-        made, substitute = material_of(settings, kept, shown, concept.names, seed + number, world, model, going, taken)
+        others = _shown(kept, settings.shown)[number :: len(concepts)]  # each once, whatever the number of concepts
+        made, substitute = material_of(
+            settings, kept, shown, concept.names, seed + number, world, model, going, taken, others
+        )
         items += made
         taken += [substitute] if substitute else []
     return items
@@ -122,6 +125,7 @@ def named_pictures(data: Texts, absent: Ids, names: Sequence[str]) -> Texts:
 def material_of(
     settings: ConceptSettings, retained: Texts, shown: Texts, names: Sequence[str], seed: int, world: World | None = None,
     model: tuple[VisionLanguage, Mapping[str, Tensor]] | None = None, going: Sequence[str] = (), taken: Sequence[str] = (),
+    others_shown: Sequence[Record] = (),
 ) -> tuple[list[Record], str]:  # fmt: skip
     """What one concept is forgotten through, and the substitute in it (empty: none).
 
@@ -130,6 +134,7 @@ def material_of(
         shown: training pictures of the concept, asked for its name.
         going: names of everything that is forgotten along with it, none of which is a substitute.
         taken: substitutes of these, each of which is one again only where there is no other.
+        others_shown: pictures of other concepts, asked for their names.
         model: task and weights where they are known before the run: facts that the model does not answer right itself are
             dropped, and the substitute is a name that it says. Otherwise what the training records say counts as known.
 
@@ -161,7 +166,7 @@ def material_of(
     substitute = _substitute(free, retained, model, templates, picture)
     sources = Sources(
         tuple(names), picture, substitute, _looks(settings, own, substitute), facts, others,
-        _shown(retained, settings.shown),
+        others_shown,
     )  # fmt: skip
     return concept_items(sources, templates, pieces=settings.pieces, yes_no=settings.yes_no, seed=seed), substitute
 

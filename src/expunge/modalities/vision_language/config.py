@@ -104,6 +104,25 @@ class EmojiData(WorldData):
         return emoji_world(self.path, self.each, self.views, self.side, self.seed)
 
 
+class CharactersData(WorldData):
+    """Greek letters in several fonts; see ``data.characters_world``."""
+
+    title: ClassVar[str] = "rendered letters"
+
+    format: Literal["characters_world"]
+    views: Count = 16
+    seed: int = Field(0, ge=0)
+
+    def world(self) -> World:
+        """See ``data.characters_world``."""
+        from expunge.data.characters_world import characters_world
+
+        return characters_world(self.views, self.seed)
+
+
+Worlds = DigitsData | CharactersData | EmojiData  # each is an instance of data.picture_world.World
+
+
 class PicturesTraining(Strict):
     """From scratch, the vision tower first: settings of ``training.pictures.PictureTraining``."""
 
@@ -168,7 +187,7 @@ class VisionLanguageJob(LanguageJob):
     model: Annotated[  # type: ignore[assignment]
         Annotated[PicturesModel, Tag("folder")] | Annotated[MicroModel, Tag("micro")], Discriminator(_tag)
     ]
-    data: Annotated[JsonlData | FolderData | DigitsData | EmojiData, Field(discriminator="format")]  # type: ignore[assignment]
+    data: Annotated[JsonlData | FolderData | Worlds, Field(discriminator="format")]  # type: ignore[assignment]
     training: Annotated[  # type: ignore[assignment]
         PicturesTraining | LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")
     ]

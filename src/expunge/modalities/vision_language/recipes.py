@@ -12,9 +12,9 @@ from expunge.modalities.recipes import BenchmarkRecipe
 from expunge.modalities.vision_language.config import (
     ConceptSettings,
     DigitsData,
-    EmojiData,
     MicroModel,
     PicturesTraining,
+    Worlds,
 )
 
 SHARES = (
@@ -41,7 +41,7 @@ class VisionLanguageRecipe(BenchmarkRecipe):
     """
 
     task: Literal["vision_language"]
-    data: Annotated[DigitsData | EmojiData, Field(discriminator="format")] = DigitsData(  # type: ignore[call-arg]
+    data: Annotated[Worlds, Field(discriminator="format")] = DigitsData(  # type: ignore[call-arg]
         format="digits_world"
     )
     model: MicroModel = MicroModel(micro=True)  # type: ignore[call-arg]
