@@ -158,7 +158,7 @@ def test_damaged_data_are_refused_in_words(change, message, folder, tmp_path):
 
 
 def test_the_concepts_of_the_recipe_are_those_of_its_rule():
-    """Ten names of one word in each of five groups, evenly spaced; of every five the second and the fourth go."""
+    """Eight names of one word in each of five groups, evenly spaced; every second one goes."""
     if not (root := os.environ.get("EXPUNGE_DATA")):
         pytest.skip("EXPUNGE_DATA names no folder of data sets")
     from expunge.bench.recipe import load_recipe
@@ -174,7 +174,9 @@ def test_the_concepts_of_the_recipe_are_those_of_its_rule():
                 if r["category"] == category and r["concept"].isalpha() and r["concept"].islower()
             }
         )
-        expected += [one[i * len(one) // 10] for i in range(10)]
-    assert chosen(rows, 10) == tuple(sorted(expected)) and len({*expected}) == 50
-    (going,) = load_recipe("emoji_siu").concepts
-    assert going == [name for i, name in enumerate(sorted(expected)) if i % 5 in (1, 3)]
+        expected += [one[i * len(one) // 8] for i in range(8)]
+    assert chosen(rows, 8) == tuple(sorted(expected)) and len({*expected}) == 40
+    recipe = load_recipe("emoji_siu")
+    (going,) = recipe.concepts
+    assert recipe.data.each == 8 and len(going) == 20
+    assert going == [name for i, name in enumerate(sorted(expected)) if i % 2 == 1]

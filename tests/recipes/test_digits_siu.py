@@ -28,10 +28,13 @@ SEVEN = Request("a rights holder", (Target("concept", {CONCEPT: "seven"}),))
 LORA = {"lora": {"r": 8, "lora_alpha": 16}}
 PLAIN = {"batch_size": 4, "anneal": "constant", "warmup": 0.0, "weight_decay": 0.0, "clip": None, **LORA}
 RECOGNITION = {"material": "recognition"}
+SPREAD = {"lr": 2e-3, "steps": 96, "instead": "spread", **LORA}
 RUNS: Mapping[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # row → method, its settings, how items are made
     "siu 24": ("siu", {"lr": 3e-3, "steps": 24, **LORA}, {}),
     "siu 48": ("siu", {"lr": 3e-3, "steps": 48, **LORA}, {}),
     "siu 48, another picture": ("siu", {"lr": 3e-3, "steps": 48, **LORA}, {"picture": 2}),
+    "siu spread": ("siu", SPREAD, {"pieces": 12}),
+    "siu spread, another picture": ("siu", SPREAD, {"pieces": 12, "picture": 2}),
     "plain KL": ("siu", {"lr": 3e-3, "steps": 24, "positions": "none", "vocabulary": False, **LORA}, {}),
     "po": ("idk", {"lr": 3e-3, "steps": 12, "alpha": 0.0, "refusals": ("i do not know it .",), **PLAIN}, RECOGNITION),
     "ga 12": ("ga", {"lr": 1e-3, "steps": 12, **PLAIN}, RECOGNITION),
@@ -102,13 +105,28 @@ def test_b14_the_shipped_models_pass_their_gates():
 def test_b14_from_one_picture_held_out_pictures_are_seldom_named_and_facts_and_others_stay(row, named):
     """Which picture is shown matters: from the third one .13 are still named (measured), from the first two none.
 
-    No bound on the divergence to the retrained model: that one takes sevens for several digits, and SIU for one.
+    No bound on the divergence to the retrained model: that one takes sevens for several digits, and SIU for one (see b08).
     """
     found, before = scores(row), scores("original")
     assert found["recognition_unseen"] <= named and found["name_probability"] <= 0.1 + named, found
     assert found["facts"] >= 0.95 and found["facts_others"] >= 0.95, found
     assert found["others"] >= before["others"] - 0.1 and found["yes_others"] >= 0.9, found
     assert found["kl_to_retrained"] < before["kl_to_retrained"] and found["degeneration"] == 0, found
+
+
+@pytest.mark.parametrize(
+    ("row", "share"),
+    [("siu spread", 0.2), pytest.param("siu spread, another picture", 0.27, marks=pytest.mark.slow)],
+    ids=lambda value: str(value),
+)
+def test_b08_names_that_are_spread_come_nearer_to_the_retrained_model(row, share):
+    """KL(gold || SIU) <= .2 KL(gold || original): .19 and .18 from the first two pictures, .25 and .22 from the next two."""
+    found, before = scores(row), scores("original")
+    assert found["kl_to_retrained"] <= share * before["kl_to_retrained"], found
+    assert found["recognition_unseen"] <= 0.05 and found["facts"] >= 0.95 and found["facts_others"] >= 0.95, found
+    assert found["others"] >= before["others"] - 0.05 and found["yes_others"] >= 0.9 and found["degeneration"] == 0, (
+        found
+    )
 
 
 def test_b14_what_the_paper_says_of_other_ways():

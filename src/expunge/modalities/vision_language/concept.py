@@ -163,10 +163,11 @@ def material_of(
     )
     free = [name for name in given if name not in (*names, *going)]
     free.sort(key=lambda name: name in taken)
-    substitute = _substitute(free, retained, model, templates, picture)
+    among = _said(free, retained, model, templates, picture)
+    substitute = among[0]
     sources = Sources(
         tuple(names), picture, substitute, _looks(settings, own, substitute), facts, others,
-        others_shown,
+        others_shown, tuple(among),
     )  # fmt: skip
     return concept_items(sources, templates, pieces=settings.pieces, yes_no=settings.yes_no, seed=seed), substitute
 
@@ -177,11 +178,11 @@ def known_of(task: VisionLanguage, tensors: Mapping[str, Tensor], records: Seque
     return [r for r, text in zip(records, said, strict=True) if holds(text, r["answer"])]
 
 
-def _substitute(
+def _said(
     given: Sequence[str], retained: Texts, model: tuple[VisionLanguage, Mapping[str, Tensor]] | None, templates: Templates,
     picture: str,
-) -> str:  # fmt: skip
-    """The first of ``given`` that is used already: a name that is never said would be learnt as broken words."""
+) -> list[str]:  # fmt: skip
+    """Those of ``given`` that are used already, in their order: a name that is never said would be learnt as broken words."""
     answers = [r.get("answer", r.get("text", "")) for r in retained.records]
     if model is not None:
         task, tensors = model
@@ -190,9 +191,12 @@ def _substitute(
             *answers,
             *spoken(task, tensors, asked),
         ]
+    found: list[str] = []
     for name in given:
         if any(holds(answer, name) for answer in answers):
-            return name
+            found.append(name)
+    if found:
+        return found
     raise InputError(
         f"Expected a substitute that answers use already; of {', '.join(given) or 'none given'} none is said. Give "
         "request.concept.substitutes: names of the same kind that the model says of other pictures."
