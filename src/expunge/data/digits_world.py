@@ -56,7 +56,7 @@ def digits_world(views: int = VIEWS, seed: int = 0) -> World:
     """
     draw = np.random.default_rng(seed)
     train, test = digits(HELD_OUT)
-    looks = dict(zip(NAMES, LOOKS, strict=True))
+    looks: dict[str, str] = dict(zip(NAMES, LOOKS, strict=True))
     pictures = (
         (as_picture(_view(pixels, draw if views > 1 else None)), NAMES[label])
         for pixels, label in zip(train.x.numpy(), train.y.tolist(), strict=True)
