@@ -20,7 +20,8 @@ from comparison import Case, Growth, main
 from expunge.core.data import Deletion, Ids
 from expunge.core.method import InMemory
 from expunge.core.task import autoregressive
-from expunge.data.digits_world import CONCEPT, digits_world, vocabulary
+from expunge.data.digits_world import digits_world
+from expunge.data.picture_world import CONCEPT
 from expunge.data.texts import Texts
 from expunge.descent.descend import Descend
 from expunge.descent.lora import LoRA
@@ -135,13 +136,14 @@ def alike(expected: list[str], found: list[str]) -> None:
 
 def cases(smoke: bool) -> Iterable[Case]:
     world = digits_world()
-    task: Any = micro_vision_language(vocabulary())
+    task: Any = micro_vision_language(world.vocabulary)
     tensors = shipped(name_of(task, world.train, PictureTraining(), 0))
     if tensors is None:
         raise SystemExit("The weights that come with the package are of another world or recipe: make them again.")
     absent = Ids.rows(world.train.ids[world.train.columns[CONCEPT] == "seven"])
     settings = ConceptSettings(kind="digit")  # type: ignore[call-arg]
-    material = Texts.of(concept.material_of(settings, world.train, absent, ["seven"], 0))
+    seven = concept.Concept(("seven",), absent)
+    material = Texts.of(concept.items_of(settings, world.train, [seven], 0, world))
     steps = 2 if smoke else 24
 
     def way(run: Callable[..., Run], count: int) -> Callable[[], Run]:

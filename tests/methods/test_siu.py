@@ -134,6 +134,47 @@ def test_what_the_model_before_says_is_asked_once_where_it_fits(family, monkeypa
     assert losses[True] == pytest.approx(losses[False], abs=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_spread_learns_other_names_as_the_model_before_would_say_them_by_hand(temperature):
+    """Cross-entropy from softmax(z / T) over the listed names, the concept's own left out, where the substitute begins."""
+    items = [{**each, "among": ["nine", "eight", "seven"]} if each["target"] == "unseen" else each for each in ITEMS]
+    task = task_of("idefics3")
+    base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
+    model, reference = task.build(seed=2).eval(), task.build(base).eval()
+    work = Work(task, model, base, Deletion.authored(None, Texts.of(items)), {"forget": 5})
+    method = SIU(instead="spread", temperature=temperature, beta=0.0, lora=None)
+    loss = float(method.loss(work, Base(work), method.prepare(work).streams["forget"]).detach())
+    own, tokens = 0.0, 0
+    for record in items:
+        batch = task.encode([record])
+        with torch.no_grad():
+            said, labels = task.answered(model, dict(model.named_parameters()), batch)
+            before, _ = task.answered(reference, dict(reference.named_parameters()), batch)
+        for z, z_before, label in zip(said[0].double(), before[0].double(), labels[0].tolist(), strict=True):
+            tokens += 1
+            if record["target"] == "unseen" and label == ID["nine"]:
+                weights = {name: float((z_before[ID[name]] / temperature).exp()) for name in ("nine", "eight")}
+                for name, weight in weights.items():
+                    own -= weight / sum(weights.values()) * float(z.log_softmax(-1)[ID[name]])
+            else:
+                own -= float(z.log_softmax(-1)[label])
+    assert loss == pytest.approx(0.9 * own / tokens, abs=1e-5)
+
+
+def test_spread_wants_names_that_are_not_the_concept():
+    with pytest.raises(RefusedError, match="Item 1 has None under 'among'"):
+        ran("llava", instead="spread")
+    with pytest.raises(RefusedError, match="'among'; instead: spread needs a list"):
+        ran("llava", [{**each, "among": "nine"} for each in ITEMS], instead="spread")
+    with pytest.raises(InputError, match="begin as the concept does"):
+        ran("llava", [{**each, "among": ["seven"]} for each in ITEMS], instead="spread")
+    listed = [{**each, "among": ["nine", "eight"]} for each in ITEMS]
+    assert (
+        ran("llava", listed, instead="spread").change
+        and ran("llava", listed).releases[0].artifact.digest == ran("llava").releases[0].artifact.digest
+    )
+
+
 def test_with_an_adapter_the_reference_is_the_model_without_it():
     task = task_of("llava")
     base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}

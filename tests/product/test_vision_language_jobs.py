@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.product.stars import JOB, write_job
 
 from expunge.core.errors import InputError, RefusedError
-from expunge.data.digits_world import digits_world, vocabulary
+from expunge.data.digits_world import digits_world
 from expunge.data.pictures import picture_of
 from expunge.jobs.run import run_job
 from expunge.tasks.micro_vision_language import micro_vision_language
@@ -91,7 +91,7 @@ def test_the_adapter_of_the_example_reloads_in_peft_and_the_merged_folder_in_tra
     import transformers
 
     run_job(EXAMPLE, ("evidence.relearning=0", "evidence.pdf=false"), tmp_path / "out")
-    released, task = tmp_path / "out" / "models" / "micro", micro_vision_language(vocabulary())
+    released, task = tmp_path / "out" / "models" / "micro", micro_vision_language(digits_world().vocabulary)
     weights = shipped(name_of(task, digits_world().train, PictureTraining(), 0))
     assert weights is not None
     merged = transformers.AutoModelForImageTextToText.from_pretrained(released).eval()

@@ -11,6 +11,7 @@ from typing import Any
 # of its range, which is below the width of its 95 % interval.
 PRIVATE_BELOW = 20
 AT = " at "  # in the name of a set: the rows of it that one peer holds, for example ``test at Basel``
+PART = " of concept "  # in the name of a set: what it has of one of several concepts, numbered as the request has them
 Key = tuple[str, str | None, str | None]  # metric, set, view
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.digest import digest_json, keyed_hash
-from expunge.core.measurement import FOR_A_PERSON, PRIVATE_BELOW, SHOWN_PICTURE, UNDECIDABLE
+from expunge.core.measurement import FOR_A_PERSON, PART, PRIVATE_BELOW, SHOWN_PICTURE, UNDECIDABLE
 from expunge.metrics.catalogue import METRICS, ORIGINAL, SPECIFICITY
 from expunge.report.measurement_names import with_keys
 from expunge.report.outcome import promises, shown_outcome
@@ -146,7 +146,7 @@ def is_open(item: Record, probes: Record, forgotten_open: bool, original_open: b
         return False
     if of is None:  # several sets or weights: an attack is about forgotten rows, nothing else of these is ever shown
         return forgotten_open and (is_attack(item) or item["metric"] == SPECIFICITY)
-    if of in probes and of not in ("wording", "retain", "forget"):
+    if of in probes and of.partition(PART)[0] not in ("wording", "retain", "forget"):
         return True
     return forgotten_open
 

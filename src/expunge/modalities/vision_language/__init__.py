@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
 from expunge.modalities.language import LanguageModality
-from expunge.modalities.vision_language.config import VisionLanguageJob
+from expunge.modalities.vision_language.config import VisionLanguageJob, WorldData
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
@@ -36,8 +36,7 @@ class VisionLanguageModality(LanguageModality):
 
         files = files_of(job)
         task, weights, recipe = model_of(job, files.data)
-        path = getattr(job.data, "path", None)
-        dataset = "scikit-learn's digits" if path is None else path.name
+        dataset = job.data.title if isinstance(job.data, WorldData) else job.data.path.name
         return Opened(
             task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False
         )

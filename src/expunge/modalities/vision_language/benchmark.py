@@ -44,13 +44,14 @@ CONTROLS = {
 
 def forgotten(forget: Mapping[str, Any], count: str) -> str:
     """What was to be forgotten, as a sentence."""
-    return f"Forgotten is how {say.joined([str(name) for name in forget['names']])} looks{count}; facts in words must stay."
+    names = [each if isinstance(each, str) else f"{' and '.join(each)} together" for each in forget["names"]]
+    return f"Forgotten is how {say.joined(names)} looks{count}; facts in words must stay."
 
 
 LAYOUT = Layout(
     lead=(
-        "recognition_unseen", "recognition_seen", "yes_no", "facts", "others", "yes_others", "no_others", "facts_others",
-        "degeneration",
+        "recognition_unseen", "recognition_style", "recognition_seen", "yes_no", "facts", "others", "others_style",
+        "yes_others", "no_others", "facts_others", "degeneration",
         P_NAME, "c_dis", "kl_to_retrained", "specificity", "rule_judge", "fluency", "diversity", "unique_words", "min_k_alike",
         "aligned_forgotten", "aligned_retained", "relearning_steps", "seconds",
     ),

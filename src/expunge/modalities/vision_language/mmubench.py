@@ -22,19 +22,19 @@ _SHOWN = ("fluency", "diversity", "unique_words", "rule_judge", "aligned_forgott
 
 
 def further(
-    task: VisionLanguage, tensors: Mapping[str, Tensor], sets: Mapping[str, Sequence[Record]], names: Sequence[str],
-    relearning: int = 0, lr: float = 1e-3,
+    task: VisionLanguage, tensors: Mapping[str, Tensor], sets: Mapping[str, Sequence[Record]],
+    concepts: Sequence[Sequence[str]], relearning: int = 0, lr: float = 1e-3,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:  # fmt: skip
     """Fluency, diversity, the rule-based judge, both modalities, steps to relearn; and Min-K of each open question.
 
     Args:
         sets: ``unseen``, open questions about held-out pictures of the concept, and facts in both modalities.
-        names: of the concept.
+        concepts: names of each.
         relearning, lr: most steps of relearning, 0: none, and their rate.
 
     Formal guarantee: none.
     """
-    texts = {name: marked(Texts.of(list(records)), [names]) for name, records in sets.items() if records}
+    texts = {name: marked(Texts.of(list(records)), concepts) for name, records in sets.items() if records}
     model = task.build(tensors, share=True)
     scores = {name: answer_scores(autoregressive(task), model, each) for name, each in texts.items()}
     heard = recognised.heard(task, tensors, texts, scores)

@@ -13,8 +13,6 @@ from torch import Tensor
 from expunge.core.errors import InputError
 from expunge.core.measurement import OWN_PROBES
 from expunge.core.trained import Recipe
-from expunge.data.digits_world import DigitsWorld, digits_world
-from expunge.data.digits_world import vocabulary as words_of_world
 from expunge.data.picture_benchmarks import READERS
 from expunge.data.picture_records import read_image_folder, read_picture_records, texts_of
 from expunge.data.texts import Texts, read_records
@@ -24,11 +22,11 @@ from expunge.modalities.language.speaking import probes_of
 from expunge.modalities.named import must_be_free, must_exist
 from expunge.modalities.vision_language.config import (
     BenchmarkData,
-    DigitsData,
     FolderData,
     MicroModel,
     PicturesTraining,
     VisionLanguageJob,
+    WorldData,
 )
 from expunge.tasks.micro_vision_language import micro_vision_language
 from expunge.tasks.pretrained_pictures import load_vision_language_model
@@ -66,20 +64,15 @@ def benchmark(data: BenchmarkData, path: Path) -> Texts:
     return READERS[data.format](path, data.images, **more)
 
 
-def texts_in(data: JsonlData | FolderData | DigitsData | BenchmarkData) -> Texts:
+def texts_in(data: JsonlData | FolderData | WorldData | BenchmarkData) -> Texts:
     """The training records."""
     if isinstance(data, BenchmarkData):
         return benchmark(data, data.path)
-    if isinstance(data, DigitsData):
-        return world_of(data).train
+    if isinstance(data, WorldData):
+        return data.world().train
     if isinstance(data, FolderData):
         return read_image_folder(data.path, data.users)
     return texts_of(read_picture_records(data.path), data.users, data.path)
-
-
-def world_of(data: DigitsData) -> DigitsWorld:
-    """The world that the settings name."""
-    return digits_world(data.views, data.seed)
 
 
 def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mapping[str, Tensor] | None, Recipe | None]:
@@ -92,7 +85,7 @@ def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mappi
     must_exist(job.device)
     dtype, model, settings = getattr(torch, job.dtype), job.model, job.training
     if isinstance(model, MicroModel):
-        known = words_of_world() if isinstance(job.data, DigitsData) else vocabulary(data, [])
+        known = job.data.world().vocabulary if isinstance(job.data, WorldData) else vocabulary(data, [])
         task = micro(model, sorted({*known, *model.words}), dtype)
         task, weights = replace(task, device=job.device), None
     else:

@@ -12,17 +12,16 @@ from dataclasses import replace
 from typing import Any
 
 from expunge.core.measurement import SHOWN_PICTURE
-from expunge.core.request import Kind
+from expunge.core.request import Kind, Target
 from expunge.core.texts import Record
-from expunge.data import digits_world
 from expunge.data.concepts import OTHERS, TARGET
+from expunge.data.picture_world import World
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.evidence.membership import FORGET
 from expunge.metrics.recognition import affirmed
 from expunge.modalities.modality import Asked
-from expunge.modalities.vision_language.concept import names_of
-from expunge.modalities.vision_language.config import DigitsData, VisionLanguageJob
+from expunge.modalities.vision_language.config import ConceptSettings, VisionLanguageJob, WorldData
 
 MENTIONS, PAIR = (
     "mentions_concept",
@@ -30,24 +29,35 @@ MENTIONS, PAIR = (
 )  # keys of a record: names of a concept that it mentions; one fact, two modalities
 WORDINGS = 10  # questions about the picture that was shown; our choice
 PAIRS, PAIRS_OTHERS = "pairs", "pairs_others"
-EACH = 5  # pictures of each other digit whose look is asked in both modalities; our choice
+EACH = 5  # pictures of each other concept whose look is asked in both modalities; our choice
 
 
 def measured(job: VisionLanguageJob, asked: Asked[Texts]) -> Asked[Texts]:
     """``asked`` with records marked that mention a concept of the request, and further sets: the picture that was shown,
-    and, of the digits world, facts in both modalities. Requests for anything but concepts stay as they are.
+    and, of a world, facts in both modalities. Requests for anything but concepts stay as they are.
     """
     targets = [target for target in asked.request.targets if target.kind == Kind.CONCEPT]
     if not targets or asked.material is None:
         return asked
-    concepts = [names_of(job.request.concept, target) for target in targets]
+    concepts = called(job.request.concept, targets)
     sets: dict[str, Any] = dict(asked.probes)
     if shown := about_shown(asked.material.records, sets[FORGET].records):
         sets[SHOWN_PICTURE] = Texts.of(shown)
-    if isinstance(job.data, DigitsData):
-        world, gone = digits_world.digits_world(job.data.views, job.data.seed), {n for names in concepts for n in names}
-        sets |= {name: Texts.of(records) for name, records in both_modalities(world, gone).items() if records}
+    if isinstance(job.data, WorldData):
+        gone = {name for names in concepts for name in names}
+        sets |= {name: Texts.of(each) for name, each in both_modalities(job.data.world(), gone).items() if each}
     return replace(asked, probes={name: marked(texts, concepts) for name, texts in sets.items()})
+
+
+def called(settings: ConceptSettings, targets: Sequence[Target]) -> list[list[str]]:
+    """The names of each concept that ``targets`` ask for, as ``concept.concepts_of`` has them."""
+    if settings.names:
+        return [list(settings.names)]
+    found: list[list[str]] = []
+    for target in targets:
+        values = [[str(value) for value in target.values(column)] for column in target.where]
+        found += [[value] for value in values[0]] if len(values) == 1 else [[own for each in values for own in each]]
+    return found
 
 
 def marked(texts: Texts, concepts: Sequence[Sequence[str]]) -> Texts:
@@ -70,28 +80,24 @@ def about_shown(material: Sequence[Mapping[str, Any]], forget: Sequence[Record])
     return [{**record, "question": wording} for record in own.values() for wording in wordings]
 
 
-def both_modalities(world: digits_world.DigitsWorld, gone: Collection[str]) -> dict[str, list[Record]]:
-    """How the digits ``gone`` look and how the others do, each asked in words and about a held-out picture."""
-    others = set(digits_world.NAMES) - set(gone)
+def both_modalities(world: World, gone: Collection[str]) -> dict[str, list[Record]]:
+    """How the concepts ``gone`` look and how the others do, each asked in words and about a held-out picture."""
+    others = set(world.names) - set(gone)
     return {PAIRS: looks_of(world, gone), PAIRS_OTHERS: looks_of(world, others, EACH)}
 
 
-def looks_of(world: digits_world.DigitsWorld, names: Collection[str], each: int | None = None) -> list[Record]:
-    """How digits look, asked in words and about a held-out picture: two records with one :data:`PAIR`."""
-    found: list[Record] = []
-    wordings, _ = digits_world.FACTS["look"]
-    for name in digits_world.NAMES:
-        if name not in names:
-            continue
-        look = digits_world.LOOKS[digits_world.NAMES.index(name)]
+def looks_of(world: World, names: Collection[str], each: int | None = None) -> list[Record]:
+    """How concepts look, asked in words and about a held-out picture: two records with one :data:`PAIR`."""
+    found: list[Any] = []
+    for name in world.names:
+        words = [fact for fact in world.facts.get(name, ()) if fact.get("relation") == "look"] if name in names else []
         pictures = [picture for picture, shows in world.held_out if shows == name][:each]
-        for i, picture in enumerate(pictures):
-            pair = {PAIR: f"{name} {i}"}
-            words = wordings[i % len(wordings)].format(name=name)
-            asked = digits_world.ASKED_LOOK[i % len(digits_world.ASKED_LOOK)]
+        for i, picture in enumerate(pictures if words else ()):
+            asked, pair = world.speech.asked_look, {PAIR: f"{name} {i}"}
+            seen = {IMAGE: picture, "question": asked[i % len(asked)]}
             found += [
-                {**pair, "question": words, "answer": digits_world.FACTS["look"][1].format(name=name, look=look)},
-                {**pair, IMAGE: picture, "question": asked, "answer": digits_world.LOOK.format(look=look)},
+                {**pair, **{key: words[i % len(words)][key] for key in ("question", "answer")}},
+                {**pair, **seen, "answer": world.speech.look.format(look=world.looks[name])},
             ]
     return found
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from expunge.core.digest import digest_json
 from expunge.modalities.recipes import BenchmarkRecipe
-from expunge.modalities.vision_language.config import ConceptSettings, DigitsData, MicroModel, PicturesTraining
+from expunge.modalities.vision_language.config import (
+    ConceptSettings,
+    DigitsData,
+    MicroModel,
+    PicturesTraining,
+    Worlds,
+)
+
+SHARES = (
+    "recognition_unseen", "recognition_style", "yes_no", "facts", "others", "others_style", "yes_others", "no_others",
+    "facts_others",
+)  # fmt: skip
 
 
 class VisionLanguageRecipe(BenchmarkRecipe):
@@ -20,7 +31,10 @@ class VisionLanguageRecipe(BenchmarkRecipe):
 
     Attributes:
         data, model, training: the world and the model that learns it.
-        concepts: the digits that go, one in each forget set.
+        concepts: what goes, one concept in each forget set; or a list of concepts that make one forget set together.
+        sequential: rows that are asked for the concepts of a forget set one after another, each next one of the model that the
+            one before left; the others are asked for all of them at once. ``steps`` of a row are then those of one request.
+        gates: share → the least that the original model must have of it; below, nothing is compared.
         concept: how items are made; what a row says itself stands above it.
         items: row → ``targets`` or ``recognition``, and other settings of ``concept``.
         relearning, relearning_lr: most steps on one new picture of the concept (``relearning_steps``), 0: none; and their rate.
@@ -28,16 +42,32 @@ class VisionLanguageRecipe(BenchmarkRecipe):
     """
 
     task: Literal["vision_language"]
-    data: DigitsData = DigitsData(format="digits_world")  # type: ignore[call-arg]
+    data: Annotated[Worlds, Field(discriminator="format")] = DigitsData(  # type: ignore[call-arg]
+        format="digits_world"
+    )
     model: MicroModel = MicroModel(micro=True)  # type: ignore[call-arg]
     training: PicturesTraining = PicturesTraining(kind="pictures")  # type: ignore[call-arg]
-    concepts: list[str] = Field(["seven"], min_length=1)
+    concepts: list[str | Annotated[list[str], Field(min_length=1)]] = Field(["seven"], min_length=1)
+    sequential: list[str] = Field([])
+    gates: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field({})
     concept: ConceptSettings = ConceptSettings(kind="digit")  # type: ignore[call-arg]
     items: dict[str, dict[str, Any]] = Field({})
     relearning: int = Field(0, ge=0)
     relearning_lr: float = Field(1e-3, gt=0)
     retrained_models: int = Field(1, ge=0, le=1)
     forget_sets: int | None = Field(1, ge=1)
+
+    @field_validator("gates")
+    @classmethod
+    def _shares(cls, gates: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(gates.keys() - {*SHARES}):
+            raise ValueError(f"expected gates among {', '.join(SHARES)}; got {', '.join(unknown)}")
+        return gates
+
+    def going(self, number: int) -> tuple[str, ...]:
+        """The concepts of forget set ``number``."""
+        own = self.concepts[number % len(self.concepts)]
+        return (own,) if isinstance(own, str) else tuple(dict.fromkeys(own))
 
     @property
     def digest(self) -> str:
@@ -56,4 +86,5 @@ class VisionLanguageRecipe(BenchmarkRecipe):
 
     def identity(self, row: str, settings: Mapping[str, Any]) -> Any:
         """With how its material is made."""
-        return [super().identity(row, settings), self.settings_of(row).model_dump(mode="json")]
+        own = [super().identity(row, settings), self.settings_of(row).model_dump(mode="json")]
+        return [*own, "sequential"] if row in self.sequential else own

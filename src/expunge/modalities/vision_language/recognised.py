@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.measurement import OWN_PROBES, Check
+from expunge.core.measurement import OWN_PROBES, PART, Check
 from expunge.core.task import Task, autoregressive
 from expunge.core.texts import Record
 from expunge.data.texts import Texts
@@ -33,6 +33,7 @@ from expunge.objectives.concept import occurrences
 
 MOST = 256  # questions of a set about the concept that are answered in whole sentences; our choice
 OTHERS = 64  # questions of a set about anything else; our choice
+OF_EACH = ("unseen", "yes_no")  # sets that are asked of each of several concepts by itself too
 BLANK = 0.1  # share of answers that say nothing from which on a model is told apart from no blank one; our choice
 LEAST = 1e-30  # probability below which a name counts as having that one
 
@@ -92,7 +93,8 @@ def heard(
         return {}
     tokenizer, found = autoregressive(task).prompts.tokenizer, {}
     for name, texts in sets.items():
-        if name in ("retain", "wording", OWN_PROBES):
+        whole_set, part, _ = name.partition(PART)
+        if whole_set in ("retain", "wording", OWN_PROBES) or (part and whole_set not in OF_EACH):
             continue
         own = positions(texts.records, lambda r: bool(names_in(r)) or PAIR in r)[:MOST]
         rest = positions(texts.records, lambda r: "question" in r and not names_in(r) and PAIR not in r)
@@ -166,7 +168,7 @@ def specificity(sets: Mapping[str, Texts], right: Mapping[str, np.ndarray]) -> l
     """Mean over named sets of the share right among questions that mention no concept, each set alike (as the paper has it)."""
     shares, n = [], 0
     for name, own in right.items():
-        if name in ("retain", FORGET, "wording", OWN_PROBES, SHOWN_PICTURE):
+        if name.partition(PART)[0] in ("retain", FORGET, "wording", OWN_PROBES, SHOWN_PICTURE):
             continue
         at = positions(sets[name].records, lambda r: not names_in(r) and PAIR not in r)
         if len(at):
