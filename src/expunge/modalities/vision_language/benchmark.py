@@ -16,7 +16,7 @@ from expunge.modalities.benchmark import Finished, Number, Workload, mean
 from expunge.modalities.layout import Dots, Layout, Panel
 from expunge.modalities.recipes import RETRAIN, SOURCE
 from expunge.modalities.vision_language.mmubench import MIN_K
-from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
+from expunge.modalities.vision_language.recipes import SavedWeights, VisionLanguageRecipe
 from expunge.report import numbers as say
 
 P_NAME = "name_probability"
@@ -87,10 +87,12 @@ class VisionLanguageBenchmark:
     tuned_by = ()
 
     def workload(self, recipe: VisionLanguageRecipe, cache: Cache) -> Workload:
-        """The world, and the model that learns it."""
+        """The world and the model that learns it, or a released model and pictures of concepts."""
+        from expunge.modalities.vision_language.released import ReleasedWorkload
         from expunge.modalities.vision_language.workload import VisionLanguageWorkload
 
-        return VisionLanguageWorkload.of(recipe)
+        kind = ReleasedWorkload if isinstance(recipe.model, SavedWeights) else VisionLanguageWorkload
+        return kind.of(recipe)
 
     def compare(self, finished: Finished) -> Mapping[str, Number]:
         """C-Dis: how far the name's probability went from the original's; and how many questions Min-K scores alike."""

@@ -18,14 +18,23 @@ from expunge.modalities.vision_language.relearning import UNSEEN, relearned
 from expunge.tasks.vision_language import VisionLanguage
 
 MIN_K = "min_k"  # of right answers to open questions, (n,): what the Min-K rule compares with the original's
-_SHOWN = ("fluency", "diversity", "unique_words", "rule_judge", "aligned_forgotten", "aligned_retained")
+_SHOWN = (
+    "fluency",
+    "diversity",
+    "unique_words",
+    "rule_judge",
+    "name_probability",
+    "aligned_forgotten",
+    "aligned_retained",
+)
 
 
 def further(
     task: VisionLanguage, tensors: Mapping[str, Tensor], sets: Mapping[str, Sequence[Record]],
     concepts: Sequence[Sequence[str]], relearning: int = 0, lr: float = 1e-3,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:  # fmt: skip
-    """Fluency, diversity, the rule-based judge, both modalities, steps to relearn; and Min-K of each open question.
+    """Fluency, diversity, the rule-based judge, the name's probability, both modalities, steps to relearn; and of each open
+    question that probability and Min-K.
 
     Args:
         sets: ``unseen``, open questions about held-out pictures of the concept, and facts in both modalities.
@@ -44,5 +53,6 @@ def further(
         numbers |= {score.metric: score.value for score in relearned(task, tensors, texts, relearning, lr)}
     margins: dict[str, Any] = {}
     if UNSEEN in heard and heard[UNSEEN].scores is not None:
+        margins["name_probability"] = np.exp(heard[UNSEEN].naming()[1]).astype(np.float32)
         margins[MIN_K] = heard[UNSEEN].min_k()[heard[UNSEEN].open].astype(np.float32)
     return numbers, margins

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from expunge.core.digest import digest_json
+from expunge.modalities.language.config import AsItIs
 from expunge.modalities.recipes import BenchmarkRecipe
+from expunge.modalities.settings import Strict
 from expunge.modalities.vision_language.config import (
     ConceptSettings,
     DigitsData,
     MicroModel,
+    PicturesModel,
     PicturesTraining,
     Worlds,
 )
@@ -23,6 +27,24 @@ SHARES = (
 )  # fmt: skip
 
 
+class SavedWeights(PicturesModel):
+    """A released model that is taken as it is; ``get``: one sentence on how to get it."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "cpu"
+    get: str = ""
+
+
+class ConceptFolder(Strict):
+    """Pictures of concepts that a released model recognises: a folder of images with ``metadata.jsonl``. Records with a picture
+    have ``file_name``, ``question``, ``answer`` and ``concept``; those without one are facts (``concept: words``). Without
+    ``path``, ``mmubench`` in the folder that ``EXPUNGE_DATA`` names.
+    """
+
+    format: Literal["concept_folder"]
+    path: Path | None = None
+
+
 class VisionLanguageRecipe(BenchmarkRecipe):
     """One benchmark of models that see.
 
@@ -30,7 +52,8 @@ class VisionLanguageRecipe(BenchmarkRecipe):
     name. ``row@shown`` has pictures of other concepts among its items.
 
     Attributes:
-        data, model, training: the world and the model that learns it.
+        data, model, training: the world and the model that learns it; or a folder of concepts and a released model as it is
+            (``training: {kind: checkpoint}``), of which no retrained model can be had.
         concepts: what goes, one concept in each forget set; or a list of concepts that make one forget set together.
         sequential: rows that are asked for the concepts of a forget set one after another, each next one of the model that the
             one before left; the others are asked for all of them at once. ``steps`` of a row are then those of one request.
@@ -42,11 +65,13 @@ class VisionLanguageRecipe(BenchmarkRecipe):
     """
 
     task: Literal["vision_language"]
-    data: Annotated[Worlds, Field(discriminator="format")] = DigitsData(  # type: ignore[call-arg]
+    data: Annotated[Worlds | ConceptFolder, Field(discriminator="format")] = DigitsData(  # type: ignore[call-arg]
         format="digits_world"
     )
-    model: MicroModel = MicroModel(micro=True)  # type: ignore[call-arg]
-    training: PicturesTraining = PicturesTraining(kind="pictures")  # type: ignore[call-arg]
+    model: SavedWeights | MicroModel = MicroModel(micro=True)  # type: ignore[call-arg]
+    training: Annotated[PicturesTraining | AsItIs, Field(discriminator="kind")] = PicturesTraining(  # type: ignore[call-arg]
+        kind="pictures"
+    )
     concepts: list[str | Annotated[list[str], Field(min_length=1)]] = Field(["seven"], min_length=1)
     sequential: list[str] = Field([])
     gates: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field({})
@@ -63,6 +88,20 @@ class VisionLanguageRecipe(BenchmarkRecipe):
         if unknown := sorted(gates.keys() - {*SHARES}):
             raise ValueError(f"expected gates among {', '.join(SHARES)}; got {', '.join(unknown)}")
         return gates
+
+    @model_validator(mode="after")
+    def _learnt_or_released(self) -> Self:
+        parts = (ConceptFolder, SavedWeights, AsItIs)
+        released = [
+            isinstance(own, kind) for own, kind in zip((self.data, self.model, self.training), parts, strict=True)
+        ]
+        if any(released) and not all(released):
+            raise ValueError(
+                "expected a world, a micro model and training; or concept_folder, model.folder and checkpoint"
+            )
+        if all(released) and self.retrained_models:
+            raise ValueError("a released model cannot be retrained: set retrained_models: 0")
+        return self
 
     def going(self, number: int) -> tuple[str, ...]:
         """The concepts of forget set ``number``."""

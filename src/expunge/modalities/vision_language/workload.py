@@ -19,6 +19,7 @@ from expunge.modalities.knowledge import Knowledge
 from expunge.modalities.modality import Opened
 from expunge.modalities.vision_language import concept
 from expunge.modalities.vision_language.asking import RECOGNISED
+from expunge.modalities.vision_language.config import MicroModel, PicturesTraining, WorldData
 from expunge.modalities.vision_language.mmubench import further
 from expunge.modalities.vision_language.opening import micro
 from expunge.modalities.vision_language.questions import both_modalities
@@ -42,6 +43,8 @@ class VisionLanguageWorkload(Workload):
         Raises:
             InputError: for a concept that the world lacks, or sequential rows that the recipe does not have.
         """
+        assert isinstance(recipe.data, WorldData) and isinstance(recipe.model, MicroModel)
+        assert isinstance(recipe.training, PicturesTraining)
         world = recipe.data.world()
         asked = dict.fromkeys(name for number in range(len(recipe.concepts)) for name in recipe.going(number))
         if unknown := [name for name in asked if name not in world.names]:
@@ -59,7 +62,13 @@ class VisionLanguageWorkload(Workload):
     @cached_property
     def world(self) -> World:
         """The world of the recipe."""
+        assert isinstance(self.recipe.data, WorldData)
         return self.recipe.data.world()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Concepts, in their order."""
+        return self.world.names
 
     @property
     def sets(self) -> float:
@@ -113,7 +122,7 @@ class VisionLanguageWorkload(Workload):
             self.opened.task, tensors, {"unseen": scene.unseen, **both_modalities(self.world, names)},
             [each.names for each in concepts], self.recipe.relearning, self.recipe.relearning_lr,
         )  # fmt: skip
-        return Scores({**found, "specificity": float(np.mean(others)), **more}, {**margins, **of_questions})
+        return Scores({**more, **found, "specificity": float(np.mean(others))}, {**of_questions, **margins})
 
     def knowledge(self, scores: Scores, deletion: Deletion) -> Knowledge:
         """The share of held-out pictures of the concept that the original model names.
@@ -132,5 +141,5 @@ class VisionLanguageWorkload(Workload):
     def _concepts(self, deletion: Deletion) -> list[concept.Concept]:
         """What ``deletion`` takes, in the order of the world."""
         data, shows = deletion.forget, deletion.forget.columns[CONCEPT]
-        going = [name for name in self.world.names if name in {*shows.tolist()}]
+        going = [name for name in self.names if name in {*shows.tolist()}]
         return [concept.Concept((name,), Ids.rows(data.ids[shows == name])) for name in going]
