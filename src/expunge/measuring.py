@@ -18,13 +18,24 @@ from expunge.auditing import one_run_audit
 from expunge.checking import checks_of, settle
 from expunge.core.certificate import Verdict
 from expunge.core.data import Deletion, Ids
-from expunge.core.measurement import ANSWERS, AT, PICTURES, Evidence, Measurement
+from expunge.core.measurement import ANSWERS, AT, PICTURES, Check, Evidence, Measurement
 from expunge.core.method import Outcome, Watch, silent
 from expunge.core.task import Task
 from expunge.core.trained import Trained
 from expunge.data.partition import Partition
 from expunge.data.rows import Rows, joined
-from expunge.evidence.comparison import RETRAINED, Draws, Models, Reads, Speaks, compared, compared_attacks
+from expunge.evidence.comparison import (
+    RETRAINED,
+    Controlled,
+    Draws,
+    Models,
+    Reads,
+    Relearns,
+    Speaks,
+    compared,
+    compared_attacks,
+    side_by_side,
+)
 from expunge.evidence.distance import change_per_module, trainable_distance
 from expunge.evidence.membership import FORGET, Shadows, possible, shadow_members
 from expunge.metrics.catalogue import measurement
@@ -54,6 +65,8 @@ class MeasureSettings:
         trials: releases per world of the two-world test.
         audit: whether to train and unlearn once more for the one-run audit.
         seed: of shadow models, pools and replicates; never of certified noise.
+        relearning: most steps of training again on something new of what was forgotten, where the kind of model has such an
+            attack (``evidence.comparison.Relearns``); 0 leaves it out. ``relearning_lr``: its learning rate.
     """
 
     reference: str = "retrained"
@@ -62,6 +75,8 @@ class MeasureSettings:
     trials: int = 400
     audit: bool = True
     seed: int = 0
+    relearning: int = 0
+    relearning_lr: float = 1e-3
 
 
 def measure(
@@ -99,6 +114,7 @@ def measure(
     kind, sets = reads(task), sets_of(outcome.deletion)
     shadows = _shadows(outcome, kind, sets, settings, watch)
     measurements: list[Measurement] = []
+    told: list[Check] = []
     private: dict[str, Any] = {}
     for release in outcome.releases:
         models = Models(
@@ -115,6 +131,8 @@ def measure(
         if isinstance(kind, Draws) and PICTURES not in private:
             private[PICTURES] = kind.pictures(readings)
         measurements += compared(kind, readings, view)
+        measurements += _relearned(kind, task, models, held, settings, view)
+        told += kind.controls(readings.unlearned) if isinstance(kind, Controlled) else []
         if deletion.member:  # authored material was never trained on: no attack could tell it from other examples
             items, scores = compared_attacks(kind, readings, sets, shadows, view)
             measurements += items
@@ -123,6 +141,7 @@ def measure(
             measurements.append(_distance(task, models, view))
     checks, secrets = checks_of(outcome, retrained, names, sigma, settings.trials, watch)
     private |= secrets
+    checks = [*checks, *told]
     if settings.audit and retrained is not None:
         checks += one_run_audit(outcome)
     cost = {
@@ -211,6 +230,16 @@ def _the_same(tensors: Tensors) -> Callable[[str], Tensors]:
 def _held(trained: Trained) -> Callable[[str], Tensors]:
     """The weights that each view holds."""
     return lambda view: trained.view(view).tensors
+
+
+def _relearned(
+    kind: Any, task: Task, models: Models[Tensors], sets: Mapping[str, Any], settings: MeasureSettings, view: str | None
+) -> list[Measurement]:
+    """How soon each model learns again what was to be forgotten, where its kind says how that is measured."""
+    if not settings.relearning or not isinstance(kind, Relearns):
+        return []
+    steps, lr = settings.relearning, settings.relearning_lr
+    return side_by_side(models.each(lambda tensors: kind.relearned(task, tensors, sets, steps, lr)), view)
 
 
 def _distance(task: Task, models: Models[Tensors], view: str | None) -> Measurement:

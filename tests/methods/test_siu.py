@@ -14,6 +14,7 @@ from expunge.core.errors import InputError, RefusedError
 from expunge.core.request import Request, Target
 from expunge.data.texts import Texts
 from expunge.descent.work import Work
+from expunge.methods import siu
 from expunge.methods.siu import SIU
 from expunge.objectives.concept import MODES
 from expunge.objectives.language import Base
@@ -114,6 +115,64 @@ def test_the_loss_is_that_of_one_item_at_a_time_by_hand_under_every_setting():
         assert loss == pytest.approx(0.9 * cross_entropy + 0.75 * kl / counted, abs=1e-5), (positions, vocabulary, mode)
         losses.add(round(loss, 6))
     assert len(losses) > 8, "settings that leave out the same tokens of these items give one loss"
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
+def test_what_the_model_before_says_is_asked_once_where_it_fits(family, monkeypatch):
+    """Single items of different lengths, pictures among them; kept or asked in each step, the loss is the same."""
+    task = task_of(family)
+    base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
+    model, losses = task.build(seed=2).eval(), {}
+    work = Work(task, model, base, Deletion.authored(None, Texts.of(ITEMS)), {"forget": 5})
+    for kept in (True, False):
+        monkeypatch.setattr(siu, "REMEMBERED", 2**28 if kept else 0)
+        method = SIU(lora=None)
+        batch = method.prepare(work).streams["forget"]
+        assert (siu.BEFORE in batch) == kept
+        parts = [batch, batch.take(torch.tensor([3, 0])), batch.take(torch.tensor([4]))]
+        losses[kept] = [float(method.loss(work, Base(work), part).detach()) for part in parts]
+    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_spread_learns_other_names_as_the_model_before_would_say_them_by_hand(temperature):
+    """Cross-entropy from softmax(z / T) over the listed names, the concept's own left out, where the substitute begins."""
+    items = [{**each, "among": ["nine", "eight", "seven"]} if each["target"] == "unseen" else each for each in ITEMS]
+    task = task_of("idefics3")
+    base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
+    model, reference = task.build(seed=2).eval(), task.build(base).eval()
+    work = Work(task, model, base, Deletion.authored(None, Texts.of(items)), {"forget": 5})
+    method = SIU(instead="spread", temperature=temperature, beta=0.0, lora=None)
+    loss = float(method.loss(work, Base(work), method.prepare(work).streams["forget"]).detach())
+    own, tokens = 0.0, 0
+    for record in items:
+        batch = task.encode([record])
+        with torch.no_grad():
+            said, labels = task.answered(model, dict(model.named_parameters()), batch)
+            before, _ = task.answered(reference, dict(reference.named_parameters()), batch)
+        for z, z_before, label in zip(said[0].double(), before[0].double(), labels[0].tolist(), strict=True):
+            tokens += 1
+            if record["target"] == "unseen" and label == ID["nine"]:
+                weights = {name: float((z_before[ID[name]] / temperature).exp()) for name in ("nine", "eight")}
+                for name, weight in weights.items():
+                    own -= weight / sum(weights.values()) * float(z.log_softmax(-1)[ID[name]])
+            else:
+                own -= float(z.log_softmax(-1)[label])
+    assert loss == pytest.approx(0.9 * own / tokens, abs=1e-5)
+
+
+def test_spread_wants_names_that_are_not_the_concept():
+    with pytest.raises(RefusedError, match="Item 1 has None under 'among'"):
+        ran("llava", instead="spread")
+    with pytest.raises(RefusedError, match="'among'; instead: spread needs a list"):
+        ran("llava", [{**each, "among": "nine"} for each in ITEMS], instead="spread")
+    with pytest.raises(InputError, match="begin as the concept does"):
+        ran("llava", [{**each, "among": ["seven"]} for each in ITEMS], instead="spread")
+    listed = [{**each, "among": ["nine", "eight"]} for each in ITEMS]
+    assert (
+        ran("llava", listed, instead="spread").change
+        and ran("llava", listed).releases[0].artifact.digest == ran("llava").releases[0].artifact.digest
+    )
 
 
 def test_with_an_adapter_the_reference_is_the_model_without_it():

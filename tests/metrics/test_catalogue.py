@@ -17,8 +17,11 @@ EXPECTED = (
     "right_word exact_answer extraction_strength exact_memorization truth_ratio_geometric truth_ratio_arithmetic "
     "truth_ratio_knowledge_left model_utility forget_quality forget_quality_log10 forget_quality_ks replay_nll "
     "replay_probability replay_accuracy replay_auc replay_ra legacy_ra legacy_hs link_auc deleted_auc deleted_probability "
-    "absent_probability link_stealing frechet frechet_real sample_recall judge recognition_unseen recognition_seen yes_no "
-    "facts others yes_others no_others facts_others degeneration name_probability c_dis kl_to_retrained membership_loss "
+    "absent_probability link_stealing frechet frechet_real sample_recall judge recognition_unseen recognition_seen "
+    "recognition_style others_style yes_no facts others yes_others no_others facts_others degeneration recognition affirmed "
+    "rule_judge fluency diversity "
+    "unique_words specificity min_k_alike min_k_rouge_l aligned_forgotten aligned_retained relearning_steps name_probability "
+    "c_dis kl_to_retrained membership_loss "
     "membership_confidence membership_lira membership_zlib membership_min_k membership_min_k_plus_plus membership_gradnorm "
     "privleak"
 )

@@ -18,7 +18,7 @@ JOB: dict[str, Any] = {
     "training": {"kind": "pictures", "shows": "shape", "seeing": 20, "steps": 60, "batch_size": 16, "lr": 0.003},
     "request": {"subject": "a", "targets": [{"kind": "concept", "where": {"shape": "star"}}],
                 "concept": {"material": "stars.jsonl"}},
-    "method": {"name": "siu", "steps": 4, "lr": 0.003}, "evidence": {"replicates": 0, "pdf": False},
+    "method": {"name": "siu", "steps": 4, "lr": 0.003}, "evidence": {"replicates": 0, "pdf": False, "relearning": 2},
 }  # fmt: skip
 
 

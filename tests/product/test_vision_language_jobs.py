@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.product.stars import JOB, write_job
 
 from expunge.core.errors import InputError, RefusedError
+from expunge.data.digits_world import digits_world
+from expunge.data.pictures import picture_of
 from expunge.jobs.run import run_job
+from expunge.tasks.micro_vision_language import micro_vision_language
+from expunge.training.pictures import PictureTraining
+from expunge.training.shipped import name_of, shipped
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs" / "digit_concept.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +50,62 @@ def test_the_retrained_model_lacks_the_pictures_of_the_concept_and_the_tokens_of
     whole = json.loads((folder / "out.private" / "review.json").read_text())
     assert (whole["data"]["absent"], whole["data"]["rows"], whole["data"]["retained"]) == (4, 20, 16)
     assert whole["runs"][0]["details"]["concept_tokens"][0]["kept"] == ["star"]
+
+
+def test_the_report_says_whether_the_concept_is_recognised_beside_controls_and_the_shown_picture_stays_private(done):
+    """Four pictures go: fewer than the 20 from which values on them may be shown."""
+    _, folder = done
+    whole = json.loads((folder / "out.private" / "review.json").read_text())["runs"][0]["evidence"]
+    counts = {item["name"]: item for item in whole["measurements"]}
+    for name in ("recognition/forget", "recognition/shown", "c_dis/forget", "min_k_alike/forget", "relearning_steps/forget",
+                 "name_probability/forget", "fluency/forget", "degeneration/forget", "diversity/forget"):  # fmt: skip
+        assert counts[name]["value"] is not None and counts[name]["ideal"] is not None, name
+    assert counts["c_dis/forget"]["original"] == 0 and counts["min_k_alike/forget"]["original"] == 1
+    assert counts["recognition/shown"]["n"] == 1 and counts["relearning_steps/forget"]["n"] == 2
+    shown = json.loads((folder / "out" / "evidence.json").read_text())["runs"][0]["evidence"]
+    assert {item["value"] for item in shown["measurements"] if item["set"] in ("shown", "forget")} == {None}
+    (told,) = (check for check in shown["checks"] if check["name"] == "controls")
+    assert "always says no would score named 0 %" in told["statement"] and "says nothing" in told["statement"]
+    assert (
+        "Controls" in (folder / "out" / "report.html").read_text()
+        or "controls" in (folder / "out" / "report.html").read_text()
+    )
+
+
+def test_what_is_released_is_a_folder_of_transformers(done):
+    import transformers
+
+    _, folder = done
+    released = folder / "out" / "models" / "micro"
+    stored = load_file(released / "model.safetensors")
+    model = transformers.AutoModelForImageTextToText.from_pretrained(released)
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in model.named_parameters() if name in stored)
+    assert isinstance(transformers.AutoProcessor.from_pretrained(released), transformers.LlavaProcessor)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers for it
+def test_the_adapter_of_the_example_reloads_in_peft_and_the_merged_folder_in_transformers(tmp_path):
+    """On the original weights the adapter says what the merged folder says, and not what the original says."""
+    import peft
+    import transformers
+
+    run_job(EXAMPLE, ("evidence.relearning=0", "evidence.pdf=false"), tmp_path / "out")
+    released, task = tmp_path / "out" / "models" / "micro", micro_vision_language(digits_world().vocabulary)
+    weights = shipped(name_of(task, digits_world().train, PictureTraining(), 0))
+    assert weights is not None
+    merged = transformers.AutoModelForImageTextToText.from_pretrained(released).eval()
+    adapted = peft.PeftModel.from_pretrained(task.build(weights).eval(), released.with_suffix(".adapter")).eval()
+    processor = transformers.AutoProcessor.from_pretrained(released)
+    records = [*digits_world().named("seven")[:4], *digits_world().named("two")[:4]]
+    with torch.no_grad():
+        for record in records:
+            inputs = processor(
+                text=[f"<image> {record['question']}"], images=[[picture_of(record)]], return_tensors="pt"
+            )
+            one, other, before = (model(**inputs).logits for model in (merged, adapted, task.build(weights).eval()))
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+            assert float((one - before).abs().max()) > 0.1
 
 
 def test_a_concept_that_the_model_does_not_recognise_is_refused(tmp_path):

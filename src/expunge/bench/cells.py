@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +131,18 @@ def _measured(
 def _unlearn(world: World, cell: Cell, method: Any, journal: Journal) -> tuple[Any, float]:
     """The outcome, and seconds of this process: of a run that was taken up, those since then."""
     source = world.source(world.models([cell.forget_set])[SOURCE, 0, 0])
-    deletion = world.deletion(cell.forget_set)
-    request = world.workload.request(cell.forget_set)
-    presented = world.workload.presented(cell.row, deletion, cell.seed)
-    started = time.perf_counter()
-    outcome = planning.plan(
-        source, request, method, key=HASH_KEY, probes=deletion.probes, wording=presented.wording,
-        material=presented.material, deletion=None if presented.material is None else deletion, journal=journal, seed=cell.seed,
-    ).run()  # fmt: skip
-    return outcome, time.perf_counter() - started
+    turns = world.workload.turns(cell.row, cell.forget_set, world.deletion(cell.forget_set), cell.seed)
+    outcome, evaluations, started = None, 0, time.perf_counter()
+    for turn in turns:
+        presented, deletion = turn.presented, turn.deletion
+        outcome = planning.plan(
+            source if outcome is None else outcome.after, turn.request, method, key=HASH_KEY, probes=deletion.probes,
+            wording=presented.wording, material=presented.material,
+            deletion=None if presented.material is None else deletion, journal=journal, seed=cell.seed,
+        ).run()  # fmt: skip
+        evaluations += outcome.cost["gradient_evaluations"]
+    assert outcome is not None  # there is at least one request
+    return replace(outcome, cost={**outcome.cost, "gradient_evaluations": evaluations}), time.perf_counter() - started
 
 
 # --- in a process of its own ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 # of its range, which is below the width of its 95 % interval.
 PRIVATE_BELOW = 20
 AT = " at "  # in the name of a set: the rows of it that one peer holds, for example ``test at Basel``
+PART = " of concept "  # in the name of a set: what it has of one of several concepts, numbered as the request has them
 Key = tuple[str, str | None, str | None]  # metric, set, view
 
 
@@ -103,6 +104,7 @@ class Check:
 
 UNDECIDABLE = "undecidable"
 OWN_PROBES = "own_probes"  # the set of what the operator asks, each with an answer that the model is not to give
+SHOWN_PICTURE = "shown"  # the set of questions about the one picture that a concept was forgotten through
 FORBIDDEN = "forbidden_answers"  # how many of them get that answer
 ANSWERS = "answers"  # what each model said to some questions, for a person to read
 PICTURES = "pictures"  # what each model draws, for a person to look at

@@ -15,7 +15,7 @@ from expunge.core.errors import InputError
 from expunge.core.texts import Record
 from expunge.data.pictures import IMAGE
 
-TARGET, CONCEPT, SPECIFIED = "target", "concept", "specified"  # keys of an item
+TARGET, CONCEPT, SPECIFIED, AMONG = "target", "concept", "specified", "among"  # keys of an item
 UNSEEN, DESCRIPTION, FACTS, OTHERS = "unseen", "description", "facts", "others"
 TARGETS: Mapping[str, bool] = {
     UNSEEN: True,
@@ -92,6 +92,7 @@ class Sources:
         facts: questions about the concept by name, in words alone.
         others: questions about other concepts, in words alone.
         shown: questions about pictures of other concepts; an extension (``retain_images`` of the method).
+        among: names that the concept might be taken for, the substitute among them; an extension (``instead`` of the method).
     """
 
     names: tuple[str, ...]
@@ -101,6 +102,7 @@ class Sources:
     facts: Sequence[Record]
     others: Sequence[Record]
     shown: Sequence[Record] = ()
+    among: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.names or not all(name.strip() for name in self.names):
@@ -138,9 +140,10 @@ def concept_items(
     draw, name = np.random.default_rng(seed), sources.names[0]
     common: Mapping[str, Any] = {CONCEPT: list(sources.names)}
     seen = {**common, IMAGE: sources.picture}
+    among = {AMONG: list(sources.among)} if sources.among else {}
     items: list[Record] = [
         {**seen, TARGET: UNSEEN, "question": asked, "answer": templates.named.format(name=sources.substitute),
-         SPECIFIED: [sources.substitute]}
+         SPECIFIED: [sources.substitute], **among}
         for asked in _so_many(templates.asked, pieces, rephrase)
     ]  # fmt: skip
     items += [

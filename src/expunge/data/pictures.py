@@ -60,9 +60,23 @@ def read_picture(path: Path) -> str:
         InputError: for a file that is missing or damaged, is no picture, or holds more than :data:`MOST_PIXELS` pixels or
             colours that are not red, green and blue.
     """
+    return as_picture(open_picture(path))
+
+
+def open_picture(path: Path) -> Any:
+    """The picture in the file ``path`` as an RGB image of PIL. Raises InputError as :func:`read_picture`."""
     if not path.is_file():
         raise InputError(f"There is no image {path}; name a PNG or JPEG file.")
-    return as_picture(_opened(path.read_bytes(), path.name))
+    return _opened(path.read_bytes(), path.name)
+
+
+def picture_from(content: bytes, where: str) -> str:
+    """The picture in the bytes of a file, for a record; ``where`` is what messages call it.
+
+    Raises:
+        InputError: as :func:`read_picture`.
+    """
+    return as_picture(_opened(content, where))
 
 
 def picture_of(record: Record, where: str = "a record") -> Any:

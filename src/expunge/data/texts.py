@@ -145,12 +145,12 @@ def read_records(path: Path, answer: bool = True, keys: Mapping[str, str] | None
 def _numbered(path: Path, answer: bool, keys: Mapping[str, str] | None) -> list[tuple[int, Record]]:
     """Each record with the place in its file (from 0, blank lines not counted) of what it was made of."""
     found: list[tuple[int, Record]] = []
-    for place, (where, value) in enumerate(_objects(path)):
+    for place, (where, value) in enumerate(objects_of(path)):
         found += [(place, record) for record in as_records(value, where, answer=answer, keys=keys)]
     return found
 
 
-def _objects(path: Path) -> Iterator[tuple[str, Any]]:
+def objects_of(path: Path) -> Iterator[tuple[str, Any]]:
     """What stands on each line of JSON lines, or in each row of a table, and how messages call its place."""
     if path.suffix.lower() == ".csv":
         table = open_csv(path)

@@ -7,13 +7,13 @@ same for all of them, in ``expunge run`` and ``expunge eval`` alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
-from expunge.core.measurement import FORBIDDEN, OWN_PROBES, Measurement
+from expunge.core.measurement import FORBIDDEN, OWN_PROBES, Check, Measurement
 from expunge.evidence.membership import MembershipAttack, Shadows, attacked, possible
 from expunge.metrics.catalogue import measurement, metric
 from expunge.metrics.intervals import Interval, wilson
@@ -102,6 +102,39 @@ class Draws(Protocol):
         ...
 
 
+@runtime_checkable
+class Contrasts(Protocol):
+    """A kind of model that has numbers which compare a model with the original."""
+
+    def contrast(self, readings: Any, original: Any) -> list[Score]:
+        """Every number of readings of one model beside those of the original, which is compared with itself too."""
+        ...
+
+
+@runtime_checkable
+class Controlled(Protocol):
+    """A kind of model that can be told from models which have forgotten nothing and answer badly."""
+
+    def controls(self, readings: Any) -> list[Check]:
+        """What such models would score, and whether the model with these readings does better; empty: not known."""
+        ...
+
+
+@runtime_checkable
+class Relearns(Protocol):
+    """A kind of model of which it can be measured how soon it learns again what it was to forget."""
+
+    def relearned(
+        self, task: Any, tensors: Mapping[str, Tensor], sets: Mapping[str, Any], steps: int, lr: float
+    ) -> list[Score]:
+        """Train the model with weights ``tensors`` for at most ``steps`` steps at the learning rate ``lr``; see what returns.
+
+        Raises:
+            InputError: for sets that do not allow it.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Models(Generic[T]):
     """The unlearned model and those that it stands beside; or what each was read as, or scored."""
@@ -126,15 +159,28 @@ def compared(kind: Reads, readings: Models[Any], view: str | None = None) -> lis
     Formal guarantee: none. An interval is about which examples were drawn, with the model held fixed.
     """
 
-    def values(read: Any) -> dict[tuple[str, str | None], float]:
-        return {} if read is None else {score.place: score.value for score in kind.score(read)}
+    def scored(read: Any, retrained: Any = None) -> list[Score]:
+        found = kind.score(read, retrained)
+        if isinstance(kind, Contrasts) and readings.original is not None:
+            found = [*found, *kind.contrast(read, readings.original)]
+        return found
 
-    ideal, original = values(readings.retrained), values(readings.original)
-    replicates = [values(read) for read in readings.replicates]
+    others = replace(readings, unlearned=None).each(lambda read: [] if read is None else scored(read))
+    return side_by_side(replace(others, unlearned=scored(readings.unlearned, readings.retrained)), view)
+
+
+def side_by_side(scores: Models[list[Score]], view: str | None = None) -> list[Measurement]:
+    """Scores of the unlearned model as measurements, each beside the same of the other models."""
+
+    def values(of: list[Score] | None) -> dict[tuple[str, str | None], float]:
+        return {} if of is None else {score.place: score.value for score in of}
+
+    ideal, original = values(scores.retrained), values(scores.original)
+    replicates = [values(of) for of in scores.replicates]
     return [
-        _beside(score, view, readings.retrained is not None, ideal.get(score.place), original.get(score.place),
+        _beside(score, view, scores.retrained is not None, ideal.get(score.place), original.get(score.place),
                 [each[score.place] for each in replicates if score.place in each])
-        for score in kind.score(readings.unlearned, readings.retrained)
+        for score in scores.unlearned
     ]  # fmt: skip
 
 

@@ -52,6 +52,8 @@ BUILTIN: Mapping[str, str] = {
     "satimp": "expunge.methods.satimp:SatImp",
     "siu": "expunge.methods.siu:SIU",
     "mmunlearner": "expunge.methods.mmunlearner:MMUnlearner",
+    "prompt_decouple": "expunge.methods.prompt_decouple:PromptDecouple",
+    "multi_delete": "expunge.methods.multi_delete:MultiDelete",
     "newton": "expunge.methods.newton:Newton",
     "network_newton": "expunge.methods.network_newton:NetworkNewton",
     "rr_du": "expunge.methods.rr_du:RRDU",

@@ -17,7 +17,7 @@ from expunge.core.batch import Batch
 from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
-from expunge.data.concepts import CONCEPT, OTHERS, SPECIFIED, TARGET, TARGETS
+from expunge.data.concepts import AMONG, CONCEPT, OTHERS, SPECIFIED, TARGET, TARGETS, UNSEEN
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.descent.schedule import FORGET, RETAIN, Turn
@@ -31,10 +31,15 @@ from expunge.objectives.concept import (
     occurrences,
 )
 from expunge.objectives.language import Base, token_mean
-from expunge.tasks.language import trimmed
+from expunge.tasks.language import losses_of, trimmed
+from expunge.tasks.passes import ANSWERS, in_passes
 from expunge.tasks.prompts import NO_LABEL
 
-OWN_TOKENS, SPOKEN = "siu_specified", "siu_spoken"  # columns of a batch
+OWN_TOKENS, SPOKEN, BEFORE = "siu_specified", "siu_spoken", "siu_before"  # columns of a batch
+NAMED_AT, OTHER_NAMES = "siu_named_at", "siu_other_names"  # further ones, where names are learnt as ``spread``
+LEAST = -1e4  # a logit that no probability is left of, at any temperature
+# Bytes of what the model before the run says that are kept; above it is asked in each step. Our choice
+REMEMBERED = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,10 @@ class SIU(LanguageMethod):
         positions: which positions K_S leaves out: ``spans`` (those of ``specified``), ``mass`` (where the model before the run
             gives the concept's tokens at least ``tau``), ``both`` (our reading: the paper describes either), or ``none``.
         tau: 0.5; the paper says "extremely high".
+        instead: what is learnt where an item of ``unseen`` says the substitute: ``substitute``, as in the paper, or ``spread``:
+            among all names that its item lists under ``among``, what the model before the run would say there, as a retrained
+            model takes the concept for whatever a picture resembles. An alternative of ours (``docs/vision_language.md``).
+        temperature: of these names' probabilities, above 1 more alike. 2: our choice, measured there.
         vocabulary: whether K_V leaves the concept's tokens out.
         retain_images: whether items of ``others`` may show pictures, which keeps other concepts recognised; an extension of
             ours, off as in the paper.
@@ -87,6 +96,8 @@ class SIU(LanguageMethod):
     mode: Literal["literal", "renorm"] = "literal"
     positions: Literal["spans", "mass", "both", "none"] = "both"
     tau: Share = 0.5
+    instead: Literal["substitute", "spread"] = "substitute"
+    temperature: Positive = 2.0
     vocabulary: bool = True
     retain_images: bool = False
     targets: tuple[Literal["unseen", "description", "facts", "others"], ...] = (
@@ -120,11 +131,39 @@ class SIU(LanguageMethod):
             specified[i, own] = torch.tensor(found, device=labels.device)
             spoken[i, list(names[tuple(record[CONCEPT])].kept)] = False
         columns = {OWN_TOKENS: specified, SPOKEN: spoken.to(labels.device)}
+        if (self.beta or self.instead == "spread") and (before := remembered(work, base, batch, size)) is not None:
+            columns[BEFORE] = before
+        if self.instead == "spread":
+            columns |= self.other_names(tokenizer, records, batch, columns)
 
         def loss(role: str, part: Batch, turn: Turn) -> Tensor:
             return self.loss(work, base, part)
 
         return Prepared({FORGET: batch.with_columns(**columns)}, loss)
+
+    def other_names(
+        self, tokenizer: Any, records: Sequence[Mapping[str, Any]], batch: Batch, columns: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Where items of ``unseen`` begin to say their substitute, (n, t), and the tokens that other names begin with, (n, v).
+
+        Raises:
+            InputError: where nothing is left of an item's names without the concept's tokens.
+        """
+        unseen = torch.tensor([says_substitute(record) for record in records], device=batch["labels"].device)
+        specified, spoken = columns[OWN_TOKENS], columns[SPOKEN]
+        first = specified & (specified.long().cumsum(1) == 1) & unseen[:, None]
+        begins = torch.zeros_like(spoken)
+        for row in unseen.nonzero().squeeze(1).tolist():
+            token, names = int(batch["labels"][row][first[row]]), records[row][AMONG]
+            said = {space: _first_token(tokenizer, space + records[row][SPECIFIED][0]) for space in (" ", "")}
+            space = next((space for space, begin in said.items() if begin == token), "")  # as the answer writes its own
+            tokens = [_first_token(tokenizer, space + name) for name in names]
+            begins[row, tokens] = spoken[row, tokens]
+            if not bool(begins[row].any()):
+                raise InputError(
+                    f"Expected names that do not begin as the concept does under 'among'; got {', '.join(names)}."
+                )
+        return {NAMED_AT: first, OTHER_NAMES: begins}
 
     def items(self, material: Texts) -> Texts:
         """Those of the kinds that are learnt."""
@@ -135,17 +174,21 @@ class SIU(LanguageMethod):
         return {FORGET: len(self.items(context.deletion.forget)), RETAIN: 0}
 
     def loss(self, work: Work, base: Base, batch: Batch) -> Tensor:
-        """Both terms on one batch."""
-        learnt = self.alpha * token_mean(
-            *work.language.token_losses(work.model, work.params, batch), together=work.processes
-        )
+        """Both terms on one batch, from one pass."""
+        logits, labels = work.language.answered(work.model, work.params, batch)
+        losses, counted = losses_of(logits, labels)
+        if not self.beta and self.instead == "substitute":
+            return self.alpha * token_mean(losses, counted, together=work.processes)
+        before, spoken = recalled(batch[BEFORE], counted) if BEFORE in batch else base.logits(batch), batch[SPOKEN]
+        if self.instead == "spread":
+            names = before.masked_fill(~batch[OTHER_NAMES][:, None, :], LEAST) / self.temperature
+            spread = -(names.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+            losses = torch.where(_where_labels_are(batch, NAMED_AT), spread, losses)
+        learnt = self.alpha * token_mean(losses, counted, together=work.processes)
         if not self.beta:
             return learnt
-        logits, labels = work.language.answered(work.model, work.params, batch)
-        before, spoken = base.logits(batch), batch[SPOKEN]
-        counted = labels != NO_LABEL
         if self.positions in ("spans", "both"):
-            counted = counted & ~_where_labels_are(batch)
+            counted = counted & ~_where_labels_are(batch, OWN_TOKENS)
         if self.positions in ("mass", "both"):
             counted = counted & (concept_mass(before, spoken) < self.tau)
         keep = spoken if self.vocabulary else torch.ones_like(spoken)
@@ -183,6 +226,10 @@ class SIU(LanguageMethod):
                 return f"Item {i} names no concept; expected a list of its names under 'concept'."
             if not isinstance(specified, list | tuple):
                 return f"Item {i} has specified {specified!r}; expected a list of parts of its answer."
+            among = record.get(AMONG)
+            listed = isinstance(among, list | tuple) and among and all(isinstance(name, str) for name in among)
+            if self.instead == "spread" and says_substitute(record) and not listed:
+                return f"Item {i} has {among!r} under 'among'; instead: spread needs a list of names there."
             shows, may = IMAGE in record, TARGETS[record[TARGET]]
             if shows != may and not (self.retain_images and record[TARGET] == OTHERS):
                 return (
@@ -203,8 +250,49 @@ class SIU(LanguageMethod):
         return replace(done, details={**done.details, "concept_tokens": [each.said for each in names.values()]})
 
 
-def _where_labels_are(batch: Batch) -> Tensor:
-    """The column of specified tokens for the positions that ``Autoregressive.answered`` gives."""
+def remembered(work: Work, base: Base, batch: Batch, size: int) -> Tensor | None:
+    """What the model before the run says where each item has labels: items come again in every other step.
+
+    Shapes:
+        (items, labels of the longest answer, ``size``), zeros behind the labels of a shorter one; ``None``: too large to keep.
+    """
+    counts = (batch["labels"][:, 1:] != NO_LABEL).sum(1)
+    if len(batch) * int(counts.max()) * size * 4 > REMEMBERED:
+        return None
+
+    def own(part: Batch) -> Tensor:
+        logits, labels = base.says(lambda params: work.language.answered(work.model, params, part))
+        kept = logits.new_zeros((len(labels), int(counts.max()), logits.shape[2]))
+        for row, (said, has) in enumerate(zip(logits, labels != NO_LABEL, strict=True)):
+            kept[row, : int(has.sum())] = said[has]
+        return kept
+
+    return in_passes(own, batch, ANSWERS)
+
+
+def recalled(kept: Tensor, counted: Tensor) -> Tensor:
+    """The rows of :func:`remembered` at the positions of a batch that have labels; zeros elsewhere.
+
+    Shapes:
+        (b, k, v), (b, t) bool → (b, t, v).
+    """
+    found = kept.new_zeros((*counted.shape, kept.shape[2]))
+    first = torch.arange(kept.shape[1], device=kept.device) < counted.sum(1, keepdim=True)
+    found[counted] = kept[first]
+    return found
+
+
+def says_substitute(record: Mapping[str, Any]) -> bool:
+    """Whether an item answers with a substitute name."""
+    return record[TARGET] == UNSEEN and bool(record.get(SPECIFIED))
+
+
+def _first_token(tokenizer: Any, text: str) -> int:
+    return tokenizer([text], add_special_tokens=False)["input_ids"][0][0]
+
+
+def _where_labels_are(batch: Batch, column: str) -> Tensor:
+    """A column of marked tokens for the positions that ``Autoregressive.answered`` gives."""
     longest = trimmed(batch)["labels"].shape[1]
     labels = batch["labels"][:, 1:longest]
-    return batch[OWN_TOKENS][:, 1:longest][:, (labels != NO_LABEL).any(0)]
+    return batch[column][:, 1:longest][:, (labels != NO_LABEL).any(0)]

@@ -21,6 +21,7 @@ _GUESSED = "above 0: a guess is right now and then, and answers to like question
 _TAUGHT = "what the original scores, seldom 1: it need not answer everything"
 _ATTACKED = "the paper of the attack averages 5 seeds, over which attacked utility has a std of .1 to .3"
 _RECORDS = "retrained models differ by their std over seeds and by sampling of records"
+ORIGINAL, SPECIFICITY = "original model", "specificity"  # a need; and a mean over sets that nobody is forgotten from
 _MATCH, _HIGHER, _LOWER = Direction.MATCH, Direction.HIGHER, Direction.LOWER
 
 CATALOGUE: tuple[MetricSpec, ...] = (
@@ -219,6 +220,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
            _RECORDS, ("concept", "reference")),
           ("recognition_seen", "Named, the picture shown", "the same about the one picture that was unlearnt through", _MATCH,
            _RECORDS, ("concept", "reference")),
+          ("recognition_style", "Named, another style",
+           "the same about pictures of the concept in a style that nothing was trained on", _MATCH, _RECORDS,
+           ("concept", "reference")),
+          ("others_style", "Others named, another style",
+           "share of pictures of other concepts in that style that are named right", _HIGHER, _TAUGHT,
+           ("other concepts", "reference")),
           ("yes_no", "Affirmed", "share of questions whether held-out pictures show the concept that are answered by yes",
            _MATCH, "what the retrained model says, which may never have been told no", ("concept", "reference")),
           ("facts", "Facts", "share of facts about the concept, asked in words, that are answered right", _HIGHER, _TAUGHT,
@@ -233,11 +240,42 @@ CATALOGUE: tuple[MetricSpec, ...] = (
            ("other concepts", "reference")),
           ("degeneration", "Says nothing", "share of answers that are empty or repeat themselves", _LOWER, "0",
            ("reference",)))),
+    *(MetricSpec(name, label, title, unit, direction, ideal, null, ("concept", *needs))
+      for name, label, title, unit, direction, ideal, null, needs in (
+          ("recognition", "Named", "share of open questions about pictures of the concept whose answer names it (EM is 1 minus "
+           "it); on the picture that was unlearnt through, efficacy is 1 minus it", "share", _MATCH, RETRAINED, _RECORDS,
+           ("reference",)),
+          ("affirmed", "Affirmed, asked by name", "share of questions whether a picture shows the concept that are answered by "
+           "yes (EM on such questions is 1 minus it)", "share", _MATCH, RETRAINED,
+           "what the retrained model says, which may never have been told no", ("reference",)),
+          ("rule_judge", "Rule-based judge", "mean over answers that say something of 5 where the name leaks, 2 where nobody "
+           "is named, 1 for another name; in the place of the paper's judge, whose rubric is unknown", "1", _MATCH, RETRAINED,
+           _RECORDS, ("reference",)),
+          ("fluency", "Fluency", "perplexity of right answers, in which a token of the concept's name costs ln(vocabulary)",
+           "1", _MATCH, RETRAINED, _RECORDS, ("reference",)),
+          ("diversity", "Diversity", "mean share of different words within an answer", "percent", _MATCH, RETRAINED, _RECORDS,
+           ("reference",)),
+          ("unique_words", "Different words", "how many different words all answers to a set have", "1", _MATCH, RETRAINED,
+           _RECORDS, ("reference",)),
+          (SPECIFICITY, "Specificity", "mean over sets of the share right among questions about anything but the concept",
+           "share", _MATCH, RETRAINED, _RECORDS, ("other concepts", "reference")),
+          ("min_k_alike", "Min-K alike", "share of questions on which the Min-40 % scores of the model and of the original are "
+           "within a factor of 1.15", "share", _MATCH, RETRAINED, _RECORDS, (ORIGINAL, "reference")),
+          ("min_k_rouge_l", "Answers alike where Min-K is", "ROUGE-L between the answers of the model and of the original on "
+           "these questions", "share", _MATCH, RETRAINED, _RECORDS, (ORIGINAL, "reference")),
+          ("aligned_forgotten", "Both modalities, concept", "contraharmonic mean of ROUGE-L recall of one fact asked in words "
+           "and with a picture: high where either still tells (UMU-Bench)", "share", _MATCH, RETRAINED, _RECORDS,
+           ("facts in both modalities", "reference")),
+          ("aligned_retained", "Both modalities, others", "harmonic mean of the same of facts that stay: low where either is "
+           "lost", "share", _MATCH, RETRAINED, _RECORDS, ("facts in both modalities", "reference")),
+          ("relearning_steps", "Steps to relearn", "how many steps on one new picture with its right name leave the mean "
+           "probability of the name on other pictures at or below a half", "1", _MATCH, RETRAINED, _RECORDS,
+           ("pictures", "reference")))),
     MetricSpec("name_probability", "Probability of the name",
         "mean probability of the concept's name behind the stem of an answer", "1", _MATCH, RETRAINED, _RECORDS,
         ("concept", "reference")),
     MetricSpec("c_dis", "C-Dis", "mean of p log(p / q), p and q the name's probability before and after (MMUBench)", "nats",
-        _MATCH, RETRAINED, "0 for the original model", ("concept", "reference")),
+        _MATCH, RETRAINED, "0 for the original model", ("concept", ORIGINAL, "reference")),
     MetricSpec("kl_to_retrained", "KL to retrained", "mean divergence of the next word from the retrained model's", "nats",
         _LOWER, 0.0, "above 0: two retrained models differ", ("concept", "reference")),
     *(MetricSpec(f"membership_{name}", f"Membership attack by {attack}",

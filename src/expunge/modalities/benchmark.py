@@ -57,6 +57,21 @@ class Presented:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One of the requests that a forget set is forgotten through.
+
+    Attributes:
+        request: what is asked.
+        deletion: what that comes to on what the model stands for then.
+        presented: how it presents that.
+    """
+
+    request: Request
+    deletion: Deletion
+    presented: Presented
+
+
+@dataclass(frozen=True)
 class Workload(ABC):
     """What a recipe comes to: what the model learns, which requests there are, how they are worded, what is measured.
 
@@ -101,6 +116,12 @@ class Workload(ABC):
         Whatever else it depends on must be in the recipe's ``digest`` or ``identity``: cells are known by these.
         """
         return Presented()
+
+    def turns(self, row: str, number: int, deletion: Deletion, seed: int) -> Sequence[Turn]:
+        """The requests of ``row`` for forget set ``number``, which comes to ``deletion``: one for everything. Each next one
+        starts from the model that the one before left, and comes to a deletion on the data that this model stands for.
+        """
+        return (Turn(self.request(number), deletion, self.presented(row, deletion, seed)),)
 
     @abstractmethod
     def score(self, deletion: Deletion, tensors: Tensors, retrained: Tensors | None) -> Scores:

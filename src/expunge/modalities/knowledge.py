@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from expunge.core.errors import InputError, RefusedError
+from expunge.core.measurement import PART
 from expunge.core.task import Task
 from expunge.evidence.comparison import Reads, Score
 
@@ -92,7 +93,14 @@ def must_know(
         if score.metric == kind.right
     ]
     if expected is None:
-        known = kind.knowledge(scores, data)
+        known, parts = kind.knowledge(scores, data), []
+        if concept:  # each concept by itself: one that is known well would hide another that is not known at all
+            parts = [name for name in sets if PART in name and name.partition(PART)[0] in kind.known_on]
+            read = kind.score(kind.read(task, tensors, {name: sets[name] for name in parts})) if parts else []
+            of_parts = {s.set: kind.knowledge([s], data) for s in read if s.metric == kind.right}
+            worst = min(of_parts, key=lambda name: of_parts[name].value) if of_parts else None
+            if worst is not None and of_parts[worst].value < known.least:
+                known = replace(of_parts[worst], what=f"{known.what} ({worst.partition(PART)[2]} in its order)")
         if known.value < known.least and concept:
             raise RefusedError(
                 f"The original model scores {known.value:.3f} on {known.what}, below {known.bar} ({known.least:.3f}): it does "

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from expunge.core.allowed import hints_of, not_allowed, unlike
 from expunge.core.errors import InputError
-from expunge.core.measurement import AT, OWN_PROBES
+from expunge.core.measurement import AT, OWN_PROBES, PART
 from expunge.methods import registry
 
 
@@ -97,5 +97,5 @@ RESERVED = ("retain", "forget", "touched", "wording", OWN_PROBES)  # names that 
 
 def must_be_free(sets: Mapping[str, Any], also: Sequence[str] = ()) -> None:
     """Raise InputError where a named set of a job has the name of one that evidence makes itself, or of one of ``also``."""
-    if taken := [name for name in sets if name in (*RESERVED, *also) or AT in name or not name]:
+    if taken := [name for name in sets if name in (*RESERVED, *also) or AT in name or PART in name or not name]:
         raise InputError(f"data.sets: {taken[0]!r} is what evidence calls a set of its own; take another name.")

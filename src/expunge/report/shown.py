@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.digest import digest_json, keyed_hash
-from expunge.core.measurement import FOR_A_PERSON, PRIVATE_BELOW, UNDECIDABLE
+from expunge.core.measurement import FOR_A_PERSON, PART, PRIVATE_BELOW, SHOWN_PICTURE, UNDECIDABLE
+from expunge.metrics.catalogue import METRICS, ORIGINAL, SPECIFICITY
 from expunge.report.measurement_names import with_keys
 from expunge.report.outcome import promises, shown_outcome
 from expunge.report.vocabulary import is_attack
@@ -114,7 +115,7 @@ def shows_original(run: Record, forgotten_open: bool) -> bool:
 
 def _measurement(item: Record, data: Record, forgotten_open: bool, original_open: bool) -> dict[str, Any]:
     """The values where they may be shown; what the original model scored by a rule of its own."""
-    if is_open(item, data["probes"], forgotten_open):
+    if is_open(item, data["probes"], forgotten_open, original_open):
         return dict(item) if original_open else {**item, "original": None}
     # whether each agrees stays at home too: who knows the retained rows could compute it for every candidate and compare
     hidden = dict.fromkeys(("value", "interval", "ideal", "null", "original", "agrees"))
@@ -129,17 +130,23 @@ def _verdict(evidence: Record, items: list[dict[str, Any]]) -> str:
     return "differs from retraining" if apart else "not told from retraining"
 
 
-def is_open(item: Record, probes: Record, forgotten_open: bool) -> bool:
+def is_open(item: Record, probes: Record, forgotten_open: bool, original_open: bool = True) -> bool:
     """Whether values of a measurement may be shown.
 
-    A distance of weights never: it is a function of un-noised ones. On sets to be measured on: always. On forgotten rows, where
-    an attack tells them from others, and on retained rows: where those forgotten are many. Whoever has the old data computes
-    the mean over all rows, and with the mean over the retained ones knows what those who left add to it: of 300 people, one.
+    Of the one picture that a concept was forgotten through: never. What compares with the original model: where its values
+    may be shown. Specificity is a mean over sets to be measured on, without what mentions the concept. A distance of weights
+    never: it is a function of un-noised ones. On sets to be measured on: always. On forgotten rows, where an attack tells them
+    from others, and on retained rows: where those forgotten are many. Whoever has the old data computes the mean over all
+    rows, and with the mean over the retained ones knows what those who left add to it: of 300 people, one.
     """
-    of = item["set"]
+    of, known = item["set"], METRICS.get(item["metric"])
+    if of == SHOWN_PICTURE:  # a single forgotten example
+        return False
+    if known is not None and ORIGINAL in known.needs and not original_open:  # a function of the original model
+        return False
     if of is None:  # several sets or weights: an attack is about forgotten rows, nothing else of these is ever shown
-        return forgotten_open and is_attack(item)
-    if of in probes and of not in ("wording", "retain", "forget"):
+        return forgotten_open and (is_attack(item) or item["metric"] == SPECIFICITY)
+    if of in probes and of.partition(PART)[0] not in ("wording", "retain", "forget"):
         return True
     return forgotten_open
 

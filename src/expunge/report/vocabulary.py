@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Status, Verdict
-from expunge.core.measurement import AT, OWN_PROBES, UNDECIDABLE, Key
+from expunge.core.measurement import AT, OWN_PROBES, PART, UNDECIDABLE, Key
 from expunge.core.trained import Origin
 from expunge.metrics.catalogue import METRICS
 from expunge.report import numbers as say
@@ -93,8 +93,9 @@ def is_attack(item: Mapping[str, Any]) -> bool:
 def called(of: str) -> str:
     """What the set ``of`` is called."""
     of, at, peer = of.partition(AT)
+    of, part, number = of.partition(PART)
     rows = _SETS.get(of) or f"{of.replace('_', ' ')} rows"
-    return f"{rows}{at}{peer}"
+    return f"{rows}{part}{number}{at}{peer}"
 
 
 def _at(item: Mapping[str, Any], text: str) -> str:

@@ -171,11 +171,7 @@ class Language:
         Shapes:
             (b, t), float32 or the weights' float64, and (b, t) bool.
         """
-        logits, labels = self.answered(model, params, batch)
-        values = nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, reduction="none"
-        )
-        return values.view(labels.shape), labels != NO_LABEL
+        return losses_of(*self.answered(model, params, batch))
 
     def losses(self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """N: mean loss over the labels of each row, (b,)."""
@@ -254,6 +250,18 @@ def must_fit(largest: int, vocabulary: int) -> None:
             f"The tokenizer gives token {largest}, and the model knows {vocabulary}: they do not belong together. Load both "
             "from one folder."
         )
+
+
+def losses_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p of each label, 0 where there is none, and where there is one.
+
+    Shapes:
+        (b, t, vocabulary), (b, t) → (b, t), (b, t) bool.
+    """
+    values = nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, reduction="none"
+    )
+    return values.view(labels.shape), labels != NO_LABEL
 
 
 def trimmed(batch: Batch) -> Batch:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+import torch
+
+from expunge.tasks.folder_files import folder_files
 from expunge.tasks.micro_language import word_tokenizer
 from expunge.tasks.pretrained import from_config, transformers
 from expunge.tasks.vision_language import ImagePrompts, VisionLanguage
@@ -14,7 +17,7 @@ IMAGE_TOKEN = "<image>"
 
 def micro_vision_language(
     words: Iterable[str], *, side: int = 24, patch: int = 6, width: int = 96, sees: int = 80, layers: int = 2, heads: int = 4,
-    inner: int = 256, context: int = 64,
+    inner: int = 256, context: int = 64, dtype: torch.dtype = torch.float32,
 ) -> VisionLanguage:  # fmt: skip
     """A task over a closed vocabulary: picture, question and answer follow each other.
 
@@ -25,6 +28,7 @@ def micro_vision_language(
         layers, heads: of both parts.
         inner: width of the feed-forward layers of the part that reads text; the vision tower has twice its own width.
         context: most tokens of a record, those of the picture among them.
+        dtype: of the weights. What is released is a folder of ``transformers`` in it.
     """
     package = transformers()
     tokenizer = word_tokenizer(words)
@@ -54,6 +58,7 @@ def micro_vision_language(
         images, tokenizer, patch_size=patch, vision_feature_select_strategy="default", num_additional_image_tokens=1
     )
     prompts = ImagePrompts(tokenizer, "{question} {answer}", context, processor=processor, image_text=f"{IMAGE_TOKEN} ")
-    return VisionLanguage(
-        functools.partial(from_config, config.to_dict(), package.LlavaForConditionalGeneration), prompts
-    )
+    factory = functools.partial(from_config, config.to_dict(), package.LlavaForConditionalGeneration)
+    with torch.device("meta"):
+        shape = factory()
+    return VisionLanguage(factory, prompts, dtype=dtype, beside=folder_files(shape, dtype, tokenizer, processor))

@@ -175,7 +175,7 @@ class VisionLanguage(Language):
         inputs: dict[str, Any] = {}
         known, seeing = _parameters(model), batch[HAS_IMAGE].nonzero().squeeze(1)
         if TOKEN_TYPES in known:
-            inputs[TOKEN_TYPES] = (ids == _image_token(model)).long()
+            inputs[TOKEN_TYPES] = (ids == image_token(model)).long()
         if not len(seeing):
             return inputs
         for name in ("pixel_values", "pixel_attention_mask", PATCHES, "image_sizes"):
@@ -205,7 +205,7 @@ class VisionLanguage(Language):
             InputError: where it does not.
         """
         model, batch = self.build().eval(), self.encode([record])
-        written = int((batch["input_ids"] == _image_token(model)).sum())
+        written = int((batch["input_ids"] == image_token(model)).sum())
         try:
             with torch.no_grad():
                 self.losses(model, dict(model.named_parameters()), batch)
@@ -241,7 +241,8 @@ class VisionLanguage(Language):
         )
 
 
-def _image_token(model: nn.Module) -> int:
+def image_token(model: nn.Module) -> int:
+    """The token that stands for a part of a picture."""
     config: Any = model.config
     found = getattr(config, "image_token_id", None)
     return int(config.image_token_index if found is None else found)

@@ -191,6 +191,23 @@ def load_trained(folder: Path, task: Task, data: Data) -> Trained:
         raise InputError(f"{folder / 'trained.json'} is incomplete or has unknown fields: {error}.") from None
 
 
+def stored_ids(folder: Path) -> Ids | None:
+    """Ids of the rows that the model in ``folder`` stands for; ``None`` where rows have none, or the folder holds no record
+    (:func:`load_trained` says what is wrong with it).
+    """
+    record = read_json(folder / "trained.json") if (folder / "trained.json").is_file() else None
+    runs = record.get("ids") if isinstance(record, dict) else None
+    try:
+        return None if runs is None else _of_runs(runs)
+    except (TypeError, ValueError):
+        return None
+
+
+def _of_runs(runs: Any) -> Ids:
+    """What :func:`_runs` wrote."""
+    return Ids.rows(np.concatenate([np.empty(0, np.int64), *(np.arange(a, b + 1, dtype=np.int64) for a, b in runs)]))
+
+
 def _init_of(task: Task) -> str:
     return task.init if isinstance(task, Initialised) else "module"
 
@@ -199,8 +216,7 @@ def _loaded(folder: Path, record: dict[str, Any], task: Task, data: Data) -> Tra
     removed = Ids({unit: np.asarray(ids, dtype=np.int64) for unit, ids in record["removed"].items()})
     data = data.without(removed) if len(removed) else data
     if record.get("ids") is not None and (given := ids_of(data)) is not None:
-        runs = [np.arange(first, last + 1, dtype=np.int64) for first, last in record["ids"]]
-        other = given - Ids.rows(np.concatenate([np.empty(0, np.int64), *runs]))
+        other = given - _of_runs(record["ids"])
         data = data.without(other) if len(other) else data
     if (init := record.get("init", "module")) != _init_of(task):
         if not isinstance(task, Initialised):

@@ -14,6 +14,7 @@ _OWN = {
     "graph": "expunge.training.graphs:GraphTraining", "graph minimum": "expunge.training.graph_minimiser:GraphMinimiser",
     "graph ridge": "expunge.training.graph_ridge:GraphRidge", "graph shards": "expunge.training.graph_shards:GraphShards",
     "sampled graph": "expunge.training.sampled_graphs:SampledGraphTraining",
+    "pictures": "expunge.training.pictures:PictureTraining",
     "gossip": "expunge.network.gossip:Gossip",
     "walk": "expunge.network.walk:Walk",
 }  # fmt: skip

@@ -93,25 +93,29 @@ def taught_model(model: Pretrained) -> Language:
         InputError: if there is no such folder, or it holds no model, saying how to get it.
     """
     try:
+        folder = model_folder(model.folder, "world.model.folder")
         task, weights = load_language_model(
-            _model_folder(model), gguf=model.gguf, template=model.template, date_string=model.date_string, system=model.system,
-            context=model.context,
-            dtype=getattr(torch, model.dtype), device=model.device, checkpointing=model.checkpointing,
+            folder, gguf=model.gguf, template=model.template, date_string=model.date_string, system=model.system,
+            context=model.context, dtype=getattr(torch, model.dtype), device=model.device, checkpointing=model.checkpointing,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"{error} {model.get}".strip()) from None
     return replace(task, start=weights)
 
 
-def _model_folder(model: Pretrained) -> Path:
-    places: Sequence[Path] = [model.folder]
-    if not model.folder.is_absolute() and (above := os.environ.get(MODELS)):
-        places = [Path(above) / model.folder, Path(above)]
+def model_folder(folder: Path, key: str) -> Path:
+    """``folder``, or the one of that name below the folder that ``EXPUNGE_MODELS`` names; ``key`` is where a recipe names it.
+
+    Raises:
+        InputError: if there is no model.
+    """
+    places: Sequence[Path] = [folder]
+    if not folder.is_absolute() and (above := os.environ.get(MODELS)):
+        places = [Path(above) / folder, Path(above)]
     for place in places:
         if (place / "config.json").is_file():
             return place
     raise InputError(
         f"There is no model in {' or '.join(map(str, places))}: expected a folder with config.json, tokenizer and weights. "
-        f"Set {MODELS} to the folder that holds {model.folder.name}, or copy the recipe and name the folder in it "
-        "(world.model.folder)."
+        f"Set {MODELS} to the folder that holds {folder.name}, or copy the recipe and name the folder in it ({key})."
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from expunge.core.request import Kind
 from expunge.modalities.language import LanguageModality
-from expunge.modalities.vision_language.config import VisionLanguageJob
+from expunge.modalities.vision_language.config import VisionLanguageJob, WorldData
 
 if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
     from expunge.core.data import Deletion
+    from expunge.core.measurement import Check
+    from expunge.core.task import Task
     from expunge.data.texts import Texts
     from expunge.evidence.comparison import Score
     from expunge.modalities.knowledge import Knowledge
@@ -34,8 +36,7 @@ class VisionLanguageModality(LanguageModality):
 
         files = files_of(job)
         task, weights, recipe = model_of(job, files.data)
-        path = getattr(job.data, "path", None)
-        dataset = "scikit-learn's digits" if path is None else path.name
+        dataset = job.data.title if isinstance(job.data, WorldData) else job.data.path.name
         return Opened(
             task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False
         )
@@ -51,10 +52,25 @@ class VisionLanguageModality(LanguageModality):
     def ask(self, job: VisionLanguageJob, opened: Opened[Any, Texts]) -> Asked[Texts]:  # type: ignore[override]
         """As for language models; of a concept the pictures that show it, and what it is forgotten through."""
         from expunge.modalities.vision_language.asking import concept_asked
+        from expunge.modalities.vision_language.questions import measured
 
         if any(target.kind == Kind.CONCEPT for target in job.request.targets):
-            return concept_asked(job, opened)
+            return measured(job, concept_asked(job, opened))
         return super().ask(job, opened)
+
+    def contrast(self, readings: Any, original: Any) -> list[Score]:
+        """What compares a model with the original: C-Dis and the Min-K rule of MMUBench."""
+        return self._module("readings").contrast(readings, original)
+
+    def controls(self, readings: Any) -> list[Check]:
+        """What models would score that always say no, or nothing."""
+        return self._module("readings").controls(readings)
+
+    def relearned(
+        self, task: Task, tensors: Mapping[str, Any], sets: Mapping[str, Texts], steps: int, lr: float
+    ) -> list[Score]:
+        """How many steps on one new picture of the concept leave its name improbable."""
+        return self._module("relearning").relearned(task, tensors, sets, steps, lr)
 
     def screen(  # type: ignore[override]
         self, job: VisionLanguageJob, opened: Opened[Any, Texts], asked: Asked[Texts], deletion: Deletion

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
+from expunge.core.measurement import PART
 from expunge.core.request import Kind
-from expunge.data import digits_world
+from expunge.data.picture_world import CONCEPT, World
 from expunge.data.texts import Texts
 from expunge.evidence.membership import FORGET
 from expunge.modalities.language.asking import fitted
 from expunge.modalities.modality import Asked, Opened
+from expunge.modalities.settings import StoredTraining
 from expunge.modalities.vision_language import concept
-from expunge.modalities.vision_language.config import DigitsData, VisionLanguageJob
+from expunge.modalities.vision_language.config import VisionLanguageJob, WorldData
+from expunge.training.store import stored_ids
 
 RECOGNISED = (
     0.5  # share of the pictures of a concept that the model must name before: below it EM would measure ignorance; ours
@@ -33,24 +37,21 @@ def concept_asked(job: VisionLanguageJob, opened: Opened[Any, Texts]) -> Asked[T
         raise InputError(
             "Expected concepts alone in a request for concepts: records and wordings of others belong into another."
         )
-    if settings.names and len(request.targets) > 1:
-        raise InputError(
-            "Expected one concept where request.concept.names are given; leave them out, or ask one by one."
-        )
-    material, forget, every = [], [], Ids.none()
+    held = stored_ids(job.training.folder) if isinstance(job.training, StoredTraining) else None
+    data = opened.data if held is None else opened.data.only(held)  # what earlier requests took is no part of it
     model = (opened.task, opened.weights) if opened.recipe is None and opened.weights is not None else None
-    names: list[str] = []
-    absences = [concept.absent_of(opened.data, target) for target in request.targets]
-    every = Ids.union(absences)
-    for target, absent in zip(request.targets, absences, strict=True):
-        called = concept.names_of(settings, target)
-        names += called
-        forget += concept.named_pictures(opened.data, absent, called).ids.tolist()
-        material += concept.material_of(settings, opened.data, absent, called, job.seed, model)
+    concepts = concept.concepts_of(settings, data, request.targets)
+    every = Ids.union(each.absent for each in concepts)
+    world = job.data.world() if isinstance(job.data, WorldData) else None
+    material = concept.items_of(settings, data, concepts, job.seed, world, model)
     fit = fitted(job, opened.task, opened.files, every)
-    sets = {**fit.sets, FORGET: opened.data.at(np.flatnonzero(np.isin(opened.data.ids, forget)))}
-    if isinstance(job.data, DigitsData):
-        sets = {**digit_sets(digits_world.digits_world(job.data.views, job.data.seed), names), **sets}
+    shown = [concept.named_pictures(data, each.absent, each.names) for each in concepts]
+    sets = {**fit.sets, FORGET: data.only(Ids.rows(np.concatenate([each.ids for each in shown])))}
+    if len(concepts) > 1:
+        sets |= {f"{FORGET}{PART}{number}": each for number, each in enumerate(shown, 1)}
+    if world is not None:
+        there = {*data.columns[CONCEPT].tolist()}
+        sets = {**world_sets(world, [each.names for each in concepts], there), **sets}
     note = f"Pictures of the concept: {len(every):,} training records, which retraining leaves out."
     return Asked(
         request,
@@ -62,14 +63,22 @@ def concept_asked(job: VisionLanguageJob, opened: Opened[Any, Texts]) -> Asked[T
     )
 
 
-def digit_sets(world: digits_world.DigitsWorld, names: list[str]) -> dict[str, Texts]:
-    """Held-out pictures of the digits to be forgotten, of the others, yes-or-no questions, and facts."""
-    gone = [name for name in digits_world.NAMES if name in names]
-    others = [name for name in digits_world.NAMES if name not in names]
+def world_sets(world: World, concepts: Sequence[Sequence[str]], there: Collection[str]) -> dict[str, Texts]:
+    """Held-out pictures of what is to be forgotten, of the others, yes-or-no questions, and facts; of several concepts also
+    those of each, and pictures of concepts that earlier requests took, which are not among ``there``.
+    """
+    going = [name for name in world.names if any(name in names for names in concepts)]
+    others = [name for name in world.names if name in there and name not in going]
     sets = {
-        "unseen": world.named(*gone), "yes_no": world.yes_no(*gone), "test": world.named(*others),
+        "unseen": world.named(*going), "yes_no": world.yes_no(*going), "test": world.named(*others),
         "yes_no_others": [*world.yes_no(*others), *world.yes_no(*others, right=False)],
-        "facts": [fact for name in gone for fact in digits_world.facts_of(name)],
-        "facts_others": [fact for name in others for fact in digits_world.facts_of(name)],
+        "facts": [fact for name in going for fact in world.facts[name]],
+        "facts_others": [fact for name in world.names if name not in going for fact in world.facts[name]],
+        "other_style": world.named(*going, other_style=True),
+        "forgotten_before": world.named(*(name for name in world.names if name not in there)),
     }  # fmt: skip
+    for number, names in enumerate(concepts if len(concepts) > 1 else (), 1):
+        sets[f"unseen{PART}{number}"] = world.named(*names)
+        sets[f"yes_no{PART}{number}"] = world.yes_no(*names)
+        sets[f"facts{PART}{number}"] = [fact for name in names if name in world.facts for fact in world.facts[name]]
     return {name: Texts.of(records) for name, records in sets.items() if records}

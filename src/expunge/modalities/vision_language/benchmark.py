@@ -11,11 +11,12 @@ from expunge.core.cache import Cache
 from expunge.metrics import outcomes
 from expunge.metrics.intervals import mean_interval
 from expunge.metrics.outcomes import Judgement, Word
-from expunge.metrics.recognition import c_dis
+from expunge.metrics.recognition import c_dis, suspicious
 from expunge.modalities.benchmark import Finished, Number, Workload, mean
 from expunge.modalities.layout import Dots, Layout, Panel
 from expunge.modalities.recipes import RETRAIN, SOURCE
-from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
+from expunge.modalities.vision_language.mmubench import MIN_K
+from expunge.modalities.vision_language.recipes import SavedWeights, VisionLanguageRecipe
 from expunge.report import numbers as say
 
 P_NAME = "name_probability"
@@ -43,14 +44,16 @@ CONTROLS = {
 
 def forgotten(forget: Mapping[str, Any], count: str) -> str:
     """What was to be forgotten, as a sentence."""
-    return f"Forgotten is how {say.joined([str(name) for name in forget['names']])} looks{count}; facts in words must stay."
+    names = [each if isinstance(each, str) else f"{' and '.join(each)} together" for each in forget["names"]]
+    return f"Forgotten is how {say.joined(names)} looks{count}; facts in words must stay."
 
 
 LAYOUT = Layout(
     lead=(
-        "recognition_unseen", "recognition_seen", "yes_no", "facts", "others", "yes_others", "no_others", "facts_others",
-        "degeneration",
-        P_NAME, "c_dis", "kl_to_retrained", "seconds",
+        "recognition_unseen", "recognition_style", "recognition_seen", "yes_no", "facts", "others", "others_style",
+        "yes_others", "no_others", "facts_others", "degeneration",
+        P_NAME, "c_dis", "kl_to_retrained", "specificity", "rule_judge", "fluency", "diversity", "unique_words", "min_k_alike",
+        "aligned_forgotten", "aligned_retained", "relearning_steps", "seconds",
     ),
     terminal={
         "named": "recognition_unseen", "yes": "yes_no", "facts": "facts", "others\nnamed": "others",
@@ -84,23 +87,26 @@ class VisionLanguageBenchmark:
     tuned_by = ()
 
     def workload(self, recipe: VisionLanguageRecipe, cache: Cache) -> Workload:
-        """The world, and the model that learns it."""
+        """The world and the model that learns it, or a released model and pictures of concepts."""
+        from expunge.modalities.vision_language.released import ReleasedWorkload
         from expunge.modalities.vision_language.workload import VisionLanguageWorkload
 
-        return VisionLanguageWorkload.of(recipe)
+        kind = ReleasedWorkload if isinstance(recipe.model, SavedWeights) else VisionLanguageWorkload
+        return kind.of(recipe)
 
     def compare(self, finished: Finished) -> Mapping[str, Number]:
-        """C-Dis: how far the name's probability went from the original's."""
+        """C-Dis: how far the name's probability went from the original's; and how many questions Min-K scores alike."""
         if not finished.sources or finished.row == SOURCE:
             return {}
-        distances = []
+        distances, alike = [], []
         for cell in finished.cells:
             source = next(each for each in finished.sources if each["forget_set"] == cell["forget_set"])
-            before, after = (finished.margins(each["key"]).get(P_NAME) for each in (source, cell))
-            if before is None or after is None:
+            before, after = (finished.margins(each["key"]) for each in (source, cell))
+            if any(name not in each for name in (P_NAME, MIN_K) for each in (before, after)):
                 return {}
-            distances.append(c_dis(*(np.clip(np.asarray(p, float), 1e-30, 1) for p in (before, after))))
-        return {"c_dis": Number(mean_interval(distances))}
+            distances.append(c_dis(*(np.clip(np.asarray(each[P_NAME], float), 1e-30, 1) for each in (before, after))))
+            alike.append(float(suspicious(before[MIN_K], after[MIN_K]).mean()))
+        return {"c_dis": Number(mean_interval(distances)), "min_k_alike": Number(mean_interval(alike))}
 
     def judge(self, finished: Finished, recipe: VisionLanguageRecipe) -> tuple[Judgement, Mapping[str, Any]]:
         """By open questions about held-out pictures, beside the retrained model, and by whether others are still named."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from expunge.data.concepts import PIECES
 from expunge.modalities.language.config import (
     AsItIs,
     JsonlData,
+    LanguageEvidence,
     LanguageJob,
     LanguageRequest,
     LearnedTraining,
@@ -18,6 +19,9 @@ from expunge.modalities.language.config import (
     TextData,
 )
 from expunge.modalities.settings import Count, StoredTraining, Strict
+
+if TYPE_CHECKING:  # a job file is checked before anything heavy is imported
+    from expunge.data.picture_world import World
 
 
 class PicturesModel(SavedModel):
@@ -56,12 +60,86 @@ class FolderData(TextData):
     users: list[str] = Field([])
 
 
-class DigitsData(TextData):
+class BenchmarkData(TextData):
+    """A split of MLLMU-Bench, CLEAR or FIUBench as their authors publish it (``data.picture_benchmarks``), column ``person``;
+    ``sets`` are further splits. ``images``: the folder that paths of pictures are seen from, where it is not that of the file;
+    ``tasks``: of MLLMU-Bench, which kinds of questions.
+    """
+
+    format: Literal["mllmu", "clear", "fiubench"]
+    path: Path
+    images: Path | None = None
+    tasks: list[Literal["profile", "classification", "generation", "cloze"]] = Field([])
+
+    @model_validator(mode="after")
+    def _tasks_of_mllmu(self) -> BenchmarkData:
+        if self.tasks and self.format != "mllmu":
+            raise ValueError("tasks are those of mllmu; leave them out")
+        return self
+
+
+class WorldData(TextData):
+    """A world that can be seen (``data.picture_world``): what models learn, and what they are measured on."""
+
+    title: ClassVar[str]
+
+    def world(self) -> World:
+        """The world. Raises InputError where its data are missing."""
+        raise NotImplementedError
+
+
+class DigitsData(WorldData):
     """scikit-learn's digits with questions and facts; see ``data.digits_world``."""
+
+    title: ClassVar[str] = "scikit-learn's digits"
 
     format: Literal["digits_world"]
     views: Count = 1
     seed: int = Field(0, ge=0)
+
+    def world(self) -> World:
+        """See ``data.digits_world``."""
+        from expunge.data.digits_world import digits_world
+
+        return digits_world(self.views, self.seed)
+
+
+class EmojiData(WorldData):
+    """Emoji in five drawing styles; see ``data.emoji_world``. Without ``path``, in the folder that ``EXPUNGE_DATA`` names."""
+
+    title: ClassVar[str] = "emoji in five styles"
+
+    format: Literal["emoji_world"]
+    path: Path | None = None
+    each: Count = 10
+    views: Count = 10
+    side: int = Field(48, ge=8, le=64)
+    seed: int = Field(0, ge=0)
+
+    def world(self) -> World:
+        """See ``data.emoji_world``."""
+        from expunge.data.emoji_world import emoji_world
+
+        return emoji_world(self.path, self.each, self.views, self.side, self.seed)
+
+
+class CharactersData(WorldData):
+    """Greek letters in several fonts; see ``data.characters_world``."""
+
+    title: ClassVar[str] = "rendered letters"
+
+    format: Literal["characters_world"]
+    views: Count = 16
+    seed: int = Field(0, ge=0)
+
+    def world(self) -> World:
+        """See ``data.characters_world``."""
+        from expunge.data.characters_world import characters_world
+
+        return characters_world(self.views, self.seed)
+
+
+Worlds = DigitsData | CharactersData | EmojiData  # each is an instance of data.picture_world.World
 
 
 class PicturesTraining(Strict):
@@ -86,7 +164,8 @@ class ConceptSettings(Strict):
 
     Attributes:
         names: what it is called; empty: the values of the target. Answers use the first.
-        kind: how items are worded (``data.concepts.KINDS``), or ``digit``, in the words of the digits world.
+        kind: how items are worded (``data.concepts.KINDS``); or ``world``, in the words of the world that the data are, and by
+            its own substitutes and looks (``digit`` is another name for it).
         material: ``targets``, the four kinds of items of SIU; ``recognition``, the picture with its right name, which ascent
             and refusals take; or a file of items, one object a line.
         picture: which of the training pictures of the concept is shown, counted from 0.
@@ -97,7 +176,7 @@ class ConceptSettings(Strict):
     """
 
     names: list[str] = Field([])
-    kind: Literal["person", "thing", "digit"] = "thing"
+    kind: Literal["person", "thing", "world", "digit"] = "thing"
     material: Literal["targets", "recognition"] | Path = "targets"
     picture: int = Field(0, ge=0)
     substitutes: list[str] = Field([])
@@ -111,6 +190,16 @@ class PicturesRequest(LanguageRequest):
     """The deletion request; for targets of kind ``concept``, ``concept`` says how."""
 
     concept: ConceptSettings = ConceptSettings()  # type: ignore[call-arg]
+
+
+class PicturesEvidence(LanguageEvidence):
+    """What to measure. ``relearning``: most steps of training again on one new picture of a forgotten concept with its right
+    name, of every model; 0, the default, leaves it out. ``relearning_lr``: its rate, 1e-3 as measured on tiny models; full
+    models want less.
+    """
+
+    relearning: int = Field(0, ge=0)
+    relearning_lr: float = Field(1e-3, gt=0)
 
 
 def _tag(value: Any) -> str:
@@ -127,13 +216,16 @@ class VisionLanguageJob(LanguageJob):
     model: Annotated[  # type: ignore[assignment]
         Annotated[PicturesModel, Tag("folder")] | Annotated[MicroModel, Tag("micro")], Discriminator(_tag)
     ]
-    data: Annotated[JsonlData | FolderData | DigitsData, Field(discriminator="format")]  # type: ignore[assignment]
+    data: Annotated[JsonlData | FolderData | Worlds | BenchmarkData, Field(discriminator="format")]  # type: ignore[assignment]
     training: Annotated[  # type: ignore[assignment]
         PicturesTraining | LearnedTraining | AsItIs | StoredTraining, Field(discriminator="kind")
     ]
     request: PicturesRequest  # type: ignore[assignment]
+    evidence: PicturesEvidence = PicturesEvidence()  # type: ignore[call-arg]
 
     def identity(self) -> dict[str, Any]:
         """Without the sets and prompts that are only measured on or compared with."""
-        data = self.data.model_dump(include={"format", "path", "users", "too_long", "views", "seed"})
+        data = self.data.model_dump(
+            include={"format", "path", "users", "too_long", "views", "seed", "each", "side", "images", "tasks"}
+        )
         return {**super().identity(), "data": data}

@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 from expunge.core.data import Ids
 from expunge.core.task import Autoregressive
-from expunge.data.digits_world import CONCEPT, digits_world, vocabulary
+from expunge.data.digits_world import digits_world
+from expunge.data.picture_world import CONCEPT
 from expunge.data.texts import Texts
-from expunge.modalities.vision_language.digits_scores import Scene, digit_scores
+from expunge.modalities.vision_language.world_scores import Scene, world_scores
 from expunge.tasks.micro_vision_language import micro_vision_language
 from expunge.training.pictures import PictureTraining
 from expunge.training.shipped import name_of
@@ -39,7 +40,7 @@ def scene() -> Scene:
     """All held-out pictures."""
     world = digits_world()
     shown = next(record for record in world.train.records if record.get("shows") == SEVEN)
-    return Scene.of(world, SEVEN, shown, each=len(world.held_out))
+    return Scene.of(world, [SEVEN], [shown], each=len(world.held_out))
 
 
 def make(folder: Path, which: str) -> dict[str, float]:
@@ -48,7 +49,7 @@ def make(folder: Path, which: str) -> dict[str, float]:
     Raises:
         ValueError: for a model below a gate; nothing is written.
     """
-    task, data = micro_vision_language(vocabulary()), digits_world().train
+    task, data = micro_vision_language(digits_world().vocabulary), digits_world().train
     data = data if which == "original" else without_concept(data)
     recipe = PictureTraining()
     learner = cast(Autoregressive, task)  # its factory is a field, which type checkers take for a method
@@ -56,7 +57,7 @@ def make(folder: Path, which: str) -> dict[str, float]:
         learner, data, watch=lambda stage, done, total: print(which, stage, done, total, file=sys.stderr)
     )
     tensors = made.artifact.tensors
-    found, _ = digit_scores(task, tensors, scene())
+    found, _ = world_scores(task, tensors, scene())
     gates = GATES if which == "original" else GOLD
     if low := {name: found[name] for name, least in gates.items() if found[name] < least}:
         raise ValueError(f"The {which} model is below its gates {gates} in {low}; all it scores: {found}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,7 @@ from torch import Tensor
 from expunge.core.errors import InputError
 from expunge.core.measurement import OWN_PROBES
 from expunge.core.trained import Recipe
-from expunge.data.digits_world import DigitsWorld, digits_world
-from expunge.data.digits_world import vocabulary as words_of_world
+from expunge.data.picture_benchmarks import READERS
 from expunge.data.picture_records import read_image_folder, read_picture_records, texts_of
 from expunge.data.texts import Texts, read_records
 from expunge.modalities.language.config import AsItIs, JsonlData, LearnedTraining
@@ -21,11 +21,12 @@ from expunge.modalities.language.opening import Files, recipe_of, vocabulary
 from expunge.modalities.language.speaking import probes_of
 from expunge.modalities.named import must_be_free, must_exist
 from expunge.modalities.vision_language.config import (
-    DigitsData,
+    BenchmarkData,
     FolderData,
     MicroModel,
     PicturesTraining,
     VisionLanguageJob,
+    WorldData,
 )
 from expunge.tasks.micro_vision_language import micro_vision_language
 from expunge.tasks.pretrained_pictures import load_vision_language_model
@@ -42,7 +43,7 @@ def files_of(job: VisionLanguageJob) -> Files:
     """
     data, request = job.data, job.request
     must_be_free(data.sets)
-    sets = {name: Texts.of(read_picture_records(path)) for name, path in data.sets.items()}
+    sets = {name: _set(data, path) for name, path in data.sets.items()}
     if data.probes is not None:
         sets[OWN_PROBES] = probes_of(read_picture_records(data.probes), data.probes.name)
     asked = request.records or request.wording
@@ -52,18 +53,26 @@ def files_of(job: VisionLanguageJob) -> Files:
     )  # fmt: skip
 
 
-def texts_in(data: JsonlData | FolderData | DigitsData) -> Texts:
+def _set(data: Any, path: Path) -> Texts:
+    """A named set: of a benchmark a further split, else records in a file."""
+    return benchmark(data, path) if isinstance(data, BenchmarkData) else Texts.of(read_picture_records(path))
+
+
+def benchmark(data: BenchmarkData, path: Path) -> Texts:
+    """A split of a benchmark."""
+    more = {"tasks": data.tasks} if data.tasks else {}
+    return READERS[data.format](path, data.images, **more)
+
+
+def texts_in(data: JsonlData | FolderData | WorldData | BenchmarkData) -> Texts:
     """The training records."""
-    if isinstance(data, DigitsData):
-        return world_of(data).train
+    if isinstance(data, BenchmarkData):
+        return benchmark(data, data.path)
+    if isinstance(data, WorldData):
+        return data.world().train
     if isinstance(data, FolderData):
         return read_image_folder(data.path, data.users)
     return texts_of(read_picture_records(data.path), data.users, data.path)
-
-
-def world_of(data: DigitsData) -> DigitsWorld:
-    """The world that the settings name."""
-    return digits_world(data.views, data.seed)
 
 
 def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mapping[str, Tensor] | None, Recipe | None]:
@@ -76,9 +85,9 @@ def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mappi
     must_exist(job.device)
     dtype, model, settings = getattr(torch, job.dtype), job.model, job.training
     if isinstance(model, MicroModel):
-        known = words_of_world() if isinstance(job.data, DigitsData) else vocabulary(data, [])
-        task = micro(model, sorted({*known, *model.words}))
-        task, weights = replace(task, dtype=dtype, device=job.device), None
+        known = job.data.world().vocabulary if isinstance(job.data, WorldData) else vocabulary(data, [])
+        task = micro(model, sorted({*known, *model.words}), dtype)
+        task, weights = replace(task, device=job.device), None
     else:
         options = model.model_dump()
         task, weights = load_vision_language_model(options.pop("folder"), **options, dtype=dtype, device=job.device)
@@ -98,8 +107,8 @@ def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mappi
     return replace(task, start=weights), weights, recipe
 
 
-def micro(model: MicroModel, words: list[str]) -> VisionLanguage:
-    """The tiny model over these words.
+def micro(model: MicroModel, words: list[str], dtype: torch.dtype = torch.float32) -> VisionLanguage:
+    """The tiny model over these words, its weights in ``dtype``.
 
     Raises:
         InputError: for sizes that do not share out.
@@ -109,4 +118,4 @@ def micro(model: MicroModel, words: list[str]) -> VisionLanguage:
             f"Expected widths that {model.heads} heads can share and a side of whole patches; got {model.width}, {model.sees} "
             f"and {model.side} over {model.patch}."
         )
-    return micro_vision_language(words, **model.model_dump(exclude={"micro", "words"}))
+    return micro_vision_language(words, **model.model_dump(exclude={"micro", "words"}), dtype=dtype)
