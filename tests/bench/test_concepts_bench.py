@@ -114,7 +114,7 @@ def test_b13_two_digits_together_and_one_after_another(tmp_path):
     for row in ("siu", "in_turn", "shown"):
         for name in ("seven", "three"):
             assert found[row][f"recognition_unseen/{name}"] <= 0.2, (row, found[row])
-        assert found[row]["facts"] >= 0.9 and found[row]["degeneration"] == 0, (row, found[row])
+        assert found[row]["facts"] >= 0.9 and found[row]["degeneration"] <= 0.01, (row, found[row])
     assert (
         found["source"]["others"] >= 0.95 and min(found[row]["others"] for row in ("siu", "shown", "spread")) >= 0.85
     ), found

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-TURN, MOVE, SCALE = 15.0, 0.1, 0.2  # degrees; shares of a side. Ours, as all below
-TINT, SHADES = 0.2, (0.6, 1.6)  # how far colours run into each other; powers of what is not white
+TURN, MOVE, SCALE = 8.0, 0.05, 0.1  # degrees; shares of a side. Ours, as all below
+TINT, SHADES = 0.1, (0.75, 1.35)  # how far colours run into each other; powers of what is not white
 
 
 def varied(image: Any, draw: np.random.Generator, side: int, mirrored: bool = True) -> Any:
