@@ -108,10 +108,8 @@ def test_what_a_row_is_asked_decides_its_cell_and_recipes_that_ship_can_be_read(
 def test_b13_two_digits_together_and_one_after_another(tmp_path):
     """Spec: each EM-open >= 80 %, others >= 85 % together (.87 measured); one after another .66, spread .94."""
     world = World.of(recipe())
-    found = {
-        row: run_cell(world, Cell(row, 0, 0), tmp_path)[0]["metrics"] for row in ("source", "siu", "in_turn", "shown")
-    }
-    for row in ("siu", "in_turn", "shown"):
+    found = {row: run_cell(world, Cell(row, 0, 0), tmp_path)[0]["metrics"] for row in ("source", *RECIPE["methods"])}
+    for row in RECIPE["methods"]:
         for name in ("seven", "three"):
             assert found[row][f"recognition_unseen/{name}"] <= 0.2, (row, found[row])
         assert found[row]["facts"] >= 0.9 and found[row]["degeneration"] <= 0.01, (row, found[row])
