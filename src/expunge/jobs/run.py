@@ -359,12 +359,14 @@ def _trained(job: Job, opened: Opened, data: Data, watch: Watch) -> Trained:
     assert opened.weights is not None
     opened.task.check(data)
     adopted = adopt(opened.task, opened.weights, data)
-    return opened.recipe.adopted(adopted, job.seed) if type(opened.recipe) is UserFit else adopted
+    if type(opened.recipe) is UserFit:
+        return opened.recipe.adopted(adopted, job.seed)
+    return adopted if opened.recipe is None else replace(adopted, recipe=opened.recipe, seed=job.seed)
 
 
 def _untrained(opened: Opened, deletion: Deletion) -> Trained | None:
     """The model before it is trained here, where what would refuse the trained one should refuse this one first."""
-    if not opened.long_training or opened.recipe is None:
+    if not opened.long_training or opened.recipe is None or opened.finished:
         return None
     opened.task.check(deletion.before)
     weights = opened.weights or opened.task.released(opened.task.build())

@@ -101,7 +101,9 @@ class Prompts:
             return self._chat(turns)
         if len(turns) > 1:
             raise InputError(
-                "A conversation of several turns needs the tokenizer's chat template; the job's template is of one."
+                "A conversation of several turns needs the tokenizer's chat template, and prompts here are written by a "
+                "template of one turn: the job's, or ours where the tokenizer has none. If the model was tuned with another "
+                "tokenizer (that of its adapter), name its folder under model.tokenizer; else leave model.template out."
             )
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
 

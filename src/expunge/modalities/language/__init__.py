@@ -36,11 +36,11 @@ class LanguageModality(OfFolder):
         from expunge.modalities.modality import Opened
 
         files = files_of(job)
-        task, weights, recipe = model_of(job, files.data)
+        task, weights, recipe, finished = model_of(job, files.data)
         dataset = f"TOFU {job.data.split}" if isinstance(job.data, TofuData) else job.data.path.name
         return Opened(
             task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False,
-            long_training=True,
+            long_training=True, finished=finished,
         )  # fmt: skip
 
     def knowledge(self, scores: Sequence[Score], data: Texts) -> Knowledge:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.modalities.settings import (
+    Briefly,
     Briefly,
     Count,
     EvidenceSettings,
@@ -119,10 +120,25 @@ class Teaching(Strict):
     lora: dict[str, Any] | None = None
 
 
-class LearnedTraining(Teaching):
-    """Taught on record, from the folder's weights or anew."""
+class LearnedTraining(Teaching, Briefly):
+    """Taught on record, from the folder's weights or anew; or taught so elsewhere.
+
+    Attributes:
+        path, adapter: what such a training left elsewhere, from the model's folder: a file of weights, or the folder of a PEFT
+            adapter. That is then the model that is to forget, and retrained models are taught here, as these settings say.
+    """
+
+    unwritten: ClassVar[frozenset[str]] = frozenset({"path", "adapter"})
 
     kind: Literal["language"]
+    path: Path | None = None
+    adapter: Path | None = None
+
+    @model_validator(mode="after")
+    def _left_one(self) -> LearnedTraining:
+        if self.path is not None and self.adapter is not None:
+            raise ValueError("say what the training left in one place: path or adapter")
+        return self
 
 
 class AsItIs(Strict):

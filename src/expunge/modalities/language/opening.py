@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -107,13 +109,27 @@ def task_of(job: LanguageJob, data: Texts) -> tuple[Language, Mapping[str, torch
 
 def recipe_of(settings: LearnedTraining) -> LanguageTraining:
     """The recipe; raises InputError for settings that cannot be."""
-    return LanguageTraining(**settings.model_dump(exclude={"kind"}))
+    return LanguageTraining(**settings.model_dump(exclude={"kind", "path", "adapter"}))
+
+
+def left_by(
+    settings: Any, load: Callable[[Path], Mapping[str, torch.Tensor] | None]
+) -> Mapping[str, torch.Tensor] | None:
+    """The weights that the training which ``settings`` describe left elsewhere; ``None``: it is done here.
+
+    Args:
+        load: the model's weights with the adapter in a folder merged.
+    """
+    if not isinstance(settings, LearnedTraining) or settings.adapter is settings.path is None:
+        return None
+    return load(settings.adapter) if settings.adapter is not None else load_checkpoint(settings.path or Path())
 
 
 def model_of(
     job: LanguageJob, data: Texts
-) -> tuple[Language, Mapping[str, torch.Tensor] | None, LanguageTraining | None]:
-    """The task, weights from disk (the model itself, or what training starts from), and how it is trained here, if it is.
+) -> tuple[Language, Mapping[str, torch.Tensor] | None, LanguageTraining | None, bool]:
+    """The task, weights from disk (the model itself, or what training starts from), how it is trained here, if it is, and
+    whether there is both a finished model and the training that is said to have made it.
 
     Raises:
         InputError: as :func:`task_of`; or for a micro model that is neither trained nor read from a file.
@@ -127,6 +143,17 @@ def model_of(
             raise InputError(
                 "A micro model has no folder with weights: give training.path, a .safetensors file, or training.kind language."
             )
-        return task, weights, None
+        return task, weights, None, False
     recipe = recipe_of(settings) if isinstance(settings, LearnedTraining) else None
-    return replace(task, start=weights), weights, recipe
+    made = left_by(settings, lambda adapter: _with_adapter(job, data, adapter))
+    return replace(task, start=weights), weights if made is None else made, recipe, made is not None
+
+
+def _with_adapter(job: LanguageJob, data: Texts, adapter: Path) -> Mapping[str, torch.Tensor] | None:
+    model = job.model
+    if isinstance(model, MicroModel) or model.adapter is not None:
+        raise InputError(
+            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before anything "
+            "is trained), and name a folder."
+        )
+    return task_of(job.model_copy(update={"model": model.model_copy(update={"adapter": adapter})}), data)[1]

@@ -35,11 +35,12 @@ class VisionLanguageModality(LanguageModality):
         from expunge.modalities.vision_language.opening import files_of, model_of
 
         files = files_of(job)
-        task, weights, recipe = model_of(job, files.data)
+        task, weights, recipe, finished = model_of(job, files.data)
         dataset = job.data.title if isinstance(job.data, WorldData) else job.data.path.name
         return Opened(
-            task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False
-        )
+            task, files.data, files.sets, recipe, weights, job.model.title, dataset, files=files, publishable=False,
+            finished=finished,
+        )  # fmt: skip
 
     def knowledge(self, scores: Sequence[Score], data: Texts) -> Knowledge:
         """The share of what is to be forgotten that the model answers right."""

@@ -17,7 +17,7 @@ from expunge.data.picture_benchmarks import READERS
 from expunge.data.picture_records import read_image_folder, read_picture_records, texts_of
 from expunge.data.texts import Texts, read_records
 from expunge.modalities.language.config import AsItIs, JsonlData, LearnedTraining
-from expunge.modalities.language.opening import Files, recipe_of, vocabulary
+from expunge.modalities.language.opening import Files, left_by, recipe_of, vocabulary
 from expunge.modalities.language.speaking import probes_of
 from expunge.modalities.named import must_be_free, must_exist
 from expunge.modalities.vision_language.config import (
@@ -75,8 +75,10 @@ def texts_in(data: JsonlData | FolderData | WorldData | BenchmarkData) -> Texts:
     return texts_of(read_picture_records(data.path), data.users, data.path)
 
 
-def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mapping[str, Tensor] | None, Recipe | None]:
-    """The task, weights from disk (the model itself, or what training starts from), and how it is trained here, if it is.
+def model_of(
+    job: VisionLanguageJob, data: Texts
+) -> tuple[VisionLanguage, Mapping[str, Tensor] | None, Recipe | None, bool]:
+    """As ``modalities.language.opening.model_of``.
 
     Raises:
         InputError: for a folder, processor or adapter that do not belong together, or a micro model that is neither trained nor
@@ -98,13 +100,26 @@ def model_of(job: VisionLanguageJob, data: Texts) -> tuple[VisionLanguage, Mappi
             raise InputError(
                 "A micro model has no folder with weights: give training.path, or train it (training.kind)."
             )
-        return task, weights, None
+        return task, weights, None, False
     if isinstance(settings, PicturesTraining):
         if weights is not None:
             raise InputError("training.kind pictures is from scratch: take kind language for a model from a folder.")
-        return task, None, PictureTraining(**settings.model_dump(exclude={"kind"}))
+        return task, None, PictureTraining(**settings.model_dump(exclude={"kind"})), False
     recipe = recipe_of(settings) if isinstance(settings, LearnedTraining) else None
-    return replace(task, start=weights), weights, recipe
+    made = left_by(settings, lambda adapter: _with_adapter(job, adapter))
+    return replace(task, start=weights), weights if made is None else made, recipe, made is not None
+
+
+def _with_adapter(job: VisionLanguageJob, adapter: Path) -> Mapping[str, Tensor] | None:
+    model = job.model
+    if isinstance(model, MicroModel) or model.adapter is not None:
+        raise InputError(
+            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before anything "
+            "is trained), and name a folder."
+        )
+    options = {**model.model_dump(), "adapter": adapter}
+    place = options.pop("folder")
+    return load_vision_language_model(place, **options, dtype=getattr(torch, job.dtype), device=job.device)[1]
 
 
 def micro(model: MicroModel, words: list[str], dtype: torch.dtype = torch.float32) -> VisionLanguage:
