@@ -141,7 +141,11 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 f"{run['model']}: no ledger shows that the promise came before the request. Publish the model first to change "
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
-        if run["instead"]:
+        if run["warning"]:
+            print_wrapped(f"{run['model']}: {run['warning']}")
+        if run["instead"] and run["warning"] not in (run["instead"], None):
+            print_wrapped(f"{run['model']}: {run['instead'].replace(run['warning'], '').strip()}")
+        elif run["instead"]:
             print_wrapped(f"{run['model']}: {run['instead']}")
     print(f"Report: {result['report']}")
     elsewhere = "" if Path(result["ledger"]).parent == Path(result["evidence"]) else f" --ledger {result['ledger']}"

@@ -10,6 +10,7 @@ from expunge.core.measurement import Key
 from expunge.report import numbers as say
 from expunge.report import words
 from expunge.report.forgetting import outcome_row
+from expunge.report.outcome import person_of
 from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNRECORDED, VERDICTS, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
@@ -26,7 +27,7 @@ def answer(record: Record) -> dict[str, Any]:
     def row(head: str, cell: Callable[[Record], tuple[str, str]]) -> Row:
         return {"head": head, "cells": [dict(zip(("main", "note"), cell(run), strict=True)) for run in runs]}
 
-    person = record.get("accepted")
+    person = person_of(record)
     judged = [row("Outcome", lambda run: outcome_row(run, person))] if all("outcome" in run for run in runs) else []
     groups = [
         ("Proven", [row("Verdict", _verdict_cell), row("Guarantee", _guarantee), row("Assumptions", _assumption_count)]),

@@ -17,6 +17,9 @@ from expunge.report.measurement_names import keyed
 
 Record = Mapping[str, Any]
 CERTIFICATE, OUTCOME, PERSON = "certificate", "outcome", "person"  # what accepts a result
+ACCEPTED_SINCE = (
+    "accepted_since"  # of a record: ``by`` and ``reason`` of a person who accepted it after it was delivered
+)
 PRIVATE = "private"  # in the place of a word that only the private record has
 _ADDED = ("name", "agrees", "withheld")  # what records write beside the fields of a measurement
 
@@ -80,9 +83,14 @@ def accepted_by(run: Record, person: Record | None = None) -> str | None:
     return PERSON if word == Word.UNDECIDABLE and person else None
 
 
+def person_of(record: Record) -> Record | None:
+    """Who accepts the result as it is, and why: the job said so from the start, or after the result was delivered."""
+    return record.get(ACCEPTED_SINCE) or record.get("accepted")
+
+
 def is_accepted(record: Record) -> bool:
     """Whether the results of all runs of a record are accepted; a record of before outcomes were judged: yes."""
-    return all("outcome" not in run or accepted_by(run, record.get("accepted")) for run in record["runs"])
+    return all("outcome" not in run or accepted_by(run, person_of(record)) for run in record["runs"])
 
 
 def _within_budget(run: Record) -> bool:

@@ -18,6 +18,7 @@ from expunge.report.differences import differences
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
+from expunge.report.outcome import person_of
 from expunge.report.views import at_peers, held_by, in_short
 from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, called, label, status_of
 
@@ -45,7 +46,7 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         "withheld": words.withheld(record),
         "verdicts": [verdict_row(run) for run in record["runs"]],
         "bottom_line": [
-            {"run": say.initial(run["name"]), **bottom_line(run, record.get("accepted"))} for run in record["runs"]
+            {"run": say.initial(run["name"]), **bottom_line(run, person_of(record))} for run in record["runs"]
         ]
         if all("outcome" in run for run in record["runs"])
         else [],
@@ -56,7 +57,7 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         ],
         "answer": answer(record),
         "figures": figures(plots.accuracy(record), plots.membership(record)),
-        "runs": [_run(run, figures, record.get("accepted")) for run in record["runs"]],
+        "runs": [_run(run, figures, person_of(record)) for run in record["runs"]],
         "request": _request(record),
         "data": _data(record),
         "ledger": _ledger(record.get("ledger")),

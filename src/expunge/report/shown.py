@@ -17,7 +17,7 @@ from typing import Any
 from expunge.core.digest import digest_json, keyed_hash
 from expunge.core.measurement import FOR_A_PERSON, PRIVATE_BELOW, UNDECIDABLE
 from expunge.report.measurement_names import with_keys
-from expunge.report.outcome import promises, shown_outcome
+from expunge.report.outcome import ACCEPTED_SINCE, promises, shown_outcome
 from expunge.report.vocabulary import is_attack
 from expunge.training.facts import OWNERS, RECIPE, RESIDUAL, TRAINING_IDS
 
@@ -26,7 +26,7 @@ Record = Mapping[str, Any]
 # Digests that a certificate is bound to and that guesses of rows could be tested against.
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
-AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf")
+AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf", ACCEPTED_SINCE)
 _PRIVATE_DATA = ("copies_that_stay",)  # whoever holds the retained rows could count for every guess of a forgotten one
 _PRIVATE_FACTS = (TRAINING_IDS, OWNERS, RECIPE, RESIDUAL, "seconds")
 

@@ -17,8 +17,10 @@ from expunge.core.measurement import FORBIDDEN, OWN_PROBES, UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report import views
+from expunge.report.asked import asked
 from expunge.report.forgetting import forgetting, probed
 from expunge.report.headline import headline
+from expunge.report.outcome import person_of
 from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
@@ -58,7 +60,7 @@ def half_page(record: Record) -> tuple[Section, ...]:
         Section(DONE, each(lambda run: [*done(run), *views.held(run)])),
         Section(PROVEN, each(proven)),
         Section(
-            MEASURED, each(lambda run: [*forgetting(run, record.get("accepted")), *measured(run), *views.at_peers(run)])
+            MEASURED, each(lambda run: [*forgetting(run, person_of(record)), *measured(run), *views.at_peers(run)])
         ),
         Section(UNKNOWN, unknown(record)),
     )
@@ -66,46 +68,6 @@ def half_page(record: Record) -> tuple[Section, ...]:
 
 def _lead(record: Record, run: Record) -> str:
     return say.initial(run["name"]) if len(record["runs"]) > 1 else ""
-
-
-def asked(record: Record) -> list[str]:
-    """The request, what it matched, and the decision."""
-    request, data = record["request"], record["data"]
-    kinds = (
-        say.joined([kind.replace("_", " ") for kind in str(request.get("kind", "")).split("+") if kind]) or "unstated"
-    )
-    ground = str(request.get("ground") or "not stated").strip().rstrip(".")
-    sentences = [
-        f"On {say.day(request.get('received'))} a request to forget arrived (kind: {kinds}; ground: {ground})."
-    ]
-    name = data["name"] or "the data"
-    if data["member"]:
-        total = "" if data["rows"] is None else f" of {data['rows']:,}"
-        sentences.append(f"It matched {data['forgotten']:,}{total} training rows of {name}.")
-    else:
-        rows = say.plural(data["forgotten"], "row")
-        sentences.append(
-            f"It names no training rows: {rows} written for the purpose stand for what the model must forget."
-        )
-        if absent := data.get("absent"):
-            sentences.append(
-                f"{say.initial(say.plural(absent, 'training row'))} of {name} show it: retraining leaves them out, and the "
-                "method was not given them."
-            )
-    sentences.append(f"An answer is owed by {say.day(request.get('due'))}.")
-    if accepted := record.get("accepted"):
-        sentences.append(f"The result was accepted as it is by {accepted['by']}: {accepted['reason']}.")
-    decision = request.get("decision")
-    if decision:
-        by = f" by {decision['by']}" if decision.get("by") else ""
-        reason = f" ({decision['reason']})" if decision.get("reason") else ""
-        sentences.append(f"Decision: {_DECISIONS.get(decision['decision'], decision['decision'])}{by}{reason}.")
-    else:
-        sentences.append("No decision is recorded.")
-    return sentences
-
-
-_DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back", "withdraw": "withdrawn"}
 
 
 def done(run: Record) -> list[str]:
