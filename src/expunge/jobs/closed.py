@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from expunge.core.digest import digest_bytes, digest_file, digest_json
@@ -80,6 +81,14 @@ def summary_of_closed(identity: str, places: Places, accepted: Accepted | None =
     return summary(record, places.out, ledger)
 
 
+def again(identity: str, ledger: Path) -> str:
+    """How the same request is made again where its result was not accepted, as a sentence."""
+    return (
+        f" To try another method or other settings instead, let the next run take its place: expunge requests supersede {identity} "
+        f"--ledger {ledger} --by NAME --why REASON"
+    )
+
+
 def _finish(places: Places, person: Mapping[str, str], evidence: str) -> None:
     """Write pages that a crash left unwritten after the ledger said who accepted the result."""
     path = places.out / EVIDENCE
@@ -97,7 +106,7 @@ def _verified(identity: str, status: str, evidence: Sequence[str | None], places
     if not path.is_file() or not {digest_file(path), digest_json(read_json(path))} & {*evidence}:
         raise InputError(
             f"Request {identity} is {status} already for this model, and its evidence is not in {places.out}. Name the folder "
-            "that holds it."
+            f"that holds it.{again(identity, places.ledger) if status == NOT_ACCEPTED else ''}"
         )
     result = verify_folder(places.out, signing_key().public_key(), ledger=places.ledger)
     if not result.consistent:

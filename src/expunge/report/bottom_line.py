@@ -67,7 +67,9 @@ def _line(run: Record, person: Record | None) -> Row:
         return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == PERSON:
         assert person is not None
-        why = f"By {person['by']}: {person['reason'].rstrip('.')}. Nothing is proven, and what was measured cannot tell "
+        why = (
+            f"By {person['by']}: {person['reason'].rstrip('.')}. Nothing is proven, and what was measured cannot tell "
+        )
         why += " ".join(["whether it forgets.", *_measured(run)])
         return {"state": UNKNOWN, "ship": True, "advice": "Accepted as it is.", "why": why}
     if verdict == Verdict.VOID and not word:
