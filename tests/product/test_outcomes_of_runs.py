@@ -209,7 +209,10 @@ def test_a_certificate_accepts_whatever_is_measured_and_the_folder_keeps_the_wor
 
 
 def test_who_was_not_forgotten_stays_out_of_later_training(cli, classifier):
-    assert cli("run", classifier(), "--out", "first").code == 4
+    first = cli("run", classifier(), "--out", "first")
+    assert first.code == 4 and "expunge requests supersede req-" in first.out
+    elsewhere = cli("run", classifier(), "--out", "second")
+    assert elsewhere.code == 2 and "expunge requests supersede req-" in " ".join(elsewhere.err.split())
     again = classifier(request={"targets": [{"kind": "user", "where": {"who": "p1"}}]})
     done = cli("plan", again, "--json")
     assert done.code == 0 and done.json["retained"] == 400 - 80 - 80, "p3 is neither trained on nor retained"

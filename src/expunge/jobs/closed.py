@@ -84,8 +84,8 @@ def summary_of_closed(identity: str, places: Places, accepted: Accepted | None =
 def again(identity: str, ledger: Path) -> str:
     """How the same request is made again where its result was not accepted, as a sentence."""
     return (
-        f" To try another method or other settings instead, let the next run take its place: expunge requests supersede {identity} "
-        f"--ledger {ledger} --by NAME --why REASON"
+        f" To try another method or other settings instead, let the next run take its place: expunge requests "
+        f"supersede {identity} --ledger {ledger} --by NAME --why REASON"
     )
 
 
