@@ -95,6 +95,20 @@ def test_a_result_that_a_person_accepts_is_called_so_everywhere_and_never_shippe
     assert "did not satisfy us" not in letter and "could not decide" in letter
 
 
+def test_what_is_held_back_is_neither_delivered_nor_shipped_whatever_was_measured(record):
+    held = {**judged(record, Verdict.VOID, Word.FORGETS), "held_back": True}
+    page = " ".join(html.render(held).split())
+    assert "Not known. Held back.</b>" in page and "nothing was delivered" in page and "held back" in page
+    assert "was delivered and" not in page and "hip it" not in page and "accepted by" not in page
+    assert "did not satisfy us" in reply(held)
+
+
+def test_a_void_result_is_accepted_by_the_person_who_lets_it_out_and_not_by_its_outcome(record):
+    page = " ".join(html.render({**judged(record, Verdict.VOID, Word.FORGETS), "accepted": PERSON}).split())
+    assert "Accepted as it is.</b> By A. Clerk: seen by the board. The certificate is void" in page
+    assert "accepted by a person" in page and "accepted by its outcome" not in page
+
+
 def test_a_person_whose_word_was_not_needed_is_not_said_to_have_accepted_what_the_certificate_did(record):
     page = " ".join(html.render({**judged(record, Verdict.CERTIFIED, Word.FORGETS), "accepted": PERSON}).split())
     assert "accepted by its certificate" in page and "A. Clerk would have accepted the result as it is" in page

@@ -13,7 +13,7 @@ from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
 from expunge.report.forgetting import better_known
-from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, person_of
+from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -40,13 +40,18 @@ _INSTEAD: Mapping[str, str] = {
 _FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 3, Word.UTILITY_COLLAPSE: 1 / 3}
 
 
-def bottom_line(run: Record, person: Record | None = None) -> Row:
+def bottom_line(run: Record, person: Record | None = None, held: bool = False) -> Row:
     """Of one run: ``state`` (forgotten, not forgotten, not known), ``ship``, ``advice`` (in words) and ``why``, a sentence or
     two.
 
     Args:
         person: who accepts a result that measuring cannot decide, where the job names one.
+        held: whether nothing of it has left, because a certificate is void.
     """
+    if held and run["verdict"] == Verdict.VOID:
+        why = "The certificate is void, so nothing bounds what the model tells of who left; the assumptions say why. Nothing "
+        why += "was delivered. Mend the job, or let a person accept the result all the same (accept in the job)."
+        return {"state": UNKNOWN, "ship": False, "advice": "Held back.", "why": why}
     line = _line(run, person)
     return {"advice": "Ship it." if line["ship"] else "Do not ship it.", **line}
 
@@ -67,10 +72,10 @@ def _line(run: Record, person: Record | None) -> Row:
         return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == PERSON:
         assert person is not None
-        why = (
-            f"By {person['by']}: {person['reason'].rstrip('.')}. Nothing is proven, and what was measured cannot tell "
-        )
-        why += " ".join(["whether it forgets.", *_measured(run)])
+        void = "the certificate is void (see the assumptions)" if verdict == Verdict.VOID else "nothing is proven"
+        found = "is what retraining would give" if word == Word.FORGETS else "cannot tell whether it forgets"
+        why = f"By {person['by']}: {person['reason'].rstrip('.')}. {say.initial(void)}, and what was measured {found}. "
+        why = " ".join([why.strip(), *_measured(run)])
         return {"state": UNKNOWN, "ship": True, "advice": "Accepted as it is.", "why": why}
     if verdict == Verdict.VOID and not word:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
@@ -118,7 +123,7 @@ def reply(record: Record) -> str:
     """A draft of the answer to the person: to be read, completed and sent by somebody who answers for it."""
     request = record["request"]
     count = say.plural((request.get("matched") or {}).get("count", 0), "record")
-    states = [bottom_line(run, person_of(record)) for run in record["runs"]]
+    states = [bottom_line(run, person_of(record), is_held(record)) for run in record["runs"]]
     open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",

@@ -30,7 +30,7 @@ from expunge.model_folder import ModelLedger
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.bottom_line import reply
-from expunge.report.outcome import ACCEPTED_SINCE
+from expunge.report.outcome import ACCEPTED_SINCE, HELD
 from expunge.report.record import FORMAT, build, plain, released, slug
 from expunge.report.shown import shown
 
@@ -163,7 +163,7 @@ def write_report(
         note=note, ledger=ledger, accepted=accepted,
     )  # fmt: skip
     if outcome.verdict == Verdict.VOID and not accepted:
-        write_review(Path(folder), record, {name: evidence.private})
+        write_review(Path(folder), {**record, HELD: True}, {name: evidence.private})
         raise HeldBackError(
             "The certificate is void: nothing bounds what the model tells of the forgotten records. "
             f"{private_path(Path(folder)) / REVIEW} says why. "

@@ -33,19 +33,22 @@ _ACCEPTED: Mapping[str | None, str] = {
         "was asked. The request is not fulfilled; its examples stay out of later training all the same."
     ),
 }
+_HELD = "The result is held back: nothing was delivered, and the request is not fulfilled."
 _SAME = 1.15  # from this factor on two probabilities are called different in words; our choice
 _COUNTS = ("", "once", "twice", "three times", "four times", "five times", "six times", "seven times", "eight times",
            "nine times", "ten times")  # fmt: skip
 
 
-def outcome_row(run: Record, person: Record | None) -> tuple[str, str]:
+def outcome_row(run: Record, person: Record | None, held: bool = False) -> tuple[str, str]:
     """Outcome and acceptance for a table."""
     word = run["outcome"]["word"]
+    if held:
+        return word, "held back"
     by = accepted_by(run, person)
     return word, "not accepted" if by is None else f"accepted by {'a person' if by == PERSON else f'its {by}'}"
 
 
-def forgetting(run: Record, person: Record | None) -> list[str]:
+def forgetting(run: Record, person: Record | None, held: bool = False) -> list[str]:
     """The outcome for people, with the number it is easiest to see by where that is in the record; and the acceptance."""
     if (found := run.get("outcome")) is None:  # a record of before outcomes were judged
         return []
@@ -56,7 +59,7 @@ def forgetting(run: Record, person: Record | None) -> list[str]:
     sentence = f"{lead}: {beside}." if beside and word != PRIVATE else f"{lead}."
     reason = [found["reason"]] if found["reason"] else []
     better = [said] if (said := better_known(run)) else []
-    return [sentence, *reason, *better, _ACCEPTED[accepted_by(run, person)]]
+    return [sentence, *reason, *better, _HELD if held else _ACCEPTED[accepted_by(run, person)]]
 
 
 def better_known(run: Record) -> str:

@@ -180,8 +180,8 @@ class UserFit:
     """The user's own training: ``fit(data, seed) → module``. Retraining is possible; the rest is what the user declares.
 
     ``data`` are :class:`~expunge.data.rows.Rows`: ``data.x`` is a tensor (n, …) as the job's data section prepares it,
-    ``data.y`` its labels (n,), ``data.ids`` and ``data.columns`` say which rows they are and whose. ``seed`` is a whole number; torch's
-    generators are set from it before the call.
+    ``data.y`` its labels (n,), ``data.ids`` and ``data.columns`` say which rows they are and whose. ``seed`` is a whole number;
+    torch's generators are set from it before the call.
 
     Attributes:
         function: the callable.
@@ -223,7 +223,13 @@ class UserFit:
         tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         task.build(tensors)  # refuses another architecture before anything is lost
         vouched = {name: declared(value) for name, value in self.declares.items()}
-        facts = {"rows": enforced(len(data)), **prepared(data), **vouched, **inspect(model), **without_buffers(model)}
+        facts = {
+            "rows": enforced(len(data), "counted"),
+            **prepared(data),
+            **vouched,
+            **inspect(model),
+            **without_buffers(model),
+        }
         return Trained(task, Artifact(tensors), data, self, None, facts, seed=seed)
 
 
