@@ -83,6 +83,7 @@ def test_who_is_known_better_after_than_before_is_said_wherever_the_result_is_ju
     ]
     less = {**run, "evidence": {**run["evidence"], "measurements": fewer}}
     assert warning not in bottom_line(less)["why"] and not better_known(less)
+    assert bottom_line(less, PERSON)["why"].endswith("Accuracy on forgotten rows: 95\xa0% before, 91\xa0% now.")
 
 
 @pytest.mark.parametrize("when", ["accepted", "accepted_since"])

@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
-from expunge.report.forgetting import better_known
+from expunge.report.forgetting import before_and_now, better_known
 from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
 
 Record = Mapping[str, Any]
@@ -84,16 +84,16 @@ def _line(run: Record, person: Record | None) -> Row:
         why += "accept it as it is (accept in the job)."
         return {"state": UNKNOWN, "ship": False, "why": " ".join([why, *_measured(run)])}
     if word == Word.UNDECIDABLE:
-        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *_measured(run)])}
+        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *_measured(run, reason=False)])}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}
 
 
-def _measured(run: Record) -> list[str]:
-    """Of an outcome that cannot be told: what was measured, and a warning where that points the wrong way."""
-    reason = (run.get("outcome") or {}).get("reason")
-    return [said for said in (reason, better_known(run)) if said]
+def _measured(run: Record, reason: bool = True) -> list[str]:
+    """Of an outcome that cannot be told: why, and what was measured, with a warning where that points the wrong way."""
+    why = (run.get("outcome") or {}).get("reason") if reason else None
+    return [said for said in (why, better_known(run) or before_and_now(run)) if said]
 
 
 def _rate(run: Record, word: str) -> str:

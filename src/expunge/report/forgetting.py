@@ -80,6 +80,15 @@ def better_known(run: Record) -> str:
     )
 
 
+def before_and_now(run: Record) -> str:
+    """The forgotten examples in the original and the released model, as a sentence; empty where the record has not both."""
+    item = _forgotten(run)
+    if item is None or item["original"] is None:
+        return ""
+    metric = item["metric"]
+    return f"{label(item)}: {say.value(metric, item['original'])} before, {say.value(metric, item['value'])} now."
+
+
 def probed(item: Record) -> str:
     """How many of the operator's own probes get the answer that they call forbidden, of each model that the record has."""
     models = (("the original model", "original"), ("the released model", "value"), ("a retrained model", "ideal"))
