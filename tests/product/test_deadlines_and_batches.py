@@ -130,6 +130,9 @@ def test_twenty_people_of_a_file_are_one_request_with_a_record_of_each(cli, tmp_
     about = cli("requests", "list", "--ledger", LEDGER, "--about", "patient=P7", "--json").json
     assert [row["id"] for row in about] == [done.json["request"]["id"]]
     assert cli("requests", "list", "--ledger", LEDGER, "--about", "patient=P30", "--json").json == []
+    assert cli("requests", "list", "--ledger", LEDGER, "--about", "patient=007", "--json").json == [], (
+        "a text as written"
+    )
     filed = cli(
         "requests",
         "add",

@@ -20,6 +20,7 @@ from expunge.data.rows import Rows
 from expunge.data.texts import Texts
 from expunge.jobs.exclusion import exclude
 from expunge.ledger import Ledger
+from expunge.planning.matched import files_of
 from expunge.requests_book import RequestBook
 
 PEOPLE = ["Ann", "Bo", "007", "Cy", "Ann", "Zoë"]
@@ -132,9 +133,55 @@ def test_a_table_says_whose_each_image_is(images, tmp_path):
     )
 
 
+def test_single_images_are_asked_for_by_their_paths_and_known_again_by_their_bytes(images, tmp_path):
+    rows, book = image_folder(images), tmp_path / "images.sqlite"
+    wanted = Target("samples", {"path": ["dog/Ann-0.png", "./cat/Cy-3.png", str(images / "dog/007-2.png")]})
+    found = rows.select(wanted)["row"]
+    assert rows.files_at(found.tolist()) == ["cat/Cy-3.png", "dog/007-2.png", "dog/Ann-0.png"]
+    assert len(rows.without(rows.select(wanted)).select(Target("samples", {"path": "cat/Bo-1.png"}))) == 1, (
+        "places move"
+    )
+    grant(book, rows, wanted)
+    deletion = expunge.Deletion.of(rows, Request("somebody", wanted))
+    assert files_of(deletion) == {"files": ["cat/Cy-3.png", "dog/007-2.png", "dog/Ann-0.png"]}, "what plans show"
+    copy = tmp_path / "copied"  # under other names and other classes, with nobody named
+    for i, place in enumerate(sorted(images.rglob("*.png"))):
+        (copy / "all").mkdir(parents=True, exist_ok=True)
+        (copy / "all" / f"{9 - i}.png").write_bytes(place.read_bytes())
+    done = exclude(copy, tmp_path / "kept", ledger=book)
+    assert (done["kept"], done["excluded"], done["elsewhere"]) == (1, 3, [])
+    (left,) = (tmp_path / "kept").rglob("*.png")
+    assert left.read_bytes() == (images / "cat/Bo-1.png").read_bytes()
+
+
+def test_images_of_a_person_are_known_again_where_the_folder_names_nobody(images, tmp_path):
+    rows, book = image_folder(images, users=listing(tmp_path, OWNERS)), tmp_path / "images.sqlite"
+    grant(book, rows, Target("user", {"patient": "Bo"}))
+    assert exclude(images, tmp_path / "kept", ledger=book)["excluded"] == 1
+    assert not (tmp_path / "kept/cat/Bo-1.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"path": "Ann-0.png"}, "there is 'dog/Ann-0.png'"),
+        ({"path": ["dog/Ann-0.png", "pictures/cat/Bo-1.png"]}, "'pictures/cat/Bo-1.png' .there is 'cat/Bo-1.png'"),
+        ({"path": "cat/Bo-11.png"}, "there is 'cat/Bo-1.png'"),
+        ({"path": 3}, "in texts"),
+        ({"file": "cat/Bo-1.png"}, "'ids': …} or {'path': …}; got .'file'"),
+        ({"path": "cat/Bo-1.png", "ids": [1]}, "samples target"),
+    ],
+)
+def test_a_path_that_is_none_is_refused_with_what_it_may_mean(images, where, said):
+    with pytest.raises(InputError, match=said):
+        expunge.Deletion.of(image_folder(images), Request("somebody", Target("samples", where)))
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
+        ([*OWNERS, "pictures/cat/Bo-1.png,Bo"], "there is 'cat/Bo-1.png'.. Paths begin in the folder of images"),
+        ([*OWNERS, "nothing,Bo"], "an image is called, for example, 'cat/Bo-1.png'"),
         ([*OWNERS, "dog/none.png,Bo"], "dog/none.png, which is not among the images"),
         (OWNERS[:-2], "does not say whose cat/Cy-3.png is"),
         (["file,patient", *OWNERS[1:]], "a column path"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,39 @@ def test_a_person_does_not_accept_what_was_measured_not_to_forget(cli, classifie
     ends(cli, classifier(accept=ACCEPT), 4, "under-forgets", None)
 
 
+def test_who_accepts_a_result_after_it_was_delivered_is_in_report_and_reply_and_all_of_it_verifies(cli, classifier):
+    method = {"method": {"name": "random_labels", "epochs": 1, "lr": 0.01}, **ADOPTED}
+    assert cli("run", classifier(**method), "--out", "evidence").code == 4
+    assert "did not satisfy us" in Path("evidence.private/reply.txt").read_text()
+    before, handed_out = Path("evidence/evidence.json").read_bytes(), Path("copy")
+    shutil.copytree("evidence", handed_out)
+    assert cli("run", classifier(**method, accept=ACCEPT), "--out", "evidence", "--json").code == 0
+    page = " ".join(Path("evidence/report.html").read_text().split())
+    assert (
+        "Accepted as it is.</b> By A. Officer: no recipe" in page
+        and "hip it" not in page
+        and "not accepted" not in page
+    )
+    letter = Path("evidence.private/reply.txt").read_text()
+    assert "could not decide" in letter and "did not satisfy us" not in letter
+    assert "Accepted as it is." in Path("evidence.private/review.html").read_text()
+    for folder in ("evidence", handed_out):
+        checked = verify_folder(folder, ledger=Path("book.sqlite"))
+        assert checked.consistent, [item for item in checked.checks if not item.ok]
+    after = Path("evidence/evidence.json").read_bytes()
+    assert after != before
+    Path("evidence/statement.json").unlink()  # as a crash between the ledger's entry and the signature would
+    Path("evidence/evidence.json").write_bytes(before)
+    assert cli("run", classifier(**method), "--out", "evidence").code == 0
+    assert Path("evidence/evidence.json").read_bytes() == after
+    assert verify_folder("evidence", ledger=Path("book.sqlite")).consistent
+    forged = json.loads(after)
+    forged["accepted_since"]["by"] = "Somebody Else"
+    Path("evidence/evidence.json").write_bytes(as_json(forged))
+    found = {check.name: check for check in verify_folder("evidence", ledger=Path("book.sqlite")).checks}
+    assert "does not say that the person" in found["ledger"].problem
+
+
 PEOPLE = [{"kind": "user", "where": {"subject": [f"person{i}" for i in range(3, 7)]}}]
 
 
@@ -175,7 +209,10 @@ def test_a_certificate_accepts_whatever_is_measured_and_the_folder_keeps_the_wor
 
 
 def test_who_was_not_forgotten_stays_out_of_later_training(cli, classifier):
-    assert cli("run", classifier(), "--out", "first").code == 4
+    first = cli("run", classifier(), "--out", "first")
+    assert first.code == 4 and "expunge requests supersede req-" in first.out
+    elsewhere = cli("run", classifier(), "--out", "second")
+    assert elsewhere.code == 2 and "expunge requests supersede req-" in " ".join(elsewhere.err.split())
     again = classifier(request={"targets": [{"kind": "user", "where": {"who": "p1"}}]})
     done = cli("plan", again, "--json")
     assert done.code == 0 and done.json["retained"] == 400 - 80 - 80, "p3 is neither trained on nor retained"

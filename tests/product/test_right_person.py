@@ -211,6 +211,18 @@ def test_every_value_of_a_target_must_be_there(target, named):
             Deletion.of(people(), asked(*targets))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("Maria Gonzlez", True), ("Maria Gonzalezz", True), ("Maria Gonsalez", True), ("Maria Gonzaelz", True),
+     ("Gonzalez, Maria", True), ("gonzalez maria", True), ("Mario Gonsalez", False), ("Maria", False), ("u012", False)],
+)  # fmt: skip
+def test_a_name_with_one_letter_wrong_or_in_another_order_is_named_and_never_a_number_s_neighbour(wrong, meant):
+    rows = Rows.of(np.eye(3), np.arange(3) % 2, {"who": ["Maria Gonzalez", "u011", "Bo"]})
+    with pytest.raises(InputError) as refusal:
+        Deletion.of(rows, asked(("user", {"who": wrong})))
+    assert ("there is 'Maria Gonzalez'" in str(refusal.value)) == meant and "u011" not in str(refusal.value)
+
+
 def test_ids_that_an_earlier_request_removed_count_as_matched():
     gone, request = Ids.rows([1, 2]), asked(("samples", {"ids": [1, 2, 3]}))
     whole = people()

@@ -95,6 +95,8 @@ def test_standardising_voids_the_certificate(cli, job, tmp_path):
     held = cli("run", job(data=data, **settings), "--out", "fitted", "--json")
     assert held.code == 3 and "held back" in held.err and "accept" in held.err
     assert not (tmp_path / "fitted" / "models").exists() and (tmp_path / "fitted.private" / "review.html").is_file()
+    review = " ".join((tmp_path / "fitted.private" / "review.html").read_text().split())
+    assert "Held back.</b>" in review and "was delivered and" not in review and "hip it" not in review
     accepted = {"by": "the officer", "reason": "the numbers are public anyway"}
     fitted = cli("run", job(data=data, accept=accepted, **settings), "--out", "fitted", "--json")
     assert fitted.code == 0, fitted.err

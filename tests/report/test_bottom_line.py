@@ -10,6 +10,7 @@ from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import html
 from expunge.report.bottom_line import COPIES, bottom_line, copies, reply, sentence
+from expunge.report.forgetting import better_known, forgetting
 from expunge.report.outcome import accepted_by
 
 from . import worlds
@@ -37,7 +38,10 @@ def test_only_what_is_accepted_is_shipped_and_only_what_is_shown_is_called_forgo
         assert word in (Word.FORGETS, Word.OVER_FORGETS) or verdict in (Verdict.CERTIFIED, Verdict.UNDER_DECLARED)
     if word == Word.UNDER_FORGETS and verdict != Verdict.CERTIFIED:
         assert line["state"] == "Not forgotten" and not line["ship"]
-    assert sentence(line).count("hip it") == 1 and line["why"].endswith((".", "board"))
+    advice = "Ship it." if line["ship"] else "Do not ship it."
+    advice = "Accepted as it is." if accepted_by(run, person) == "person" else advice
+    assert f". {advice} " in sentence(line) and sentence(line).count("hip it") == (advice != "Accepted as it is.")
+    assert line["why"].endswith(".")
 
 
 def test_a_control_is_not_forgotten_and_a_person_who_decides_is_named(record):
@@ -51,7 +55,65 @@ def test_what_to_do_where_nothing_can_be_told_depends_on_whether_there_was_a_ret
     with_ = {**run, "evidence": {**run["evidence"], "reference": "retrained"}}
     without = {**run, "evidence": {**run["evidence"], "reference": None}}
     assert "Take a method with a certificate" in bottom_line(with_)["why"]
-    assert bottom_line(without)["why"].startswith("Compare with a retrained model (evidence.reference)")
+    assert "training.kind: user" in bottom_line(without)["why"] and "no retrained model" in bottom_line(without)["why"]
+
+
+def better_after(record: dict, word: str) -> dict:
+    """What a checkpoint and nothing else gives: no retrained model; forgotten accuracy went from 84 to 91 %."""
+    made = judged(record, UNCERTIFIED, word)
+    run = made["runs"][0]
+    items = [
+        {**item, "ideal": None, "null": None, **({"original": 0.84, "value": 0.91} if item["set"] == "forget" else {})}
+        for item in run["evidence"]["measurements"]
+    ]
+    evidence = {**run["evidence"], "reference": None, "verdict": "undecidable", "measurements": items}
+    return {**made, "runs": [{**run, "evidence": evidence}]}
+
+
+def test_who_is_known_better_after_than_before_is_said_wherever_the_result_is_judged(record):
+    made = better_after(record, Word.UNDECIDABLE)
+    run, warning = made["runs"][0], "answers the forgotten examples better than the original did"
+    for line in (bottom_line(run), bottom_line(run, PERSON)):
+        assert warning in line["why"] and "84\xa0% before, 91\xa0% now" in line["why"]
+    assert warning in " ".join(forgetting(run, PERSON)) and warning in html.render(made)
+    letter = reply({**made, "accepted": PERSON})
+    assert "answers the person's records better" in letter and "did not satisfy us" not in letter
+    fewer = [
+        {**item, "original": 0.95} if item["set"] == "forget" else item for item in run["evidence"]["measurements"]
+    ]
+    less = {**run, "evidence": {**run["evidence"], "measurements": fewer}}
+    assert warning not in bottom_line(less)["why"] and not better_known(less)
+    assert bottom_line(less, PERSON)["why"].endswith("Accuracy on forgotten rows: 95\xa0% before, 91\xa0% now.")
+
+
+@pytest.mark.parametrize("when", ["accepted", "accepted_since"])
+def test_a_result_that_a_person_accepts_is_called_so_everywhere_and_never_shipped_by_the_numbers(record, when):
+    made = {**better_after(record, Word.UNDECIDABLE), when: PERSON}
+    page, letter = " ".join(html.render(made).split()), reply(made)
+    assert "Not known. Accepted as it is.</b> By A. Clerk: seen by the board." in page
+    assert "ship it" not in page.lower() and "not accepted" not in page
+    assert ("accepted as it is after it was delivered by A. Clerk" in page) == (when == "accepted_since")
+    assert "did not satisfy us" not in letter and "could not decide" in letter
+
+
+def test_what_is_held_back_is_neither_delivered_nor_shipped_whatever_was_measured(record):
+    held = {**judged(record, Verdict.VOID, Word.FORGETS), "held_back": True}
+    page = " ".join(html.render(held).split())
+    assert "Not known. Held back.</b>" in page and "nothing was delivered" in page and "held back" in page
+    assert "was delivered and" not in page and "hip it" not in page and "accepted by" not in page
+    assert "did not satisfy us" in reply(held)
+
+
+def test_a_void_result_is_accepted_by_the_person_who_lets_it_out_and_not_by_its_outcome(record):
+    page = " ".join(html.render({**judged(record, Verdict.VOID, Word.FORGETS), "accepted": PERSON}).split())
+    assert "Accepted as it is.</b> By A. Clerk: seen by the board. The certificate is void" in page
+    assert "accepted by a person" in page and "accepted by its outcome" not in page
+
+
+def test_a_person_whose_word_was_not_needed_is_not_said_to_have_accepted_what_the_certificate_did(record):
+    page = " ".join(html.render({**judged(record, Verdict.CERTIFIED, Word.FORGETS), "accepted": PERSON}).split())
+    assert "accepted by its certificate" in page and "A. Clerk would have accepted the result as it is" in page
+    assert "was accepted as it is by" not in page
 
 
 def test_a_retrained_model_that_was_kept_is_on_the_checklist_and_no_word_to_the_person(record):

@@ -8,7 +8,10 @@ import pytest
 
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.report import words
+from expunge.report.answer import gradients_cell
+from expunge.report.differences import differences
 from expunge.report.measurement_names import keyed
+from expunge.report.sheet import sheet
 from expunge.report.vocabulary import label
 
 from . import worlds
@@ -80,7 +83,9 @@ def test_retraining_is_exact(record):
 def test_declared_constants_are_named_as_the_condition(record):
     text = said(worlds.with_verdict(record, Verdict.UNDER_DECLARED))
     assert "only if the following is true" in text and "L-smooth" in text
-    assert "Whether these assumptions hold: smoothness" in text
+    assert "Whether what was declared is true" in text
+    claimed = said(worlds.with_verdict(record, Verdict.AS_CLAIMED))
+    assert "Whether these assumptions hold: every row's loss is L-smooth" in claimed
 
 
 def test_a_violated_assumption_is_named(record):
@@ -182,3 +187,46 @@ def test_measurements_have_names_for_people():
     assert named("accuracy/forget") == "Accuracy on forgotten rows"
     assert named("membership/lira@peer 3") == "Membership attack by likelihood ratio (peer 3)"
     assert named("distance to retrained") == "Distance to retrained"
+
+
+def retrained(record: dict, same: bool) -> dict:
+    """The record of a retraining, whose values are those of the reference or are not."""
+    run = record["runs"][0]
+    items = [{**item, "value": item["ideal"] if same else item["value"]} for item in run["evidence"]["measurements"]]
+    evidence = {**run["evidence"], "measurements": items, "verdict": "not told from retraining"}
+    return {**record, "runs": [{**run, "method": {**run["method"], "name": "retrain"}, "evidence": evidence}]}
+
+
+def test_a_release_that_is_the_reference_itself_is_not_said_to_have_stood_a_comparison(record):
+    assert "could not have come out otherwise" in said(retrained(record, True))
+    for text in (said(retrained(record, False)), said(record)):
+        assert "could not have come out otherwise" not in text
+    assert "No measurement tells it" not in said(retrained(record, True))
+
+
+def test_retraining_is_not_compared_with_the_cost_of_retraining(record):
+    run = record["runs"][0]
+    slow = {**run, "cost": {**run["cost"], "seconds": 9.0}}  # retraining took two
+    assert "Retraining would have been cheaper" in " ".join(words.done(slow))
+    text = " ".join(words.done({**slow, "method": {**run["method"], "name": "retrain"}}))
+    assert "cheaper" not in text and "once took" not in text
+
+
+def test_gradients_that_nobody_counted_are_not_called_none_at_all(record):
+    run = record["runs"][0]
+    cost = {**run["evidence"]["cost"], "gradient_evaluations": {"unlearn": 0, "retrain": 0}}
+    assert gradients_cell({**run, "evidence": {**run["evidence"], "cost": cost}}) == ("none recorded", "")
+    assert gradients_cell(run)[0] not in ("0", "none recorded")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_legend_shows_a_ring_only_where_one_is_drawn(record, before):
+    run = record["runs"][0]
+    items = [{**item, **({} if before else {"original": None})} for item in run["evidence"]["measurements"]]
+    figure = differences({**run, "evidence": {**run["evidence"], "measurements": items}})
+    assert figure is not None and (">before<" in figure.svg) == before
+
+
+def test_facts_have_names_for_who_reads_a_report(record):
+    named = [row[0] for row in sheet(record)["runs"][0]["facts"]]
+    assert "state that training changed besides the weights" in named and "buffers moved" not in named

@@ -13,7 +13,7 @@ import expunge
 from cases import CASES, method, samples, softmax_head
 from expunge import planning
 from expunge.core.data import Ids
-from expunge.core.errors import RefusedError
+from expunge.core.errors import InputError, RefusedError
 from expunge.core.trained import Origin
 from expunge.data.rows import Rows
 from expunge.tasks.classification import Classification
@@ -194,3 +194,20 @@ def test_check_15_retraining_builds_new_weights_and_no_batch_holds_a_forgotten_r
         assert parameter.requires_grad and not torch.equal(source[name], fresh[name]), name
     again = recipe.fit(task, data.without(Ids.rows([3, 4, 25])), seed=seed).artifact
     assert again.digest == outcome.releases[0].artifact.digest
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda data: None, lambda data, seed, other: None])
+def test_a_training_function_that_cannot_be_called_with_data_and_seed_is_refused_before_it_is_called(function):
+    with pytest.raises(InputError, match=r"fit\(data, seed\): the rows \(data.x, data.y\)"):
+        UserFit(function)
+
+
+def test_other_ways_to_write_a_training_function_are_taken():
+    import functools
+
+    class Loop:
+        def __call__(self, rows, seed=0):
+            raise AssertionError("nothing is called yet")
+
+    for function in (Loop(), functools.partial(lambda lr, data, seed: None, 0.1), lambda *given: None):
+        assert UserFit(function).describe()["recipe"] == "user"

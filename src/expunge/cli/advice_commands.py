@@ -76,6 +76,9 @@ def show_dry_run(result: Mapping[str, Any], json: bool) -> None:
     _wrapped(
         f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples{users}."
     )
+    if files := matched.get("files"):
+        more = f" and {len(files) - output.MATCHED_SHOWN} more" if len(files) > output.MATCHED_SHOWN else ""
+        _wrapped(f"Files: {', '.join(files[: output.MATCHED_SHOWN])}{more}.")
     if along := result["forgotten"] - matched["count"]:
         _wrapped(f"{along} further examples of earlier requests, which the model still knows, are forgotten with them.")
     retained = "unknown" if result["retained"] is None else result["retained"]

@@ -141,8 +141,18 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 f"{run['model']}: no ledger shows that the promise came before the request. Publish the model first to change "
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
-        if run["instead"]:
+        if run["warning"]:
+            print_wrapped(f"{run['model']}: {run['warning']}")
+        if run["instead"] and run["warning"] not in (run["instead"], None):
+            print_wrapped(f"{run['model']}: {run['instead'].replace(run['warning'], '').strip()}")
+        elif run["instead"]:
             print_wrapped(f"{run['model']}: {run['instead']}")
+    if not result["accepted"]:
+        print_wrapped(
+            "To try again with another method or settings, change the job and let the next run take the place of this one:"
+        )
+        by = "--by NAME --why REASON"
+        print(f"expunge requests supersede {result['request']['id']} --ledger {result['ledger']} {by}")
     print(f"Report: {result['report']}")
     elsewhere = "" if Path(result["ledger"]).parent == Path(result["evidence"]) else f" --ledger {result['ledger']}"
     print(f"Check it again: expunge verify {result['evidence']} --key signer.pem{elsewhere}")
@@ -288,9 +298,14 @@ def show_plan(result: Mapping[str, Any], json: bool) -> None:
         show(result, True)
         return
     matched, method = result["matched"], result["method"]
-    ids = ", ".join(
-        f"{unit} {', '.join(map(str, of[:MATCHED_SHOWN]))}{', …' * (len(of) > MATCHED_SHOWN)}"
-        for unit, of in matched["ids"].items()
+    files = matched.get("files", [])
+    ids = (
+        f"files {', '.join(files[:MATCHED_SHOWN])}{', …' * (len(files) > MATCHED_SHOWN)}"
+        if files
+        else ", ".join(
+            f"{unit} {', '.join(map(str, of[:MATCHED_SHOWN]))}{', …' * (len(of) > MATCHED_SHOWN)}"
+            for unit, of in matched["ids"].items()
+        )
     )
     print(f"Plan: {result['name']}")
     print_wrapped(

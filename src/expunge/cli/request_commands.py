@@ -263,5 +263,7 @@ def exclude(
     done = excluded(source, out, users=users or [], label=label, ledger=ledger)
     said = f"{out}: {done['kept']} of {done['examples']} examples kept; {len(done['requests'])} requests exclude the others"
     if done["elsewhere"]:
-        said += f". Nothing of {len(done['elsewhere'])} further granted requests was recognised in these data"
+        said += f". Nothing of {len(done['elsewhere'])} further granted requests was recognised in these data: "
+        said += "they are about other data, or name people by columns that --users does not name here, or single examples in "
+        said += "another form. Look them up before this is trained on: " + ", ".join(done["elsewhere"])
     output.show(done, json, said)

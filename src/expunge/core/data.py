@@ -139,6 +139,19 @@ class Recognisable(Data, Protocol):
 
 
 @runtime_checkable
+class OfFiles(Data, Protocol):
+    """Data whose examples were each read from a file of their own."""
+
+    def files_at(self, at: Sequence[int]) -> list[str]:
+        """Paths of the files of the examples at the positions ``at``; none where they have none of their own."""
+        ...
+
+    def file_contents(self, at: Sequence[int]) -> list[str]:
+        """What these files are recognised by."""
+        ...
+
+
+@runtime_checkable
 class Signed(Data, Protocol):
     """Data of several units (nodes, edges, features), each of which can be recognised in other data, whatever its id there."""
 

@@ -20,6 +20,7 @@ from expunge.core.errors import InputError, foreign
 from expunge.core.on_disk import room, whole
 from expunge.data.csv_files import open_csv
 from expunge.data.damage import PILLOW
+from expunge.data.image_files import Files, hint
 from expunge.data.pixels import normalised
 from expunge.data.places import located
 from expunge.data.rows import ROWS_AS_GIVEN, Rows, by_reader
@@ -46,8 +47,9 @@ def image_folder(
     """Every image below ``path``; the class is the folder that it lies in.
 
     Folders and files are taken in natural order (``s2`` before ``s10``), so that ids and labels are the same on every
-    machine. Files that are no images by their suffix are left out, as is everything whose name begins with a dot. Links to
-    folders and files are followed.
+    machine: the id of an image is its position in that order, from 0. Requests may name its path instead (``Target("samples",
+    {"path": "cats/7.png"})``). Files that are no images by their suffix are left out, as is everything whose name begins with
+    a dot. Links to folders and files are followed.
 
     Args:
         size: to which images are scaled, as a side or (height, width); by default all must have one size already.
@@ -90,7 +92,8 @@ def image_folder(
         x[start : start + len(part)] = part
     if classes is None:
         fixed = by_reader("fitted", "labels are the folders that were there; declare classes to fix them")
-    return Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed, names=known)
+    rows = Rows.of(x, np.array([label_of[name] for name in folders]), columns, preprocessing=fixed, names=known)
+    return replace(rows, files=Files(base, np.array(names)))
 
 
 def class_folders(path: str | Path) -> list[str]:
@@ -263,7 +266,11 @@ def _listed(table: Path, names: Sequence[str]) -> dict[str, Any]:
             found[name].setdefault(path, []).append(value)
     listed, there = found[people[0]].keys(), set(names)
     if unknown := [path for path in listed if path not in there]:
-        raise InputError(f"{table.name} names {unknown[0]}, which is not among the images ({len(unknown)} such paths).")
+        meant = hint(unknown[0], names) or f"; an image is called, for example, {names[0]!r}"
+        raise InputError(
+            f"{table.name} names {unknown[0]}, which is not among the images ({len(unknown)} such paths){meant}. Paths "
+            "begin in the folder of images (data.path)."
+        )
     if absent := [name for name in names if name not in listed]:
         raise InputError(
             f"{table.name} does not say whose {absent[0]} is ({len(absent)} such images). An image that belongs to nobody "

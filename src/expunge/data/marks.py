@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Deletion, Ids, Recognisable, Signed
+from expunge.core.data import Deletion, Ids, OfFiles, Recognisable, Signed
 from expunge.core.digest import keyed_hash
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
@@ -57,6 +57,8 @@ def marks_of(deletion: Deletion, targets: Sequence[Target], key: bytes) -> list[
         own = data.select(target)["row"]
         own = own[_among(own, matched["row"])]
         at = np.sort(order[np.searchsorted(ids, own, sorter=order)])
+        if isinstance(data, OfFiles) and target.kind in (Kind.SAMPLES, Kind.USER):  # for folders that name nobody
+            found |= {_hash(key, _CONTENT, content) for content in data.file_contents(at.tolist())}
         if target.kind == Kind.SAMPLES:
             found |= {_hash(key, _CONTENT, content) for content in data.contents(at.tolist())}
             continue

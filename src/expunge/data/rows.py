@@ -19,6 +19,7 @@ from expunge.core.on_disk import joined as one_after_another
 from expunge.core.request import Kind, Target
 from expunge.core.trained import Fact, Origin
 from expunge.data import selecting
+from expunge.data.image_files import Files
 from expunge.data.values import column
 
 ROWS_AS_GIVEN = Fact(
@@ -55,7 +56,8 @@ class Rows:
 
     ``preprocessing`` records whether a row was prepared without looking at other rows, and who says so. ``as_read`` are digests
     of each row as a reader of expunge's own made it, (n, 32) bytes: :meth:`prepared` compares, so that what the reader
-    established is not said of rows that were changed since, by ``dataclasses.replace`` or in place.
+    established is not said of rows that were changed since, by ``dataclasses.replace`` or in place. ``files``
+    says which file each row was read from, where each has one of its own.
 
     Build it with :meth:`of`, which checks; slicing trusts.
     """
@@ -67,6 +69,7 @@ class Rows:
     preprocessing: Fact = ROWS_AS_GIVEN
     names: tuple[str, ...] = ()
     as_read: np.ndarray | None = field(default=None, repr=False)
+    files: Files | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -148,6 +151,8 @@ class Rows:
     def select(self, target: Target) -> Ids:
         """Row ids that ``target`` names (kinds: samples, user, class)."""
         if target.kind == Kind.SAMPLES:
+            if self.files is not None and "ids" not in target.where:
+                return Ids.rows(self.ids[self.files.positions(target)])
             return selecting.samples(target, self.ids)
         if target.kind == Kind.CLASS:
             return Ids.rows(self.ids[np.isin(self.y.cpu().numpy(), selecting.classes(target, self.names))])
@@ -157,6 +162,8 @@ class Rows:
 
     def unmatched(self, target: Target) -> tuple[str, ...]:
         """Each value that ``target`` names and no row has, in words."""
+        if target.kind == Kind.SAMPLES and self.files is not None:
+            return self.files.unmatched(target)
         return selecting.unmatched(target, self._places, self.y.cpu().numpy(), self.names)
 
     def named(self) -> dict[str, list[tuple[str, ...]]]:
@@ -168,6 +175,14 @@ class Rows:
         """A digest of each row's inputs and label; the same row prepared in another way has another one."""
         x, y = self.x.detach().cpu(), self.y.cpu()
         return [digest_arrays({"x": x[i], "y": y[i]}) for i in (range(len(self)) if at is None else at)]
+
+    def files_at(self, at: Sequence[int]) -> list[str]:
+        """Paths of the files that the rows at these positions were read from; none where they have none of their own."""
+        return [] if self.files is None else self.files.names[list(at)].tolist()
+
+    def file_contents(self, at: Sequence[int]) -> list[str]:
+        """What these files are recognised by."""
+        return [] if self.files is None else self.files.digests(at)
 
     def owned(self) -> dict[str, str]:
         """Digest of whose each row is, of each column, computed now and not remembered: columns can be changed in place."""
@@ -189,7 +204,8 @@ class Rows:
         columns = {name: values[mask] for name, values in self.columns.items()}
         as_read = None if self.as_read is None else self.as_read[mask]
         x, y = self.x[index], self.y[index.to(self.y.device)]
-        return replace(self, x=x, y=y, ids=self.ids[mask], columns=columns, as_read=as_read)
+        files = None if self.files is None else self.files.take(mask)
+        return replace(self, x=x, y=y, ids=self.ids[mask], columns=columns, as_read=as_read, files=files)
 
     def without(self, ids: Ids) -> Rows:
         """The rows that stay."""

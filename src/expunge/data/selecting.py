@@ -13,7 +13,7 @@ import numpy as np
 from expunge.core.data import Ids
 from expunge.core.errors import InputError
 from expunge.core.request import Kind, Target
-from expunge.data.values import alike, cells, said
+from expunge.data.values import alike, cells, in_order, one_letter_off, said
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")  # 007 is a name, 7 a number
 
@@ -53,13 +53,18 @@ class Places:
         return self.columns[name].dtype.kind in "iufb" and self.columns[name].ndim == 1
 
     def near(self, text: str, name: str, most: int = 3) -> list[str]:
-        """At most ``most`` other values of a column that look like ``text``, zeros in front and behind a point aside."""
+        """At most ``most`` other values of a column that look like ``text``, zeros in front and behind a point aside; have
+        its words in another order; or differ by one letter that is missing, too many, another or exchanged with the next.
+        """
         if name not in self._alike:
             looks: dict[str, list[str]] = {}
             for value in map(said, self.of(name)):
-                looks.setdefault(alike(value), []).append(value)
+                for form in {alike(value), in_order(value)}:
+                    looks.setdefault(form, []).append(value)
             self._alike[name] = looks
-        return [value for value in self._alike[name].get(alike(text), ()) if value != text][:most]
+        forms = dict.fromkeys((alike(text), in_order(text), *one_letter_off(alike(text))))
+        found = dict.fromkeys(value for form in forms for value in self._alike[name].get(form, ()))
+        return [value for value in found if value != text][:most]
 
 
 def samples(target: Target, ids: np.ndarray) -> Ids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,29 @@ def folded(text: str) -> str:
 def alike(text: str) -> str:
     """What texts have in common that look alike, zeros in front and behind a point aside."""
     return _FRACTION.sub("", _ZEROS.sub("", folded(text)))
+
+
+def in_order(text: str) -> str:
+    """What a name has in common with the same words in another order, with or without commas between."""
+    return " ".join(sorted(alike(word) for word in re.split(r"[\s,;_]+", text) if word))
+
+
+_SHORTEST = (
+    4  # letters and digits of a name whose neighbours are looked for: of shorter ones there are too many; our choice
+)
+_LETTERS = "abcdefghijklmnopqrstuvwxyzäöüßáàâãåæçéèêëíìîïñóòôõøúùûýœšžčřłńśćęą"
+
+
+def one_letter_off(text: str) -> Iterator[str]:
+    """Texts that differ from ``text`` by one letter: missing, too many, another, or exchanged with the next. Never by a digit:
+    every number has neighbours, which are other people."""
+    if len(text) < _SHORTEST:
+        return
+    for i, letter in enumerate(text):
+        following = text[i + 1 : i + 2]
+        if letter.isalpha():
+            yield text[:i] + text[i + 1 :]
+            yield from (text[:i] + other + text[i + 1 :] for other in _LETTERS)
+            if following.isalpha():
+                yield text[:i] + following + letter + text[i + 2 :]
+    yield from (text[:i] + other + text[i:] for i in range(len(text) + 1) for other in _LETTERS)

@@ -106,11 +106,11 @@ def advise(
 ) -> dict[str, Any]:  # fmt: skip
     """Which method to take for a job's request, with the reason and the price of each candidate. Writes nothing.
 
-    Retraining cannot be surpassed: it is exact and costs no accuracy. Everything else saves time and is recommended only where
-    retraining cannot be had, or takes longer than ``within``: first the cheapest method that promises something (within a
-    published budget, or as ``guarantee`` asks), then the job's own or the cheapest of those that learn from forgotten and
-    retained examples, of which only a run can say whether they forget. Waiting for other requests is recommended where
-    nothing else will do and the answer is not due yet.
+    Retraining cannot be surpassed: it is exact and costs no accuracy. Everything else saves time and is recommended only
+    where retraining cannot be had, or takes longer than ``within``: first the cheapest method that promises something (within
+    a published budget, or as ``guarantee`` asks), then the cheapest of those that learn from forgotten and retained examples,
+    of which only a run can say whether they forget; that a job names a method is no reason to recommend it. Waiting for other
+    requests is recommended where nothing else will do and the answer is not due yet.
 
     Args:
         path: of the job file; the job's method is a candidate with the job's settings, others with their defaults.
@@ -201,7 +201,6 @@ class _Judge:
         says = self._answer(method)
         item = {"method": registry.row_name(method), "can": isinstance(says, Estimate), "reason": str(says), "promises": {},
                 "seconds": None, "epsilon": None, "budgeted": "budget" in can.needs,
-                "changes": not can.leaves_weights,
                 "learns": {"retained data", "forgotten data"} <= {*can.needs}}  # fmt: skip
         if not isinstance(says, Estimate):
             return item
@@ -267,13 +266,13 @@ class _Judge:
                 )
                 return item["method"], why
         if not self.wanted:
-            own = registry.row_name(self.case.method)
-            chosen = [item for item in in_time if item["method"] == own and item["changes"]]
-            chosen = chosen or [item for item in in_time if item["learns"]]
+            chosen = [item for item in in_time if item["learns"]]
             if chosen:
-                whose = "the job's own" if chosen[0]["method"] == own else "the cheapest that learns from all examples"
-                why = f"Neither retraining nor a promise can be had{limit}; this is {whose}. Whether it forgets, only a run "
-                return chosen[0]["method"], why + "measures (expunge bench compares methods)."
+                why = (
+                    f"Neither retraining nor a promise can be had{limit}; of the methods that learn from forgotten and "
+                    "retained examples this is the cheapest, which says nothing of how well it forgets. "
+                )
+                return chosen[0]["method"], why + self._measurable()
         if wait["can"] and any(item["method"] == RETRAIN for item in able):
             return (
                 WAIT,
@@ -281,6 +280,15 @@ class _Judge:
             )
         what = "promises what is asked" if self.wanted else "can serve the request"
         return None, f"No candidate {what}{limit}; the reasons say what each of them lacks."
+
+    def _measurable(self) -> str:
+        """What a run will be able to say of the result."""
+        if self.case.measuring.reference != "none" and self.trained.recipe is not None:
+            return "Whether it forgets, only a run measures (expunge bench compares methods)."
+        return (
+            "A run cannot measure it either: without a recipe there is no retrained model to compare with, and the outcome is "
+            "undecidable. Give a training function (training.kind: user) to decide it."
+        )
 
     def _is_enough(self, item: Mapping[str, Any]) -> bool:
         """Whether a candidate promises the guarantee that is asked for."""

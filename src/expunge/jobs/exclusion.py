@@ -23,6 +23,7 @@ from expunge.core.keys import subject_key
 from expunge.core.texts import check_record
 from expunge.data.arrow import PARQUET, is_arrow, read_arrow, write_parquet
 from expunge.data.csv_files import open_csv
+from expunge.data.image_files import content_of
 from expunge.data.images import columns_of, images_below
 from expunge.data.marks import recogniser_of
 from expunge.data.selecting import people
@@ -88,7 +89,8 @@ def exclude(
     Args:
         source: a CSV table, a Parquet file or a folder of ``datasets`` (``out`` is then Parquet), JSON lines, or a folder of
             images, which is copied.
-        users: columns or keys that name people; of images, one regular expression with named groups over each path.
+        users: columns or keys that name people; of images, one regular expression with named groups over each path. Images that
+            a request for single images or for a person matched are recognised without it, by the bytes of their files.
         label: the column with the class. Of images the class is the folder.
         ledger: see :func:`excluded`.
 
@@ -107,7 +109,7 @@ def exclude(
     if not source.exists():
         raise InputError(f"There is no file or folder {source}.")
     named, contents, write = (kind or _arrow)(source, users, label)
-    count = len(next(iter(named.values()))) if named else len(contents)
+    count = len(next(iter(named.values()))) if named else len(contents())
     found = _found(named, count, ledger, contents)
     kept = np.flatnonzero(~found.mask)
     if not len(kept):
@@ -129,15 +131,14 @@ def exclude(
 
 
 Named = Mapping[str, Sequence[Sequence[str]]]
-Reading = tuple[
-    Named, Sequence[str], Callable[[Path, np.ndarray], None]
-]  # names, contents, how what is kept is written
+Contents = Callable[[], Sequence[str]]
+Reading = tuple[Named, Contents, Callable[[Path, np.ndarray], None]]  # names, contents, how what is kept is written
 
 
-def _found(named: Named, count: int, ledger: Paths | None, contents: Sequence[str] = ()) -> Excluded:
+def _found(named: Named, count: int, ledger: Paths | None, contents: Contents = tuple) -> Excluded:
     """What the marks of the ledgers recognise among ``count`` examples."""
     ids = np.arange(count)
-    find = recogniser_of(ids, lambda: named, lambda: contents, subject_key())
+    find = recogniser_of(ids, lambda: named, contents, subject_key())
     by: dict[str, Ids] = {}
     for path in _ledgers(ledger):
         with Ledger(path) as opened:
@@ -205,7 +206,7 @@ def _csv(source: Path, users: Sequence[str], label: str | None) -> Reading:
             writer.writerow(next(rows))
             writer.writerows(row for row, stay in zip(rows, stays, strict=True) if stay)
 
-    return _named({name: texts[name].tolist() for name in wanted}, users, label), (), write
+    return _named({name: texts[name].tolist() for name in wanted}, users, label), tuple, write
 
 
 def _arrow(source: Path, users: Sequence[str], label: str | None) -> Reading:
@@ -214,7 +215,7 @@ def _arrow(source: Path, users: Sequence[str], label: str | None) -> Reading:
     if not wanted:
         raise InputError("Name the columns that name people (--users), or the column of the class (--label).")
     named = _named({name: _values(frame, name) for name in wanted}, users, label)
-    return named, (), lambda out, kept: write_parquet(frame.iloc[kept], out)
+    return named, tuple, lambda out, kept: write_parquet(frame.iloc[kept], out)
 
 
 def _jsonl(source: Path, users: Sequence[str], label: str | None) -> Reading:
@@ -234,7 +235,7 @@ def _jsonl(source: Path, users: Sequence[str], label: str | None) -> Reading:
     def write(out: Path, kept: np.ndarray) -> None:
         out.write_text("".join(lines[i] + "\n" for i in kept), encoding="utf-8")
 
-    return _named(columns, users, label), [_content(record, i) for i, record in enumerate(records, 1)], write
+    return _named(columns, users, label), lambda: [_content(record, i) for i, record in enumerate(records, 1)], write
 
 
 def _content(record: Any, number: int) -> str:
@@ -265,7 +266,7 @@ def _images(source: Path, users: Sequence[str], label: str | None) -> Reading:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / names[i], place)
 
-    return named, (), write
+    return named, lambda: [content_of(source / name) for name in names], write
 
 
 def _image_users(text: str) -> str | Path:

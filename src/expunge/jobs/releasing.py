@@ -22,6 +22,7 @@ from expunge.core.trained import Budget, Spent, Trained
 from expunge.measuring import MeasureSettings
 from expunge.model_folder import RECORD, ModelFolder, release_item
 from expunge.report.folder import REVIEW, write_review
+from expunge.report.outcome import HELD
 from expunge.report.record import plain, slug
 from expunge.requests_book import RESULT, RequestBook
 from expunge.screening.result import ScreeningResult
@@ -170,7 +171,7 @@ def hold_back(
     """
     if setting.accepted is not None:
         return
-    write_review(out, evidence, secrets)
+    write_review(out, {**evidence, HELD: True}, secrets)
     reason = f"the certificate of {', '.join(void)} is void"
     book.decide(identity, {"decision": "quarantine", "reason": reason, "by": "expunge", "of": RESULT})
     if not any(out.iterdir()):

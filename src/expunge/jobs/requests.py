@@ -40,7 +40,7 @@ def requests_about(path: Path, kind: str, where: Sequence[str]) -> list[dict[str
     Raises:
         InputError: as :func:`add_request`; for single examples, which are recognised by content alone.
     """
-    mark = mark_of(Target(kind, _where(where)), subject_key())
+    mark = mark_of(Target(kind, _where(where, "--about", as_written=True)), subject_key())
     with Ledger(path) as ledger:
         book = RequestBook(ledger)
         covering = {item.request for item in book.granted({}) if mark in item.marks}
@@ -167,16 +167,28 @@ def write_checkpoint(path: Path, out: Path, since: Sequence[Path]) -> dict[str, 
     return opened(envelope, None)
 
 
-def _where(items: Sequence[str]) -> dict[str, Any]:
-    """Columns and their values, each column once."""
+def _where(items: Sequence[str], option: str = "--where", *, as_written: bool = False) -> dict[str, Any]:
+    """Columns and their values, each column once.
+
+    Args:
+        as_written: take a value that YAML reads as another one than is written for the text that it is: nobody is forgotten by
+            a question.
+    """
     found: dict[str, Any] = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
-            raise InputError(f"Expected --where column=value; got {item!r}.")
+            raise InputError(f"Expected {option} column=value; got {item!r}.")
         if name in found:
-            raise InputError(f"--where names {name!r} twice. Name several at once as a list: --where '{name}=[…, …]'.")
-        found[name] = read_value(value, f"--where {name}")
+            raise InputError(
+                f"{option} names {name!r} twice. Name several at once as a list: {option} '{name}=[…, …]'."
+            )
+        try:
+            found[name] = read_value(value, f"{option} {name}")
+        except InputError:
+            if not as_written:
+                raise
+            found[name] = value
     return found
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from expunge.report.bottom_line import bottom_line
+from expunge.report.forgetting import better_known
 from expunge.report.measurement_names import keyed
-from expunge.report.outcome import accepted_by, is_accepted
+from expunge.report.outcome import accepted_by, is_accepted, person_of
 from expunge.report.words import weakest_certificate
 
 WHERE = ("retain", "forget", "test")
@@ -19,7 +20,7 @@ def summary(record: Mapping[str, Any], out: Path, ledger: Path) -> dict[str, Any
     """Request, runs, and where the report, the evidence and the ledger lie, from an evidence record."""
     return {
         "request": {"id": record["request"]["id"], "kind": record["request"]["kind"]},
-        "runs": [_run(run, record.get("accepted")) for run in record["runs"]],
+        "runs": [_run(run, person_of(record)) for run in record["runs"]],
         "accepted": is_accepted(record),
         "report": str(out / "report.html"),
         "evidence": str(out),
@@ -47,6 +48,7 @@ def _run(run: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, 
         "outcome": outcome.get("word"),
         "outcome_reason": outcome.get("reason"),
         "accepted_by": accepted_by(run, person) if outcome else None,
+        "warning": better_known(run) or None,
         "instead": None if not outcome or accepted_by(run, person) else bottom_line(run, person)["why"],
         "epsilon": certificate.get("epsilon") if certified else None,
         "nominal_epsilon": certificate.get("epsilon"),

@@ -203,7 +203,7 @@ class Gossip:
             "augmentation": enforced(False),
             "selection": enforced("fixed", "the number of rounds was fixed before the first"),
             **{name: enforced(value) for name, value in self.on_record().items()},
-            "rows": enforced(len(data)), "peers": enforced(len(peers)),
+            "rows": enforced(len(data), "counted"), "peers": enforced(len(peers)),
             RESIDUAL: enforced(
                 float(peers.mean_gradient(mean).double().norm()), "gradient norm of the mean objective at the mean model"
             ),

@@ -184,7 +184,7 @@ class Walk:
             "optimizer": enforced(f"{self.optimizer} on a token walk"), "batch": enforced("drawn"),
             "augmentation": enforced(False), "selection": enforced("fixed", "the number of hops was fixed before the first"),
             **{name: enforced(value) for name, value in self.on_record().items()}, "l2": enforced(0.0),
-            "rows": enforced(len(data)), "peers": enforced(len(topology)), **inspect(token.model),
+            "rows": enforced(len(data), "counted"), "peers": enforced(len(topology)), **inspect(token.model),
             **buffers_moved(token.model, [start, whole.tensors]), "start": start_fact(task, start, seed), **prepared(data),
         }  # fmt: skip
         return Trained(task, whole, data, self, None, facts, seed=seed, views=dict.fromkeys(topology.peers, whole))

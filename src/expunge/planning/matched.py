@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from expunge.core.data import Deletion, Recognisable
+import numpy as np
+
+from expunge.core.data import Deletion, OfFiles, Recognisable
 from expunge.core.errors import RefusedError
 from expunge.core.request import Request
 from expunge.data.marks import marks_of, people_of
@@ -48,3 +50,12 @@ def must_be_recordable(deletion: Deletion) -> None:
             f"The request matches {count:,} examples, each of which the evidence names by a hash; with more than {most:,} it "
             "would be larger than expunge verify reads. Ask for fewer at a time, and for the others in further requests."
         )
+
+
+def files_of(deletion: Deletion) -> dict[str, list[str]]:
+    """Paths of the files that the request matches, where examples are files; for people, who do not know ids."""
+    data = deletion.before
+    if not isinstance(data, OfFiles) or not isinstance(data, Recognisable) or not deletion.member:
+        return {}
+    at = np.flatnonzero(np.isin(np.asarray(data.ids), deletion.matched["row"])).tolist()
+    return {"files": files} if (files := data.files_at(at)) else {}

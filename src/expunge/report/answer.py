@@ -10,6 +10,7 @@ from expunge.core.measurement import Key
 from expunge.report import numbers as say
 from expunge.report import words
 from expunge.report.forgetting import outcome_row
+from expunge.report.outcome import is_held, person_of
 from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNRECORDED, VERDICTS, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
@@ -26,8 +27,12 @@ def answer(record: Record) -> dict[str, Any]:
     def row(head: str, cell: Callable[[Record], tuple[str, str]]) -> Row:
         return {"head": head, "cells": [dict(zip(("main", "note"), cell(run), strict=True)) for run in runs]}
 
-    person = record.get("accepted")
-    judged = [row("Outcome", lambda run: outcome_row(run, person))] if all("outcome" in run for run in runs) else []
+    person = person_of(record)
+    judged = (
+        [row("Outcome", lambda run: outcome_row(run, person, is_held(record)))]
+        if all("outcome" in run for run in runs)
+        else []
+    )
     groups = [
         ("Proven", [row("Verdict", _verdict_cell), row("Guarantee", _guarantee), row("Assumptions", _assumption_count)]),
         (
@@ -122,7 +127,8 @@ def time_cell(run: Record) -> tuple[str, str]:
 
 def gradients_cell(run: Record) -> tuple[str, str]:
     """Gradients of single rows, beside retraining."""
-    return _against(run, "gradient_evaluations", say.number)
+    own, beside = _against(run, "gradient_evaluations", lambda count: say.number(count) if count else "none recorded")
+    return own, beside if "none recorded" not in beside else ""
 
 
 def _against(run: Record, what: str, write: Callable[[Any], str]) -> tuple[str, str]:

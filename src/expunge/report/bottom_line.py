@@ -12,7 +12,8 @@ from typing import Any
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
-from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted
+from expunge.report.forgetting import before_and_now, better_known
+from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -31,18 +32,31 @@ _INSTEAD: Mapping[str, str] = {
     Word.UNDER_FORGETS: "Take another method or stronger settings (expunge advise names them, with prices), or retrain.",
     Word.OVER_FORGETS: "Take milder settings: failing where a model that never knew the examples does not gives them away.",
     Word.UTILITY_COLLAPSE: "Take milder settings or retrain: nobody can use this model.",
-    Word.UNDECIDABLE: "Compare with a retrained model (evidence.reference), or let a person accept it (accept in the job).",
+    Word.UNDECIDABLE: "There was no retrained model to compare with. Give the job a recipe that can retrain (training.kind: "
+    "user names a training function of your own), leaving evidence.reference at retrained; take a method with a certificate, "
+    "or let a person accept it as it is (accept in the job).",
 }
 # Steps between rates to try: narrower than the rates at which NPO forgets and keeps, a factor of four (docs/language.md).
 _FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 3, Word.UTILITY_COLLAPSE: 1 / 3}
 
 
-def bottom_line(run: Record, person: Record | None = None) -> Row:
-    """Of one run: ``state`` (forgotten, not forgotten, not known), ``ship`` and ``why``, a sentence or two.
+def bottom_line(run: Record, person: Record | None = None, held: bool = False) -> Row:
+    """Of one run: ``state`` (forgotten, not forgotten, not known), ``ship``, ``advice`` (in words) and ``why``, a sentence or
+    two.
 
     Args:
         person: who accepts a result that measuring cannot decide, where the job names one.
+        held: whether nothing of it has left, because a certificate is void.
     """
+    if held and run["verdict"] == Verdict.VOID:
+        why = "The certificate is void, so nothing bounds what the model tells of who left; the assumptions say why. Nothing "
+        why += "was delivered. Mend the job, or let a person accept the result all the same (accept in the job)."
+        return {"state": UNKNOWN, "ship": False, "advice": "Held back.", "why": why}
+    line = _line(run, person)
+    return {"advice": "Ship it." if line["ship"] else "Do not ship it.", **line}
+
+
+def _line(run: Record, person: Record | None) -> Row:
     by, verdict = accepted_by(run, person), run["verdict"]
     word = str((run.get("outcome") or {}).get("word", ""))
     if verdict == UNCHANGED:
@@ -58,19 +72,28 @@ def bottom_line(run: Record, person: Record | None = None) -> Row:
         return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == PERSON:
         assert person is not None
-        why = f"These measurements cannot tell; {person['by']} accepts the result: {person['reason'].rstrip('.')}."
-        return {"state": UNKNOWN, "ship": True, "why": why}
+        void = "the certificate is void (see the assumptions)" if verdict == Verdict.VOID else "nothing is proven"
+        found = "is what retraining would give" if word == Word.FORGETS else "cannot tell whether it forgets"
+        why = f"By {person['by']}: {person['reason'].rstrip('.')}. {say.initial(void)}, and what was measured {found}. "
+        why = " ".join([why.strip(), *_measured(run)])
+        return {"state": UNKNOWN, "ship": True, "advice": "Accepted as it is.", "why": why}
     if verdict == Verdict.VOID and not word:
         return {"state": UNKNOWN, "ship": False, "why": "The certificate is void, and no outcome was recorded."}
     if word == Word.UNDECIDABLE and run["evidence"]["reference"]:
-        why = (
-            "Compared with a retrained model, these numbers cannot tell. Take a method with a certificate, or let a person "
-            "accept it (accept in the job)."
-        )
-        return {"state": UNKNOWN, "ship": False, "why": why}
+        why = "Compared with a retrained model, these numbers cannot tell. Take a method with a certificate, or let a person "
+        why += "accept it as it is (accept in the job)."
+        return {"state": UNKNOWN, "ship": False, "why": " ".join([why, *_measured(run)])}
+    if word == Word.UNDECIDABLE:
+        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *_measured(run, reason=False)])}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}
+
+
+def _measured(run: Record, reason: bool = True) -> list[str]:
+    """Of an outcome that cannot be told: why, and what was measured, with a warning where that points the wrong way."""
+    why = (run.get("outcome") or {}).get("reason") if reason else None
+    return [said for said in (why, better_known(run) or before_and_now(run)) if said]
 
 
 def _rate(run: Record, word: str) -> str:
@@ -81,7 +104,7 @@ def _rate(run: Record, word: str) -> str:
 
 def sentence(line: Row) -> str:
     """A bottom line in words."""
-    return f"{line['state']}. {'Ship it' if line['ship'] else 'Do not ship it'}. {line['why']}"
+    return f"{line['state']}. {line['advice']} {line['why']}"
 
 
 def copies(record: Record) -> list[list[str]]:
@@ -100,7 +123,7 @@ def reply(record: Record) -> str:
     """A draft of the answer to the person: to be read, completed and sent by somebody who answers for it."""
     request = record["request"]
     count = say.plural((request.get("matched") or {}).get("count", 0), "record")
-    states = [bottom_line(run, record.get("accepted")) for run in record["runs"]]
+    states = [bottom_line(run, person_of(record), is_held(record)) for run in record["runs"]]
     open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
@@ -120,6 +143,11 @@ def reply(record: Record) -> str:
             else "Our examination could not decide whether it still depends on your data; [name and role] decided to use it.",
             "",
         ]
+        if any(better_known(run) for run in record["runs"]):
+            lines += [
+                "[Before you send this: the new version answers the person's records better than the former one.]",
+                "",
+            ]
     else:
         lines += [
             f"{made}. Our examination did not satisfy us, and we do not use it.",

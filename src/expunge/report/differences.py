@@ -60,7 +60,11 @@ def _drawn(name: str, lines: list[Line]) -> Figure:
     axes.set_xlabel("Difference from the retrained model, in units of what two retrainings differ by")
     handles = [
         axes.plot([], [], "o", color=ACCENT, markersize=6, label="released model")[0],
-        axes.plot([], [], "o", color="none", markeredgecolor=GREY, markersize=8.5, label="before")[0],
+        *(
+            axes.plot([], [], "o", color="none", markeredgecolor=GREY, markersize=8.5, label="before")
+            if any(before is not None for _, before, _ in lines)
+            else []
+        ),
     ]
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0,
                 handletextpad=0.3, columnspacing=1.6, labelcolor=INK)  # fmt: skip

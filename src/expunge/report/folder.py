@@ -30,6 +30,7 @@ from expunge.model_folder import ModelLedger
 from expunge.report import html, signing
 from expunge.report import pdf as portable
 from expunge.report.bottom_line import reply
+from expunge.report.outcome import ACCEPTED_SINCE, HELD
 from expunge.report.record import FORMAT, build, plain, released, slug
 from expunge.report.shown import shown
 
@@ -94,6 +95,33 @@ def write_evidence(
     return paths
 
 
+def write_accepted(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the pages of an evidence folder again, and sign them, when a person has accepted its result since.
+
+    In the private folder the review and the reply to the person follow. Models and all else stay as they are.
+
+    Args:
+        record: of the folder, with ``accepted_since``.
+
+    Raises:
+        InputError: if the folder has a PDF and this installation cannot make one.
+
+    Guarantee: a process that dies leaves a folder that does not verify, and the same call repairs it.
+    """
+    if record["pdf"] and not portable.available():
+        raise InputError(
+            f"{folder} has a report.pdf, which is to say who accepted the result. Install the extra pdf and repeat this."
+        )
+    content = _pages(record)
+    (folder / STATEMENT).unlink(missing_ok=True)
+    for name, data in content.items():
+        write_atomic(folder / name, data)
+    if (whole := private_path(folder) / REVIEWED).is_file():
+        write_review(folder, {**read_json(whole), ACCEPTED_SINCE: record[ACCEPTED_SINCE]}, {})
+    paths = {name: folder / name for name in (*content, *record["files"])}
+    write_atomic(folder / STATEMENT, as_json(signing.sign(_statement(record, paths), signing.signing_key())))
+
+
 def write_report(
     evidence: Evidence,
     folder: Path | str,
@@ -135,7 +163,7 @@ def write_report(
         note=note, ledger=ledger, accepted=accepted,
     )  # fmt: skip
     if outcome.verdict == Verdict.VOID and not accepted:
-        write_review(Path(folder), record, {name: evidence.private})
+        write_review(Path(folder), {**record, HELD: True}, {name: evidence.private})
         raise HeldBackError(
             "The certificate is void: nothing bounds what the model tells of the forgotten records. "
             f"{private_path(Path(folder)) / REVIEW} says why. "

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from expunge.core.certificate import UNCHANGED
 from expunge.core.measurement import FORBIDDEN
+from expunge.evidence.outcome import LEADING, LOSS
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
 from expunge.report.headline import headline
 from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, PRIVATE, accepted_by
+from expunge.report.vocabulary import label
 
 Record = Mapping[str, Any]
 CALLED: Mapping[str, str] = {
@@ -23,25 +26,29 @@ CALLED: Mapping[str, str] = {
 _ACCEPTED: Mapping[str | None, str] = {
     CERTIFICATE: "The result is accepted: its certificate holds, within the published budget, and nothing refuted it.",
     OUTCOME: "The result is accepted by what was measured; nothing is proven.",
-    PERSON: "The result is accepted by a person, who is named above.",
+    PERSON: "The result is accepted as it is by a person, who is named above: neither a certificate nor what was measured "
+    "shows that it forgets.",
     None: (
         "The result was delivered and is not accepted: neither a certificate nor what was measured shows that it does what "
         "was asked. The request is not fulfilled; its examples stay out of later training all the same."
     ),
 }
+_HELD = "The result is held back: nothing was delivered, and the request is not fulfilled."
 _SAME = 1.15  # from this factor on two probabilities are called different in words; our choice
 _COUNTS = ("", "once", "twice", "three times", "four times", "five times", "six times", "seven times", "eight times",
            "nine times", "ten times")  # fmt: skip
 
 
-def outcome_row(run: Record, person: Record | None) -> tuple[str, str]:
+def outcome_row(run: Record, person: Record | None, held: bool = False) -> tuple[str, str]:
     """Outcome and acceptance for a table."""
     word = run["outcome"]["word"]
+    if held:
+        return word, "held back"
     by = accepted_by(run, person)
     return word, "not accepted" if by is None else f"accepted by {'a person' if by == PERSON else f'its {by}'}"
 
 
-def forgetting(run: Record, person: Record | None) -> list[str]:
+def forgetting(run: Record, person: Record | None, held: bool = False) -> list[str]:
     """The outcome for people, with the number it is easiest to see by where that is in the record; and the acceptance."""
     if (found := run.get("outcome")) is None:  # a record of before outcomes were judged
         return []
@@ -51,7 +58,35 @@ def forgetting(run: Record, person: Record | None) -> list[str]:
         lead = "Partly forgotten"
     sentence = f"{lead}: {beside}." if beside and word != PRIVATE else f"{lead}."
     reason = [found["reason"]] if found["reason"] else []
-    return [sentence, *reason, _ACCEPTED[accepted_by(run, person)]]
+    better = [said] if (said := better_known(run)) else []
+    return [sentence, *reason, *better, _HELD if held else _ACCEPTED[accepted_by(run, person)]]
+
+
+def better_known(run: Record) -> str:
+    """A warning where the released model answers the forgotten examples better than the original one did, by more than what
+    two retrained models differ by; empty where it does not, where that is not known, and where a certificate accepts."""
+    item = _forgotten(run)
+    if item is None or item["original"] is None or run["verdict"] == UNCHANGED or accepted_by(run) == CERTIFICATE:
+        return ""
+    metric, value, before = item["metric"], item["value"], item["original"]
+    if metric not in LEADING:
+        return ""
+    gain = before - value if metric == LOSS else value - before
+    if gain <= max(item["null"] or 0.0, 1e-9 * abs(before)):
+        return ""
+    return (
+        f"Warning: the released model answers the forgotten examples better than the original did ({label(item).lower()}: "
+        f"{say.value(metric, before)} before, {say.value(metric, value)} now): what was to be forgotten is known better now."
+    )
+
+
+def before_and_now(run: Record) -> str:
+    """The forgotten examples in the original and the released model, as a sentence; empty where the record has not both."""
+    item = _forgotten(run)
+    if item is None or item["original"] is None:
+        return ""
+    metric = item["metric"]
+    return f"{label(item)}: {say.value(metric, item['original'])} before, {say.value(metric, item['value'])} now."
 
 
 def probed(item: Record) -> str:

@@ -17,6 +17,10 @@ from expunge.report.measurement_names import keyed
 
 Record = Mapping[str, Any]
 CERTIFICATE, OUTCOME, PERSON = "certificate", "outcome", "person"  # what accepts a result
+HELD = "held_back"  # of the review of a result that has not left
+ACCEPTED_SINCE = (
+    "accepted_since"  # of a record: ``by`` and ``reason`` of a person who accepted it after it was delivered
+)
 PRIVATE = "private"  # in the place of a word that only the private record has
 _ADDED = ("name", "agrees", "withheld")  # what records write beside the fields of a measurement
 
@@ -64,7 +68,8 @@ def accepted_by(run: Record, person: Record | None = None) -> str | None:
     * ``certificate``: the verdict is certified, within the budget, and no check refuted it. Under declared constants the
       same, unless what was measured speaks against it (under-forgets, over-forgets, utility-collapse).
     * ``outcome``: what was measured is ``forgets``.
-    * ``person``: what was measured is undecidable, and the job says who accepts that and why.
+    * ``person``: what was measured is undecidable, and the job says who accepts that and why; or the certificate is void, which
+      only a person lets out, and what was measured is ``forgets`` or undecidable.
 
     Args:
         person: ``{"by": …, "reason": …}`` of the job, where there is one.
@@ -76,13 +81,23 @@ def accepted_by(run: Record, person: Record | None = None) -> str | None:
     if declared and run["evidence"]["verdict"] != "refuted" and word in (Word.FORGETS, Word.UNDECIDABLE):
         return CERTIFICATE
     if word == Word.FORGETS:
-        return OUTCOME
+        return PERSON if person and run["verdict"] == Verdict.VOID else OUTCOME
     return PERSON if word == Word.UNDECIDABLE and person else None
+
+
+def person_of(record: Record) -> Record | None:
+    """Who accepts the result as it is, and why: the job said so from the start, or after the result was delivered."""
+    return record.get(ACCEPTED_SINCE) or record.get("accepted")
+
+
+def is_held(record: Record) -> bool:
+    """Whether nothing of the result has left, because a certificate is void and no person accepted it (in the review alone)."""
+    return bool(record.get(HELD))
 
 
 def is_accepted(record: Record) -> bool:
     """Whether the results of all runs of a record are accepted; a record of before outcomes were judged: yes."""
-    return all("outcome" not in run or accepted_by(run, record.get("accepted")) for run in record["runs"])
+    return all("outcome" not in run or accepted_by(run, person_of(record)) for run in record["runs"])
 
 
 def _within_budget(run: Record) -> bool:

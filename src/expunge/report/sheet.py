@@ -18,8 +18,9 @@ from expunge.report.differences import differences
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
 from expunge.report.measurement_names import with_keys
+from expunge.report.outcome import is_held, person_of
 from expunge.report.views import at_peers, held_by, in_short
-from expunge.report.vocabulary import NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, called, label, status_of
+from expunge.report.vocabulary import FACTS, NOBODY, ORIGINS, STATUSES, UNRECORDED, acts, called, label, status_of
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -45,7 +46,8 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         "withheld": words.withheld(record),
         "verdicts": [verdict_row(run) for run in record["runs"]],
         "bottom_line": [
-            {"run": say.initial(run["name"]), **bottom_line(run, record.get("accepted"))} for run in record["runs"]
+            {"run": say.initial(run["name"]), **bottom_line(run, person_of(record), is_held(record))}
+            for run in record["runs"]
         ]
         if all("outcome" in run for run in record["runs"])
         else [],
@@ -56,7 +58,7 @@ def sheet(record: Record, outline: bool = False) -> dict[str, Any]:
         ],
         "answer": answer(record),
         "figures": figures(plots.accuracy(record), plots.membership(record)),
-        "runs": [_run(run, figures, record.get("accepted")) for run in record["runs"]],
+        "runs": [_run(run, figures, person_of(record), is_held(record)) for run in record["runs"]],
         "request": _request(record),
         "data": _data(record),
         "ledger": _ledger(record.get("ledger")),
@@ -81,7 +83,7 @@ def _numbered(outline: bool) -> Callable[..., list[Row]]:
     return figures
 
 
-def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) -> Row:
+def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None, held: bool) -> Row:
     certificates = words.certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
@@ -89,7 +91,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
         "name": say.initial(run["name"]),
         "verdict": verdict_row(run),
         "proven": words.proven(run),
-        "measured": [*forgetting(run, person), *words.measured(run), *at_peers(run)],
+        "measured": [*forgetting(run, person, held), *words.measured(run), *at_peers(run)],
         "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
         "figures": figures(
             *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
@@ -131,7 +133,8 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None) 
         "purged": run["purged"],
         "remains": run["remains"],
         "facts": [
-            [name.replace("_", " "), say.text(fact["value"]), ORIGINS.get(fact["origin"], fact["origin"]), fact["note"]]
+            [FACTS.get(name, name.replace("_", " ")), say.text(fact["value"]), ORIGINS.get(fact["origin"], fact["origin"]),
+             fact["note"]]
             for name, fact in run["facts"].items()
         ],
     }  # fmt: skip

@@ -18,7 +18,7 @@ from expunge.core.digest import digest_json, keyed_hash
 from expunge.core.measurement import FOR_A_PERSON, PART, PRIVATE_BELOW, SHOWN_PICTURE, UNDECIDABLE
 from expunge.metrics.catalogue import METRICS, ORIGINAL, SPECIFICITY
 from expunge.report.measurement_names import with_keys
-from expunge.report.outcome import promises, shown_outcome
+from expunge.report.outcome import ACCEPTED_SINCE, promises, shown_outcome
 from expunge.report.vocabulary import is_attack
 from expunge.training.facts import OWNERS, RECIPE, RESIDUAL, TRAINING_IDS
 
@@ -27,7 +27,7 @@ Record = Mapping[str, Any]
 # Digests that a certificate is bound to and that guesses of rows could be tested against.
 _KEYED = ("retained", "trail", "before")
 # Facts that follow from the rows themselves and not from settings.
-AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf")
+AFTER_RELEASE = ("ledger", "live_ledger", "files", "pdf", ACCEPTED_SINCE)
 _PRIVATE_DATA = ("copies_that_stay",)  # whoever holds the retained rows could count for every guess of a forgotten one
 _PRIVATE_FACTS = (TRAINING_IDS, OWNERS, RECIPE, RESIDUAL, "seconds")
 

@@ -68,6 +68,13 @@ def acts(setting: Any) -> bool:
     return setting is not None and setting is not False and setting != {} and setting != []
 
 
+# Facts whose names in the code say nothing to who reads a report.
+FACTS: Mapping[str, str] = {
+    "buffers_moved": "state that training changed besides the weights",
+    "dtype": "type of the numbers", "batch_norm": "batch normalisation", "l2": "weight decay (L2)",
+}  # fmt: skip
+
+
 def label(item: Mapping[str, Any]) -> str:
     """What a measurement is called."""
     known = METRICS.get(item["metric"])

@@ -17,8 +17,10 @@ from expunge.core.measurement import FORBIDDEN, OWN_PROBES, UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report import views
+from expunge.report.asked import asked
 from expunge.report.forgetting import forgetting, probed
 from expunge.report.headline import headline
+from expunge.report.outcome import is_held, person_of
 from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
@@ -26,6 +28,8 @@ Record = Mapping[str, Any]
 ASKED, DONE, PROVEN, MEASURED, UNKNOWN = (
     "What was asked", "What was done", "What is proven", "What is measured", "What is not known",
 )  # fmt: skip
+_SHOWN = 3  # assumptions in a sentence
+RETRAIN = "retrain"  # the method that is no alternative to retraining
 MOST = 4  # numbers of a run on the half page
 WEAK = 0.95  # above this chance of guessing right a bound rules out little; our threshold, no paper names one
 
@@ -58,7 +62,10 @@ def half_page(record: Record) -> tuple[Section, ...]:
         Section(DONE, each(lambda run: [*done(run), *views.held(run)])),
         Section(PROVEN, each(proven)),
         Section(
-            MEASURED, each(lambda run: [*forgetting(run, record.get("accepted")), *measured(run), *views.at_peers(run)])
+            MEASURED,
+            each(
+                lambda run: [*forgetting(run, person_of(record), is_held(record)), *measured(run), *views.at_peers(run)]
+            ),
         ),
         Section(UNKNOWN, unknown(record)),
     )
@@ -66,46 +73,6 @@ def half_page(record: Record) -> tuple[Section, ...]:
 
 def _lead(record: Record, run: Record) -> str:
     return say.initial(run["name"]) if len(record["runs"]) > 1 else ""
-
-
-def asked(record: Record) -> list[str]:
-    """The request, what it matched, and the decision."""
-    request, data = record["request"], record["data"]
-    kinds = (
-        say.joined([kind.replace("_", " ") for kind in str(request.get("kind", "")).split("+") if kind]) or "unstated"
-    )
-    ground = str(request.get("ground") or "not stated").strip().rstrip(".")
-    sentences = [
-        f"On {say.day(request.get('received'))} a request to forget arrived (kind: {kinds}; ground: {ground})."
-    ]
-    name = data["name"] or "the data"
-    if data["member"]:
-        total = "" if data["rows"] is None else f" of {data['rows']:,}"
-        sentences.append(f"It matched {data['forgotten']:,}{total} training rows of {name}.")
-    else:
-        rows = say.plural(data["forgotten"], "row")
-        sentences.append(
-            f"It names no training rows: {rows} written for the purpose stand for what the model must forget."
-        )
-        if absent := data.get("absent"):
-            sentences.append(
-                f"{say.initial(say.plural(absent, 'training row'))} of {name} show it: retraining leaves them out, and the "
-                "method was not given them."
-            )
-    sentences.append(f"An answer is owed by {say.day(request.get('due'))}.")
-    if accepted := record.get("accepted"):
-        sentences.append(f"The result was accepted as it is by {accepted['by']}: {accepted['reason']}.")
-    decision = request.get("decision")
-    if decision:
-        by = f" by {decision['by']}" if decision.get("by") else ""
-        reason = f" ({decision['reason']})" if decision.get("reason") else ""
-        sentences.append(f"Decision: {_DECISIONS.get(decision['decision'], decision['decision'])}{by}{reason}.")
-    else:
-        sentences.append("No decision is recorded.")
-    return sentences
-
-
-_DECISIONS = {"grant": "granted", "refuse": "refused", "quarantine": "held back", "withdraw": "withdrawn"}
 
 
 def done(run: Record) -> list[str]:
@@ -121,6 +88,8 @@ def done(run: Record) -> list[str]:
         return [f"Nothing was changed: {what} is a control that releases the model as it was."]
     cost = say.seconds(run["cost"].get("seconds"))
     retraining = (run["evidence"]["cost"].get("seconds") or {}).get("retrain")
+    if method["name"] == RETRAIN:
+        retraining = None  # the same once more, to measure: no alternative
     beside = f"; retraining once took {say.seconds(retraining)}" if retraining is not None else ""
     own, cheaper = run["cost"].get("seconds"), ""
     if own is not None and retraining is not None and retraining < own:
@@ -280,6 +249,14 @@ def sees_the_original(evidence: Record) -> bool | None:
     return any(told) if told else None
 
 
+def is_the_reference(run: Record) -> bool:
+    """Whether the released model is itself what the reference is: retrained, and equal to it in every value that both have."""
+    compared = [item for item in run["evidence"]["measurements"] if None not in (item["value"], item["ideal"])]
+    return (
+        run["method"]["name"] == RETRAIN and bool(compared) and all(item["value"] == item["ideal"] for item in compared)
+    )
+
+
 def withheld(record: Record) -> str:
     """What a page that may be shown leaves out, in a sentence; empty for the whole record and for records of old."""
     if "private_below" not in record:
@@ -310,6 +287,11 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
             say.plural(len(agreeing), "measurement that was", "measurements that were"),
         )
         return [f"It differs from retraining in {apart} of {compared} compared with it."]
+    if is_the_reference(run):
+        return [
+            "Every value equals that of the retrained model: the released model is a retraining itself, by the same recipe on "
+            "the same examples. The comparison could not have come out otherwise and says nothing about forgetting."
+        ]
     sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:
         sentences.append(
@@ -344,10 +326,11 @@ def unknown(record: Record) -> tuple[Paragraph, ...]:
 
 def _unchecked(run: Record) -> list[str]:
     assumptions = [item for _, found in certificates(run) for item in (found or {}).get("assumptions", ())]
-    open_ = list(dict.fromkeys(item["name"] for item in assumptions if item["status"] == "unchecked"))
-    return (
-        [f"Whether these assumptions hold: {say.joined([name.replace('_', ' ') for name in open_])}."] if open_ else []
-    )
+    open_ = list(dict.fromkeys(item["statement"] for item in assumptions if item["status"] == "unchecked"))
+    if open_ and run["verdict"] == Verdict.UNDER_DECLARED:  # which are named with what is proven
+        return ["Whether what was declared is true."]
+    more = f"; and {len(open_) - _SHOWN} more, in the table of assumptions" if len(open_) > _SHOWN else ""
+    return [f"Whether these assumptions hold: {'; '.join(open_[:_SHOWN])}{more}."] if open_ else []
 
 
 def _base(run: Record) -> list[str]:

@@ -111,7 +111,7 @@ class GraphMinimiser:
             "start": start_fact(task, start, seed),
             "selection": enforced("fixed"),
             "buffers_moved": enforced(False),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
             "l2": enforced(self.l2),
             RESIDUAL: enforced(residual, "gradient norm of the mean objective"),
             "converged": enforced(residual <= self.tolerance, "gradient norm against the tolerance"),

@@ -65,7 +65,7 @@ class GraphRidge:
             "start": enforced("independent", "a closed form has no start"),
             "selection": enforced("fixed"),
             "buffers_moved": enforced(False),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
             "l2": enforced(self.l2),
         }
         released = {WEIGHT: ridge.weights.to(model.linear.weight.dtype)}  # type: ignore[union-attr]

@@ -73,7 +73,7 @@ class GraphShards:
             "augmentation": enforced(False),
             "start": declared("independent", "the networks fill their own weights"),
             "selection": enforced("fixed"),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
         }
         state = {**final, NODES: torch.from_numpy(data.examples.copy()), SHARD: torch.from_numpy(of)}
         return Trained(task, Artifact(final), data, self, None, facts, seed=seed, state=state)

@@ -79,7 +79,7 @@ class LanguageTraining(LanguageSettings):
         facts = {
             "optimizer": enforced("adamw"),
             "selection": enforced("fixed", "the number of steps was fixed before the first"),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
             "start": declared("independent", "fresh weights as the architecture's own code draws them from the seed")
             if task.start is None
             else declared("pretrained", "on data unknown here"),

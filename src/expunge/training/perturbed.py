@@ -77,7 +77,7 @@ class PerturbedMinimiser:
             "start": enforced("independent", "a strongly convex objective forgets where its minimisation began"),
             "selection": enforced("fixed"),
             "buffers_moved": enforced(False),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
             "l2": enforced(self.l2),
             RESIDUAL: enforced(residual, "gradient norm of the mean objective"),
             "converged": enforced(residual <= self.tolerance, "gradient norm against the tolerance"),

@@ -124,7 +124,7 @@ class PictureTraining:
         facts = {
             "optimizer": enforced("adamw"),
             "selection": enforced("fixed", "the number of steps was fixed before the first"),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
             "start": declared("independent", "fresh weights as the architecture's own code draws them from the seed"),
             **prepared(data),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -178,7 +179,9 @@ def without_buffers(model: nn.Module) -> dict[str, Fact]:
 class UserFit:
     """The user's own training: ``fit(data, seed) → module``. Retraining is possible; the rest is what the user declares.
 
-    Rows have their examples in one tensor then, whatever their size.
+    ``data`` are :class:`~expunge.data.rows.Rows`: ``data.x`` is a tensor (n, …) as the job's data section prepares it, in memory
+    whatever its size, ``data.y`` its labels (n,), ``data.ids`` and ``data.columns`` say which rows they are and whose. ``seed``
+    is a whole number; torch's generators are set from it before the call.
 
     Attributes:
         function: the callable.
@@ -194,11 +197,21 @@ class UserFit:
     def __post_init__(self):
         if unknown := sorted(self.declares.keys() - set(USER_FACTS)):
             raise InputError(f"Expected declarations among {', '.join(USER_FACTS)}; got {', '.join(unknown)}.")
+        try:
+            signature(self.function).bind(None, 0)
+        except TypeError as error:
+            raise InputError(
+                f"Expected a training function that can be called as fit(data, seed): the rows (data.x, data.y) and a whole "
+                f"number, returning the trained module; {self.describe()['name']} cannot ({error})."
+            ) from None
+        except ValueError:  # of some functions in C nothing is known before they are called
+            pass
 
     def describe(self) -> dict[str, Any]:
         """The callable's name."""
         function = self.function
-        return {"recipe": "user", "name": self.name or f"{function.__module__}:{function.__qualname__}"}
+        name = self.name or f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+        return {"recipe": "user", "name": name}
 
     def fit(self, task: Task, data: Rows, *, seed: int = 0, watch: Any = None) -> Trained:
         """Call the user's function."""
@@ -210,7 +223,13 @@ class UserFit:
         tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         task.build(tensors)  # refuses another architecture before anything is lost
         vouched = {name: declared(value) for name, value in self.declares.items()}
-        facts = {"rows": enforced(len(data)), **prepared(data), **vouched, **inspect(model), **without_buffers(model)}
+        facts = {
+            "rows": enforced(len(data), "counted"),
+            **prepared(data),
+            **vouched,
+            **inspect(model),
+            **without_buffers(model),
+        }
         return Trained(task, Artifact(tensors), data, self, None, facts, seed=seed)
 
     def adopted(self, trained: Trained, seed: int = 0) -> Trained:
@@ -220,7 +239,7 @@ class UserFit:
         """
         vouched = {name: declared(value) for name, value in self.declares.items()}
         data, model = trained.data, trained.task.build(trained.artifact.tensors)
-        known = {} if data is None else {"rows": enforced(len(data)), **prepared(data)}
+        known = {} if data is None else {"rows": enforced(len(data), "counted"), **prepared(data)}
         facts = {**known, **inspect(model), **without_buffers(model), **trained.facts, **vouched}
         return replace(trained, recipe=self, facts=facts, seed=seed)
 

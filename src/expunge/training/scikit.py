@@ -68,7 +68,7 @@ def _trained(task: Task, tensors: Mapping[str, torch.Tensor], data: Any, recipe:
     }  # fmt: skip
     facts = {
         **{name: declared(value, THEIRS) for name, value in said.items()},
-        "rows": enforced(len(data)),
+        "rows": enforced(len(data), "counted"),
         **inspect(model),
         **buffers_moved(model, [tensors]),
         **proved_constants(task, model, Step(1.0, recipe.l2)),

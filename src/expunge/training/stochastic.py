@@ -82,7 +82,7 @@ class Stochastic:
             "decay_outside_loss": enforced(0.0),
             "augmentation": enforced(self.augment != "none"),
             "selection": enforced("fixed"),
-            "rows": enforced(len(data)),
+            "rows": enforced(len(data), "counted"),
             "start": start_fact(task, before, seed),
             **prepared(data),
             **inspect(model),

@@ -10,7 +10,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from expunge.core.texts import CONTEXT, DATE_STRING
 from expunge.modalities.settings import (
     Briefly,
-    Briefly,
     Count,
     EvidenceSettings,
     Job,

@@ -153,7 +153,7 @@ def _with_adapter(job: LanguageJob, data: Texts, adapter: Path) -> Mapping[str, 
     model = job.model
     if isinstance(model, MicroModel) or model.adapter is not None:
         raise InputError(
-            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before anything "
-            "is trained), and name a folder."
+            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before "
+            "anything is trained), and name a folder."
         )
     return task_of(job.model_copy(update={"model": model.model_copy(update={"adapter": adapter})}), data)[1]

@@ -114,8 +114,8 @@ def _with_adapter(job: VisionLanguageJob, adapter: Path) -> Mapping[str, Tensor]
     model = job.model
     if isinstance(model, MicroModel) or model.adapter is not None:
         raise InputError(
-            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before anything "
-            "is trained), and name a folder."
+            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before "
+            "anything is trained), and name a folder."
         )
     options = {**model.model_dump(), "adapter": adapter}
     place = options.pop("folder")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from expunge.model_folder import PUBLISHED, spent_on
 from expunge.privacy.again import without_lists
 from expunge.privacy.composition import compose_gaussian
 from expunge.report.folder import models_of
-from expunge.report.outcome import is_accepted
+from expunge.report.outcome import ACCEPTED_SINCE, is_accepted
 from expunge.report.record import FORMAT
 from expunge.report.shown import name_of
 from expunge.requests_book import ACCEPTANCE, END, ROLLBACK, RequestBook
@@ -133,9 +133,15 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     own = [entry for entry in ledger.entries(prefix=identity) if entry.key.split("/")[0] == identity]
     problems = []
     closed = [entry.payload.get("evidence") for entry in own if entry.kind == "fulfilment"]
+    since = [entry.payload for entry in own if entry.kind == ACCEPTANCE]
+    problems += _accepted_since(record, since, evidence)
+    named = [
+        *evidence,
+        *(map(str, closed) if record.get(ACCEPTED_SINCE) else []),
+    ]  # the acceptance names these files instead
     by_a_job = any("record" in entry.payload for entry in own if entry.kind == "release")
     if (
-        closed and _DIGEST.fullmatch(str(closed[0])) and closed[0] not in evidence
+        closed and _DIGEST.fullmatch(str(closed[0])) and closed[0] not in named
     ):  # whoever fulfils in Python may write words
         problems.append("the request was fulfilled with other evidence than this")
     if len(closed) > 1:
@@ -144,7 +150,8 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
         later = [entry for entry in own if entry.sequence > excerpt["length"] and entry.kind == "decision"]
         problems += [f"entry {entry.sequence} decides the request anew, after this record" for entry in later]
     said = [entry.payload["accepted"] for entry in own if entry.kind == "fulfilment" and "accepted" in entry.payload]
-    if said and (said[0] != is_accepted(record) or any("outcome" not in run for run in record["runs"])):
+    before = {name: value for name, value in record.items() if name != ACCEPTED_SINCE}
+    if said and (said[0] != is_accepted(before) or any("outcome" not in run for run in record["runs"])):
         problems.append("the ledger closed the request with another outcome than the record's")
     if not closed and record["format"] == FORMAT and (here or by_a_job):
         problems.append(
@@ -161,6 +168,22 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     if any(entry.kind == "void" for entry in own) and any(run["verdict"] != Verdict.VOID for run in record["runs"]):
         problems.append("the ledger says that what was released turned out to be void")
     return problems
+
+
+def _accepted_since(record: Record, entries: Sequence[Item], evidence: Collection[str]) -> list[str]:
+    """A person who accepted the result after it was delivered: the ledger has the same, of the same record."""
+    if (person := record.get(ACCEPTED_SINCE)) is None:
+        return []
+    if not any(
+        item.get("evidence") in evidence and {name: item.get(name) for name in ("by", "reason")} == person
+        for item in entries
+    ):
+        return ["the ledger does not say that the person whom the record names accepted this result"]
+    return (
+        []
+        if is_accepted(record)
+        else ["a person cannot accept a result of which more is known than that it is undecidable"]
+    )
 
 
 def _counted_before(run: Record, released: Iterable[Item], sequence: int, ledger: Ledger) -> list[str]:
