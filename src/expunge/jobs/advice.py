@@ -287,7 +287,7 @@ class _Judge:
             return "Whether it forgets, only a run measures (expunge bench compares methods)."
         return (
             "A run cannot measure it either: without a recipe there is no retrained model to compare with, and the outcome is "
-            "undecidable. Give a training function (training.kind: user) to decide it."
+            "undecidable. Say how it was trained to decide it (training.kind: user, or language)."
         )
 
     def _is_enough(self, item: Mapping[str, Any]) -> bool:

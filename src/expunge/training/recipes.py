@@ -179,9 +179,9 @@ def without_buffers(model: nn.Module) -> dict[str, Fact]:
 class UserFit:
     """The user's own training: ``fit(data, seed) → module``. Retraining is possible; the rest is what the user declares.
 
-    ``data`` are :class:`~expunge.data.rows.Rows`: ``data.x`` is a tensor (n, …) as the job's data section prepares it, in memory
-    whatever its size, ``data.y`` its labels (n,), ``data.ids`` and ``data.columns`` say which rows they are and whose. ``seed``
-    is a whole number; torch's generators are set from it before the call.
+    ``data`` are :class:`~expunge.data.rows.Rows`: ``data.x`` is a tensor (n, …) as the job's data section prepares it, in
+    memory whatever its size, ``data.y`` its labels (n,), ``data.ids`` and ``data.columns`` say which rows they are and whose.
+    ``seed`` is a whole number; torch's generators are set from it before the call.
 
     Attributes:
         function: the callable.
