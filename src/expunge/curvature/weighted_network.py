@@ -70,9 +70,7 @@ class WeightedNetwork:
         return product
 
     def _parts(self) -> Iterator[tuple[Batch, Tensor]]:
-        for start in range(0, len(self.weights), AT_ONCE):
-            index = slice(start, start + AT_ONCE)
-            yield Batch({name: column[index] for name, column in self.batch.columns.items()}), self.weights[index]
+        return zip(self.batch.parts(AT_ONCE), self.weights.split(AT_ONCE), strict=True)
 
     def _logits(self, flat: Tensor, part: Batch) -> Tensor:
         pieces = flat.split([tensor.numel() for tensor in self.like.values()])
