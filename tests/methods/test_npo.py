@@ -29,6 +29,7 @@ def settled(rows: int, recipe: Any, **settings: Any) -> NPO:
         (None, {}, 1e-5),
         (LanguageTraining(lr=2e-3, lora={"r": 4}), {}, 1e-5),
         (LanguageTraining(lr=2e-3), {"lora": {"r": 4}}, 1e-5),
+        (LanguageTraining(lr=2e-3, lora={"r": 4}), {"lora": {"r": 8}}, 2.5e-4),
         (LanguageTraining(lr=2e-3), {"lr": 3e-5}, 3e-5),
     ],
 )

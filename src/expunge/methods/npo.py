@@ -32,7 +32,8 @@ class NPO(Balanced):
     Attributes:
         epochs: ``None``: those of the common setting, and more where they come to fewer than ``STEPS`` steps.
         lr: ``None``: that of the common setting, or a share (``SHARE``) of the rate of the recipe that taught the model, if it
-            is known and comes to more, and if all weights move in both. Both are our choice, measured in ``docs/language.md``.
+            is known and comes to more, and if all weights move in both or an adapter in both. Both are our choice, measured in
+            ``docs/language.md``.
         beta: 0.1 (OpenUnlearning, arXiv 2506.12618). Other code of the authors of SU (renjie3/GRUN) has it with gamma 0.1375.
     """
 
@@ -55,10 +56,8 @@ class NPO(Balanced):
         if made.epochs is None and made.steps is None:
             made = replace(made, steps=max(STEPS, EPOCHS * -(-len(deletion.forget) // self.batch_size)))
         if made.lr is None:
-            taught = (
-                recipe.lr if isinstance(recipe, LanguageSettings) and recipe.lora is None and self.lora is None else 0.0
-            )
-            made = replace(made, lr=max(LR, SHARE * taught))
+            known = isinstance(recipe, LanguageSettings) and (recipe.lora is None) == (self.lora is None)
+            made = replace(made, lr=max(LR, SHARE * recipe.lr if known else 0.0))
         return made
 
     def columns(self, work: Work, base: Base) -> Batch:
