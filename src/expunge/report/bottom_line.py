@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
-from expunge.report.forgetting import before_and_now, better_known
+from expunge.report.forgetting import before_and_now, better_known, still_known, warned
 from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
 
 Record = Mapping[str, Any]
@@ -36,6 +36,12 @@ _INSTEAD: Mapping[str, str] = {
     "user names a training function of your own), leaving evidence.reference at retrained; take a method with a certificate, "
     "or let a person accept it as it is (accept in the job).",
 }
+# Where what was measured points the wrong way already, nobody is asked to accept it.
+_SEEN = (
+    "Take stronger settings or another method (expunge advise names them, with prices). How much of it a model that never knew "
+    "the examples would answer is not known: there was no retrained model to compare with. Give the job a recipe that can "
+    "retrain (training.kind: user names a training function of your own), leaving evidence.reference at retrained."
+)
 # Steps between rates to try: narrower than the rates at which NPO forgets and keeps, a factor of four (docs/language.md).
 _FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 3, Word.UTILITY_COLLAPSE: 1 / 3}
 
@@ -83,6 +89,8 @@ def _line(run: Record, person: Record | None) -> Row:
         why = "Compared with a retrained model, these numbers cannot tell. Take a method with a certificate, or let a person "
         why += "accept it as it is (accept in the job)."
         return {"state": UNKNOWN, "ship": False, "why": " ".join([why, *_measured(run)])}
+    if word == Word.UNDECIDABLE and (seen := warned(run)):
+        return {"state": UNKNOWN, "ship": False, "why": f"{seen} {_SEEN}"}
     if word == Word.UNDECIDABLE:
         return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *_measured(run, reason=False)])}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
@@ -93,7 +101,7 @@ def _line(run: Record, person: Record | None) -> Row:
 def _measured(run: Record, reason: bool = True) -> list[str]:
     """Of an outcome that cannot be told: why, and what was measured, with a warning where that points the wrong way."""
     why = (run.get("outcome") or {}).get("reason") if reason else None
-    return [said for said in (why, better_known(run) or before_and_now(run)) if said]
+    return [said for said in (why, warned(run) or before_and_now(run)) if said]
 
 
 def _rate(run: Record, word: str) -> str:
@@ -146,6 +154,11 @@ def reply(record: Record) -> str:
         if any(better_known(run) for run in record["runs"]):
             lines += [
                 "[Before you send this: the new version answers the person's records better than the former one.]",
+                "",
+            ]
+        elif any(still_known(run) for run in record["runs"]):
+            lines += [
+                "[Before you send this: the new version answers the person's records about as well as the former one.]",
                 "",
             ]
     else:
