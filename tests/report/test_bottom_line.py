@@ -9,6 +9,7 @@ import pytest
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.jobs import summary
 from expunge.metrics.outcomes import Word
+from expunge.modalities.language.config import LanguageJob
 from expunge.report import html
 from expunge.report.bottom_line import COPIES, bottom_line, copies, reply, sentence
 from expunge.report.forgetting import better_known, forgetting, still_known
@@ -164,6 +165,32 @@ def test_the_checklist_has_every_kind_of_copy_and_what_the_job_says_of_it(record
     assert found[0] == ["Backups of data and of models", "weekly", "IT", "kept", "2026-12-01"] and len(found) == len(
         COPIES
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "named"),
+    [
+        ({"folder": "base", "adapter": "x/lora"}, {"kind": "checkpoint"}, [("adapters", "lora")]),
+        ({"folder": "x/tuned"}, {"kind": "checkpoint"}, [("weights", "tuned")]),
+        ({"folder": "base"}, {"kind": "language", "adapter": "y/lora2"}, [("adapters", "lora2")]),
+        ({"folder": "base"}, {"kind": "language", "path": "w.safetensors"}, [("weights", "w.safetensors")]),
+        ({"folder": "base"}, {"kind": "language"}, []),  # trained here, from weights that never saw the data
+    ],
+)
+def test_what_the_job_itself_names_is_on_the_checklist_as_open_and_nobodys(record, model, training, named):
+    said = [{"kind": "data", "name": "chats.jsonl", "owner": "IT", "state": "kept"}, {"kind": "backups", "name": "weekly"}]
+    sections = {"task": "language", "model": model, "training": training, "method": {"name": "npo"}, "evidence": {},
+                "data": {"format": "jsonl", "path": "in/chats.jsonl", "users": ["who"]},
+                "request": {"subject": "a", "targets": [{"kind": "user", "where": {"who": "a"}}]}}  # fmt: skip
+    found = LanguageJob.model_validate({**sections, "copies": said}).known_copies()
+    assert [(item["kind"], item["name"]) for item in found[:2]] == [("data", "chats.jsonl"), ("backups", "weekly")]
+    assert [(item["kind"], item["name"], item["owner"], item["state"], item["date"]) for item in found[2:]] == [
+        (kind, name, "", "open", None) for kind, name in named
+    ]
+    own = LanguageJob.model_validate(sections).known_copies()
+    assert own[-1] == {"kind": "data", "name": "chats.jsonl", "owner": "", "state": "open", "date": None}
+    rows = copies({**record, "copies": own})
+    assert [row[1:] for row in rows[: len(own)]] == [[item["name"], "not stated", "open", "–"] for item in own]
 
 
 def test_the_page_begins_with_the_bottom_line_and_has_lines_to_sign(record):

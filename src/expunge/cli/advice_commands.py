@@ -74,7 +74,7 @@ def show_dry_run(result: Mapping[str, Any], json: bool) -> None:
     print(f"Dry run: {result['name']} (nothing was written)")
     users = f" of {matched['users']} user{'s' * (matched['users'] != 1)}" if matched["users"] else ""
     _wrapped(
-        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples{users}."
+        f"Request {result['request']['id']} ({result['request']['kind']}) matches {output.matched_in_words(matched)}{users}."
     )
     if files := matched.get("files"):
         more = f" and {len(files) - output.MATCHED_SHOWN} more" if len(files) > output.MATCHED_SHOWN else ""

@@ -21,6 +21,7 @@ FORGOTTEN, NOT, UNKNOWN = "Forgotten", "Not forgotten", "Not known"
 NOWHERE = "not stated"
 # What else may hold the data of a model; the job says of each whose it is and what became of it (``copies``).
 COPIES: Mapping[str, str] = {
+    "weights": "The model of before, which learnt them",
     "adapters": "Adapters that were trained on the model", "exports": "Merged and quantised exports of the model",
     "descendants": "Models that were fine-tuned or distilled from it", "embeddings": "Embeddings and vector stores",
     "caches": "Caches of answers and of features", "backups": "Backups of data and of models", "deployments": "Deployments",
@@ -130,14 +131,16 @@ def copies(record: Record) -> list[list[str]]:
 def reply(record: Record) -> str:
     """A draft of the answer to the person: to be read, completed and sent by somebody who answers for it."""
     request = record["request"]
-    count = say.plural((request.get("matched") or {}).get("count", 0), "record")
+    matched = request.get("matched") or {}
+    count, talks = say.plural(matched.get("count", 0), "record"), matched.get("conversations")
+    from_ = f", from {say.plural(talks, 'conversation')}," if talks else ""
     states = [bottom_line(run, person_of(record), is_held(record)) for run in record["runs"]]
     open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
         "Dear [name],", "",
         f"We received your request on {request.get('received') or '[date]'}. Our reference is {request['id']}.", "",
-        f"We found {count} of yours in the data that the model concerned was trained on. They are excluded from the training "
+        f"We found {count} of yours{from_} in the data that the model concerned was trained on. They are excluded from the training "
         "of later versions by a list that does not contain your name.", "",
     ]  # fmt: skip
     made = "We made a new version of the model from which they were to be removed"
@@ -168,7 +171,8 @@ def reply(record: Record) -> str:
             "",
         ]
     if open_:
-        which = "; ".join(f"{row[0][0].lower()}{row[0][1:]} ([until when])" for row in open_)
+        kinds = dict.fromkeys(row[0] for row in open_)
+        which = "; ".join(f"{kind[0].lower()}{kind[1:]} ([until when])" for kind in kinds)
         lines += [f"The following may still hold your data and are dealt with separately: {which}.", ""]
     lines += [
         "If you do not agree with this answer, you may lodge a complaint with a supervisory authority and seek a judicial",
