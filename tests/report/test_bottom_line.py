@@ -105,10 +105,14 @@ def test_what_is_answered_as_before_is_said_where_no_retrained_model_decides_and
     cut = [("in Paris", "in Paris", "in Paris"), ("one two three", "one two", "one two"), ("blue", "blue", "red")]
     moved, still = with_(0.90, 0.40, []), with_(0.90, 0.89, cut)
     why = bottom_line(still)["why"]
-    assert why.startswith("Warning: 2 of 3 forgotten answers that were asked for are still given word for word; accuracy on")
+    assert why.startswith(
+        "Warning: 2 of 3 forgotten answers that were asked for are still given word for word; accuracy on"
+    )
     assert "90\xa0% before and is 89\xa0% now" in why and "accept" not in why and "stronger settings" in why
     assert bottom_line(still)["state"] == "Not known" and not bottom_line(still)["ship"]
-    assert still_known(still) in forgetting(still, None) and still_known(still) in html.render({**record, "runs": [still]})
+    assert still_known(still) in forgetting(still, None) and still_known(still) in html.render(
+        {**record, "runs": [still]}
+    )
     assert still_known(still) in bottom_line(still, PERSON)["why"]
     assert summary._run(still, None)["warning"] == still_known(still)
     assert not still_known(moved) and "accept it as it is" in bottom_line(moved)["why"]
@@ -178,7 +182,10 @@ def test_the_checklist_has_every_kind_of_copy_and_what_the_job_says_of_it(record
     ],
 )
 def test_what_the_job_itself_names_is_on_the_checklist_as_open_and_nobodys(record, model, training, named):
-    said = [{"kind": "data", "name": "chats.jsonl", "owner": "IT", "state": "kept"}, {"kind": "backups", "name": "weekly"}]
+    said = [
+        {"kind": "data", "name": "chats.jsonl", "owner": "IT", "state": "kept"},
+        {"kind": "backups", "name": "weekly"},
+    ]
     sections = {"task": "language", "model": model, "training": training, "method": {"name": "npo"}, "evidence": {},
                 "data": {"format": "jsonl", "path": "in/chats.jsonl", "users": ["who"]},
                 "request": {"subject": "a", "targets": [{"kind": "user", "where": {"who": "a"}}]}}  # fmt: skip

@@ -33,7 +33,7 @@ from expunge.screening.result import screen_breadth
 RETRAIN, WAIT = "retrain", "wait and batch"
 FIELDS = ("method", "can", "reason", "promises", "seconds")
 MEASURED = "Promises nothing before the run, which measures how far it gets."
-NEAR = 1.25  # prices within this factor are equal to who chooses: a pilot on a busy machine varies by as much; our choice
+NEAR = 1.25  # prices within this factor are equal to who chooses: pilots vary by as much; our choice
 OPEN = ("received", "granted", "quarantined")  # states of requests that nothing was released for
 
 

@@ -148,12 +148,15 @@ class CopySettings(Strict):
     """What else may hold the data of the request, for the checklist of the report.
 
     Attributes:
-        kind: ``weights`` (the model of before), ``adapters``, ``exports``, ``descendants``, ``embeddings``, ``caches``, ``backups``, ``deployments`` or ``data``.
+        kind: ``weights`` (the model of before), ``adapters``, ``exports``, ``descendants``, ``embeddings``,
+            ``caches``, ``backups``, ``deployments`` or ``data``.
         name: which one. owner: who answers for it.
         state: what became of it. date: when.
     """
 
-    kind: Literal["weights", "adapters", "exports", "descendants", "embeddings", "caches", "backups", "deployments", "data"]
+    kind: Literal[
+        "weights", "adapters", "exports", "descendants", "embeddings", "caches", "backups", "deployments", "data"
+    ]
     name: str = ""
     owner: str = ""
     state: Literal["open", "removed", "replaced", "kept"] = "open"

@@ -140,8 +140,8 @@ def reply(record: Record) -> str:
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
         "Dear [name],", "",
         f"We received your request on {request.get('received') or '[date]'}. Our reference is {request['id']}.", "",
-        f"We found {count} of yours{from_} in the data that the model concerned was trained on. They are excluded from the training "
-        "of later versions by a list that does not contain your name.", "",
+        f"We found {count} of yours{from_} in the data that the model concerned was trained on. They are excluded from the "
+        "training of later versions by a list that does not contain your name.", "",
     ]  # fmt: skip
     made = "We made a new version of the model from which they were to be removed"
     if is_accepted(record) and all(line["ship"] for line in states):

@@ -98,7 +98,9 @@ def still_known(run: Record) -> str:
     if item is not None and item["original"] and item["metric"] in SHARES:
         metric, value, before = item["metric"], item["value"], item["original"]
         if value >= _AS_BEFORE * before:
-            found.append(f"{label(item).lower()} was {say.value(metric, before)} before and is {say.value(metric, value)} now")
+            found.append(
+                f"{label(item).lower()} was {say.value(metric, before)} before and is {say.value(metric, value)} now"
+            )
     if not found:
         return ""
     return f"Warning: {'; '.join(found)}: what was to be forgotten is known about as well as before."
