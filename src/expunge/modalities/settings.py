@@ -271,7 +271,7 @@ class Job(Strict):
         said = [item.model_dump(mode="json") for item in self.copies]
         known = {(item["kind"], item["name"]) for item in said}
         return said + [
-            CopySettings(kind=kind, name=place.name).model_dump(mode="json")
+            CopySettings.model_validate({"kind": kind, "name": place.name}).model_dump(mode="json")
             for kind, place in places
             if isinstance(place, Path) and (kind, place.name) not in known
         ]
