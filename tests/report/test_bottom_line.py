@@ -14,6 +14,7 @@ from expunge.report import html
 from expunge.report.bottom_line import COPIES, bottom_line, copies, reply, sentence
 from expunge.report.forgetting import better_known, forgetting, still_known
 from expunge.report.outcome import accepted_by
+from expunge.report.shown import shown
 
 from . import worlds
 
@@ -119,6 +120,13 @@ def test_what_is_answered_as_before_is_said_where_no_retrained_model_decides_and
     # one of two written out is no majority, and with a retrained model the outcome decides
     assert not still_known(with_(0.90, 0.40, cut[1:])) and not still_known(with_(0.90, 0.89, cut, ideal=0.88))
     assert "about as well as the former one" in reply({**record, "runs": [still], "accepted": PERSON})
+
+
+def test_the_page_that_may_be_shown_sends_to_the_review_before_anybody_accepts(record):
+    made = better_after(record, Word.UNDECIDABLE)
+    run, page = made["runs"][0], " ".join(html.render(shown(made)).split())
+    assert "Before anybody accepts it" in page and "better than the original did" not in page
+    assert "Before anybody accepts it" not in bottom_line(run)["why"]
 
 
 @pytest.mark.parametrize("when", ["accepted", "accepted_since"])

@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
-from expunge.report.forgetting import before_and_now, better_known, still_known, warned
+from expunge.report.forgetting import before_and_now, better_known, hides_forgotten, still_known, warned
 from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
 
 Record = Mapping[str, Any]
@@ -20,6 +20,10 @@ Row = dict[str, Any]
 FORGOTTEN, NOT, UNKNOWN = "Forgotten", "Not forgotten", "Not known"
 NOWHERE = "not stated"
 # What else may hold the data of a model; the job says of each whose it is and what became of it (``copies``).
+_RETRAIN = (
+    "Give the job a recipe that can retrain (training.kind: user names a training function of your own; language, with path or "
+    "adapter, keeps a language model that was tuned elsewhere), leaving evidence.reference at retrained"
+)
 COPIES: Mapping[str, str] = {
     "weights": "The model of before, which learnt them",
     "adapters": "Adapters that were trained on the model", "exports": "Merged and quantised exports of the model",
@@ -33,15 +37,17 @@ _INSTEAD: Mapping[str, str] = {
     Word.UNDER_FORGETS: "Take another method or stronger settings (expunge advise names them, with prices), or retrain.",
     Word.OVER_FORGETS: "Take milder settings: failing where a model that never knew the examples does not gives them away.",
     Word.UTILITY_COLLAPSE: "Take milder settings or retrain: nobody can use this model.",
-    Word.UNDECIDABLE: "There was no retrained model to compare with. Give the job a recipe that can retrain (training.kind: "
-    "user names a training function of your own), leaving evidence.reference at retrained; take a method with a certificate, "
-    "or let a person accept it as it is (accept in the job).",
+    Word.UNDECIDABLE: f"There was no retrained model to compare with. {_RETRAIN}; take a method with a certificate, or let a "
+    "person accept it as it is (accept in the job).",
 }
 # Where what was measured points the wrong way already, nobody is asked to accept it.
 _SEEN = (
     "Take stronger settings or another method (expunge advise names them, with prices). How much of it a model that never knew "
-    "the examples would answer is not known: there was no retrained model to compare with. Give the job a recipe that can "
-    "retrain (training.kind: user names a training function of your own), leaving evidence.reference at retrained."
+    f"the examples would answer is not known: there was no retrained model to compare with. {_RETRAIN}."
+)
+_IN_PRIVATE = (
+    "Before anybody accepts it: whether the forgotten examples are answered as before stands in review.html, in the private "
+    "folder."
 )
 # Steps between rates to try: narrower than the rates at which NPO forgets and keeps, a factor of four (docs/language.md).
 _FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 3, Word.UTILITY_COLLAPSE: 1 / 3}
@@ -93,7 +99,8 @@ def _line(run: Record, person: Record | None) -> Row:
     if word == Word.UNDECIDABLE and (seen := warned(run)):
         return {"state": UNKNOWN, "ship": False, "why": f"{seen} {_SEEN}"}
     if word == Word.UNDECIDABLE:
-        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *_measured(run, reason=False)])}
+        seen = _measured(run, reason=False) or ([_IN_PRIVATE] if hides_forgotten(run) else [])
+        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *seen])}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}

@@ -106,6 +106,12 @@ def still_known(run: Record) -> str:
     return f"Warning: {'; '.join(found)}: what was to be forgotten is known about as well as before."
 
 
+def hides_forgotten(run: Record) -> bool:
+    """Whether what was measured on forgotten examples is private, or what the original model scored on them."""
+    of = [item for item in run["evidence"]["measurements"] if item["set"] == "forget"]
+    return any(item.get("withheld") or item["original"] is None for item in of)
+
+
 def warned(run: Record) -> str:
     """What can be seen without a retrained model and speaks against a result; empty where there is nothing of that kind."""
     return better_known(run) or still_known(run)
