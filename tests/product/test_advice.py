@@ -104,10 +104,12 @@ def test_near_equal_prices_do_not_decide_which_method_is_recommended():
         return found["method"]
 
     # whatever a pilot times: fewer gradients first, then the registry's order
-    for noise in (0.85, 1.0, 1.15):
-        assert chosen(("a", 1.0 * noise, 500), ("b", 1.0, 400), ("c", 1.05, 400)) == "b"
-    assert chosen(("a", 1.1, None), ("b", 1.0, None)) == "a" and chosen(("a", 1.1, None), ("b", 1.0, 9)) == "b"
-    assert chosen(("a", 1.3, 10), ("b", 1.0, 400)) == "b"  # what costs more than that is no equal
+    for noise in (0.7, 1.0, 1.4):
+        assert chosen(("a", 60 * noise, 500), ("b", 60, 400), ("c", 65, 400)) == "b"
+    for noise in (0.2, 1.0, 5.0):  # where all are done at once, no factor between them matters
+        assert chosen(("a", 0.01 * noise, 500), ("b", 0.02, 400)) == "b"
+    assert chosen(("a", 66, None), ("b", 60, None)) == "a" and chosen(("a", 66, None), ("b", 60, 9)) == "b"
+    assert chosen(("a", 100, 10), ("b", 60, 400)) == "b"  # what costs more than that is no equal
     assert chosen(("a", math.inf, None), ("b", math.inf, None)) == "a"
 
 
