@@ -302,9 +302,8 @@ class _Judge:
 def _cheapest(items: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
     """The cheapest of candidates in the order of the registry, and what that is in words.
 
-    Of those that cost the same within a factor of :data:`NEAR`, or :data:`SOON` seconds, it is
-    the one with the fewest gradients of single examples,
-    then the first: counts are the same each time, timings are not.
+    Of those that cost the same within a factor of :data:`NEAR`, or :data:`SOON` seconds, it is the one with the fewest
+    gradients of single examples, then the first: counts are the same each time, timings are not.
     """
     least = min(map(_price, items))
     near = [item for item in items if _price(item) <= max(NEAR * least, least + SOON)]
