@@ -6,10 +6,16 @@ import json
 
 import pytest
 
+from expunge.cli.output import matched_in_words
+from expunge.core.data import Deletion
 from expunge.core.errors import InputError
+from expunge.core.request import Request, Target
 from expunge.core.turns import as_question, last_turn, turns_of, with_last_turn
 from expunge.data.chats import as_records
 from expunge.data.texts import read_jsonl, read_records
+from expunge.planning.matched import matched_record
+from expunge.report.asked import asked
+from expunge.report.bottom_line import reply
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 CHAT = [SYSTEM, {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."},
@@ -103,6 +109,24 @@ def test_several_records_of_one_conversation_are_known_by_its_place(tmp_path):
         "c",
     ]
     assert "conversation" not in read_jsonl_of(tmp_path, lines[1:]).columns
+
+
+def test_people_read_how_many_conversations_they_had_besides_how_many_records_these_are(tmp_path):
+    lines = [{"messages": CHAT, "who": who} for who in "aab"] + [{"question": "q", "answer": "r", "who": "a"}]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = read_jsonl(tmp_path / "d.jsonl", ["who"])
+    request = Request("a", (Target("user", {"who": "a"}),))
+    matched = matched_record(Deletion.of(data, request), request, b"k" * 32)
+    assert len(data) == 7 and (matched["count"], matched["conversations"]) == (5, 3)
+    assert data.conversations_in() == 4 and matched_in_words(matched) == "5 examples of 3 conversations"
+    letter = reply({"request": {"id": "r", "matched": matched}, "runs": []})
+    assert "5 records of yours, from 3 conversations, in the data" in letter
+    counts = {"name": "chats", "rows": 7, "forgotten": 5, "member": True, "conversations": {"all": 4, "forgotten": 3}}
+    said = " ".join(asked({"request": {"kind": "user"}, "data": counts, "runs": []}))
+    assert "It matched 5 of 7 training rows (of 3 of 4 conversations) of chats." in said
+    single, first = read_jsonl_of(tmp_path, [lines[3]] * 2), Request("x", (Target("samples", {"ids": [0]}),))
+    assert single.conversations_in() is None
+    assert "conversations" not in matched_record(Deletion.of(single, first), first, b"k" * 32)
 
 
 def read_jsonl_of(folder, lines):

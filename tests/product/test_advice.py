@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from tests.product.language import write_job
 
 import expunge
 from expunge import modalities
-from expunge.jobs.advice import WAIT
+from expunge.cli.advice_commands import show_advice
+from expunge.jobs.advice import MEASURED, WAIT, _cheapest
 from expunge.jobs.schema import load_job
 from expunge.training.pilot import pilot
 
@@ -93,6 +95,35 @@ def test_retraining_is_recommended_unless_there_is_no_time_for_it(cli, job):
     assert found["evidence_seconds"] == pytest.approx(by["retrain"]["seconds"])  # no replicates in this job
     hurried = cli("advise", path, "--within", "1e-9", "--json").json
     assert hurried["recommended"] == WAIT
+
+
+def test_near_equal_prices_do_not_decide_which_method_is_recommended():
+    def chosen(*prices: tuple[str, float | None, int | None]) -> str:
+        found, said = _cheapest([{"method": m, "seconds": s, "gradients": g} for m, s, g in prices])
+        assert said == "this is the cheapest" or "are cheapest, within" in said or "price that is known" in said
+        return found["method"]
+
+    # whatever a pilot times: fewer gradients first, then the registry's order
+    for noise in (0.7, 1.0, 1.4):
+        assert chosen(("a", 60 * noise, 500), ("b", 60, 400), ("c", 65, 400)) == "b"
+    for noise in (0.2, 1.0, 5.0):  # where all are done at once, no factor between them matters
+        assert chosen(("a", 0.01 * noise, 500), ("b", 0.02, 400)) == "b"
+    assert chosen(("a", 66, None), ("b", 60, None)) == "a" and chosen(("a", 66, None), ("b", 60, 9)) == "b"
+    assert chosen(("a", 100, 10), ("b", 60, 400)) == "b"  # what costs more than that is no equal
+    assert chosen(("a", math.inf, None), ("b", math.inf, None)) == "a"
+
+
+def test_what_is_said_of_many_candidates_is_said_once(capsys):
+    said = {"name": "x", "matched": 1, "retained": 2, "evidence_seconds": None, "screening": {"held": []},
+            "recommended": "a", "why": "Cheap."}  # fmt: skip
+    row = {"promises": {}, "seconds": 1.0, "can": True}
+    able = [{**row, "method": name, "reason": MEASURED} for name in "abc"]
+    able.append({**row, "method": "d", "reason": f"{MEASURED} Its memory is large."})
+    lacking = [{**row, "method": name, "can": False, "reason": "It needs a graph."} for name in "ef"]
+    show_advice({**said, "candidates": [*able, *lacking]}, False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.count(MEASURED) == 1 and f"* {MEASURED}" in text and "* Its memory is large." in text
+    assert text.count("It needs a graph.") == 1 and "e, f cannot: It needs a graph." in text
 
 
 def test_without_a_recipe_only_what_can_promise_is_recommended_under_a_guarantee(cli, job, tmp_path):

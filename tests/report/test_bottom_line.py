@@ -7,11 +7,14 @@ import itertools
 import pytest
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
+from expunge.jobs import summary
 from expunge.metrics.outcomes import Word
+from expunge.modalities.language.config import LanguageJob
 from expunge.report import html
 from expunge.report.bottom_line import COPIES, bottom_line, copies, reply, sentence
-from expunge.report.forgetting import better_known, forgetting
+from expunge.report.forgetting import better_known, forgetting, still_known
 from expunge.report.outcome import accepted_by
+from expunge.report.shown import shown
 
 from . import worlds
 
@@ -86,6 +89,46 @@ def test_who_is_known_better_after_than_before_is_said_wherever_the_result_is_ju
     assert bottom_line(less, PERSON)["why"].endswith("Accuracy on forgotten rows: 95\xa0% before, 91\xa0% now.")
 
 
+def test_what_is_answered_as_before_is_said_where_no_retrained_model_decides_and_nobody_is_asked_to_accept_it(record):
+    run = better_after(record, Word.UNDECIDABLE)["runs"][0]
+
+    def with_(before: float, now: float, answers: list[tuple[str, str, str]], **more) -> dict:
+        items = [
+            {**item, "original": before, "value": now, **more} if item["set"] == "forget" else item
+            for item in run["evidence"]["measurements"]
+        ]
+        said = [
+            {"set": "forget", "right": r, "before": b, "after": a, "question": "?", "image": None, "retrained": None}
+            for r, b, a in answers
+        ]
+        return {**run, "evidence": {**run["evidence"], "measurements": items}, "answers": said}
+
+    cut = [("in Paris", "in Paris", "in Paris"), ("one two three", "one two", "one two"), ("blue", "blue", "red")]
+    moved, still = with_(0.90, 0.40, []), with_(0.90, 0.89, cut)
+    why = bottom_line(still)["why"]
+    assert why.startswith(
+        "Warning: 2 of 3 forgotten answers that were asked for are still given word for word; accuracy on"
+    )
+    assert "90\xa0% before and is 89\xa0% now" in why and "accept" not in why and "stronger settings" in why
+    assert bottom_line(still)["state"] == "Not known" and not bottom_line(still)["ship"]
+    assert still_known(still) in forgetting(still, None) and still_known(still) in html.render(
+        {**record, "runs": [still]}
+    )
+    assert still_known(still) in bottom_line(still, PERSON)["why"]
+    assert summary._run(still, None)["warning"] == still_known(still)
+    assert not still_known(moved) and "accept it as it is" in bottom_line(moved)["why"]
+    # one of two written out is no majority, and with a retrained model the outcome decides
+    assert not still_known(with_(0.90, 0.40, cut[1:])) and not still_known(with_(0.90, 0.89, cut, ideal=0.88))
+    assert "about as well as the former one" in reply({**record, "runs": [still], "accepted": PERSON})
+
+
+def test_the_page_that_may_be_shown_sends_to_the_review_before_anybody_accepts(record):
+    made = better_after(record, Word.UNDECIDABLE)
+    run, page = made["runs"][0], " ".join(html.render(shown(made)).split())
+    assert "Before anybody accepts it" in page and "better than the original did" not in page
+    assert "Before anybody accepts it" not in bottom_line(run)["why"]
+
+
 @pytest.mark.parametrize("when", ["accepted", "accepted_since"])
 def test_a_result_that_a_person_accepts_is_called_so_everywhere_and_never_shipped_by_the_numbers(record, when):
     made = {**better_after(record, Word.UNDECIDABLE), when: PERSON}
@@ -134,6 +177,35 @@ def test_the_checklist_has_every_kind_of_copy_and_what_the_job_says_of_it(record
     assert found[0] == ["Backups of data and of models", "weekly", "IT", "kept", "2026-12-01"] and len(found) == len(
         COPIES
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "named"),
+    [
+        ({"folder": "base", "adapter": "x/lora"}, {"kind": "checkpoint"}, [("adapters", "lora")]),
+        ({"folder": "x/tuned"}, {"kind": "checkpoint"}, [("weights", "tuned")]),
+        ({"folder": "base"}, {"kind": "language", "adapter": "y/lora2"}, [("adapters", "lora2")]),
+        ({"folder": "base"}, {"kind": "language", "path": "w.safetensors"}, [("weights", "w.safetensors")]),
+        ({"folder": "base"}, {"kind": "language"}, []),  # trained here, from weights that never saw the data
+    ],
+)
+def test_what_the_job_itself_names_is_on_the_checklist_as_open_and_nobodys(record, model, training, named):
+    said = [
+        {"kind": "data", "name": "chats.jsonl", "owner": "IT", "state": "kept"},
+        {"kind": "backups", "name": "weekly"},
+    ]
+    sections = {"task": "language", "model": model, "training": training, "method": {"name": "npo"}, "evidence": {},
+                "data": {"format": "jsonl", "path": "in/chats.jsonl", "users": ["who"]},
+                "request": {"subject": "a", "targets": [{"kind": "user", "where": {"who": "a"}}]}}  # fmt: skip
+    found = LanguageJob.model_validate({**sections, "copies": said}).known_copies()
+    assert [(item["kind"], item["name"]) for item in found[:2]] == [("data", "chats.jsonl"), ("backups", "weekly")]
+    assert [(item["kind"], item["name"], item["owner"], item["state"], item["date"]) for item in found[2:]] == [
+        (kind, name, "", "open", None) for kind, name in named
+    ]
+    own = LanguageJob.model_validate(sections).known_copies()
+    assert own[-1] == {"kind": "data", "name": "chats.jsonl", "owner": "", "state": "open", "date": None}
+    rows = copies({**record, "copies": own})
+    assert [row[1:] for row in rows[: len(own)]] == [[item["name"], "not stated", "open", "–"] for item in own]
 
 
 def test_the_page_begins_with_the_bottom_line_and_has_lines_to_sign(record):

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from expunge.core.certificate import UNCHANGED, Verdict
-from expunge.report import words
+from expunge.metrics.outcomes import Word
+from expunge.report import html, words
 from expunge.report.answer import gradients_cell
 from expunge.report.differences import differences
 from expunge.report.measurement_names import keyed
@@ -202,6 +203,17 @@ def test_a_release_that_is_the_reference_itself_is_not_said_to_have_stood_a_comp
     for text in (said(retrained(record, False)), said(record)):
         assert "could not have come out otherwise" not in text
     assert "No measurement tells it" not in said(retrained(record, True))
+
+
+@pytest.mark.parametrize("word", list(Word))
+def test_an_outcome_that_speaks_against_a_result_is_not_contradicted_by_single_values(record, word):
+    run = retrained(record, False)["runs"][0]
+    run = {**run, "method": {**run["method"], "name": "npo"}, "outcome": {"word": word, "reason": None}}
+    against = word in (Word.UNDER_FORGETS, Word.OVER_FORGETS, Word.UTILITY_COLLAPSE)
+    text, page = " ".join(words.measured(run)), html.render({**record, "runs": [run]})
+    assert ("No measurement tells it from a retrained model" in text) != against
+    assert ("weaker than the outcome" in text) == against
+    assert ("Not told from retraining" in page) != against
 
 
 def test_retraining_is_not_compared_with_the_cost_of_retraining(record):

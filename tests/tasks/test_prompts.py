@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from expunge.core.errors import InputError
+from expunge.core.turns import as_question
 from expunge.tasks.pretrained import padding_of
 from expunge.tasks.prompts import NO_LABEL, Prompts
 
 WORDS = ["<pad>", "</s>", "<s>", "Question:", "Where?", "Answer:", "There.", "hi", "a", "\n", "\n\n"]
+
+PIECES = r" ?[^\s]+|\s"
+
+
+def pieces(text: str) -> list[str]:
+    return sorted({*re.findall(PIECES, text)} - {" There."})
 
 
 def tokenizer(post: str | None = None, split: str = r"\s*\n+|[^\s]+") -> PreTrainedTokenizerFast:
@@ -60,6 +69,36 @@ def test_an_answer_whose_beginning_melts_into_the_prompt_is_named_by_its_record(
     records = [{"question": "Where?", "answer": "There."}, {"question": "hi", "answer": "\nThere."}]
     with pytest.raises(InputError, match=r"In 1 of 2 records .* first in record 2: .*Take white space off"):
         prompts.tokens(records)
+
+
+TURNS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}{{ 'assistant: ' }}"
+
+
+@pytest.mark.parametrize("needs_system", [False, True])
+def test_a_chat_template_that_ends_in_a_space_is_read_as_whoever_was_trained_on_the_whole_text_read_it(needs_system):
+    text = "system: a\nuser: Where?\nassistant: There.\nuser: hi?\nassistant: There."
+    inner = Tokenizer(
+        models.WordLevel({p: i for i, p in enumerate(["</s>", "?", " There.", *pieces(text)])}, unk_token="?")
+    )
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "isolated")  # a space belongs to the word after it
+    words = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+    refusal = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    words.chat_template = (refusal if needs_system else "") + TURNS
+    chat = [{"role": "system", "content": "a"}, {"role": "user", "content": "Where?"},
+            {"role": "assistant", "content": "There."}, {"role": "user", "content": "hi?"}]  # fmt: skip
+    prompts = Prompts(words, None, 60)
+    ((ids, start),) = prompts.tokens([{"question": as_question(chat), "answer": "There."}])
+    assert ids == [*words(text, add_special_tokens=False)["input_ids"], 0] and ids[start:] == [2, 0]
+    assert prompts.prompt_tokens([as_question(chat)]) == [ids[:start]] and prompts.space == " "
+    assert prompts.question(as_question(chat)).endswith("assistant:")
+
+
+def test_a_space_that_the_tokenizer_keeps_apart_stays_in_the_prompt():
+    words = tokenizer(split=r"\s+|[^\s]+")
+    words.chat_template = TURNS
+    prompts = Prompts(words, None, 20)
+    ((ids, start),) = prompts.tokens([{"question": "hi", "answer": "There."}])
+    assert prompts.space == "" and prompts.question("hi").endswith("assistant: ") and ids[start:] == [6, 1]
 
 
 def test_a_chat_template_that_refuses_is_an_error_in_its_own_words():

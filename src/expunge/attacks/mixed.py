@@ -93,9 +93,7 @@ class _Begun(Prompts):
     begun: str = ""
 
     def question(self, text: str) -> str:
-        prompt = super().question(text)
-        spaced = self.template is not None and self.template.removesuffix("{answer}").endswith(" ")
-        return f"{prompt} {self.begun}" if spaced else f"{prompt}{self.begun}"
+        return f"{super().question(text)}{self.space}{self.begun}"
 
     def _after(self, record: Record) -> str:
         return super()._after(record) if "answer" not in record else f" {record['answer']}"

@@ -51,11 +51,17 @@ def show_advice(result: Mapping[str, Any], json: bool) -> None:
     print(f"Advice: {result['name']} ({result['matched']} examples to forget, {result['retained']} retained)")
     able = [item for item in result["candidates"] if item["can"]]
     able.sort(key=lambda item: (item["seconds"] is None, item["seconds"] or 0.0))
-    rows = [[item["method"], duration(item["seconds"]), item["reason"]] for item in able]
+    reasons, note = _shortened([item["reason"] for item in able])
+    rows = [[item["method"], duration(item["seconds"]), said] for item, said in zip(able, reasons, strict=True)]
     output.table_("", ("can serve it", "takes about", "why, and why not"), rows, numbers=("takes about",))
+    if note:
+        _wrapped(note)
+    lacking: dict[str, list[str]] = {}
     for item in result["candidates"]:
         if not item["can"]:
-            _wrapped(f"{item['method']} cannot: {item['reason']}")
+            lacking.setdefault(item["reason"], []).append(item["method"])
+    for reason, names in lacking.items():
+        _wrapped(f"{', '.join(names)} cannot: {reason}")
     if result["evidence_seconds"] is not None:
         _wrapped(
             f"The evidence retrains to compare, whatever the method: about {duration(result['evidence_seconds'])} more."
@@ -63,6 +69,17 @@ def show_advice(result: Mapping[str, Any], json: bool) -> None:
     if held := result["screening"]["held"]:
         _wrapped(f"Screening holds the request back: {'; '.join(held)}.")
     _wrapped(f"Recommended: {result['recommended'] or 'none'}. {result['why']}")
+
+
+def _shortened(reasons: list[str]) -> tuple[list[str], str]:
+    """The reasons with a star for the sentence that says of many methods that only a run measures them, and that sentence."""
+    from expunge.jobs.advice import MEASURED
+
+    if sum(reason.startswith(MEASURED) for reason in reasons) < 3:
+        return reasons, ""
+    return [f"*{reason.removeprefix(MEASURED)}" if reason.startswith(MEASURED) else reason for reason in reasons], (
+        f"* {MEASURED}"
+    )
 
 
 def show_dry_run(result: Mapping[str, Any], json: bool) -> None:
@@ -74,7 +91,7 @@ def show_dry_run(result: Mapping[str, Any], json: bool) -> None:
     print(f"Dry run: {result['name']} (nothing was written)")
     users = f" of {matched['users']} user{'s' * (matched['users'] != 1)}" if matched["users"] else ""
     _wrapped(
-        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples{users}."
+        f"Request {result['request']['id']} ({result['request']['kind']}) matches {output.matched_in_words(matched)}{users}."
     )
     if files := matched.get("files"):
         more = f" and {len(files) - output.MATCHED_SHOWN} more" if len(files) > output.MATCHED_SHOWN else ""

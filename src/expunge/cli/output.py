@@ -289,6 +289,12 @@ def show_calibration(result: Mapping[str, Any], json: bool) -> None:
     print(f"Tightest valid bound: {result['tightest']}")
 
 
+def matched_in_words(matched: Mapping[str, Any]) -> str:
+    """How many examples a request matches; of how many conversations, where one makes several examples."""
+    talks = matched.get("conversations")
+    return f"{matched['count']} examples" + (f" of {talks} conversation{'s' * (talks != 1)}" if talks else "")
+
+
 MATCHED_SHOWN = 10  # ids of a plan that people see; --json has all
 
 
@@ -309,7 +315,7 @@ def show_plan(result: Mapping[str, Any], json: bool) -> None:
     )
     print(f"Plan: {result['name']}")
     print_wrapped(
-        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched['count']} examples: {ids}."
+        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched_in_words(matched)}: {ids}."
     )
     if along := result["forgotten"] - matched["count"]:
         print_wrapped(

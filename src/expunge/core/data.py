@@ -179,6 +179,20 @@ def examples_in(data: Any, ids: Ids) -> int:
     return data.examples_in(ids) if isinstance(data, CountsExamples) else len(ids["row"])
 
 
+@runtime_checkable
+class OfConversations(Protocol):
+    """Data of which several examples may come from one conversation, as whoever sent it counts."""
+
+    def conversations_in(self, ids: Ids | None = None) -> int | None:
+        """Of how many conversations the examples ``ids`` are, or all; ``None`` where every example is one of its own."""
+        ...
+
+
+def conversations_in(data: Any, ids: Ids | None = None) -> int | None:
+    """Of how many conversations the examples ``ids`` of ``data`` are, or all; ``None`` for data of no conversations."""
+    return data.conversations_in(ids) if isinstance(data, OfConversations) else None
+
+
 def ids_of(data: Any) -> Ids | None:
     """Ids of everything that ``data`` holds; ``None`` for data that name nothing one by one."""
     ids = getattr(data, "ids", None)

@@ -25,6 +25,8 @@ from expunge.data.csv_files import open_csv
 from expunge.data.rows import ROWS_AS_GIVEN
 from expunge.data.values import column, person
 
+CONVERSATION = "conversation"  # the column that says which records come from one conversation
+
 
 @dataclass(frozen=True, eq=False)
 class Texts:
@@ -109,6 +111,12 @@ class Texts:
     def only(self, ids: Ids) -> Texts:
         """The records that go."""
         return self.at(np.flatnonzero(np.isin(self.ids, ids["row"])))
+
+    def conversations_in(self, ids: Ids | None = None) -> int | None:
+        """Of how many conversations the records ``ids`` are, or all, by the column ``conversation``; ``None`` without one."""
+        if (of := self.columns.get(CONVERSATION)) is None:
+            return None
+        return len(set((of if ids is None else of[np.isin(self.ids, ids["row"])]).tolist()))
 
     def touched(self, ids: Ids) -> Ids:
         """Independent records do not change when others go."""
@@ -206,7 +214,7 @@ def read_jsonl(path: Path, columns: Sequence[str] = (), keys: Mapping[str, str] 
     named: dict[str, Any] = {name: people_of(records, name, path.name) for name in columns}
     places = [place for place, _ in numbered]
     if len(set(places)) < len(places):
-        named.setdefault("conversation", [str(place) for place in places])
+        named.setdefault(CONVERSATION, [str(place) for place in places])
     return Texts.of(records, named)
 
 

@@ -386,5 +386,5 @@ def _setting(job: Job, opened: Opened, asked: Asked, earlier: Earlier, deletion:
         accepted=accepted_in(job),
         private_below=job.evidence.private_below,
         keep_retrained=job.evidence.keep_retrained,
-        copies=[item.model_dump(mode="json") for item in job.copies],
+        copies=job.known_copies(),
     )

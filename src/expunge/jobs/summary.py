@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.report.bottom_line import bottom_line
-from expunge.report.forgetting import better_known
+from expunge.report.forgetting import warned
 from expunge.report.measurement_names import keyed
 from expunge.report.outcome import accepted_by, is_accepted, person_of
 from expunge.report.words import weakest_certificate
@@ -48,7 +48,7 @@ def _run(run: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, 
         "outcome": outcome.get("word"),
         "outcome_reason": outcome.get("reason"),
         "accepted_by": accepted_by(run, person) if outcome else None,
-        "warning": better_known(run) or None,
+        "warning": warned(run) or None,
         "instead": None if not outcome or accepted_by(run, person) else bottom_line(run, person)["why"],
         "epsilon": certificate.get("epsilon") if certified else None,
         "nominal_epsilon": certificate.get("epsilon"),

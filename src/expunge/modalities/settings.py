@@ -148,12 +148,15 @@ class CopySettings(Strict):
     """What else may hold the data of the request, for the checklist of the report.
 
     Attributes:
-        kind: ``adapters``, ``exports``, ``descendants``, ``embeddings``, ``caches``, ``backups``, ``deployments`` or ``data``.
+        kind: ``weights`` (the model of before), ``adapters``, ``exports``, ``descendants``, ``embeddings``,
+            ``caches``, ``backups``, ``deployments`` or ``data``.
         name: which one. owner: who answers for it.
         state: what became of it. date: when.
     """
 
-    kind: Literal["adapters", "exports", "descendants", "embeddings", "caches", "backups", "deployments", "data"]
+    kind: Literal[
+        "weights", "adapters", "exports", "descendants", "embeddings", "caches", "backups", "deployments", "data"
+    ]
     name: str = ""
     owner: str = ""
     state: Literal["open", "removed", "replaced", "kept"] = "open"
@@ -255,6 +258,23 @@ class Job(Strict):
         """The same job, whose messages name the file ``name``."""
         self._file = name
         return self
+
+    def known_copies(self) -> list[dict[str, Any]]:
+        """What may hold the data by what the job itself says: ``copies``, and where these do not name them, the files of the
+        data, of the model that is to forget and of its adapter. Those are open, with nobody for an owner."""
+        training, adapter = self.training, getattr(self.model, "adapter", None)
+        weights = getattr(training, "path", None)
+        if weights is None and adapter is None and getattr(training, "kind", None) == "checkpoint":
+            weights = getattr(self.model, "folder", None)
+        places = [("weights", weights), ("adapters", adapter), ("adapters", getattr(training, "adapter", None)),
+                  ("data", getattr(self.data, "path", None))]  # fmt: skip
+        said = [item.model_dump(mode="json") for item in self.copies]
+        known = {(item["kind"], item["name"]) for item in said}
+        return said + [
+            CopySettings.model_validate({"kind": kind, "name": place.name}).model_dump(mode="json")
+            for kind, place in places
+            if isinstance(place, Path) and (kind, place.name) not in known
+        ]
 
     def identity(self) -> dict[str, Any]:
         """The sections that say how the model is made, and of which data: they tell one model from another."""

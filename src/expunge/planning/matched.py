@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.core.data import Deletion, OfFiles, Recognisable
+from expunge.core.data import Deletion, OfFiles, Recognisable, conversations_in
 from expunge.core.errors import RefusedError
 from expunge.core.request import Request
 from expunge.data.marks import marks_of, people_of
@@ -25,9 +25,15 @@ def matched_record(deletion: Deletion, request: Request, key: bytes) -> dict[str
     people = people_of(deletion, request.targets, key) if isinstance(deletion.before, Recognisable) else []
     each = {"people": people} if people and deletion.member else {}
     return {
-        "count": len(deletion.matched), **along, **each, "ids": deletion.ids.hashed(key),
+        "count": len(deletion.matched), **talks_of(deletion), **along, **each, "ids": deletion.ids.hashed(key),
         "marks": marks_of(deletion, request.targets, key) if deletion.member or len(deletion.absent) else [],
     }  # fmt: skip
+
+
+def talks_of(deletion: Deletion) -> dict[str, int]:
+    """How many conversations the request matches records of, where examples come from conversations: people count these."""
+    count = conversations_in(deletion.before, deletion.matched) if deletion.member else None
+    return {} if count is None else {"conversations": count}
 
 
 def must_be_few_apart(peers: int) -> None:

@@ -20,7 +20,7 @@ from expunge.methods import registry
 from expunge.model_folder import ModelLedger
 from expunge.planning.figures import finite_values, peak_memory
 from expunge.planning.known import known_now
-from expunge.planning.matched import files_of
+from expunge.planning.matched import files_of, talks_of
 from expunge.planning.observed import seen_of_theorem
 from expunge.planning.publishing import coordinates, is_recorded
 from expunge.planning.released import change_of, distinct, mu_of
@@ -100,7 +100,7 @@ class Plan:
         return {
             "request": {"id": self.record["id"], "kind": self.record["kind"]},
             "method": dict(registry.settings_of(self.method)),
-            "matched": {"count": len(deletion.matched), "ids": matched, **files_of(deletion)},
+            "matched": {"count": len(deletion.matched), "ids": matched, **talks_of(deletion), **files_of(deletion)},
             "forgotten": deletion.size,
             "absent": len(deletion.absent),
             "retained": None if deletion.after is None else len(deletion.after),

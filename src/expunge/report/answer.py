@@ -10,7 +10,7 @@ from expunge.core.measurement import Key
 from expunge.report import numbers as say
 from expunge.report import words
 from expunge.report.forgetting import outcome_row
-from expunge.report.outcome import is_held, person_of
+from expunge.report.outcome import is_held, person_of, speaks_against
 from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNRECORDED, VERDICTS, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
@@ -103,6 +103,8 @@ def _assumption_count(run: Record) -> tuple[str, str]:
 
 def _together(run: Record) -> tuple[str, str]:
     verdict = run["evidence"]["verdict"]
+    if verdict == "not told from retraining" and speaks_against(run):
+        return "No single value differs", "the outcome goes by how far the model went"
     return MEASURED_VERDICTS.get(verdict, verdict), ""
 
 

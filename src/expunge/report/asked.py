@@ -25,7 +25,9 @@ def asked(record: Record) -> list[str]:
     name = data["name"] or "the data"
     if data["member"]:
         total = "" if data["rows"] is None else f" of {data['rows']:,}"
-        sentences.append(f"It matched {data['forgotten']:,}{total} training rows of {name}.")
+        talks = data.get("conversations")  # one of several turns is several training rows
+        known = f" (of {talks['forgotten']:,} of {say.plural(talks['all'], 'conversation')})" if talks else ""
+        sentences.append(f"It matched {data['forgotten']:,}{total} training rows{known} of {name}.")
     else:
         rows = say.plural(data["forgotten"], "row")
         sentences.append(

@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
-from expunge.report.forgetting import before_and_now, better_known
+from expunge.report.forgetting import before_and_now, better_known, hides_forgotten, still_known, warned
 from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
 
 Record = Mapping[str, Any]
@@ -20,7 +20,12 @@ Row = dict[str, Any]
 FORGOTTEN, NOT, UNKNOWN = "Forgotten", "Not forgotten", "Not known"
 NOWHERE = "not stated"
 # What else may hold the data of a model; the job says of each whose it is and what became of it (``copies``).
+_RETRAIN = (
+    "Give the job a recipe that can retrain (training.kind: user names a training function of your own; language, with path or "
+    "adapter, keeps a language model that was tuned elsewhere), leaving evidence.reference at retrained"
+)
 COPIES: Mapping[str, str] = {
+    "weights": "The model of before, which learnt them",
     "adapters": "Adapters that were trained on the model", "exports": "Merged and quantised exports of the model",
     "descendants": "Models that were fine-tuned or distilled from it", "embeddings": "Embeddings and vector stores",
     "caches": "Caches of answers and of features", "backups": "Backups of data and of models", "deployments": "Deployments",
@@ -32,10 +37,18 @@ _INSTEAD: Mapping[str, str] = {
     Word.UNDER_FORGETS: "Take another method or stronger settings (expunge advise names them, with prices), or retrain.",
     Word.OVER_FORGETS: "Take milder settings: failing where a model that never knew the examples does not gives them away.",
     Word.UTILITY_COLLAPSE: "Take milder settings or retrain: nobody can use this model.",
-    Word.UNDECIDABLE: "There was no retrained model to compare with. Give the job a recipe that can retrain (training.kind: "
-    "user names a training function of your own), leaving evidence.reference at retrained; take a method with a certificate, "
-    "or let a person accept it as it is (accept in the job).",
+    Word.UNDECIDABLE: f"There was no retrained model to compare with. {_RETRAIN}; take a method with a certificate, or let a "
+    "person accept it as it is (accept in the job).",
 }
+# Where what was measured points the wrong way already, nobody is asked to accept it.
+_SEEN = (
+    "Take stronger settings or another method (expunge advise names them, with prices). How much of it a model that never knew "
+    f"the examples would answer is not known: there was no retrained model to compare with. {_RETRAIN}."
+)
+_IN_PRIVATE = (
+    "Before anybody accepts it: whether the forgotten examples are answered as before stands in review.html, in the private "
+    "folder."
+)
 # Steps between rates to try: narrower than the rates at which NPO forgets and keeps, a factor of four (docs/language.md).
 _FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 3, Word.UTILITY_COLLAPSE: 1 / 3}
 
@@ -83,8 +96,11 @@ def _line(run: Record, person: Record | None) -> Row:
         why = "Compared with a retrained model, these numbers cannot tell. Take a method with a certificate, or let a person "
         why += "accept it as it is (accept in the job)."
         return {"state": UNKNOWN, "ship": False, "why": " ".join([why, *_measured(run)])}
+    if word == Word.UNDECIDABLE and (seen := warned(run)):
+        return {"state": UNKNOWN, "ship": False, "why": f"{seen} {_SEEN}"}
     if word == Word.UNDECIDABLE:
-        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *_measured(run, reason=False)])}
+        seen = _measured(run, reason=False) or ([_IN_PRIVATE] if hides_forgotten(run) else [])
+        return {"state": UNKNOWN, "ship": False, "why": " ".join([_INSTEAD[word], *seen])}
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}
@@ -93,7 +109,7 @@ def _line(run: Record, person: Record | None) -> Row:
 def _measured(run: Record, reason: bool = True) -> list[str]:
     """Of an outcome that cannot be told: why, and what was measured, with a warning where that points the wrong way."""
     why = (run.get("outcome") or {}).get("reason") if reason else None
-    return [said for said in (why, better_known(run) or before_and_now(run)) if said]
+    return [said for said in (why, warned(run) or before_and_now(run)) if said]
 
 
 def _rate(run: Record, word: str) -> str:
@@ -122,15 +138,17 @@ def copies(record: Record) -> list[list[str]]:
 def reply(record: Record) -> str:
     """A draft of the answer to the person: to be read, completed and sent by somebody who answers for it."""
     request = record["request"]
-    count = say.plural((request.get("matched") or {}).get("count", 0), "record")
+    matched = request.get("matched") or {}
+    count, talks = say.plural(matched.get("count", 0), "record"), matched.get("conversations")
+    from_ = f", from {say.plural(talks, 'conversation')}," if talks else ""
     states = [bottom_line(run, person_of(record), is_held(record)) for run in record["runs"]]
     open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
         "Dear [name],", "",
         f"We received your request on {request.get('received') or '[date]'}. Our reference is {request['id']}.", "",
-        f"We found {count} of yours in the data that the model concerned was trained on. They are excluded from the training "
-        "of later versions by a list that does not contain your name.", "",
+        f"We found {count} of yours{from_} in the data that the model concerned was trained on. They are excluded from the "
+        "training of later versions by a list that does not contain your name.", "",
     ]  # fmt: skip
     made = "We made a new version of the model from which they were to be removed"
     if is_accepted(record) and all(line["ship"] for line in states):
@@ -148,6 +166,11 @@ def reply(record: Record) -> str:
                 "[Before you send this: the new version answers the person's records better than the former one.]",
                 "",
             ]
+        elif any(still_known(run) for run in record["runs"]):
+            lines += [
+                "[Before you send this: the new version answers the person's records about as well as the former one.]",
+                "",
+            ]
     else:
         lines += [
             f"{made}. Our examination did not satisfy us, and we do not use it.",
@@ -155,7 +178,8 @@ def reply(record: Record) -> str:
             "",
         ]
     if open_:
-        which = "; ".join(f"{row[0][0].lower()}{row[0][1:]} ([until when])" for row in open_)
+        kinds = dict.fromkeys(row[0] for row in open_)
+        which = "; ".join(f"{kind[0].lower()}{kind[1:]} ([until when])" for kind in kinds)
         lines += [f"The following may still hold your data and are dealt with separately: {which}.", ""]
     lines += [
         "If you do not agree with this answer, you may lodge a complaint with a supervisory authority and seek a judicial",

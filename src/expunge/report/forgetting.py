@@ -7,7 +7,7 @@ from typing import Any
 
 from expunge.core.certificate import UNCHANGED
 from expunge.core.measurement import FORBIDDEN
-from expunge.evidence.outcome import LEADING, LOSS
+from expunge.evidence.outcome import LEADING, LOSS, SHARES
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
 from expunge.report.headline import headline
@@ -35,6 +35,7 @@ _ACCEPTED: Mapping[str | None, str] = {
 }
 _HELD = "The result is held back: nothing was delivered, and the request is not fulfilled."
 _SAME = 1.15  # from this factor on two probabilities are called different in words; our choice
+_AS_BEFORE = 0.98  # of the original's share of right answers: from here on little was forgotten, in words; our choice
 _COUNTS = ("", "once", "twice", "three times", "four times", "five times", "six times", "seven times", "eight times",
            "nine times", "ten times")  # fmt: skip
 
@@ -58,8 +59,8 @@ def forgetting(run: Record, person: Record | None, held: bool = False) -> list[s
         lead = "Partly forgotten"
     sentence = f"{lead}: {beside}." if beside and word != PRIVATE else f"{lead}."
     reason = [found["reason"]] if found["reason"] else []
-    better = [said] if (said := better_known(run)) else []
-    return [sentence, *reason, *better, _HELD if held else _ACCEPTED[accepted_by(run, person)]]
+    warning = [said] if (said := warned(run)) else []
+    return [sentence, *reason, *warning, _HELD if held else _ACCEPTED[accepted_by(run, person)]]
 
 
 def better_known(run: Record) -> str:
@@ -78,6 +79,55 @@ def better_known(run: Record) -> str:
         f"Warning: the released model answers the forgotten examples better than the original did ({label(item).lower()}: "
         f"{say.value(metric, before)} before, {say.value(metric, value)} now): what was to be forgotten is known better now."
     )
+
+
+def still_known(run: Record) -> str:
+    """A warning where no retrained model decides and the forgotten examples are answered as before: in 98 % of the original's
+    share of right answers (our choice), or word for word in most of the answers that were written out for the review; empty
+    elsewhere, and where a certificate accepts.
+    """
+    if (run.get("outcome") or {}).get("word") != Word.UNDECIDABLE or run["verdict"] == UNCHANGED:
+        return ""
+    item = _forgotten(run)
+    if accepted_by(run) == CERTIFICATE or (item is not None and item["ideal"] is not None):
+        return ""
+    found = []
+    given, of = _word_for_word(run)
+    if 2 * given > of:
+        found.append(f"{given:,} of {of:,} forgotten answers that were asked for are still given word for word")
+    if item is not None and item["original"] and item["metric"] in SHARES:
+        metric, value, before = item["metric"], item["value"], item["original"]
+        if value >= _AS_BEFORE * before:
+            found.append(
+                f"{label(item).lower()} was {say.value(metric, before)} before and is {say.value(metric, value)} now"
+            )
+    if not found:
+        return ""
+    return f"Warning: {'; '.join(found)}: what was to be forgotten is known about as well as before."
+
+
+def hides_forgotten(run: Record) -> bool:
+    """Whether what was measured on forgotten examples is private, or what the original model scored on them."""
+    of = [item for item in run["evidence"]["measurements"] if item["set"] == "forget"]
+    return any(item.get("withheld") or item["original"] is None for item in of)
+
+
+def warned(run: Record) -> str:
+    """What can be seen without a retrained model and speaks against a result; empty where there is nothing of that kind."""
+    return better_known(run) or still_known(run)
+
+
+def _word_for_word(run: Record) -> tuple[int, int]:
+    """How many forgotten answers are given word for word, as far as the original model gave them too, and of how many that
+    were asked for. An answer that was cut off counts where the original's was cut off at the same place."""
+    asked = [item for item in run.get("answers") or () if item["set"] == "forget" and item["right"]]
+    given = [
+        item["after"].strip() == item["right"].strip()
+        or (item["after"] == item["before"] and item["right"].strip().startswith(item["after"].strip()))
+        for item in asked
+        if (item["after"] or "").strip()
+    ]
+    return sum(given), len(asked)
 
 
 def before_and_now(run: Record) -> str:

@@ -52,6 +52,11 @@ def shown_outcome(run: Record, open_: bool) -> dict[str, Any] | None:
     return dict(found) if open_ else {**found, "reason": None}
 
 
+def speaks_against(run: Record) -> bool:
+    """Whether the outcome says that the result is not what retraining gives, whatever each value by itself comes to."""
+    return (run.get("outcome") or {}).get("word") in (Word.UNDER_FORGETS, Word.OVER_FORGETS, Word.UTILITY_COLLAPSE)
+
+
 def promises(run: Record) -> bool:
     """Whether the method promised anything: then no value of the original model may be shown."""
     return run["verdict"] not in (UNCERTIFIED, UNCHANGED)

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
 
+from expunge.core.data import conversations_in
 from expunge.core.digest import digest_arrays
 from expunge.core.errors import InputError
 from expunge.core.measurement import FOR_A_PERSON, Evidence
@@ -137,6 +138,7 @@ def plain(value: Any) -> Any:
 def _data(outcome: Outcome, name: str, note: str) -> dict[str, Any]:
     deletion = outcome.deletion
     before, after = deletion.before, deletion.after
+    talks = conversations_in(before) if deletion.member else None
     return {
         "name": name,
         "note": note,
@@ -144,6 +146,7 @@ def _data(outcome: Outcome, name: str, note: str) -> dict[str, Any]:
         "retained": None if after is None else len(after),
         "forgotten": len(deletion.forget),
         "member": deletion.member,
+        **({"conversations": {"all": talks, "forgotten": conversations_in(before, deletion.ids)}} if talks else {}),
         **({"absent": len(deletion.absent)} if len(deletion.absent) else {}),
         "digest": None if before is None else before.digest,
         "retained_digest": None if after is None else after.digest,

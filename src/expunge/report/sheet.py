@@ -250,6 +250,7 @@ def _request(record: Record) -> list[list[str]]:
     request, decision = record["request"], record["request"].get("decision") or {}
     matched = request.get("matched") or {}
     count = say.plural(matched.get("count", 0), "id")
+    count += f" of {say.plural(matched['conversations'], 'conversation')}" if "conversations" in matched else ""
     along = (
         [["Forgotten along", f"{say.plural(matched['along'], 'id')} of earlier granted requests"]]
         if matched.get("along")

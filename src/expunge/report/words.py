@@ -20,7 +20,7 @@ from expunge.report import views
 from expunge.report.asked import asked
 from expunge.report.forgetting import forgetting, probed
 from expunge.report.headline import headline
-from expunge.report.outcome import is_held, person_of
+from expunge.report.outcome import is_held, person_of, speaks_against
 from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
 
 Record = Mapping[str, Any]
@@ -291,6 +291,11 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
         return [
             "Every value equals that of the retrained model: the released model is a retraining itself, by the same recipe on "
             "the same examples. The comparison could not have come out otherwise and says nothing about forgetting."
+        ]
+    if speaks_against(run):
+        return [
+            "No single value that is shown here differs from a retrained model's by more than chance. That is weaker than the "
+            "outcome, which was judged by how far the model went, and the outcome stands."
         ]
     sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:

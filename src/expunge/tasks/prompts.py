@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -98,7 +99,7 @@ class Prompts:
         """
         turns = turns_of(text)
         if self.template is None:
-            return self._chat(turns)
+            return self._chat(turns).removesuffix(self.space)
         if len(turns) > 1:
             raise InputError(
                 "A conversation of several turns needs the tokenizer's chat template, and prompts here are written by a "
@@ -106,6 +107,28 @@ class Prompts:
                 "tokenizer (that of its adapter), name its folder under model.tokenizer; else leave model.template out."
             )
         return self.template.removesuffix(_ANSWER).replace(_QUESTION, text).rstrip(" ")
+
+    @cached_property
+    def space(self) -> str:
+        """The space at the end of a prompt that is read with the answer; empty: there is none.
+
+        A prompt ends before the space of a template of one turn. So does one of a chat template that ends in spaces, where the
+        tokenizer makes one token of these and the letters after them (as most do): whoever was trained on the whole text read
+        that token, and a prompt that ends in a space is one that nobody was trained on.
+        """
+        if self.template is not None:
+            return " " if self.template.removesuffix(_ANSWER).endswith(" ") else ""
+        user = turns_of("a")
+        for turns in (user, [{"role": "system", "content": "a"}, *user]):  # some templates ask for a system turn
+            try:
+                prompt = self._chat(turns)
+            except InputError:
+                continue
+            if not (found := prompt[len(prompt.rstrip(" ")) :]):
+                return ""
+            start, whole = self._tokens([prompt, f"{prompt}a"])
+            return found if whole[: len(start)] != start else ""
+        return ""
 
     @property
     def rendered(self) -> str:
@@ -139,8 +162,7 @@ class Prompts:
         """What goes on after the prompt: the answer, or the second of two texts."""
         if BEFORE in record:
             return f" {record['text']}"
-        spaced = self.template is not None and self.template.removesuffix(_ANSWER).endswith(" ")
-        return f" {record['answer']}" if spaced else record["answer"]
+        return f"{self.space}{record['answer']}"
 
     def prompt_tokens(self, asked: Sequence[str | Record]) -> list[list[int]]:
         """The tokens of each prompt, of questions or of records that ask one; what generation starts from."""

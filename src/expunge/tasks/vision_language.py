@@ -82,7 +82,7 @@ class ImagePrompts(Prompts):
         if self.template is not None:
             text = f"{self.processor.image_token}\n" if self.image_text is None else self.image_text
             return text + self.question(record["question"])
-        return self._conversation(turns_of(record["question"]), {"type": "image"})
+        return self._conversation(turns_of(record["question"]), {"type": "image"}).removesuffix(self.space)
 
     @property
     def chat_template(self) -> str | None:
