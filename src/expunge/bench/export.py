@@ -21,8 +21,11 @@ NAMES = ("recipe", "row", "forget_set", "seed", "trial", "n_forget", "status", "
 def frame(folder: Path) -> Any:
     """Cells in the order in which they were finished: what they are, their settings as JSON, and each of their numbers.
 
-    ``row`` is the method, ``retrain`` or ``source``; ``trial`` is empty for cells of the table. A number that a cell lacks is
-    missing (NaN); a method that refused or failed has a row that says why (``error``).
+    ``row`` is the method, ``retrain`` or ``source`` (the original model). ``trial`` is empty for cells of a table, and tells
+    trials of ``--tune`` and the retrained models that these are compared with (-1) apart. A folder keeps every cell that was
+    ever finished in it: group by ``settings`` too where a row was measured with several. What a table derives from several
+    cells (gap, tug of war, outcome) is in its record. A number that a cell lacks is missing (NaN); a method that refused or
+    failed has a row that says why (``error``).
 
     Args:
         folder: of the results.

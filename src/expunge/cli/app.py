@@ -197,7 +197,9 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Folder for results; default: bench-results/NAME.")] = None,
     export: Annotated[
         str | None,
-        typer.Option(help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder."),
+        typer.Option(
+            help="Also write cells as csv or parquet, or the leaderboard as latex, into that folder; separated by commas."
+        ),
     ] = None,
     plots: Annotated[
         str | None,
@@ -227,8 +229,9 @@ def bench(
         methods=asked, seeds=seeds, forget_sets=forget_sets, quick=quick, defaults=defaults, jobs=jobs, tune=tune
     )
     loaded = load_recipe(recipe)
-    if export is not None and export not in EXPORTS:
-        raise InputError(f"Expected --export {', '.join(EXPORTS)}; got {export!r}.")
+    exports = [] if export is None else [form.strip() for form in export.split(",") if form.strip()]
+    if export is not None and (not exports or not EXPORTS.keys() >= set(exports)):
+        raise InputError(f"Expected --export {', '.join(EXPORTS)}, separated by commas; got {export!r}.")
     forms = [] if plots is None else [form.strip() for form in plots.split(",") if form.strip()]
     if plots is not None:
         must_be_forms(forms)
@@ -236,8 +239,8 @@ def bench(
     with output.progress() as watch:
         record = run_bench(loaded, folder, settings, watch=watch)
     show_bench(record, json, write_page(record, folder))
-    if export is not None:
-        typer.echo(f"Exported: {EXPORTS[export](record, folder)}", err=True)
+    for form in dict.fromkeys(exports):
+        typer.echo(f"Exported: {EXPORTS[form](record, folder)}", err=True)
     if forms:
         typer.echo(f"Plots: {', '.join(map(str, write_plots(record, folder, forms)))}", err=True)
 

@@ -21,7 +21,7 @@ def described(name: str) -> dict[str, Any]:
     """The entry of ``registry.table`` and besides ``summary``, ``guarantee`` and ``settings``.
 
     Args:
-        name: of a method, without variants.
+        name: of a method; of ``salun+dual`` the method before the sign, whose setting ``dual`` is the variant.
 
     Returns:
         each of ``settings`` has ``name``, ``allowed`` (in words), ``default`` as a record has it (``None`` also where nothing
@@ -30,6 +30,7 @@ def described(name: str) -> dict[str, Any]:
     Raises:
         InputError: for an unknown method.
     """
+    name = name.partition("+")[0]
     kind = registry.load(name)
     row = next(row for row in registry.table() if row["name"] == name)
     module = inspect.getdoc(sys.modules[kind.__module__]) or ""
