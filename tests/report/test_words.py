@@ -216,6 +216,25 @@ def test_an_outcome_that_speaks_against_a_result_is_not_contradicted_by_single_v
     assert ("Not told from retraining" in page) != against
 
 
+def test_what_is_private_is_not_said_to_agree_with_a_retrained_model(record):
+    """The shown part of a record cannot say more than it shows: what is withheld may differ, and the review says whether."""
+    run = retrained(record, False)["runs"][0]
+    run = {**run, "method": {**run["method"], "name": "npo"}, "outcome": {"word": Word.FORGETS, "reason": None}}
+
+    def with_private(count: int | None) -> tuple[str, str]:
+        items = run["evidence"]["measurements"]
+        private = {"value": None, "ideal": None, "agrees": None, "withheld": True, "direction": "match"}
+        items = [{**item, **private} if count is None or i < count else item for i, item in enumerate(items)]
+        own = {**run, "evidence": {**run["evidence"], "measurements": items}}
+        return " ".join(words.measured(own)), html.render({**record, "runs": [own]})
+
+    text, page = with_private(None)
+    assert "Whether it differs from a retrained model is private" in text and "No measurement" not in text
+    assert "Not told from retraining" not in page
+    text, page = with_private(1)
+    assert "No measurement that is shown here tells it" in text and "other values are private" in page
+
+
 def test_retraining_is_not_compared_with_the_cost_of_retraining(record):
     run = record["runs"][0]
     slow = {**run, "cost": {**run["cost"], "seconds": 9.0}}  # retraining took two

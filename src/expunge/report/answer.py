@@ -105,7 +105,11 @@ def _together(run: Record) -> tuple[str, str]:
     verdict = run["evidence"]["verdict"]
     if verdict == "not told from retraining" and speaks_against(run):
         return "No single value differs", "the outcome goes by how far the model went"
-    return MEASURED_VERDICTS.get(verdict, verdict), ""
+    said = MEASURED_VERDICTS.get(verdict, verdict)
+    if verdict == "not told from retraining" and words.hides_comparisons(run["evidence"]):
+        shown = any(item["agrees"] is not None for item in run["evidence"]["measurements"])
+        return (said, "by what is shown here; other values are private") if shown else ("private", "")
+    return said, ""
 
 
 def _measured_cell(run: Record, wanted: Key) -> tuple[str, str]:

@@ -81,12 +81,14 @@ def _line(run: Record, person: Record | None) -> Row:
         why = "The guarantee holds if what was declared is true (see the assumptions), and no measurement speaks against it."
         return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == OUTCOME:
-        why = "What was measured is what retraining would give. That is no proof: attacks that were not run may find more."
+        why = "What was measured went at least half of the way to a retrained model, and not far past it. That is no proof: "
+        why += "attacks that were not run may find more."
         return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == PERSON:
         assert person is not None
         void = "the certificate is void (see the assumptions)" if verdict == Verdict.VOID else "nothing is proven"
-        found = "is what retraining would give" if word == Word.FORGETS else "cannot tell whether it forgets"
+        near = "went at least half of the way to a retrained model"
+        found = near if word == Word.FORGETS else "cannot tell whether it forgets"
         why = f"By {person['by']}: {person['reason'].rstrip('.')}. {say.initial(void)}, and what was measured {found}. "
         why = " ".join([why.strip(), *_measured(run)])
         return {"state": UNKNOWN, "ship": True, "advice": "Accepted as it is.", "why": why}

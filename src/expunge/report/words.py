@@ -297,12 +297,27 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
             "No single value that is shown here differs from a retrained model's by more than chance. That is weaker than the "
             "outcome, which was judged by how far the model went, and the outcome stands."
         ]
-    sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
+    if hides_comparisons(evidence):
+        if all(item["agrees"] is None for item in evidence["measurements"]):
+            return [
+                "Whether it differs from a retrained model is private: no value that was compared with one is shown here."
+            ]
+        sentences = [
+            "No measurement that is shown here tells it from a retrained model; others are private. That is an observation, "
+            "not a proof."
+        ]
+    else:
+        sentences = ["No measurement tells it from a retrained model; that is an observation, not a proof."]
     if sees_the_original(evidence) is False and run["status"] != UNCHANGED:
         sentences.append(
             "The same measurements would not tell the model before either: they have too little power here."
         )
     return sentences
+
+
+def hides_comparisons(evidence: Record) -> bool:
+    """Whether values that could be compared with a retrained model are private: what the others come to is not all."""
+    return any(item.get("withheld") and item["direction"] == "match" for item in evidence["measurements"])
 
 
 def unknown(record: Record) -> tuple[Paragraph, ...]:
