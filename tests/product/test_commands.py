@@ -205,11 +205,11 @@ def test_every_command_explains_itself(cli, command):
 
 def test_settings_can_be_overridden(cli, job, tmp_path):
     done = cli(
-        "run", job(), "--out", "evidence", "--json", "--set", "training.steps=40", "--set", "publish.epsilon=2",
+        "run", job(), "--out", "evidence", "--json", "--set", "training.steps=40", "--set", "publish.epsilon=9",
         "--set", "request.targets.0.where.person=3",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert done.json["runs"][0]["epsilon"] == pytest.approx(2)
+    assert done.json["runs"][0]["epsilon"] == pytest.approx(9)
     (config,) = list((tmp_path / "evidence").glob("*.yaml"))
     content = yaml.safe_load(config.read_text())
     assert content["training"]["steps"] == 40
