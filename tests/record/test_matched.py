@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from expunge.core.data import Deletion
 from expunge.core.errors import RefusedError
 from expunge.core.request import Request, Target
+from expunge.data.image_files import Files
 from expunge.data.rows import Rows
 from expunge.planning.matched import matched_record, must_be_recordable
 from expunge.report.verify import reading
@@ -42,6 +44,18 @@ def test_as_many_examples_as_a_refusal_allows_fit_in_what_verify_reads_and_not_m
     count = int(most.replace(",", ""))
     must_be_recordable(asked(count)[0])
     assert 0.9 < size(count) / (BOUND - 2**20) < 1
+
+
+def test_examples_with_files_of_their_own_leave_a_third_line_each(monkeypatch, tmp_path):
+    monkeypatch.setattr(reading, "LARGEST", BOUND)
+    limits = []
+    for rows in (ROWS, replace(ROWS, files=Files(tmp_path, np.array([f"{i}.png" for i in range(len(ROWS))])))):
+        request = Request("someone", (Target("samples", {"ids": np.arange(3_000).tolist()}),))
+        with pytest.raises(RefusedError) as refused:
+            must_be_recordable(Deletion.of(rows, request))
+        (most,) = re.findall(r"more than ([\d,]+) it", str(refused.value))
+        limits.append(int(most.replace(",", "")))
+    assert limits[1] == limits[0] * 2 // 3
 
 
 def test_what_a_record_may_hold_grows_with_the_models_that_lie_in_the_folder():

@@ -11,8 +11,9 @@ from expunge.core.errors import RefusedError
 from expunge.core.request import Request
 from expunge.data.marks import marks_of, people_of
 
-# Of one example: a line for the hash of its id and one for its mark, as they lie in an entry of the ledger.
-_BYTES = 2 * 38
+# Of one line in an entry of the ledger: of each example one for the hash of its id, one for its mark, and where it was read
+# from a file of its own one for the mark of that.
+_LINE = 38
 _TIMES = 3  # in the record, in the ledger's decision, and in that of a request that was given up for this one
 _SPARE = 2**20  # for all the rest of a record, of which examples have measured some 50 kB
 
@@ -50,7 +51,8 @@ def must_be_recordable(deletion: Deletion) -> None:
     """Raise RefusedError for so many examples that the evidence would be larger than ``expunge verify`` reads."""
     from expunge.report.verify.reading import LARGEST
 
-    count, most = len(deletion.ids), (LARGEST - _SPARE) // (_TIMES * _BYTES)
+    of_a_file = isinstance(deletion.before, OfFiles) and bool(deletion.before.files_at([0]))
+    count, most = len(deletion.ids), (LARGEST - _SPARE) // (_TIMES * _LINE * (3 if of_a_file else 2))
     if count > most:
         raise RefusedError(
             f"The request matches {count:,} examples, each of which the evidence names by a hash; with more than {most:,} it "
