@@ -74,6 +74,7 @@ def test_json_is_one_object_on_stdout_and_the_same_when_run_again(tmp_path, comm
     table = (tmp_path / "bench-results" / "tiny" / "leaderboard.tex").read_text()
     assert code == 0 and "leaderboard.tex" in said and "cells.csv" in said
     assert table.count("\\\\") == 5 and "fine\\_tune" in table
+    assert "\\label{tab:tiny}" in table and "half of the 95 \\% interval" in table
     assert f"{row['seconds']['mean']:.4g}" in table and f"{row['FA']['mean']:.4g}" in table
     assert json.loads(again)["rows"] == record["rows"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def _parquet(record: Record, folder: Path) -> Path:
 
 
 def _latex(record: Record, folder: Path) -> Path:
-    """The columns that the terminal shows: mean, and half of the interval where there is one."""
+    """The columns that the terminal shows: mean, and half of the interval where there is one; what that is, and a weak original
+    model, stand in the caption. LaTeX needs the package booktabs.
+    """
     import pandas as pd
 
     record = finite(record)
@@ -90,10 +93,22 @@ def _latex(record: Record, folder: Path) -> Path:
         if row
     ]
     form = "l" + "r" * len(heads) + "l"
-    text = pd.DataFrame(rows).to_latex(index=False, escape=True, caption=record["title"], column_format=form)
+    weak = (record.get("source") or {}).get("weak")
+    caption = (
+        f"{record['title']}. {record['seeds']} seed(s), {record['forget_sets']} forget set(s); ± is half of the 95 % interval "
+        f"of the mean over seeds.{f' {weak}' if weak else ''}"
+    )
+    text = pd.DataFrame(rows).to_latex(
+        index=False, escape=True, caption=_escaped(caption), label=f"tab:{record['recipe']}", column_format=form
+    )
     path = folder / "leaderboard.tex"
     write_atomic(path, text.replace("±", "$\\pm$").replace("–", "--").encode())
     return path
+
+
+def _escaped(text: str) -> str:
+    """A caption, which pandas leaves as it is."""
+    return re.sub(r"([%&_#])", r"\\\1", text)
 
 
 def _cell(item: Record | None) -> str:
