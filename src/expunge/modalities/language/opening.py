@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from expunge.data.arrow import is_arrow
 from expunge.data.places import located
 from expunge.data.texts import Texts, read_jsonl, read_records
 from expunge.data.tofu import FULL, read_tofu
-from expunge.modalities.language.config import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel
+from expunge.modalities.language.config import AsItIs, JsonlData, LanguageJob, LearnedTraining, MicroModel, SavedModel
 from expunge.modalities.language.speaking import probes_of
 from expunge.modalities.named import must_be_free, must_exist
 from expunge.tasks.language import Language
@@ -24,6 +23,8 @@ from expunge.tasks.micro_language import micro_language
 from expunge.tasks.pretrained import load_language_model
 from expunge.training.language import LanguageTraining
 from expunge.training.store import load_checkpoint
+
+Weights = Mapping[str, torch.Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,25 @@ def recipe_of(settings: LearnedTraining) -> LanguageTraining:
     return LanguageTraining(**settings.model_dump(exclude={"kind", "path", "adapter"}))
 
 
-def left_by(
-    settings: Any, load: Callable[[Path], Mapping[str, torch.Tensor] | None]
-) -> Mapping[str, torch.Tensor] | None:
+def left_by(settings: Any, model: Any, load: Callable[[Any], Weights]) -> Weights:
     """The weights that the training which ``settings`` describe left elsewhere; ``None``: it is done here.
 
     Args:
-        load: the model's weights with the adapter in a folder merged.
+        model: the job's section. load: the weights that such a section names, its adapter merged.
+
+    Raises:
+        InputError: for an adapter of a model that is in no folder, or that has one already.
     """
-    if not isinstance(settings, LearnedTraining) or settings.adapter is settings.path is None:
+    if not isinstance(settings, LearnedTraining):
         return None
-    return load(settings.adapter) if settings.adapter is not None else load_checkpoint(settings.path or Path())
+    if settings.adapter is None:
+        return None if settings.path is None else load_checkpoint(settings.path)
+    if not isinstance(model, SavedModel) or model.adapter is not None:
+        raise InputError(
+            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before "
+            "anything is trained), and name a folder."
+        )
+    return load(model.model_copy(update={"adapter": settings.adapter}))
 
 
 def model_of(
@@ -145,15 +154,5 @@ def model_of(
             )
         return task, weights, None, False
     recipe = recipe_of(settings) if isinstance(settings, LearnedTraining) else None
-    made = left_by(settings, lambda adapter: _with_adapter(job, data, adapter))
+    made = left_by(settings, job.model, lambda model: task_of(job.model_copy(update={"model": model}), data)[1])
     return replace(task, start=weights), weights if made is None else made, recipe, made is not None
-
-
-def _with_adapter(job: LanguageJob, data: Texts, adapter: Path) -> Mapping[str, torch.Tensor] | None:
-    model = job.model
-    if isinstance(model, MicroModel) or model.adapter is not None:
-        raise InputError(
-            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before "
-            "anything is trained), and name a folder."
-        )
-    return task_of(job.model_copy(update={"model": model.model_copy(update={"adapter": adapter})}), data)[1]

@@ -91,8 +91,7 @@ def model_of(
         task = micro(model, sorted({*known, *model.words}), dtype)
         task, weights = replace(task, device=job.device), None
     else:
-        options = model.model_dump()
-        task, weights = load_vision_language_model(options.pop("folder"), **options, dtype=dtype, device=job.device)
+        task, weights = _loaded(job, model)
     if isinstance(settings, AsItIs):
         path: Path | None = settings.path
         weights = weights if path is None else load_checkpoint(path)
@@ -106,20 +105,15 @@ def model_of(
             raise InputError("training.kind pictures is from scratch: take kind language for a model from a folder.")
         return task, None, PictureTraining(**settings.model_dump(exclude={"kind"})), False
     recipe = recipe_of(settings) if isinstance(settings, LearnedTraining) else None
-    made = left_by(settings, lambda adapter: _with_adapter(job, adapter))
+    made = left_by(settings, model, lambda other: _loaded(job, other)[1])
     return replace(task, start=weights), weights if made is None else made, recipe, made is not None
 
 
-def _with_adapter(job: VisionLanguageJob, adapter: Path) -> Mapping[str, Tensor] | None:
-    model = job.model
-    if isinstance(model, MicroModel) or model.adapter is not None:
-        raise InputError(
-            "training.adapter is put on the weights of model.folder: leave model.adapter out (that one is merged before "
-            "anything is trained), and name a folder."
-        )
-    options = {**model.model_dump(), "adapter": adapter}
+def _loaded(job: VisionLanguageJob, model: Any) -> tuple[VisionLanguage, Mapping[str, Tensor]]:
+    """The task and the weights of a model in a folder."""
+    options = model.model_dump()
     place = options.pop("folder")
-    return load_vision_language_model(place, **options, dtype=getattr(torch, job.dtype), device=job.device)[1]
+    return load_vision_language_model(place, **options, dtype=getattr(torch, job.dtype), device=job.device)
 
 
 def micro(model: MicroModel, words: list[str], dtype: torch.dtype = torch.float32) -> VisionLanguage:
