@@ -20,6 +20,7 @@ import ctypes
 import json
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import Any
 
 Way = Callable[[], Any]
 HEAD = ["case", "baseline", "ratio", "spread", "baseline, s", "ours, s", "peaks, MiB", "of product rate", "growth"]
+SLOW = 5.0  # seconds; a way that takes longer is read once, and its first run counts: warming up is lost in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +85,18 @@ def main(doc: str | None, cases: Callable[[bool], Iterable[Case]]) -> None:
 
 
 def run(cases: Callable[[bool], Iterable[Case]], smoke: bool) -> list[dict[str, Any]]:
-    """Measure all cases and print their table; one dictionary for each case and baseline."""
+    """Measure all cases and print their table; one dictionary for each case and baseline.
+
+    Each case is printed to standard error as soon as it is measured: what is cut off later keeps what it has.
+    """
     import torch
 
     torch.manual_seed(0)
-    lines = [line for case in cases(smoke) for line in measure(case, smoke)]
+    lines = []
+    for case in cases(smoke):
+        lines += (measured := measure(case, smoke))
+        for line in measured:
+            print(*cells(line), sep="  ", file=sys.stderr, flush=True)
     print_table([HEAD, *(cells(line) for line in lines)])
     for line in lines:
         if line["goal"] is not None and not smoke:
@@ -99,14 +108,21 @@ def run(cases: Callable[[bool], Iterable[Case]], smoke: bool) -> list[dict[str, 
 def measure(case: Case, smoke: bool) -> list[dict[str, Any]]:
     """Every way of ``case`` in turn; what each made is compared before any time counts."""
     ways = {**case.baselines, "ours": case.ours}
-    made = {name: way() for name, way in ways.items()}  # warms up
+    made, first = {}, {}
+    for name, way in ways.items():  # warms up
+        begun = case.clock()
+        made[name] = way()
+        first[name] = case.clock() - begun
     for name in case.baselines:
         if case.agree is not None:
             case.agree(made[name], made["ours"])
     made.clear()
     peaks = {name: peak(way) for name, way in ways.items()} if not smoke else dict.fromkeys(ways)
     spent: dict[str, list[float]] = {name: [] for name in ways}
-    rounds, inner = (1, 1) if smoke else (case.rounds, repeats(case))
+    rounds, inner = (1, 1) if smoke else (case.rounds, 1 if first["ours"] > SLOW else repeats(case))
+    if not smoke and min(first.values()) > SLOW:
+        spent = {name: [seconds] for name, seconds in first.items()}
+        rounds -= 1
     for _ in range(rounds):
         for name, way in ways.items():
             begun = case.clock()
@@ -176,14 +192,15 @@ def product_rate(double: bool = False, size: int = 1024) -> float:
 
 
 def times(growth: Growth, clock: Callable[[], float], smoke: bool) -> dict[int, float]:
-    """Seconds of our way at each of four sizes, the best of three readings."""
+    """Seconds of our way at each of four sizes, the best of three readings; a slow way is read once."""
     if len(growth.ways) != 4:
         raise SystemExit(f"Expected four sizes of {growth.what}; got {len(growth.ways)}.")
     found = {}
     for size, way in growth.ways.items():
+        begun = clock()
         way()
-        readings = []
-        for _ in range(1 if smoke else 3):
+        readings = [first] if (first := clock() - begun) > SLOW else []
+        for _ in range(0 if readings else 1 if smoke else 3):
             begun, done = clock(), 0
             while not done or (clock() - begun < 0.01 and not smoke):
                 way()
