@@ -141,12 +141,11 @@ def show_runs(result: Mapping[str, Any], json: bool) -> None:
                 f"{run['model']}: no ledger shows that the promise came before the request. Publish the model first to change "
                 "that: expunge publish JOB --to MODEL, then expunge run JOB --model MODEL."
             )
-        if run["warning"]:
+        advice = run["instead"] or ""
+        if run["warning"] and run["warning"] not in advice:
             print_wrapped(f"{run['model']}: {run['warning']}")
-        if run["instead"] and run["warning"] not in (run["instead"], None):
-            print_wrapped(f"{run['model']}: {run['instead'].replace(run['warning'], '').strip()}")
-        elif run["instead"]:
-            print_wrapped(f"{run['model']}: {run['instead']}")
+        if advice:
+            print_wrapped(f"{run['model']}: {advice}")
     if not result["accepted"]:
         print_wrapped(
             "To try again with another method or settings, change the job and let the next run take the place of this one:"
@@ -298,24 +297,25 @@ def matched_in_words(matched: Mapping[str, Any]) -> str:
 MATCHED_SHOWN = 10  # ids of a plan that people see; --json has all
 
 
+def ids_in_words(matched: Mapping[str, Any]) -> str:
+    """The first ids that a request matches; of examples that lie in files of their own, the names of the files."""
+    units = {"files": matched["files"]} if matched.get("files") else matched["ids"]
+    return ", ".join(
+        f"{unit} {', '.join(map(str, of[:MATCHED_SHOWN]))}{', …' * (len(of) > MATCHED_SHOWN)}"
+        for unit, of in units.items()
+    )
+
+
 def show_plan(result: Mapping[str, Any], json: bool) -> None:
     """What a job would do: the matched examples, the work, what the method promises, and what screening says."""
     if json:
         show(result, True)
         return
     matched, method = result["matched"], result["method"]
-    files = matched.get("files", [])
-    ids = (
-        f"files {', '.join(files[:MATCHED_SHOWN])}{', …' * (len(files) > MATCHED_SHOWN)}"
-        if files
-        else ", ".join(
-            f"{unit} {', '.join(map(str, of[:MATCHED_SHOWN]))}{', …' * (len(of) > MATCHED_SHOWN)}"
-            for unit, of in matched["ids"].items()
-        )
-    )
     print(f"Plan: {result['name']}")
     print_wrapped(
-        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched_in_words(matched)}: {ids}."
+        f"Request {result['request']['id']} ({result['request']['kind']}) matches {matched_in_words(matched)}: "
+        f"{ids_in_words(matched)}."
     )
     if along := result["forgotten"] - matched["count"]:
         print_wrapped(
