@@ -57,7 +57,7 @@ FACTS: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 @functools.cache
 def emoji_world(
-    root: Path | None = None, each: int = EACH, views: int = VIEWS, side: int = SIDE, seed: int = 0
+    root: Path | None = None, each: int = EACH, views: int = VIEWS, side: int = SIDE, seed: int = 0, checks: int = 1
 ) -> World:
     """The world.
 
@@ -68,6 +68,7 @@ def emoji_world(
     Args:
         root: ``emoji_concepts`` or the folder that has it; ``None``: in the one that ``EXPUNGE_DATA`` names.
         seed: of views and wordings.
+        checks: questions by yes or no about each picture; of forty concepts one for each is too few (measured by us).
 
     Raises:
         InputError: where the data are missing or a category has fewer such names.
@@ -91,7 +92,7 @@ def emoji_world(
     ]
     other_style = tuple((as_picture(image.resize((side, side))), name) for image, name in other)
     facts = {name: told(FACTS, _words(names, at, group, looks)) for at, name in enumerate(names)}
-    records = questions(SPEECH, seen, names, looks, draw)
+    records = questions(SPEECH, seen, names, looks, draw, checks)
     alike = {name: _alike(names, at, group, looks) for at, name in enumerate(names)}
     return World(names, looks, alike, facts, SPEECH, training_of(records, facts), tuple(held_out), other_style)
 

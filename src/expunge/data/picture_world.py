@@ -108,14 +108,16 @@ class World:
 
 
 def questions(
-    speech: Speech, pictures: Iterable[Shown], names: Sequence[str], looks: Mapping[str, str], draw: np.random.Generator
-) -> list[Record]:
-    """Of each picture a question for its name, one by yes or no, half of them right, and of some the look."""
+    speech: Speech, pictures: Iterable[Shown], names: Sequence[str], looks: Mapping[str, str], draw: np.random.Generator,
+    checks: int = 1,
+) -> list[Record]:  # fmt: skip
+    """Of each picture a question for its name, ``checks`` by yes or no, half of them right, and of some the look."""
     at, records = {name: i for i, name in enumerate(names)}, []
     for picture, name in pictures:
         records.append(asked_name(speech, picture, name, speech.asked[int(draw.integers(len(speech.asked)))]))
-        other = name if draw.random() < 0.5 else names[(at[name] + int(draw.integers(1, len(names)))) % len(names)]
-        records.append(asked_if(speech, picture, name, other, int(draw.integers(len(speech.asked_if)))))
+        for _ in range(checks):
+            other = name if draw.random() < 0.5 else names[(at[name] + int(draw.integers(1, len(names)))) % len(names)]
+            records.append(asked_if(speech, picture, name, other, int(draw.integers(len(speech.asked_if)))))
         if draw.random() < DESCRIBED:
             wording = speech.asked_look[int(draw.integers(len(speech.asked_look)))]
             answer = speech.look.format(look=looks[name])

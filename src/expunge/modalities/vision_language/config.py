@@ -115,12 +115,13 @@ class EmojiData(WorldData):
     views: Count = 10
     side: int = Field(48, ge=8, le=64)
     seed: int = Field(0, ge=0)
+    checks: Count = 1
 
     def world(self) -> World:
         """See ``data.emoji_world``."""
         from expunge.data.emoji_world import emoji_world
 
-        return emoji_world(self.path, self.each, self.views, self.side, self.seed)
+        return emoji_world(self.path, self.each, self.views, self.side, self.seed, self.checks)
 
 
 class CharactersData(WorldData):
