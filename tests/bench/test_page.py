@@ -9,9 +9,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from expunge import modalities
 from expunge.bench import page, page_plots, page_rows, page_sheet
 from expunge.cli.bench_output import show_bench, show_recipes
 from expunge.core.errors import InputError
+from expunge.metrics.catalogue import METRICS
 from expunge.modalities.classification.benchmark import LAYOUT
 
 from . import worlds
@@ -202,6 +204,15 @@ def test_every_number_of_the_record_is_defined(record):
     assert found <= definitions.keys()
     assert definitions["FA"]["ideal"] == "the retrained model's value" and definitions["ulira"]["ideal"] == "0.5"
     assert definitions["klom"]["ideal"] == "what chance gives" and definitions["klom"]["direction"] == "lower"
+
+
+@pytest.mark.parametrize("kind", modalities.names())
+def test_labels_of_figures_name_the_unit_of_what_is_drawn(kind):
+    """A recall of .9 was drawn on an axis that said per cent."""
+    for figure in modalities.load(kind).benchmark.layout.figures:
+        for panel in figure.panels:
+            percents = {METRICS[metric].unit == "percent" for metric in panel.metrics}
+            assert percents == {"%" in panel.label}, (figure.name, panel.label)
 
 
 def test_a_number_that_the_catalogue_does_not_know_is_shown_as_such(record):

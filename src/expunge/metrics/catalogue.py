@@ -210,7 +210,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "it is the null of the Fréchet distance", ("real images",)),
     MetricSpec("sample_recall", "Recall of real images",
         "share of real images that are as near to a drawn one as its third neighbour among the drawn ones", "share", _HIGHER,
-        None, "below 100 %: real images do not reach it either", ("drawn images",)),
+        None, "below 1: real images do not reach it either", ("drawn images",)),
     MetricSpec("judge", "The judge's accuracy", "accuracy on test images of the classifier that judges drawn ones", "percent",
         _HIGHER, None, "it bounds what can be known of drawn images", ("test images",)),
     *(MetricSpec(name, label, title, "share", direction, RETRAINED, null, needs)

@@ -44,7 +44,7 @@ LAYOUT = Layout(
             "quality", "How near to real images",
             "Distance of the drawn images of retained classes from real ones; as many real images have the number called "
             "“of real images”.",
-            (Panel(("frechet",), "Fréchet distance"), Panel(("sample_recall",), "Recall (%)")),
+            (Panel(("frechet",), "Fréchet distance"), Panel(("sample_recall",), "Recall (share)")),
         ),
     ),
     forgotten=forgotten,
