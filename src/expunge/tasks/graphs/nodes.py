@@ -133,13 +133,21 @@ class NodeClassification:
         self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
     ) -> Outputs:
         """Logits (b, classes); ``weight`` as of :meth:`every`."""
-        return Outputs(self.every(model, params, batch, weight).index_select(0, batch["node"]))
+        return Outputs(self.logits_from(self.every(model, params, batch, weight), batch))
+
+    def logits_from(self, every: Tensor, batch: Batch) -> Tensor:
+        """Logits of the examples of ``batch``, (b, classes), from what the module gives for every node."""
+        return every.index_select(0, batch["node"])
 
     def losses(
         self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
     ) -> Tensor:
         """Cross-entropy of each example, (b,); ``weight`` as of :meth:`every`."""
-        logits = self.outputs(model, params, batch, weight).logits
+        return self.losses_from(self.outputs(model, params, batch, weight).logits, batch)
+
+    @staticmethod
+    def losses_from(logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of each example, (b,), from their logits."""
         return nn.functional.cross_entropy(logits, batch["y"], reduction="none")
 
     def files(self) -> dict[str, bytes]:
