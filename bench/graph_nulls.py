@@ -2,8 +2,8 @@
 
 The baselines train the same networks by autograd: twelve of them, twenty one after another, and twenty stacked under
 ``torch.func.vmap``. ``ours`` is ``GraphTraining.fit_together``, which takes derivatives of graph convolutional networks in
-closed form, and models one after another where stacking does not pay. Graphs are those that ``EXPUNGE_DATA`` names; ten steps of each
-training. Run from the repository root: ``python bench/graph_nulls.py [--smoke] [--json]``.
+closed form, and models one after another where stacking does not pay. Graphs come from ``EXPUNGE_DATA``; each training
+takes ten steps. Run from the repository root: ``python bench/graph_nulls.py [--smoke] [--json]``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from expunge.training.stochastic import Stochastic
 
 WHOLE = 2**31 - 1  # examples of a step: all there are
 # Nodes up to which models are stacked. What stacking saves is the calls, which are most of a step on small graphs. On large
-# ones every matrix of the stack is larger than the processor's cache, and it costs 1.3 to 2 times as much (bench/graph_nulls.py).
+# ones a stack's matrices leave the processor's cache, and it costs 1.3 to 2 times as much (bench/graph_nulls.py).
 STACKED = 2000  # by autograd: 1.5 to 2 times as fast on 60 to 700 nodes, as fast on 2,000
 STACKED_WITH_CLOSED_FORM = 300  # where a model alone has one: 1.4 times as fast on 60 nodes, 1.1 on 300, .8 on 700
 
