@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Task
+from expunge.core.task import Task, WrittenOut
 from expunge.core.trained import Artifact, Trained
 from expunge.tasks.closed_forms import Examples, closed_form
-from expunge.tasks.graphs.closed_forms import closed_form_of_convolutions
 from expunge.tasks.half_precision import is_half
 from expunge.tasks.seeds import seed_global
 from expunge.training.batches import AUGMENTATION, LAYERS, epoch_generator, epoch_order, epoch_seed
@@ -159,22 +158,20 @@ def _differentiated(task: Task, model: nn.Module, batch: Batch, sign: float) -> 
     params = dict(model.named_parameters())
     moved = [name for name, parameter in params.items() if parameter.requires_grad]
     form = None if any(is_half(parameter) for parameter in params.values()) else closed_form(task, model)
-    convolutions = closed_form_of_convolutions(task, model)
+    derivative = task.written_out(model) if isinstance(task, WrittenOut) else None
 
     def by_autograd(part: Batch) -> Tensor:
         loss = task.losses(model, params, part).mean()
         (loss if sign == 1 else sign * loss).backward()
         return loss.detach()
 
-    def held(found: Mapping[str, Tensor], last: str) -> Tensor:
+    def held(found: Mapping[str, Tensor]) -> Tensor:
         for name, gradient in found.items():
             params[name].grad = gradient
-        return found[last].sum()  # where a loss is not finite, no weight's gradient is
+        return next(iter(found.values())).sum()  # where a loss is not finite, this is not
 
-    if convolutions is not None:
-        return batch, lambda part: held(
-            convolutions.gradient(params, part, model.training, sign), convolutions.layers[-1].bias
-        )
+    if derivative is not None:
+        return batch, lambda part: held(derivative.gradient(params, part, model.training, sign))
     if form is None or not moved:
         return batch, by_autograd
 
@@ -184,7 +181,7 @@ def _differentiated(task: Task, model: nn.Module, batch: Batch, sign: float) -> 
     def in_closed_form(part: Batch) -> Tensor:
         x = (form.projected(part) if later else part)["x"].mT
         share = x.new_full((1, len(part)), sign / len(part))
-        return held(form.gradient(params, moved, Examples(x, part["y"]), share), moved[0])
+        return held(form.gradient(params, moved, Examples(x, part["y"]), share))
 
     return batch if later else form.projected(batch), in_closed_form
 

@@ -13,7 +13,12 @@ from expunge.report.html import environment_of, page_style
 
 Record = Mapping[str, Any]
 COLUMNS = {"original": "before", "unlearned": "after", "retrained": "retrained", "std": "spread", "z": "z"}
-SHORT = {"replay_nll": "loss", "replay_ra": "attribution", "replay_auc": "membership"}  # in a sentence
+SHORT = {
+    "replay_nll": "loss",
+    "replay_ra": "attribution",
+    "replay_auc": "membership",
+    "replay_kept": "what was kept",
+}  # in a sentence
 PUBLISHED = {
     "ra_before": "RA before: share of attribution on what is deleted, on the graph as it was, %",
     "ra_after": "RA after: the same on the graph without it, %", "ra_delta": "RA delta: before less after",
@@ -33,6 +38,7 @@ PUBLISHED = {
 SAID = {
     "replay_nll": "loss of what was deleted", "replay_ra": "attribution on what was deleted, %",
     "replay_auc": "membership of what was deleted, AUC", "replay_probability": "probability of what was deleted, %",
+    "replay_kept": "of what training on deleted edges does to them, kept, %",
     "replay_accuracy": "accuracy on what was deleted, %", "replay_kl": "divergence from retrained models, nats",
     "agreement": "answered as retrained models do, %",
     "logit_distance": "distance of logits from retrained models",

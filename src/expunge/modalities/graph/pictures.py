@@ -18,6 +18,7 @@ LABELS = {
     "replay_nll": "Loss of what was deleted",
     "replay_ra": "Attribution on what was deleted (%)",
     "replay_auc": "Membership of what was deleted (AUC)",
+    "replay_kept": "Kept of what training on deleted edges does to them (%)",
 }
 SMALLEST, LARGEST = 5.0, 90.0  # areas of nodes, in square points
 
