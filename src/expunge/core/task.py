@@ -115,7 +115,8 @@ class Derivative(Protocol):
     def gradient(self, params: Mapping[str, Any], batch: Batch, training: bool, sign: float = 1.0) -> Mapping[str, Any]:
         """The gradient of ``sign`` times the mean loss over the examples of ``batch``, by the name of every weight.
 
-        Where the loss is not finite, neither is the first of them. ``training``: whether random layers draw, from the global state.
+        Where the loss is not finite, neither is the first of them. ``training``: whether random layers draw, from the global
+        state.
         """
         ...
 

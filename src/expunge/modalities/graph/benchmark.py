@@ -42,7 +42,7 @@ LAYOUT = Layout(
     },
     meaning=(
         "“Forgets” says that the weights, run on the graph as it was, are like those of retrained models in loss, attribution "
-        "and membership of what was deleted, and nothing about what else the model still knows."
+        "and membership of what was deleted (of edges also edge by edge), and nothing about what else the model still knows."
     ),
     figures=(
         Dots(
