@@ -129,6 +129,7 @@ def test_a_page_draws_bands_and_a_neighbourhood_for_its_owner_alone(place, tmp_p
     paths = write_explained(record, tmp_path / "private")
     text = paths[0].read_text()
     assert text.count("<svg") == 2 and "<script" not in text and "http" not in text.replace("http://www.w3.org", "")
+    assert "replay_" in record["reason"] and "replay_" not in text and "ra_before" not in text  # in words
     assert record["finding"].capitalize() in text and json.loads(paths[1].read_text())["finding"] == record["finding"]
     assert [path.stat().st_mode & 0o077 for path in (*paths, tmp_path / "private")] == [0, 0, 0]
     assert page(record) == page(json.loads(json.dumps(record)))

@@ -274,6 +274,8 @@ def test_explanations_of_links_have_the_same_record(tmp_path):
     assert record["finding"] in ("residual", "undecidable")  # not a weight changed
     for each in record["replay"].values():
         assert each["original"] == each["unlearned"] != each["retrained"]
+    kept = record["replay"]["replay_kept"]
+    assert kept["decides"] and len(kept["nulls"]) == 3
     assert {"link_auc_after", "deleted_auc_before", "deleted_probability_after"} <= record["legacy"].keys()
     assert 0 <= record["attack"]["link_stealing_retrained"] <= 1
     text = page(record)
@@ -300,7 +302,7 @@ def test_a_table_of_methods_on_links(tmp_path):
     )  # fmt: skip
     record = bench(recipe, tmp_path / "out", BenchSettings(jobs=1), cache=Cache(tmp_path / "cache"))
     rows = {row["method"]: row for row in record["rows"]}
-    names = {"replay_nll", "replay_ra", "replay_auc", "link_auc", "deleted_auc", "link_stealing"}
+    names = {"replay_nll", "replay_ra", "replay_auc", "replay_kept", "link_auc", "deleted_auc", "link_stealing"}
     for row in rows.values():
         assert names <= row["metrics"].keys() and "legacy_ra" not in row["metrics"] and row["finding"]
     same = {name: [rows[row]["metrics"][name]["mean"] for row in ("no_op", "utu")] for name in names}

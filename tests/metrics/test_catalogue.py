@@ -16,7 +16,7 @@ EXPECTED = (
     "optimizer_bytes forget forget_worded clean trigger mixed then real probability choice_probability rouge_l_recall "
     "right_word exact_answer extraction_strength exact_memorization truth_ratio_geometric truth_ratio_arithmetic "
     "truth_ratio_knowledge_left model_utility forget_quality forget_quality_log10 forget_quality_ks replay_nll "
-    "replay_probability replay_accuracy replay_auc replay_ra legacy_ra legacy_hs link_auc deleted_auc deleted_probability "
+    "replay_probability replay_accuracy replay_auc replay_kept replay_ra legacy_ra legacy_hs link_auc deleted_auc deleted_probability "
     "absent_probability link_stealing frechet frechet_real sample_recall judge recognition_unseen recognition_seen "
     "recognition_style others_style yes_no facts others yes_others no_others facts_others degeneration recognition affirmed "
     "rule_judge fluency diversity "

@@ -32,7 +32,7 @@ SAID: Mapping[str, tuple[str, str, str]] = {  # in the order of groups: a sign; 
     "not run": ("–", "was not run", "were not run"),
 }
 _EXACT = ("challenge", "tuning_trials", "optimizer_bytes")  # one number each: an interval of width 0 says nothing
-_DIGITS = {"percent": 1, "points": 2, "nats": 2}
+_DIGITS = {"percent": 1, "percent of the way": 1, "points": 2, "nats": 2}
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,8 @@ def limits(name: str) -> tuple[float, float]:
     unit = shown_as(name).unit
     if unit == "percent":
         return 0.0, 100.0
+    if unit == "percent of the way":  # which may be missed on both sides
+        return -math.inf, math.inf
     if unit in ("1", "share") and name not in ("distance", "challenge"):
         return 0.0, 1.0
     return (0.0 if unit else -math.inf), math.inf

@@ -109,6 +109,27 @@ class Pretrained(Protocol):
         ...
 
 
+class Derivative(Protocol):
+    """The derivative of a model's mean loss, in closed form."""
+
+    def gradient(self, params: Mapping[str, Any], batch: Batch, training: bool, sign: float = 1.0) -> Mapping[str, Any]:
+        """The gradient of ``sign`` times the mean loss over the examples of ``batch``, by the name of every weight.
+
+        Where the loss is not finite, neither is the first of them. ``training``: whether random layers draw, from the global
+        state.
+        """
+        ...
+
+
+@runtime_checkable
+class WrittenOut(Protocol):
+    """A task that knows the derivatives of some of its models in closed form."""
+
+    def written_out(self, model: Any) -> Derivative | None:
+        """Of ``model``; ``None`` for a module that it does not know."""
+        ...
+
+
 @runtime_checkable
 class HasFeatures(Task, Protocol):
     """A task whose models have a representation before a classifier head."""

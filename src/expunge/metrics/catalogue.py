@@ -186,6 +186,8 @@ CATALOGUE: tuple[MetricSpec, ...] = (
           ("replay_accuracy", "Replay, accuracy", "accuracy on forgotten training nodes or edges", "percent"),
           ("replay_auc", "Replay, membership",
            "area under the curve of log p, forgotten against unseen nodes of the same classes, or edges", "1"),
+          ("replay_kept", "Replay, kept",
+           "of the way from retrained models to those trained on everything, edge by edge, what is left", "percent of the way"),
           ("replay_ra", "Replay, attribution", "share of the training loss's attribution on what was deleted", "percent"))),
     MetricSpec("legacy_ra", "Legacy, residual attribution",
         "share of attribution on deleted nodes, on the graph after the deletion (Forget and Explain)", "percent", _LOWER,

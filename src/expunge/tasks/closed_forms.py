@@ -123,7 +123,7 @@ class ClosedForm:
             clip: the norm to which each example's gradient is brought before it is weighed.
         """
         inputs, slopes = self._forward(params, examples)
-        error = _error(self.layers[-1].affine(params, inputs[-1]), examples.labels, share if clip is None else None)
+        error = error_of(self.layers[-1].affine(params, inputs[-1]), examples.labels, share if clip is None else None)
         errors = self._backward(params, names, error, slopes)
         if clip is not None:
             scale = clip / self._norms(names, inputs, errors).clamp_min(clip) * share
@@ -133,7 +133,7 @@ class ClosedForm:
     def gradient_norms(self, params: Params, names: Collection[str], examples: Examples) -> Tensor:
         """Norm of each example's gradient over the tensors called ``names``, (..., n)."""
         inputs, slopes = self._forward(params, examples)
-        error = _error(self.layers[-1].affine(params, inputs[-1]), examples.labels)
+        error = error_of(self.layers[-1].affine(params, inputs[-1]), examples.labels)
         return self._norms(names, inputs, self._backward(params, names, error, slopes)).squeeze(-2)
 
     def losses(self, params: Params, examples: Examples) -> Tensor:
@@ -226,7 +226,7 @@ def _activation(module: nn.Module) -> str | float | None:
     return {nn.ReLU: "relu", nn.Tanh: "tanh"}.get(type(module))
 
 
-def _error(logits: Tensor, labels: Tensor, share: Tensor | None = None) -> Tensor:
+def error_of(logits: Tensor, labels: Tensor, share: Tensor | None = None) -> Tensor:
     """Derivative of share · loss by the logits, (softmax - one-hot) · share, in place: (..., classes, n)."""
     powers = logits.sub_(logits.amax(-2, keepdim=True)).exp_()
     total = powers.sum(-2, keepdim=True)

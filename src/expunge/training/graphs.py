@@ -12,17 +12,17 @@ from torch import nn
 from torch.func import stack_module_state, vmap
 
 from expunge.core.errors import InputError
-from expunge.core.task import Task
+from expunge.core.task import Task, WrittenOut
 from expunge.core.trained import Artifact, Trained
 from expunge.tasks.graphs.dropout import drawn_from
 from expunge.training.batches import LAYERS, epoch_generator
 from expunge.training.stochastic import Stochastic
 
 WHOLE = 2**31 - 1  # examples of a step: all there are
-# Nodes up to which stacking pays: the calls that it saves are most of a step on small graphs (GCN: 1.5 to 2 times as fast on
-# 60 to 700 nodes, as fast on 2,000), and what it spreads over the processor's cache is more on large ones (0.7 on 2,700 and
-# 20,000).
-STACKED = 2000
+# Nodes up to which models are stacked. What stacking saves is the calls, which are most of a step on small graphs. On large
+# ones a stack's matrices leave the processor's cache, and it costs 1.3 to 2 times as much (bench/graph_nulls.py).
+STACKED = 2000  # by autograd: 1.5 to 2 times as fast on 60 to 700 nodes, as fast on 2,000
+STACKED_WITH_CLOSED_FORM = 300  # where a model alone has one: 1.4 times as fast on 60 nodes, 1.1 on 300, .8 on 700
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +57,15 @@ class GraphTraining:
         return replace(self._steps().fit(task, data, seed=seed, watch=watch), recipe=self)
 
     def fit_together(self, task: Task, data: Any, seeds: Sequence[int]) -> list[Trained]:
-        """A model for each of ``seeds``, all in one stacked step; each is what :meth:`fit` makes of its seed, up to rounding.
+        """A model for each of ``seeds``; each is what :meth:`fit` makes of its seed, up to rounding.
 
-        Models that ``torch.func.vmap`` does not take, single ones and those on graphs of more than ``STACKED`` nodes are
-        trained one after another.
+        On small graphs all take a step together. Models that ``torch.func.vmap`` does not take, single ones and those on graphs
+        on which stacking does not pay are trained one after another.
 
         Raises:
             InputError: where training diverges.
         """
-        if len(seeds) < 2 or len(getattr(data, "graph", data).nodes) > STACKED or not stackable(task, data):
+        if len(seeds) < 2 or not _pays(task, data) or not stackable(task, data):
             return [self.fit(task, data, seed=seed) for seed in seeds]
         models = [task.build(seed=seed).train() for seed in seeds]
         params = {name: nn.Parameter(each.detach()) for name, each in stack_module_state(models)[0].items()}
@@ -89,6 +89,11 @@ class GraphTraining:
             )
             for r, seed in enumerate(seeds)
         ]
+
+
+def _pays(task: Task, data: Any) -> bool:
+    form = task.written_out(task.build(seed=0)) if isinstance(task, WrittenOut) else None
+    return len(getattr(data, "graph", data).nodes) <= (STACKED if form is None else STACKED_WITH_CLOSED_FORM)
 
 
 class _Held(nn.Module):

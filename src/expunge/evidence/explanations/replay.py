@@ -21,10 +21,11 @@ from expunge.data.graphs.graph import Graph
 from expunge.data.graphs.links import Links, graph_of
 from expunge.evidence.explanations import attribution
 from expunge.evidence.explanations.explainers import SALIENCY, Explainer
+from expunge.evidence.explanations.kept import KEPT
 from expunge.metrics.intervals import auc_interval
 from expunge.tasks.graphs.nodes import NodeClassification
 
-DECIDING = ("replay_nll", "replay_ra", "replay_auc")
+DECIDING = ("replay_nll", "replay_ra", "replay_auc", KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +83,12 @@ class Played:
         statistics: name → value; those of :data:`DECIDING` that the request allows, ``replay_probability`` and
             ``replay_accuracy``.
         probabilities: of the classes of the forgotten examples, (k, classes). Private.
+        scores: log-odds of forgotten pairs' own class, (k,); of nodes none. Private.
     """
 
     statistics: Mapping[str, float]
     probabilities: np.ndarray
+    scores: np.ndarray
 
 
 def played(
@@ -112,7 +115,19 @@ def played(
             others, labels = log_probabilities(task, tensors, scene.unseen), labels_of(scene.unseen)
             found["replay_auc"] = auc_interval(own, others[np.arange(len(labels)), labels]).value
     found["replay_ra"] = attributed(task, tensors, scene, explainer)
-    return Played(found, np.exp(log_p))
+    return Played(found, np.exp(log_p), _scores(log_p, scene.forgotten))
+
+
+def scores_of(task: NodeClassification, tensors: Mapping[str, Tensor], scene: Scene) -> np.ndarray:
+    """Log-odds of forgotten pairs' own class, (k,); of nodes none."""
+    return _scores(log_probabilities(task, tensors, scene.forgotten), scene.forgotten)
+
+
+def _scores(log_p: np.ndarray, forgotten: Graph | Links) -> np.ndarray:
+    if not isinstance(forgotten, Links) or not len(log_p):
+        return np.empty(0)
+    own = labels_of(forgotten)
+    return log_p[np.arange(len(own)), own] - log_p[np.arange(len(own)), 1 - own]
 
 
 def log_probabilities(task: NodeClassification, tensors: Mapping[str, Tensor], data: Graph | Links) -> np.ndarray:

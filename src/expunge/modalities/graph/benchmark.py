@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from expunge.core.cache import Cache
+from expunge.evidence.explanations.kept import KEPT, shares_kept
 from expunge.evidence.explanations.legacy import heatmap_shift
 from expunge.evidence.explanations.replay import DECIDING
 from expunge.metrics.intervals import mean_interval
@@ -16,7 +18,7 @@ from expunge.metrics.outcomes import Judgement
 from expunge.metrics.prediction_band import Finding, Verified, verified
 from expunge.modalities.benchmark import Finished, Number, Workload
 from expunge.modalities.graph.recipes import GraphRecipe
-from expunge.modalities.graph.workload import AFTER, BEFORE
+from expunge.modalities.graph.workload import AFTER, BEFORE, KNOWN, SCORES
 from expunge.modalities.layout import Dots, Layout, Panel
 from expunge.modalities.recipes import RETRAIN
 from expunge.report import numbers as say
@@ -31,7 +33,7 @@ def forgotten(forget: Mapping[str, Any], count: str) -> str:
 
 LAYOUT = Layout(
     lead=(
-        "replay_nll", "replay_ra", "replay_auc", "replay_accuracy", "RA", "TA", "legacy_ra", "legacy_hs", "link_auc",
+        "replay_nll", "replay_ra", "replay_auc", KEPT, "replay_accuracy", "RA", "TA", "legacy_ra", "legacy_hs", "link_auc",
         "deleted_auc", "deleted_probability", "link_stealing", "seconds",
     ),
     terminal={
@@ -40,7 +42,7 @@ LAYOUT = Layout(
     },
     meaning=(
         "“Forgets” says that the weights, run on the graph as it was, are like those of retrained models in loss, attribution "
-        "and membership of what was deleted, and nothing about what else the model still knows."
+        "and membership of what was deleted (of edges also edge by edge), and nothing about what else the model still knows."
     ),
     figures=(
         Dots(
@@ -49,7 +51,7 @@ LAYOUT = Layout(
             (
                 Panel(("replay_nll",), "Loss of what was deleted"),
                 Panel(("replay_ra",), "Attribution on what was deleted (%)"),
-                Panel(("replay_auc",), "Membership of what was deleted (AUC)"),
+                Panel(("replay_auc",), "Membership of what was deleted (AUC)"), Panel((KEPT,), "Kept of what was deleted (%)"),
             ),
         ),
         Dots(
@@ -71,15 +73,41 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """A cell's statistics of replay, next to those of the original and of the retrained models of its forget set."""
+
+    mine: Mapping[str, float]
+    source: Mapping[str, float]
+    nulls: Sequence[Mapping[str, float]]
+
+    @classmethod
+    def of(cls, finished: Finished, cell: Mapping[str, Any]) -> Replayed:
+        """With what a model kept, where cells have answers on single edges."""
+        here = [each for each in finished.retrained if each["forget_set"] == cell["forget_set"]]
+        if finished.row == RETRAIN:
+            here = [each for each in here if each["seed"] != cell["seed"]]
+        source = next(each for each in finished.sources if each["forget_set"] == cell["forget_set"])
+        found = [each["metrics"] for each in (cell, source, *here)]
+        scores = [_scores(finished, each) for each in (cell, source, *here)]
+        if all(each is not None for each in scores):
+            models = np.array(scores, dtype=np.float64)
+            known = np.asarray(finished.margins(cell["key"])[KNOWN], dtype=np.float64)
+            placed = shares_kept(known, models[2:], models[:2])
+            if placed is not None:
+                kept = np.concatenate([placed[1], placed[0]]).tolist()
+                found = [{**each, KEPT: 100 * share} for each, share in zip(found, kept, strict=True)]
+        return cls(found[0], found[1], found[2:])
+
+
+def _scores(finished: Finished, cell: Mapping[str, Any]) -> np.ndarray | None:
+    return finished.margins(cell["key"]).get(SCORES) if "margins" in cell else None
+
+
 def cells_verified(finished: Finished) -> list[Verified]:
     """What the verifier says of each cell of a row, on its own forget set."""
-    found = []
-    for cell in finished.cells:
-        here = [each for each in finished.retrained if each["forget_set"] == cell["forget_set"]]
-        nulls = [each["metrics"] for each in here if finished.row != RETRAIN or each["seed"] != cell["seed"]]
-        source = next(each["metrics"] for each in finished.sources if each["forget_set"] == cell["forget_set"])
-        found.append(verified(cell["metrics"], source, nulls, DECIDING))
-    return found
+    replays = [Replayed.of(finished, cell) for cell in finished.cells]
+    return [verified(each.mine, each.source, each.nulls, DECIDING) for each in replays]
 
 
 def together(cells: list[Verified]) -> Verified:
@@ -106,15 +134,19 @@ class GraphBenchmark:
         from expunge.modalities.graph.workload import GraphWorkload
 
         kind = LinkWorkload if recipe.predict == "links" else GraphWorkload
-        return kind.of(recipe, MODALITY.open(recipe))
+        return kind.of(recipe, MODALITY.open(recipe), cache)
 
     def compare(self, finished: Finished) -> Mapping[str, Number]:
-        """Heatmap shift of the published verifier: attributions before, of the source, against those after.
-
-        None of models that predict edges, which keep no attributions.
+        """Of edges what is kept of them; of nodes heatmap shift of the published verifier: attributions before, of the source,
+        against those after.
         """
-        kept = all("margins" in cell for cell in (*finished.cells, *finished.sources))
-        if not finished.sources or finished.row == RETRAIN or not kept:
+        stored = all("margins" in cell for cell in (*finished.cells, *finished.sources))
+        if not finished.sources or not stored:
+            return {}
+        kept = [Replayed.of(finished, cell).mine for cell in finished.cells]
+        if kept and all(KEPT in each for each in kept):
+            return {KEPT: Number(mean_interval([each[KEPT] for each in kept]))}
+        if finished.row == RETRAIN:
             return {}
         shifts = []
         for cell in finished.cells:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from expunge.data.graphs.links import graph_of
 from expunge.evidence.explanations.explainers import SALIENCY, Explainer
 from expunge.evidence.explanations.explainers import explainer as explainer_of
 from expunge.evidence.explanations.fidelity import agreement, logit_distance
+from expunge.evidence.explanations.kept import KEPT, KNOWING, shares_kept
 from expunge.evidence.explanations.neighbourhood import neighbourhood
-from expunge.evidence.explanations.replay import DECIDING, Played, Scene, divergence, played
+from expunge.evidence.explanations.replay import DECIDING, Played, Scene, divergence, played, scores_of
 from expunge.evidence.explanations.structure import structure
 from expunge.metrics.prediction_band import FEWEST, Band, verified
 from expunge.modalities.graph import MODALITY, explained_links, explained_nodes
@@ -28,6 +30,7 @@ from expunge.training.retrainings import retrain_all
 from expunge.training.store import load_checkpoint
 
 NULL_SEEDS = 1_000  # of retrained models, added to the job's own: its model is none of them
+KNOWING_SEEDS = 100_000  # of models that are trained on everything
 Tensors = Mapping[str, Tensor]
 
 
@@ -76,6 +79,12 @@ def explain(
     )
     models: list[Tensors] = [original, unlearned, *(model.tensors for model in retrained)]
     plays += [played(task, each, scene, way) for each in models[2:]]
+    if len(plays[0].scores):
+        seeds = [job.seed + KNOWING_SEEDS + i for i in range(KNOWING)]
+        knowing = retrain_all(
+            task, [(deletion.before, seed) for seed in seeds], opened.recipe, cache=cache or Cache(), watch=watch
+        )
+        plays = with_kept(plays, np.mean([scores_of(task, each.tensors, scene) for each in knowing], 0))
     found = verified(plays[1].statistics, plays[0].statistics, [each.statistics for each in plays[2:]], DECIDING)
     more: Any = explained_links if job.predict == "links" else explained_nodes
     return {
@@ -93,6 +102,18 @@ def explain(
         "attack": more.attacks(task, models, deletion, heldout, job.seed),
         "neighbourhood": _around(task, way, models[:3], deletion),
     }
+
+
+def with_kept(plays: Sequence[Played], known: np.ndarray) -> list[Played]:
+    """The original, the model that is judged and the retrained ones, also with what each keeps (``kept``), in percent."""
+    placed = shares_kept(known, *(np.stack([each.scores for each in part]) for part in (plays[2:], plays[:2])))
+    if placed is None:
+        return list(plays)
+    shares = np.concatenate([placed[1], placed[0]]).tolist()
+    return [
+        replace(each, statistics={**each.statistics, KEPT: 100 * share})
+        for each, share in zip(plays, shares, strict=True)
+    ]
 
 
 def _replay(plays: Sequence[Played], found: Any) -> dict[str, Any]:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from expunge.core.data import Deletion
+from expunge.evidence.explanations.kept import KNOWING
 from expunge.evidence.explanations.links import answered
+from expunge.evidence.explanations.replay import Scene, scores_of
 from expunge.modalities.benchmark import Scores
-from expunge.modalities.graph.workload import GraphWorkload
+from expunge.modalities.graph.explaining import KNOWING_SEEDS
+from expunge.modalities.graph.workload import KNOWN, GraphWorkload
+from expunge.training.retrainings import retrain_all
 
 
 @dataclass(frozen=True)
 class LinkWorkload(GraphWorkload):
     """See :class:`~expunge.modalities.benchmark.Workload`."""
+
+    @cached_property
+    def knowing(self) -> list[Mapping[str, Tensor]]:
+        """Further models that were trained on everything, the same for all forget sets."""
+        jobs = [(self.opened.data, self.recipe.seed + KNOWING_SEEDS + i) for i in range(KNOWING)]
+        return [each.tensors for each in retrain_all(self.opened.task, jobs, self.opened.recipe, cache=self.cache)]
+
+    def score(
+        self, deletion: Deletion, tensors: Mapping[str, Tensor], retrained: Mapping[str, Tensor] | None
+    ) -> Scores:
+        """As of every graph, and how models that know everything score the forgotten edges."""
+        found, scene = super().score(deletion, tensors, retrained), Scene.of(deletion, deletion.probes["test"])
+        known = np.mean([scores_of(self.opened.task, each, scene) for each in self.knowing], 0)
+        return Scores(found.metrics, {**found.margins, KNOWN: known.astype(np.float32)})
 
     def published(self, task: Any, tensors: Mapping[str, Tensor], deletion: Deletion) -> Scores:
         """How edges are answered on the graph as it is."""

@@ -18,8 +18,9 @@ LABELS = {
     "replay_nll": "Loss of what was deleted",
     "replay_ra": "Attribution on what was deleted (%)",
     "replay_auc": "Membership of what was deleted (AUC)",
+    "replay_kept": "Kept of what training on deleted edges does to them (%)",
 }
-SMALLEST, LARGEST = 10.0, 200.0  # areas of nodes, in square points
+SMALLEST, LARGEST = 5.0, 90.0  # areas of nodes, in square points
 
 
 @styled
@@ -73,22 +74,22 @@ def neighbours(record: Record) -> Figure | None:
     graph.add_nodes_from(range(len(around["nodes"])))
     graph.add_edges_from(around["edges"])
     at = _places(graph)
-    figure = canvas(WIDTH, 2.9)
+    figure = canvas(WIDTH, 3.4)
     names = ("before", "after", "retrained")
     largest = max(max(around["attribution"][name]) for name in names) or 1.0
     for axes, name in zip(figure.subplots(1, 3, sharex=True, sharey=True), names, strict=True):
         _graph(axes, around, at, around["attribution"][name], largest)
         share = sum(v for v, named in zip(around["attribution"][name], around["named"], strict=True) if named)
-        axes.set_title(f"{name}: {share:.1f} % on filled nodes", fontsize=8.5, color=INK)
-    went = sum(around["gone"])
+        axes.set_title(f"{name}: {share:.2f} % on filled nodes", fontsize=8.5, color=INK)
+    filled = sum(map(bool, around["named"]))
     return finished(
         figure,
         "explain neighbourhood",
         f"{len(around['nodes'])} nodes around {around['centres']} of {around['of']} that the request names, three times: node "
         "areas are shares of attribution.",
-        f"The graph as it was around {around['centres']} of the {around['of']} nodes that the request names (filled; "
-        f"{went} of those drawn went). The area of a node is its share of the attribution of the training loss; dashed edges "
-        "were cut. A model that forgot looks like the retrained one, and not like the graph without these nodes.",
+        f"The graph as it was around {around['centres']} of the {around['of']} nodes that the request names. Filled: those of "
+        f"them that are drawn ({filled}). The area of a node is its share of the attribution of the training loss; dashed "
+        "edges were cut. A model that forgot looks like the retrained one, and not like the graph without these nodes.",
     )
 
 
@@ -103,7 +104,9 @@ def _places(graph: networkx.Graph) -> Mapping[int, Any]:
 def _graph(axes: Any, around: Record, at: Mapping[int, Any], weights: Sequence[float], largest: float) -> None:
     for (first, second), cut in zip(around["edges"], around["cut"], strict=True):
         xs, ys = zip(at[first], at[second], strict=True)
-        axes.plot(xs, ys, color=GREY if cut else LIGHT, linewidth=0.9, linestyle=(0, (3, 2)) if cut else "-", zorder=1)
+        axes.plot(
+            xs, ys, color=GREY if cut else LIGHT, linewidth=0.9, linestyle=(0, (2, 1.5)) if cut else "-", zorder=1
+        )
     areas = [SMALLEST + (LARGEST - SMALLEST) * weight / largest for weight in weights]
     faces = [ACCENT if named else "white" for named in around["named"]]
     places = [at[i] for i in range(len(weights))]

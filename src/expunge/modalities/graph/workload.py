@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.request import Request, Target
@@ -25,6 +26,8 @@ from expunge.modalities.modality import Opened
 from expunge.tasks.graphs.nodes import NodeClassification
 
 CHANCE_TIMES = 1.5  # a source model below so many times chance has learnt nothing that could be forgotten; ours
+SCORES = "replay_scores"  # margins: log-odds of forgotten pairs
+KNOWN = "replay_known"  # margins: their mean over models that were trained on everything
 BEFORE, AFTER = "attribution_before", "attribution_after"  # margins: of the nodes of either graph
 
 
@@ -34,9 +37,10 @@ class GraphWorkload(Workload):
 
     recipe: GraphRecipe
     opened: Opened[Any, Any]
+    cache: Cache
 
     @classmethod
-    def of(cls, recipe: GraphRecipe, opened: Opened[Any, Any]) -> GraphWorkload:
+    def of(cls, recipe: GraphRecipe, opened: Opened[Any, Any], cache: Cache) -> Self:
         """Check that there is what a table needs.
 
         Raises:
@@ -45,7 +49,7 @@ class GraphWorkload(Workload):
         if "test" not in opened.probes:
             raise InputError(f"Recipe {recipe.name} needs examples to test on; its split leaves none.")
         opened.task.check(opened.data)
-        return cls(recipe, opened)
+        return cls(recipe, opened, cache)
 
     @property
     def content(self) -> Sequence[Any]:
@@ -75,14 +79,16 @@ class GraphWorkload(Workload):
         """Replay on the graph as it was; accuracies on the graph as it is; what publications measure."""
         task: NodeClassification = self.opened.task
         after = deletion.after
-        metrics: dict[str, float] = dict(played(task, tensors, Scene.of(deletion, deletion.probes["test"])).statistics)
+        replay = played(task, tensors, Scene.of(deletion, deletion.probes["test"]))
+        metrics: dict[str, float] = dict(replay.statistics)
         metrics["RA"], metrics["TA"] = (
             accuracy(task, tensors, each) for each in (after, deletion.probes["test"].within(after))
         )
         if retrained is not None:
             metrics["distance"] = trainable_distance(task.build(), tensors, retrained)
         more = self.published(task, tensors, deletion)
-        return Scores({**metrics, **more.metrics}, more.margins)
+        scores = {SCORES: replay.scores.astype(np.float32)} if len(replay.scores) else {}
+        return Scores({**metrics, **more.metrics}, {**more.margins, **scores})
 
     def published(self, task: Any, tensors: Mapping[str, Tensor], deletion: Deletion) -> Scores:
         """Residual attribution of Forget and Explain, and the attributions that its heatmap shift is taken of."""

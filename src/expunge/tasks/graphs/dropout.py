@@ -17,7 +17,7 @@ _DRAWS: ContextVar[Sequence[torch.Generator] | None] = ContextVar("draws", defau
 class Drops(nn.Module):
     """A module that drops a share ``p`` of entries in training."""
 
-    p: float = 0.0
+    p: float
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ class _Mask(Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, keep: float) -> Tensor:  # type: ignore[override]
-        return _drawn(x, keep, None)
+        return drawn(x, keep)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -66,9 +66,19 @@ class _Mask(Function):
                 "models with dropout are stacked with a generator each (tasks.graphs.dropout.drawn_from)"
             )
         one = x if in_dims[0] is None else x.select(in_dims[0], 0)
-        return torch.stack([_drawn(one, keep, each) for each in generators]), 0
+        return torch.stack([drawn(one, keep, each) for each in generators]), 0
 
 
-def _drawn(like: Tensor, keep: float, generator: torch.Generator | None) -> Tensor:
+def drawn(like: Tensor, keep: float, generator: torch.Generator | None = None) -> Tensor:
+    """Of the shape of ``like``, zeros, and 1 / keep with probability ``keep``; ``None``: from the global state."""
+    return _uniform(like, generator).lt_(keep).div_(keep)
+
+
+def kept(like: Tensor, keep: float) -> Tensor:
+    """Where :func:`drawn` is not zero, from the same numbers of the global state."""
+    return _uniform(like, None).lt(keep)
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     mask = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    return mask.uniform_(generator=generator).lt_(keep).div_(keep)  # four times as fast as bernoulli_ on a CPU
+    return mask.uniform_(generator=generator)  # and a comparison: four times as fast as bernoulli_ on a CPU

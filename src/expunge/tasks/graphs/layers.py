@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.tasks.graphs.dropout import Drops, dropped
-from expunge.tasks.graphs.sparse import Pattern, entries_of, remembered
+from expunge.tasks.graphs.sparse import Pattern, entries_of, product, remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,28 @@ class Neighbours:
     def symmetric(self, x: Tensor) -> Tensor:
         """D^-1/2 (A + I) D^-1/2 x, D the degrees with the self-loop (Kipf and Welling 2017, arXiv 1609.02907, equation 2)."""
         pattern, order = self._looped
-        scale = (self._counts + 1).to(x.dtype).rsqrt()
-        values = scale.index_select(0, pattern.rows) * scale.index_select(0, pattern.columns)
-        return pattern.times(self._factors(values, order, True), x)
+        return pattern.times(self._factors(self._scaled(x.dtype), order, True), x)
+
+    def _scaled(self, dtype: torch.dtype) -> Tensor:
+        pattern, _ = self._looped
+        scale = (self._counts + 1).to(dtype).rsqrt()
+        return scale.index_select(0, pattern.rows) * scale.index_select(0, pattern.columns)
+
+    def spread(self, x: Tensor, bias: Tensor | None = None, back: bool = False) -> Tensor:
+        """:meth:`symmetric` without weights on messages, plus ``bias``, (k,), where nobody differentiates.
+
+        ``back``: the transpose times ``x``.
+        """
+        if (x.dtype, back) not in self._made:
+            (pattern, _), values = self._looped, self._scaled(x.dtype)
+            other, order = pattern.transposed
+            self._made[x.dtype, back] = (other, values.index_select(0, order)) if back else (pattern, values)
+        pattern, values = self._made[x.dtype, back]
+        return product(values, x, pattern, bias)
+
+    @cached_property
+    def _made(self) -> dict[tuple[torch.dtype, bool], tuple[Pattern, Tensor]]:
+        return {}
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over neighbours; zero for a node without any."""

@@ -38,9 +38,12 @@ class LinkPrediction(NodeClassification):
         self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
     ) -> Outputs:
         """Logits (b, 2): apart, joined; ``weight`` as of :meth:`every`."""
-        z = self.every(model, params, batch, weight)
-        score = (z.index_select(0, batch["first"]) * z.index_select(0, batch["second"])).sum(1)
-        return Outputs(torch.stack([-score / 2, score / 2], 1))
+        return Outputs(self.logits_from(self.every(model, params, batch, weight), batch))
+
+    def logits_from(self, every: Tensor, batch: Batch) -> Tensor:
+        """Logits of the examples of ``batch``, (b, 2), from the vectors of every node."""
+        score = (every.index_select(0, batch["first"]) * every.index_select(0, batch["second"])).sum(1)
+        return torch.stack([-score / 2, score / 2], 1)
 
     def check(self, data: Links) -> None:  # type: ignore[override]
         """Whether the module accepts the graph; one forward pass.

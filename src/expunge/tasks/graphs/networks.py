@@ -28,7 +28,7 @@ class GraphNetwork(nn.Module):
 
     sparse = True
     symmetric = False
-    gathers: tuple[int, ...] = ()
+    gathers: tuple[int, ...]
 
     @property
     def depth(self) -> int:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Outputs
+from expunge.core.task import Derivative, Outputs
 from expunge.data.graphs.graph import Graph
 from expunge.tasks.classification import its_own, logits_of, must_name_each_weight_once, same_architecture
 from expunge.tasks.graphs.operators import attached, operators_of
@@ -133,14 +133,28 @@ class NodeClassification:
         self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
     ) -> Outputs:
         """Logits (b, classes); ``weight`` as of :meth:`every`."""
-        return Outputs(self.every(model, params, batch, weight).index_select(0, batch["node"]))
+        return Outputs(self.logits_from(self.every(model, params, batch, weight), batch))
+
+    def logits_from(self, every: Tensor, batch: Batch) -> Tensor:
+        """Logits of the examples of ``batch``, (b, classes), from what the module gives for every node."""
+        return every.index_select(0, batch["node"])
 
     def losses(
         self, model: nn.Module, params: Mapping[str, Tensor], batch: Batch, weight: Tensor | None = None
     ) -> Tensor:
         """Cross-entropy of each example, (b,); ``weight`` as of :meth:`every`."""
-        logits = self.outputs(model, params, batch, weight).logits
+        return self.losses_from(self.outputs(model, params, batch, weight).logits, batch)
+
+    @staticmethod
+    def losses_from(logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of each example, (b,), from their logits."""
         return nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+
+    def written_out(self, model: nn.Module) -> Derivative | None:
+        """See ``tasks.graphs.closed_forms``."""
+        from expunge.tasks.graphs.closed_forms import closed_form_of_convolutions  # which knows this task by its type
+
+        return closed_form_of_convolutions(self, model)
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the module is the user's own code, or expunge's."""

@@ -72,8 +72,40 @@ class Pattern:
         return found
 
 
-def _product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tensor:
-    return torch.sparse_csr_tensor(pattern.starts, pattern.columns, values, pattern.shape) @ flat
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """A compressed matrix on a CPU whose products nobody differentiates: where it has entries, and their values (e,)."""
+
+    pattern: Pattern
+    values: Tensor
+
+    def some(self, kept: Tensor, factor: float) -> Entries:
+        """The entries where ``kept``, (e,) bool, times ``factor``, and no others."""
+        places = np.flatnonzero(kept.numpy())
+        whole = self.pattern.tall
+        starts = np.searchsorted(places, whole.indptr).astype(whole.indptr.dtype)
+        at = torch.from_numpy(places)
+        values, columns = (
+            self.values.index_select(0, at).mul_(factor),
+            torch.from_numpy(whole.indices).index_select(0, at),
+        )
+        return Entries(Pattern(torch.from_numpy(starts), columns, self.pattern.shape), values)
+
+    def times(self, dense: Tensor) -> Tensor:
+        """(m, k) → (n, k)."""
+        return product(self.values, dense, self.pattern)
+
+    def transposed_times(self, dense: Tensor) -> Tensor:
+        """(n, k) → (m, k), row by row: no transposed pattern is made."""
+        starts, columns = self.pattern.starts.numpy(), self.pattern.columns.numpy()
+        matrix = sparse.csr_array((self.values.numpy(), columns, starts), shape=self.pattern.shape)
+        return torch.from_numpy(matrix.T @ dense.numpy())
+
+
+def product(values: Tensor, flat: Tensor, pattern: Pattern, bias: Tensor | None = None) -> Tensor:
+    """The matrix with ``values`` (e,) times ``flat``, (m, k) → (n, k), plus ``bias``, (k,), without derivatives."""
+    matrix = torch.sparse_csr_tensor(pattern.starts, pattern.columns, values, pattern.shape)
+    return matrix @ flat if bias is None else torch.addmm(bias, matrix, flat)
 
 
 def _transposed_product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tensor:
@@ -85,14 +117,14 @@ def _transposed_product(values: Tensor, flat: Tensor, pattern: Pattern) -> Tenso
         matrix = sparse.csr_array((values.detach().numpy(), ones.indices, ones.indptr), shape=pattern.shape)
         return torch.from_numpy(matrix.T @ flat.detach().numpy())
     other, order = pattern.transposed
-    return _product(values.index_select(0, order), flat, other)
+    return product(values.index_select(0, order), flat, other)
 
 
 class _Product(Function):
     @staticmethod
     def forward(values: Tensor, dense: Tensor, pattern: Pattern, transposed: bool) -> Tensor:  # type: ignore[override]
         flat = dense.reshape(dense.shape[0], -1)
-        found = (_transposed_product if transposed else _product)(values, flat, pattern)
+        found = (_transposed_product if transposed else product)(values, flat, pattern)
         return found.reshape(found.shape[0], *dense.shape[1:])
 
     @staticmethod
