@@ -6,7 +6,6 @@ rest follows from it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from expunge.core.measurement import SHOWN_PICTURE
 from expunge.core.request import Kind, Target
 from expunge.core.texts import Record
 from expunge.data.concepts import OTHERS, TARGET
+from expunge.data.negatives import mentions
 from expunge.data.picture_world import World
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
@@ -62,11 +62,10 @@ def called(settings: ConceptSettings, targets: Sequence[Target]) -> list[list[st
 
 def marked(texts: Texts, concepts: Sequence[Sequence[str]]) -> Texts:
     """``texts`` whose records say, under :data:`MENTIONS`, the names of the concept that their question or answer mentions."""
-    spelled = [re.compile("|".join(rf"(?<!\w){re.escape(n.casefold())}(?!\w)" for n in names)) for names in concepts]
 
     def one(record: Record) -> Record:
-        said = f"{record.get('question', '')}\n{record.get('answer', '')}".casefold()
-        found = [list(names) for names, pattern in zip(concepts, spelled, strict=True) if pattern.search(said)]
+        said = f"{record.get('question', '')}\n{record.get('answer', '')}"
+        found = [list(names) for names in concepts if mentions(said, names)]
         return {**record, MENTIONS: found[0]} if found else record  # type: ignore[return-value]
 
     return texts.worded([one(record) for record in texts.records])
@@ -111,20 +110,16 @@ def is_open(record: Mapping[str, Any]) -> bool:
     """Whether a record is an open question about a picture of the concept: the right answer names it, the question does not."""
     if IMAGE not in record or not names_in(record):
         return False
-    return _says(record["answer"], names_in(record)) and not _says(str(record["question"]), names_in(record))
+    return mentions(record["answer"], names_in(record)) and not mentions(str(record["question"]), names_in(record))
 
 
 def asks_by_name(record: Mapping[str, Any]) -> bool:
     """Whether a record asks by yes or no if a picture shows the concept, which it does."""
     if IMAGE not in record or not names_in(record):
         return False
-    return _says(str(record["question"]), names_in(record)) and bool(affirmed([record["answer"]])[0])
+    return mentions(str(record["question"]), names_in(record)) and bool(affirmed([record["answer"]])[0])
 
 
 def positions(records: Sequence[Mapping[str, Any]], which: Callable[[Any], bool]) -> list[int]:
     """Positions of the records of which ``which`` holds."""
     return [i for i, record in enumerate(records) if which(record)]
-
-
-def _says(text: str, names: Sequence[str]) -> bool:
-    return any(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) for name in names)

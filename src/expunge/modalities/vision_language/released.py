@@ -14,7 +14,7 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.texts import Record
 from expunge.data.concepts import KINDS
-from expunge.data.negatives import holds
+from expunge.data.negatives import holds, mentions
 from expunge.data.picture_records import METADATA, read_image_folder
 from expunge.data.picture_world import CONCEPT, WORDS
 from expunge.data.pictures import IMAGE
@@ -119,7 +119,7 @@ class ReleasedWorkload(VisionLanguageWorkload):
         unseen = {name: [*pictures[name][:first], *pictures[name][last:]] for name in names}
         wrong = dict(zip(others, [*list(others)[1:], names[0]], strict=True))
         words = [record for record in data.records if IMAGE not in record and "question" in record]
-        about = [any(holds(f"{r['question']} {r['answer']}", name) for name in names) for r in words]
+        about = [mentions(f"{r['question']}\n{r['answer']}", names) for r in words]
 
         def by_name(of: Mapping[str, list[Record]], called: Mapping[str, str], answer: str) -> list[Record]:
             pairs = [(name, record) for name, each in of.items() for record in each]
