@@ -1,7 +1,7 @@
 """What recipes of single image unlearning are tested with: a model that sees, one that was never shown a concept, and rows.
 
-A row says a method, its settings and how its items are made; ``Pair.found(row, number)`` has what the model scores after it, from
-the picture ``number`` of the concept. Rows are run once.
+A row says a method, its settings and how its items are made; ``Pair.found(row, number)`` has what the model scores after it,
+from the picture ``number`` of the concept. Rows are run once.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class Pair:
         return self._shares[row, number]
 
     def found(self, row: str, number: int = 0) -> Mapping[str, float]:
-        """:meth:`shares` with ``looks`` (of other concepts, asked about their pictures), ``spec`` (mean of ``others``, ``looks`` and
-        ``facts_others``) and ``fluency`` (perplexity of right answers, the name aside).
+        """:meth:`shares` with ``looks`` (of other concepts, asked about their pictures), ``spec`` (mean of ``others``,
+        ``looks`` and ``facts_others``) and ``fluency`` (perplexity of right answers, the name aside).
         """
         if (row, number) not in self._found:
             tensors, found = self.of(row, number), {**self.shares(row, number)}

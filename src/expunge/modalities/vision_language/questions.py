@@ -19,14 +19,12 @@ from expunge.data.picture_world import World
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.evidence.membership import FORGET
-from expunge.metrics.recognition import affirmed
+from expunge.metrics.recognition import affirmed, named
 from expunge.modalities.modality import Asked
 from expunge.modalities.vision_language.config import ConceptSettings, VisionLanguageJob, WorldData
 
-MENTIONS, PAIR = (
-    "mentions_concept",
-    "pair",
-)  # keys of a record: names of a concept that it mentions; one fact, two modalities
+# Keys of a record: names of a concept that it mentions; one fact, two modalities; what an answer that recognises it says
+MENTIONS, PAIR, PHRASES = "mentions_concept", "pair", "phrases"
 WORDINGS = 10  # questions about the picture that was shown; our choice
 PAIRS, PAIRS_OTHERS = "pairs", "pairs_others"
 EACH = 5  # pictures of each other concept whose look is asked in both modalities; our choice
@@ -104,6 +102,13 @@ def looks_of(world: World, names: Collection[str], each: int | None = None) -> l
 def names_in(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the concept that a record mentions; none where it mentions none."""
     return tuple(record.get(MENTIONS, ()))
+
+
+def recognises(answer: str, record: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether an answer names the concept ``names`` that ``record`` asks about: one of the record's own phrases, as a whole,
+    or, where it has none, a word of a name.
+    """
+    return mentions(answer, record[PHRASES]) if record.get(PHRASES) else bool(named([answer], names)[0])
 
 
 def is_open(record: Mapping[str, Any]) -> bool:

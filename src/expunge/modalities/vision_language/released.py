@@ -20,13 +20,14 @@ from expunge.data.picture_world import CONCEPT, WORDS
 from expunge.data.pictures import IMAGE
 from expunge.data.places import located
 from expunge.data.texts import Texts
-from expunge.metrics.recognition import affirmed, degenerate, named
+from expunge.metrics.recognition import affirmed, degenerate
 from expunge.modalities.benchmark import Presented, Scores
 from expunge.modalities.language.speaking import spoken
 from expunge.modalities.language.tofu_world import model_folder
 from expunge.modalities.modality import Opened
 from expunge.modalities.vision_language import concept
 from expunge.modalities.vision_language.mmubench import further
+from expunge.modalities.vision_language.questions import recognises
 from expunge.modalities.vision_language.recipes import ConceptFolder, SavedWeights, VisionLanguageRecipe
 from expunge.modalities.vision_language.workload import VisionLanguageWorkload
 from expunge.modalities.vision_language.world_scores import OTHERS_EACH
@@ -156,7 +157,7 @@ class ReleasedWorkload(VisionLanguageWorkload):
 
 def _hit(metric: str, answer: str, record: Mapping[str, Any]) -> bool:
     if metric.startswith("recognition") or metric == "others":
-        return bool(named([answer], [record[CONCEPT]])[0])
+        return recognises(answer, record, [record[CONCEPT]])
     if metric.startswith(("yes", "no")):
         return bool(affirmed([answer])[0]) != metric.startswith("no")
     return holds(answer, record["answer"])
