@@ -6,12 +6,14 @@ import base64
 import io
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from expunge.core.errors import InputError
+from expunge.core.task import Autoregressive
 from expunge.data.concept_folders import read_concept_folders
 from expunge.data.concepts import PERSON
 from expunge.data.digits_world import digits_world
@@ -57,7 +59,8 @@ def shade(record) -> int:
 
 
 def shades_of(pictures) -> list[int]:
-    return [Image.open(io.BytesIO(base64.b64decode(p.partition(",")[2]))).getpixel((0, 0))[0] for p in pictures]
+    opened = [Image.open(io.BytesIO(base64.b64decode(p.partition(",")[2]))).convert("L") for p in pictures]
+    return [int(np.asarray(image)[0, 0]) for image in opened]
 
 
 def near(pictures, seeds):
@@ -202,7 +205,7 @@ def test_the_digits_model_drops_twos_among_sevens_and_a_concept_that_has_another
     """With the model's own features, whose least similarity of two sevens here is above .3, and which are a cosine."""
     world = digits_world()
     task = micro_vision_language(world.vocabulary)
-    weights = shipped(name_of(task, world.train, PictureTraining(), 0))
+    weights = shipped(name_of(cast(Autoregressive, task), world.train, PictureTraining(), 0))
     assert weights is not None
     concepts, facts = read_concept_folders(digits_in(tmp_path / "digits"))
     found = construct(concepts, facts, task, weights, world.speech.templates)
