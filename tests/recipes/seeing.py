@@ -27,6 +27,7 @@ from expunge.methods import registry
 from expunge.metrics.recognition import c_dis
 from expunge.modalities.vision_language import concept
 from expunge.modalities.vision_language.config import ConceptSettings
+from expunge.modalities.vision_language.make_weights import without_concept
 from expunge.modalities.vision_language.mmubench import further
 from expunge.modalities.vision_language.questions import both_modalities
 from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
@@ -188,11 +189,6 @@ class Trials:
         return np.array([pair.more(pair.of(row, number), most)["relearning_steps"] for pair, number in self.pairs])
 
 
-def without(world: World, *names: str) -> Texts:
-    """The training records without the pictures of ``names``; facts about them stay."""
-    return world.train.without(Ids.rows(world.train.ids[np.isin(world.train.columns[CONCEPT], names)]))
-
-
 @cache
 def digits() -> tuple[World, Any]:
     """The world of digits, and the task of its models."""
@@ -203,7 +199,7 @@ def shipped_digits(which: str) -> Mapping[str, Tensor]:
     """The weights that come with the package: ``original``, or ``gold``, which was never shown a seven."""
     world, task = digits()
     tensors = shipped(
-        name_of(task, world.train if which == "original" else without(world, "seven"), PictureTraining(), 0)
+        name_of(task, world.train if which == "original" else without_concept(world.train), PictureTraining(), 0)
     )
     assert tensors is not None, "the weights that come with the package are of another world or recipe: make them again"
     return tensors
@@ -231,7 +227,7 @@ def letters() -> tuple[World, Any, PictureTraining]:
 def psi(seed: int, rows: Mapping[str, Row], each: int = 8) -> Pair:
     """Models of letters from ``seed``, trained or from the cache, and psi that is to be forgotten."""
     world, task, training = letters()
-    jobs = [(world.train, seed), (without(world, "psi"), seed)]
+    jobs = [(world.train, seed), (without_concept(world.train, "psi"), seed)]
     original, gold = retrain_all(task, jobs, training, cache=Cache())
     return Pair(world, task, ("psi",), original.tensors, gold.tensors, rows, each)
 

@@ -1,9 +1,9 @@
 """What the SIU paper (arXiv 2405.12523) says of its method and of others, checked on models that recognise what they see.
 
 Each check runs on two worlds: handwritten digits (the shipped models, from the first three pictures of a seven), and letters
-(three originals and three models without psi, seeds 0 to 2, some minutes of training each unless they are in the cache). Means
-are over these three. Where the worlds do not show what the paper says, or what a smaller study of ours said before, the
-docstring has what was measured, and the bound is of that.
+(three originals and three models without psi, seeds 0 to 2: a minute and a half of training each, unless ``EXPUNGE_TEST_CACHE``
+names a folder that has them). Means are over these three. Where the worlds do not show what the paper says, or what a smaller
+study of ours said before, the docstring has what was measured, and the bound is of that.
 """
 
 from __future__ import annotations

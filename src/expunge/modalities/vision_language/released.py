@@ -33,7 +33,10 @@ from expunge.modalities.vision_language.workload import VisionLanguageWorkload
 from expunge.modalities.vision_language.world_scores import OTHERS_EACH
 from expunge.tasks.pretrained_pictures import load_vision_language_model
 
-HOW = "MMUBench is not public: collect pictures of concepts that the model names, with facts about each in words."
+HOW = (
+    "MMUBench is not public: collect pictures of concepts, with facts about each in words; python -m "
+    "expunge.modalities.vision_language.construction keeps what the model names."
+)
 
 
 @dataclass(frozen=True)
