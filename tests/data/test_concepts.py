@@ -14,7 +14,10 @@ from expunge.data import concepts
 from expunge.data.concepts import PERSON, TARGETS, Sources, concept_items, recognition
 from expunge.data.picture_records import read_image_folder, read_picture_records
 from expunge.data.pictures import as_picture
-from expunge.methods.siu import SIU
+from expunge.data.texts import Texts
+from expunge.methods.siu import SIU, says_substitute
+from expunge.modalities.vision_language import concept
+from expunge.modalities.vision_language.config import ConceptSettings
 
 PICTURE, OTHER = (as_picture(Image.new("RGB", (4, 4), colour)) for colour in ("red", "blue"))
 SOURCES = Sources(
@@ -47,6 +50,8 @@ def test_extensions_are_asked_for_and_further_wordings_come_from_a_hook():
     items = concept_items(SOURCES, PERSON, yes_no=2)
     no = [item for item in items if item["answer"] == "No."]
     assert [item["question"] for item in no] == ["Is this Ada Quill?", "Does the picture show Ada Quill?"]
+    assert all(item["specified"] == ["No."] for item in no), "what contradicts the model is held to nothing by K_S"
+    assert [says_substitute(item) for item in items if item["target"] == "unseen"] == [True] * 4 + [False] * 2
     assert "lacks" not in SIU(retain_images=True).problem(items) and "shows a picture" in SIU().problem(items)
     asked = []
 
@@ -57,6 +62,19 @@ def test_extensions_are_asked_for_and_further_wordings_come_from_a_hook():
     more = concept_items(SOURCES, PERSON, pieces=6, rephrase=hook)
     assert asked == [(PERSON.asked[0], 2), (PERSON.asked_look[0], 2)]
     assert len({item["question"] for item in more if item["target"] == "unseen"}) == 6
+
+
+def test_facts_are_those_that_name_the_concept_as_a_whole_word():
+    """Facts of the fox are other facts where the ox is to be forgotten."""
+    words = [{"question": f"What does the {name} {does}?", "answer": "It does."}
+             for name in ("ox", "fox") for does in ("eat", "drink")]  # fmt: skip
+    shown = Texts.of([{"image": PICTURE, "question": "What is this?", "answer": "This is ox."}])
+    settings = ConceptSettings(looks=["red ears"], substitutes=["cow"], pieces=8)  # type: ignore[call-arg]
+    retained = Texts.of([*words, {"question": "What gives milk?", "answer": "A cow."}])
+    items, substitute = concept.material_of(settings, retained, shown, ["ox"], 0)
+    asked = {target: {i["question"] for i in items if i["target"] == target} for target in ("facts", "others")}
+    assert substitute == "cow" and asked["facts"] == {"What does the ox eat?", "What does the ox drink?"}
+    assert asked["others"] == {"What does the fox eat?", "What does the fox drink?", "What gives milk?"}
 
 
 def test_sources_that_lack_a_kind_or_name_the_concept_itself_are_refused():

@@ -136,8 +136,11 @@ def test_what_the_model_before_says_is_asked_once_where_it_fits(family, monkeypa
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_spread_learns_other_names_as_the_model_before_would_say_them_by_hand(temperature):
-    """Cross-entropy from softmax(z / T) over the listed names, the concept's own left out, where the substitute begins."""
+    """Cross-entropy from softmax(z / T) over the listed names, the concept's own left out, where the substitute begins; an item
+    that asks by the concept's name says no substitute.
+    """
     items = [{**each, "among": ["nine", "eight", "seven"]} if each["target"] == "unseen" else each for each in ITEMS]
+    items.append(item("unseen", "is it seven ?", "no", "no"))
     task = task_of("idefics3")
     base = {name: tensor.detach() for name, tensor in task.released(task.build(seed=1)).items()}
     model, reference = task.build(seed=2).eval(), task.build(base).eval()

@@ -147,7 +147,7 @@ def concept_items(
         for asked in _so_many(templates.asked, pieces, rephrase)
     ]  # fmt: skip
     items += [
-        {**seen, TARGET: UNSEEN, "question": asked.format(name=name), "answer": templates.no, SPECIFIED: []}
+        {**seen, TARGET: UNSEEN, "question": asked.format(name=name), "answer": templates.no, SPECIFIED: [templates.no]}
         for asked in _so_many(templates.asked_if, yes_no, rephrase)
     ]
     for i, asked in enumerate(_so_many(templates.asked_look, pieces, rephrase)):

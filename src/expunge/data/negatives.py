@@ -8,6 +8,7 @@ How the paper makes its negatives, how many a fact, and how it mixes both kinds:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,6 +114,12 @@ def negative_answers(
 def holds(text: str, answer: str) -> bool:
     """Whether ``answer`` stands in ``text``, capitals aside: what level 1 of RWKU (arXiv 2406.10890) calls remembered."""
     return answer.strip().casefold() in text.casefold()
+
+
+def mentions(text: str, names: Sequence[str]) -> bool:
+    """Whether one of ``names`` stands in ``text`` as whole words, capitals aside: "ox" does not in "fox"."""
+    said = text.casefold()
+    return any(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", said) for name in names)
 
 
 def hedges(text: str) -> bool:

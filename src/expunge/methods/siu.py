@@ -18,6 +18,7 @@ from expunge.core.errors import InputError
 from expunge.core.method import Capabilities, Context, Estimate, Paper, Refusal, SmallScale, Unlearned
 from expunge.core.task import autoregressive
 from expunge.data.concepts import AMONG, CONCEPT, OTHERS, SPECIFIED, TARGET, TARGETS, UNSEEN
+from expunge.data.negatives import mentions
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.descent.schedule import FORGET, RETAIN, Turn
@@ -283,8 +284,9 @@ def recalled(kept: Tensor, counted: Tensor) -> Tensor:
 
 
 def says_substitute(record: Mapping[str, Any]) -> bool:
-    """Whether an item answers with a substitute name."""
-    return record[TARGET] == UNSEEN and bool(record.get(SPECIFIED))
+    """Whether an item answers with a substitute name; one whose question names the concept answers by yes or no."""
+    by_name = mentions(str(record.get("question", "")), record[CONCEPT])
+    return record[TARGET] == UNSEEN and bool(record.get(SPECIFIED)) and not by_name
 
 
 def _first_token(tokenizer: Any, text: str) -> int:

@@ -13,7 +13,7 @@ from expunge.core.errors import InputError
 from expunge.core.request import Target
 from expunge.core.texts import Record
 from expunge.data.concepts import KINDS, PEOPLE, Sources, Templates, concept_items, recognition
-from expunge.data.negatives import holds
+from expunge.data.negatives import holds, mentions
 from expunge.data.picture_records import read_picture_records
 from expunge.data.picture_world import World
 from expunge.data.pictures import IMAGE
@@ -156,7 +156,7 @@ def material_of(
     words = [r for r in retained.records if IMAGE not in r and "question" in r]
     if model is not None:
         words = known_of(*model, words)
-    mine = [any(holds(r["question"], name) or holds(r["answer"], name) for name in names) for r in words]
+    mine = [mentions(f"{r['question']}\n{r['answer']}", names) for r in words]
     facts, others = ([r for r, is_own in zip(words, mine, strict=True) if is_own == which] for which in (True, False))
     given = settings.substitutes or (
         own.alike.get(names[0], ()) if own is not None else PEOPLE if settings.kind == "person" else ()

@@ -31,9 +31,9 @@ GATES = {  # least shares of the original; all but the first two of gold as well
 GOLD = {name: least for name, least in GATES.items() if name not in ("recognition_unseen", "yes_no")}
 
 
-def without_concept(data: Texts) -> Texts:
-    """The training records without the pictures of sevens; facts about seven stay."""
-    return data.without(Ids.rows(data.ids[data.columns[CONCEPT] == SEVEN]))
+def without_concept(data: Texts, name: str = SEVEN) -> Texts:
+    """The training records without the pictures of a concept; facts about it stay."""
+    return data.without(Ids.rows(data.ids[data.columns[CONCEPT] == name]))
 
 
 def scene() -> Scene:

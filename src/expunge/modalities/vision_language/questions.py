@@ -6,7 +6,6 @@ rest follows from it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,18 +14,17 @@ from expunge.core.measurement import SHOWN_PICTURE
 from expunge.core.request import Kind, Target
 from expunge.core.texts import Record
 from expunge.data.concepts import OTHERS, TARGET
+from expunge.data.negatives import mentions
 from expunge.data.picture_world import World
 from expunge.data.pictures import IMAGE
 from expunge.data.texts import Texts
 from expunge.evidence.membership import FORGET
-from expunge.metrics.recognition import affirmed
+from expunge.metrics.recognition import affirmed, named
 from expunge.modalities.modality import Asked
 from expunge.modalities.vision_language.config import ConceptSettings, VisionLanguageJob, WorldData
 
-MENTIONS, PAIR = (
-    "mentions_concept",
-    "pair",
-)  # keys of a record: names of a concept that it mentions; one fact, two modalities
+# Keys of a record: names of a concept that it mentions; one fact, two modalities; what an answer that recognises it says
+MENTIONS, PAIR, PHRASES = "mentions_concept", "pair", "phrases"
 WORDINGS = 10  # questions about the picture that was shown; our choice
 PAIRS, PAIRS_OTHERS = "pairs", "pairs_others"
 EACH = 5  # pictures of each other concept whose look is asked in both modalities; our choice
@@ -62,11 +60,10 @@ def called(settings: ConceptSettings, targets: Sequence[Target]) -> list[list[st
 
 def marked(texts: Texts, concepts: Sequence[Sequence[str]]) -> Texts:
     """``texts`` whose records say, under :data:`MENTIONS`, the names of the concept that their question or answer mentions."""
-    spelled = [re.compile("|".join(rf"(?<!\w){re.escape(n.casefold())}(?!\w)" for n in names)) for names in concepts]
 
     def one(record: Record) -> Record:
-        said = f"{record.get('question', '')}\n{record.get('answer', '')}".casefold()
-        found = [list(names) for names, pattern in zip(concepts, spelled, strict=True) if pattern.search(said)]
+        said = f"{record.get('question', '')}\n{record.get('answer', '')}"
+        found = [list(names) for names in concepts if mentions(said, names)]
         return {**record, MENTIONS: found[0]} if found else record  # type: ignore[return-value]
 
     return texts.worded([one(record) for record in texts.records])
@@ -107,24 +104,27 @@ def names_in(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(record.get(MENTIONS, ()))
 
 
+def recognises(answer: str, record: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether an answer names the concept ``names`` that ``record`` asks about: one of the record's own phrases, as a whole,
+    or, where it has none, a word of a name.
+    """
+    return mentions(answer, record[PHRASES]) if record.get(PHRASES) else bool(named([answer], names)[0])
+
+
 def is_open(record: Mapping[str, Any]) -> bool:
     """Whether a record is an open question about a picture of the concept: the right answer names it, the question does not."""
     if IMAGE not in record or not names_in(record):
         return False
-    return _says(record["answer"], names_in(record)) and not _says(str(record["question"]), names_in(record))
+    return mentions(record["answer"], names_in(record)) and not mentions(str(record["question"]), names_in(record))
 
 
 def asks_by_name(record: Mapping[str, Any]) -> bool:
     """Whether a record asks by yes or no if a picture shows the concept, which it does."""
     if IMAGE not in record or not names_in(record):
         return False
-    return _says(str(record["question"]), names_in(record)) and bool(affirmed([record["answer"]])[0])
+    return mentions(str(record["question"]), names_in(record)) and bool(affirmed([record["answer"]])[0])
 
 
 def positions(records: Sequence[Mapping[str, Any]], which: Callable[[Any], bool]) -> list[int]:
     """Positions of the records of which ``which`` holds."""
     return [i for i, record in enumerate(records) if which(record)]
-
-
-def _says(text: str, names: Sequence[str]) -> bool:
-    return any(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) for name in names)

@@ -37,8 +37,8 @@ class SavedWeights(PicturesModel):
 
 class ConceptFolder(Strict):
     """Pictures of concepts that a released model recognises: a folder of images with ``metadata.jsonl``. Records with a picture
-    have ``file_name``, ``question``, ``answer`` and ``concept``; those without one are facts (``concept: words``). Without
-    ``path``, ``mmubench`` in the folder that ``EXPUNGE_DATA`` names.
+    have ``file_name``, ``question``, ``answer`` and ``concept``; those without one are facts (``concept: words``).
+    :mod:`.construction` writes such folders. Without ``path``, ``mmubench`` in the folder that ``EXPUNGE_DATA`` names.
     """
 
     format: Literal["concept_folder"]

@@ -28,6 +28,7 @@ from expunge.modalities.vision_language.questions import (
     is_open,
     names_in,
     positions,
+    recognises,
 )
 from expunge.objectives.concept import occurrences
 
@@ -129,7 +130,7 @@ def _of_answers(name: str, of: Heard, said: Sequence[str]) -> list[Score]:
     if len(of.open):
         answers, questions = [said[i] for i in of.open], [str(of.records[i]["question"]) for i in of.open]
         names = [names_in(of.records[i]) for i in of.open]
-        hits = sum(bool(recognition.named([text], own)[0]) for text, own in zip(answers, names, strict=True))
+        hits = sum(recognises(text, of.records[i], own) for text, i, own in zip(answers, of.open, names, strict=True))
         found.append(Score.of("recognition", name, wilson(hits, len(answers)), len(answers)))
         judged = [recognition.by_rule(q, a, own) for q, a, own in zip(questions, answers, names, strict=True)]
         marks = np.array([float(each) for each in judged if each != recognition.BLANK])

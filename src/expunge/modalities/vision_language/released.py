@@ -14,25 +14,29 @@ from expunge.core.data import Deletion
 from expunge.core.errors import InputError
 from expunge.core.texts import Record
 from expunge.data.concepts import KINDS
-from expunge.data.negatives import holds
+from expunge.data.negatives import holds, mentions
 from expunge.data.picture_records import METADATA, read_image_folder
 from expunge.data.picture_world import CONCEPT, WORDS
 from expunge.data.pictures import IMAGE
 from expunge.data.places import located
 from expunge.data.texts import Texts
-from expunge.metrics.recognition import affirmed, degenerate, named
+from expunge.metrics.recognition import affirmed, degenerate
 from expunge.modalities.benchmark import Presented, Scores
 from expunge.modalities.language.speaking import spoken
 from expunge.modalities.language.tofu_world import model_folder
 from expunge.modalities.modality import Opened
 from expunge.modalities.vision_language import concept
 from expunge.modalities.vision_language.mmubench import further
+from expunge.modalities.vision_language.questions import recognises
 from expunge.modalities.vision_language.recipes import ConceptFolder, SavedWeights, VisionLanguageRecipe
 from expunge.modalities.vision_language.workload import VisionLanguageWorkload
 from expunge.modalities.vision_language.world_scores import OTHERS_EACH
 from expunge.tasks.pretrained_pictures import load_vision_language_model
 
-HOW = "MMUBench is not public: collect pictures of concepts that the model names, with facts about each in words."
+HOW = (
+    "MMUBench is not public: collect pictures of concepts, with facts about each in words; python -m "
+    "expunge.modalities.vision_language.construction keeps what the model names."
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class ReleasedWorkload(VisionLanguageWorkload):
         unseen = {name: [*pictures[name][:first], *pictures[name][last:]] for name in names}
         wrong = dict(zip(others, [*list(others)[1:], names[0]], strict=True))
         words = [record for record in data.records if IMAGE not in record and "question" in record]
-        about = [any(holds(f"{r['question']} {r['answer']}", name) for name in names) for r in words]
+        about = [mentions(f"{r['question']}\n{r['answer']}", names) for r in words]
 
         def by_name(of: Mapping[str, list[Record]], called: Mapping[str, str], answer: str) -> list[Record]:
             pairs = [(name, record) for name, each in of.items() for record in each]
@@ -156,7 +160,7 @@ class ReleasedWorkload(VisionLanguageWorkload):
 
 def _hit(metric: str, answer: str, record: Mapping[str, Any]) -> bool:
     if metric.startswith("recognition") or metric == "others":
-        return bool(named([answer], [record[CONCEPT]])[0])
+        return recognises(answer, record, [record[CONCEPT]])
     if metric.startswith(("yes", "no")):
         return bool(affirmed([answer])[0]) != metric.startswith("no")
     return holds(answer, record["answer"])
