@@ -292,7 +292,11 @@ def test_evidence_of_another_version_keeps_its_pages_when_a_person_accepts_it(mi
     assert run(accept=True)["accepted"] and status(folder) == "fulfilled"
     assert {path: path.read_bytes() for path in before} == before and verified(folder)
     (ledger,) = checks_of(verify_folder(folder, signing.signing_key().public_key()), "ledger")
-    assert ledger.note.partition("; ")[2].partition("; ")[2].startswith("the request was accepted after it was delivered by A.")
+    assert (
+        ledger.note.partition("; ")[2]
+        .partition("; ")[2]
+        .startswith("the request was accepted after it was delivered by A.")
+    )
 
 
 def test_what_a_ledger_says_is_printed_in_one_line(mine):

@@ -223,7 +223,16 @@ class OnDisk:
         path = _OF_A_PROCESS.format(os.getpid(), self.file.descriptor)
         if not Path(path).exists():
             return _itself, (self.read(),)
-        return _opened, (path, self.file.mark, self.file.end, self.each, self.stored, self.places, self.dtype, str(self.device))
+        return _opened, (
+            path,
+            self.file.mark,
+            self.file.end,
+            self.each,
+            self.stored,
+            self.places,
+            self.dtype,
+            str(self.device),
+        )
 
 
 def room(shape: tuple[int, ...], dtype: Any) -> Any:
