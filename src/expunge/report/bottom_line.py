@@ -188,7 +188,7 @@ def reply(record: Record) -> str:
     from_ = f", from {say.plural(talks, 'conversation')}," if talks else ""
     states = [bottom_line(run, person_of(record), is_held(record)) for run in record["runs"]]
     open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
-    unchanged = all(run["status"] == UNCHANGED for run in record["runs"])
+    unchanged = {run["status"] for run in record["runs"]} == {UNCHANGED}
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
         "Dear [name],", "",
