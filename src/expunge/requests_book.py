@@ -122,18 +122,18 @@ class RequestBook:
                 )
             return self.ledger.append("decision", f"{request_id}/{len(decisions) + 1}", decision, time)
 
-    def accept(self, request_id: str, by: str, reason: str, evidence: str | None = None) -> Entry:
+    def accept(self, request_id: str, by: str, reason: str, **named: str) -> Entry:
         """Record that a person accepts a result that was delivered and not accepted; whoever calls it has judged that the
         result may be accepted by a person (`report.outcome.accepted_by`).
 
         Args:
             by: who decided it. reason: why, without names.
-            evidence: digest of the record that says so from now on.
+            named: ``evidence``, digest of the record that says so from now on, and ``signature`` (`report.acceptance`).
 
         Raises:
             InputError: if the request was not filed, or its result is not one that waits for a person.
         """
-        payload = {"decision": "accept", "by": by, "reason": reason, **({"evidence": evidence} if evidence else {})}
+        payload = {"decision": "accept", "by": by, "reason": reason, **named}
         with self.ledger.transaction():
             if (status := self.status_of(request_id)) != NOT_ACCEPTED:
                 raise InputError(f"request {request_id!r} is {status}: only what was delivered can be accepted")

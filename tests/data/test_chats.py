@@ -119,7 +119,7 @@ def test_people_read_how_many_conversations_they_had_besides_how_many_records_th
     matched = matched_record(Deletion.of(data, request), request, b"k" * 32)
     assert len(data) == 7 and (matched["count"], matched["conversations"]) == (5, 3)
     assert data.conversations_in() == 4 and matched_in_words(matched) == "5 examples of 3 conversations"
-    letter = reply({"request": {"id": "r", "matched": matched}, "runs": []})
+    letter = reply({"request": {"id": "r", "matched": matched}, "data": {"member": True}, "runs": []})
     assert "5 records of yours, from 3 conversations, in the data" in letter
     counts = {"name": "chats", "rows": 7, "forgotten": 5, "member": True, "conversations": {"all": 4, "forgotten": 3}}
     said = " ".join(asked({"request": {"kind": "user"}, "data": counts, "runs": []}))
@@ -142,6 +142,22 @@ def test_a_table_of_records_is_read_row_by_row(tmp_path):
     (tmp_path / "bad.csv").write_text("prompt,completion\na,b\nc,\n")
     with pytest.raises(InputError, match=r"row 2 of bad\.csv"):
         read_records(tmp_path / "bad.csv")
+
+
+def test_a_small_parquet_file_does_not_ask_for_more_memory_than_there_is(tmp_path, monkeypatch):
+    """A million times the same number are some kilobytes of Parquet, and eight megabytes of a table."""
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    from expunge.data import arrow
+
+    path = tmp_path / "d.parquet"
+    pd.DataFrame({"a": [0] * 1_000_000}).to_parquet(path)
+    assert path.stat().st_size < 20_000 and len(arrow.read_arrow(path)) == 1_000_000
+    monkeypatch.setattr(arrow, "largest", lambda size: 2**20)
+    monkeypatch.setattr(arrow, "memory", lambda: 2**23)
+    with pytest.raises(InputError, match=r"1,000,000 rows of 1 columns, at least .* GiB in memory"):
+        arrow.read_arrow(path)
 
 
 def test_parquet_holds_conversations_too(tmp_path):

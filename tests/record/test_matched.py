@@ -68,6 +68,28 @@ def test_what_a_record_may_hold_grows_with_the_models_that_lie_in_the_folder():
     assert size_problems(of_letters, 1_400) == [] and len(size_problems(of_letters, 0)) == 1
 
 
+def test_certificates_of_single_models_have_room_of_their_own():
+    """600 values and 7,000 letters in the certificate of each of a thousand models, as those of noise have."""
+    certificate = {"assumptions": [0.5] * 600, "words": ["x" * 1_000] * 7}
+    views = [{"certificate": certificate}] * 1_000
+    record = {"request": {"matched": None, "decision": None}, "runs": [{"certificate": None, "other_views": views}]}
+    assert size_problems(record, 1_000) == []
+    assert len(size_problems(record, 10)) == 2, "files that do not lie there give no room"
+    bare = {"certificate": None, "more": certificate}
+    assert len(size_problems({**record, "runs": [{**bare, "other_views": [bare] * 1_000}]}, 1_000)) == 1
+
+
+def test_a_network_of_which_each_model_gets_a_certificate_is_refused_earlier(monkeypatch):
+    from expunge.planning import matched
+
+    matched.must_be_few_apart(matched.MOST_APART)
+    matched.must_be_few_apart(matched.MOST_CERTIFIED, certified=True)
+    with pytest.raises(RefusedError, match="and a certificate; with more than 1,200"):
+        matched.must_be_few_apart(matched.MOST_CERTIFIED + 1, certified=True)
+    # 21.7 kB of record for each was measured
+    assert matched.MOST_CERTIFIED * 21_700 < reading.LARGEST < 33_600_000
+
+
 def test_a_network_whose_evidence_could_not_be_verified_is_refused_before_it_is_trained(monkeypatch, tmp_path):
     from expunge.jobs import run
     from expunge.planning import matched

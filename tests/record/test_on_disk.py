@@ -116,6 +116,21 @@ def test_what_is_sent_to_another_process_is_a_way_to_the_file(small):
     assert len(pickle.dumps(written(numbers(n=3000)))) < 40_000  # its places, and none of its 72,000 bytes
 
 
+def test_a_number_that_is_another_file_s_by_now_is_not_read(small):
+    """A process finds the file by the number that its maker has it under, and numbers are used again."""
+    filed = written(numbers())
+    path, sent_away = on_disk._OF_A_PROCESS.format(os.getpid(), filed.file.descriptor), pickle.dumps(filed)
+    del filed
+    other = written(numbers() + 500)
+    assert on_disk._OF_A_PROCESS.format(os.getpid(), other.file.descriptor) == path, "the number is used again"
+    with pytest.raises(OSError, match="let them go") as raised:
+        pickle.loads(sent_away)  # noqa: S301
+    assert of_the_machine(raised.value)
+    del other
+    with pytest.raises(OSError, match="let them go"):
+        pickle.loads(sent_away)  # noqa: S301
+
+
 @pytest.mark.slow
 def test_a_process_of_another_program_reads_it_too(small):
     filed = written(numbers())[[3, 8]]

@@ -8,11 +8,12 @@ import pytest
 
 from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
-from expunge.report import html, words
+from expunge.report import guarantee, html, words
 from expunge.report.answer import gradients_cell
 from expunge.report.differences import differences
 from expunge.report.measurement_names import keyed
 from expunge.report.sheet import sheet
+from expunge.report.shown import shown
 from expunge.report.vocabulary import label
 
 from . import worlds
@@ -47,37 +48,37 @@ def test_the_five_questions_are_answered_for_every_verdict(record, verdict):
 
 def test_epsilon_and_delta_are_explained(record):
     certificate = {**record["runs"][0]["certificate"], "epsilon": 1.0, "delta": 1e-5}
-    text = " ".join(words.told_apart(certificate))
+    text = " ".join(guarantee.told_apart(certificate))
     assert "2.72 times" in text and "1 in 100,000" in text and "73.2\N{NO-BREAK SPACE}%" in text
     assert "weak" not in text
-    assert "weak bound" in " ".join(words.told_apart({**certificate, "epsilon": 9.0}))
-    assert "without limit" in " ".join(words.told_apart({**certificate, "epsilon": 5e11}))
+    assert "weak bound" in " ".join(guarantee.told_apart({**certificate, "epsilon": 9.0}))
+    assert "without limit" in " ".join(guarantee.told_apart({**certificate, "epsilon": 5e11}))
 
 
 def test_best_guess_is_the_bound_that_epsilon_and_delta_imply():
-    assert words.best_guess(0.0, 0.0) == 0.5
-    assert words.best_guess(1.0, 0.0) == pytest.approx(math.e / (1 + math.e))
-    assert words.best_guess(0.0, 0.2) == pytest.approx(0.6)
-    assert words.best_guess(5e11, 0.5) == 1.0
+    assert guarantee.best_guess(0.0, 0.0) == 0.5
+    assert guarantee.best_guess(1.0, 0.0) == pytest.approx(math.e / (1 + math.e))
+    assert guarantee.best_guess(0.0, 0.2) == pytest.approx(0.6)
+    assert guarantee.best_guess(5e11, 0.5) == 1.0
 
 
 def test_bounds_do_not_shrink_in_print():
-    assert words.at_most(0.7311) == "73.2\N{NO-BREAK SPACE}%"
-    assert words.at_most(0.99999) == "above 99.9\N{NO-BREAK SPACE}%"
+    assert guarantee.at_most(0.7311) == "73.2\N{NO-BREAK SPACE}%"
+    assert guarantee.at_most(0.99999) == "100\N{NO-BREAK SPACE}%"
 
 
 def test_earlier_releases_are_counted(record):
     certificate = copy.deepcopy(record["runs"][0]["certificate"])
     certificate["parameters"].update(releases_before=2, mu_before=None)
-    assert "all 3 releases" in " ".join(words.told_apart(certificate))
+    assert "all 3 releases" in " ".join(guarantee.told_apart(certificate))
     del certificate["parameters"]["releases_before"]
     certificate["parameters"]["spent"] = [0.1, None, 0.2]  # as the first records list them
-    assert "all 4 releases" in " ".join(words.told_apart(certificate))
+    assert "all 4 releases" in " ".join(guarantee.told_apart(certificate))
 
 
 def test_retraining_is_exact(record):
     certificate = {**record["runs"][0]["certificate"], "epsilon": 0.0, "mu": 0.0, "composed_mu": 0.0, "delta": 0.5}
-    text = " ".join(words.told_apart(certificate))
+    text = " ".join(guarantee.told_apart(certificate))
     assert "reference procedure itself" in text and "0.5" not in text
 
 
@@ -136,10 +137,10 @@ def test_a_network_is_worth_its_weakest_view(record):
     worse = worlds.with_verdict(record, Verdict.VOID)["runs"][0]["certificate"]
     run["other_views"] = [{"view": "peer 1", "model": run["model"], "certificate": worse}]
     run["verdict"] = "void"
-    assert words.weakest_certificate(run) is worse
+    assert guarantee.weakest_certificate(run) is worse
     assert "the theorem does not apply" in " ".join(words.proven(run))
     run["other_views"][0]["certificate"] = None
-    assert words.weakest_certificate(run) is None
+    assert guarantee.weakest_certificate(run) is None
 
 
 def test_runs_are_told_apart_by_name(record):
@@ -238,9 +239,13 @@ def test_what_is_private_is_not_said_to_agree_with_a_retrained_model(record):
 def test_retraining_is_not_compared_with_the_cost_of_retraining(record):
     run = record["runs"][0]
     slow = {**run, "cost": {**run["cost"], "seconds": 9.0}}  # retraining took two
-    assert "Retraining would have been cheaper" in " ".join(words.done(slow))
+    assert "Retraining would have been faster" in " ".join(words.done(slow))
+    for own, retraining in ((2.9, 2.0), (0.9, 0.1), (1.4, 0.5)):  # a factor below 1.5, or less than a second
+        evidence = {**run["evidence"], "cost": {"seconds": {"retrain": retraining}}}
+        near = {**run, "cost": {"seconds": own}, "evidence": evidence}
+        assert "faster" not in " ".join(words.done(near))
     text = " ".join(words.done({**slow, "method": {**run["method"], "name": "retrain"}}))
-    assert "cheaper" not in text and "once took" not in text
+    assert "faster" not in text and "once took" not in text
 
 
 def test_gradients_that_nobody_counted_are_not_called_none_at_all(record):
@@ -261,3 +266,27 @@ def test_the_legend_shows_a_ring_only_where_one_is_drawn(record, before):
 def test_facts_have_names_for_who_reads_a_report(record):
     named = [row[0] for row in sheet(record)["runs"][0]["facts"]]
     assert "state that training changed besides the weights" in named and "buffers moved" not in named
+
+
+def test_settings_of_a_group_do_not_repeat_its_name(record):
+    method = {
+        "name": "npo",
+        "settings": {"lora": {"lora_alpha": 32, "r": 16}, "lr": 1e-4, "dual": False, "retain_lr": None},
+    }
+    said = " ".join(words.done({**record["runs"][0], "method": method}))
+    assert "npo (lora (alpha 32, r 16), lr 10⁻⁴)" in said
+    page = " ".join(html.render({**record, "runs": [{**record["runs"][0], "method": method}]}).split())
+    assert "alpha 32, r 16" in page and "lora lora" not in page
+
+
+def test_what_a_page_withholds_is_named_as_what_it_is(record):
+    """Whether values agree is withheld with them, and retained rows are not forgotten ones."""
+    public = shown(record)
+    assert all(item["agrees"] is None for item in public["runs"][0]["evidence"]["measurements"] if item.get("withheld"))
+    assert "nor whether they agree with retraining" in " ".join(words.withheld(public).split())
+    base = {"withheld": True, "metric": "accuracy"}
+    kinds = words.hidden_kinds
+    assert kinds([{**base, "set": "retain"}]) == "retained rows"
+    assert kinds([{**base, "set": "forget"}, {**base, "set": "retain at Basel"}]) == "forgotten rows and retained rows"
+    assert kinds([{**base, "metric": "distance", "set": None}]) == "distances of weights"
+    assert kinds([{**base, "metric": "membership_loss", "set": None}]) == "forgotten rows"

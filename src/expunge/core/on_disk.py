@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -26,15 +27,44 @@ from expunge.core.files import make_folder
 
 IN_MEMORY = 2**28  # bytes of examples that are held in memory; above, a file. 256 MiB: our choice
 AT_ONCE = 2**26  # bytes that go through memory where a column is read from end to end; our choice
+_GONE = "the process that wrote the examples ended, or let them go"
 _OF_A_PROCESS = "/proc/{}/fd/{}"  # how another process opens a file that has no name
 
 
 class _File:
-    """An open file, closed when nobody has it any more."""
+    """An open file, closed when nobody has it any more.
 
-    def __init__(self, descriptor: int):
-        self.descriptor = descriptor
+    Attributes:
+        mark: random bytes at ``end``, behind the examples: another process finds the file by a number, which may be another
+            file's by then.
+    """
+
+    def __init__(self, descriptor: int, mark: bytes, end: int):
+        self.descriptor, self.mark, self.end = descriptor, mark, end
         weakref.finalize(self, os.close, descriptor)
+
+    @classmethod
+    def new(cls, descriptor: int, size: int) -> _File:
+        """A file with room for ``size`` bytes, marked."""
+        file = cls(descriptor, secrets.token_bytes(16), size)
+        _reserve(descriptor, size + len(file.mark))
+        os.pwrite(descriptor, file.mark, size)
+        return file
+
+    @classmethod
+    def at(cls, path: str, mark: bytes, end: int) -> _File:
+        """The file of another process.
+
+        Raises:
+            OSError: where that process ended, or let it go.
+        """
+        try:
+            file = cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), mark, end)
+        except FileNotFoundError:
+            raise OSError(errno.EIO, _GONE) from None
+        if os.pread(file.descriptor, len(mark), end) != mark:
+            raise OSError(errno.EIO, _GONE)
+        return file
 
 
 class OnDisk:
@@ -193,7 +223,16 @@ class OnDisk:
         path = _OF_A_PROCESS.format(os.getpid(), self.file.descriptor)
         if not Path(path).exists():
             return _itself, (self.read(),)
-        return _opened, (path, self.each, self.stored, self.places, self.dtype, str(self.device))
+        return _opened, (
+            path,
+            self.file.mark,
+            self.file.end,
+            self.each,
+            self.stored,
+            self.places,
+            self.dtype,
+            str(self.device),
+        )
 
 
 def room(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -212,9 +251,9 @@ def room(shape: tuple[int, ...], dtype: Any) -> Any:
         return torch.empty(shape, dtype=dtype)
     folder = make_folder(default_folder())
     with tempfile.TemporaryFile(dir=folder) as opened:  # for its owner only, and without a name
-        file = _File(os.dup(opened.fileno()))
+        descriptor = os.dup(opened.fileno())
     try:
-        _reserve(file.descriptor, needed)
+        file = _File.new(descriptor, needed)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -285,8 +324,8 @@ def _bytes() -> Any:
     return torch.uint8
 
 
-def _opened(path: str, *rest: Any) -> OnDisk:
-    return OnDisk(_File(os.open(path, os.O_RDONLY | os.O_CLOEXEC)), *rest)
+def _opened(path: str, mark: bytes, end: int, *rest: Any) -> OnDisk:
+    return OnDisk(_File.at(path, mark, end), *rest)
 
 
 def _itself(x: Any) -> Any:

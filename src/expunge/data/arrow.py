@@ -7,6 +7,7 @@ from typing import Any
 
 from expunge.core.errors import ExtraMissingError, InputError, of_the_machine
 from expunge.core.files import read_json
+from expunge.data.bounds import largest, memory
 
 PARQUET = ".parquet"
 STATE = "state.json"  # of a folder that ``Dataset.save_to_disk`` wrote
@@ -25,7 +26,7 @@ def read_arrow(path: Path) -> Any:
 
     Raises:
         InputError: for a missing or damaged file, a folder of several splits, one whose rows were selected through an indices
-            file, or a table without rows.
+            file, a table without rows, or one that would not fit into memory.
         ExtraMissingError: without the extra ``arrow``.
     """
     try:
@@ -54,7 +55,9 @@ def read_arrow(path: Path) -> Any:
                 [arrow.ipc.open_stream(arrow.memory_map(str(part))).read_all() for part in parts]
             )
         else:
-            table = parquet.ParquetFile(path).read()
+            with parquet.ParquetFile(path) as file:
+                _must_fit(file.metadata, path)
+                table = file.read()
     except (arrow.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
         if of_the_machine(error):
             raise
@@ -62,6 +65,17 @@ def read_arrow(path: Path) -> Any:
     if not table.num_rows:
         raise InputError(f"{path.name} has no rows; give a table with at least one.")
     return table.to_pandas()
+
+
+def _must_fit(said: Any, path: Path) -> None:
+    """Raise InputError for a Parquet file whose numbers alone would not fit into memory: a repeated value takes next to no room
+    in it, and eight bytes of a table each time."""
+    needed, there = 8 * said.num_rows * said.num_columns, memory()
+    if needed > max(largest(path.stat().st_size), there // 2):
+        raise InputError(
+            f"{path.name} has {path.stat().st_size:,} bytes and holds {said.num_rows:,} rows of {said.num_columns} columns, at "
+            f"least {needed / 2**30:.3g} GiB in memory; this machine has {there / 2**30:.3g} GiB. Give a part of the table."
+        )
 
 
 def write_parquet(frame: Any, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +16,11 @@ from expunge.core.errors import InputError, of_the_machine
 FLOOR = 2**29  # bytes that any compressed file may come to
 FACTOR = 20  # times its own size, beyond that: tables shrink to a tenth, rarely to a twentieth
 PACKED = (".gz", ".bz2", ".xz", ".zip")
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def largest(size: int) -> int:

@@ -44,7 +44,7 @@ from expunge.jobs.summary import summary
 from expunge.jobs.tries import begun_elsewhere, excerpt, must_be_the_first, must_be_the_same_ledger, on_record
 from expunge.ledger import Ledger
 from expunge.measuring import measure
-from expunge.planning.matched import must_be_recordable
+from expunge.planning.matched import MOST_CERTIFIED, must_be_few_apart, must_be_recordable
 from expunge.report.folder import EVIDENCE, write_evidence
 from expunge.report.outcome import is_accepted
 from expunge.report.record import build, plain, slug
@@ -293,7 +293,7 @@ def _plan(case: Case, trained: Trained, run: _Run) -> planning.Plan:
     """The plan, on the examples as screening lets the method see them; one that sees no forgotten example needs no words."""
     sees = "forgotten data" in case.method.capabilities.needs
     wording, retained = (run.screened.wording, run.screened.retained) if sees else (None, None)
-    return planning.plan(
+    planned = planning.plan(
         trained,
         run.request,
         case.method,
@@ -303,6 +303,9 @@ def _plan(case: Case, trained: Trained, run: _Run) -> planning.Plan:
         retained=retained,
         seed=case.seed,
     )
+    if planned.estimate.promises and len(trained.views) > MOST_CERTIFIED:
+        must_be_few_apart(len({view.digest for view in trained.views.values()}), certified=True)
+    return planned
 
 
 def _run(case: Case, planned: planning.Plan, journal: Journal) -> Outcome:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from expunge.core.digest import digest_file
+from expunge.core.digest import digest_bytes, digest_file
 from expunge.core.errors import InputError, TamperedError
-from expunge.core.files import PART, in_words, read_json, sync_folder
+from expunge.core.files import PART, in_words, parse_json, sync_folder
 from expunge.report.folder import EVIDENCE, MODELS, as_json, models_of, private_path
 from expunge.report.record import slug
 from expunge.report.signing import signing_key
@@ -52,7 +52,10 @@ def kept_in(evidence: Path, digest: str, ledger: Path) -> Kept:
             f"{evidence} does not verify, so that its model cannot be used again: {problems[:1000]}. Restore the folder from a "
             "backup."
         )
-    record = read_json(evidence / EVIDENCE)
+    content = (evidence / EVIDENCE).read_bytes()
+    if digest_bytes(content) != result.evidence:
+        raise TamperedError(f"{evidence / EVIDENCE} changed while it was checked. Try again.")
+    record = parse_json(content, str(evidence / EVIDENCE))
     run = next((run for run in record["runs"] if run["model"]["digest"] == digest), None)
     if run is None:
         has = ", ".join(model["digest"][:12] for model in models_of(record)) or "none"

@@ -8,9 +8,9 @@ from typing import Any
 
 from expunge.report.bottom_line import bottom_line
 from expunge.report.forgetting import warned
+from expunge.report.guarantee import weakest_certificate
 from expunge.report.measurement_names import keyed
 from expunge.report.outcome import accepted_by, is_accepted, person_of
-from expunge.report.words import weakest_certificate
 
 WHERE = ("retain", "forget", "test")
 FIELDS = ("metric", "set", "view", "value", "interval", "n", "direction", "ideal", "null", "original", "reference")

@@ -7,8 +7,8 @@ from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
 from expunge.core.measurement import Key
+from expunge.report import guarantee, words
 from expunge.report import numbers as say
-from expunge.report import words
 from expunge.report.forgetting import outcome_row
 from expunge.report.outcome import is_held, person_of, speaks_against
 from expunge.report.vocabulary import MEASURED_VERDICTS, SYMBOLS, UNRECORDED, VERDICTS, is_attack, key, label, status_of
@@ -76,20 +76,20 @@ def _verdict_cell(run: Record) -> tuple[str, str]:
 
 
 def _guarantee(run: Record) -> tuple[str, str]:
-    certificate = words.weakest_certificate(run)
+    certificate = guarantee.weakest_certificate(run)
     if certificate is None or run["verdict"] in (Verdict.VOID, UNCHANGED, UNCERTIFIED):
         return "none", ""
-    pair = words.pair(certificate)
+    pair = guarantee.pair(certificate)
     if not run["verdict"].startswith("certified"):
         return "none", f"nominal {pair}"
     if not certificate["epsilon"]:
         return pair, ""
-    right = words.at_most(words.best_guess(certificate["epsilon"], certificate["delta"]))
+    right = guarantee.at_most(guarantee.best_guess(certificate["epsilon"], certificate["delta"]))
     return pair, f"guessing right from even odds: at most {right}"
 
 
 def _assumption_count(run: Record) -> tuple[str, str]:
-    certificate = words.weakest_certificate(run)
+    certificate = guarantee.weakest_certificate(run)
     if certificate is None:
         return say.NOTHING, ""
     statuses = [status_of(item) for item in certificate["assumptions"]]

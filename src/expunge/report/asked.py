@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from expunge.core.certificate import Verdict
+from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.report import numbers as say
 from expunge.report.outcome import ACCEPTED_SINCE, PERSON, accepted_by, person_of
 
@@ -55,11 +55,15 @@ def _person(record: Record, person: Record) -> str:
     """What a person who accepts the result as it is decided; nothing, where the result is accepted without."""
     by = [accepted_by(run, person) for run in record["runs"] if "outcome" in run]
     reason = str(person["reason"]).rstrip(".")
-    if PERSON in by or not by or any(run["verdict"] == Verdict.VOID for run in record["runs"]):
-        when = " after it was delivered" if record.get(ACCEPTED_SINCE) else ""
-        return f"The result was accepted as it is{when} by {person['by']}: {reason}."
+    if None in by and any(run["verdict"] == Verdict.VOID for run in record["runs"]):
+        return f"{person['by']} let the result out although its certificate is void ({reason}); it is not accepted."
+    if None in by and all(run["verdict"] == UNCHANGED for run in record["runs"]):
+        return f"{person['by']} would accept the result as it is ({reason}); it is the model of before."
     if None in by:
         return f"{person['by']} would accept the result as it is ({reason}); what was measured speaks against that."
+    if PERSON in by or not by:
+        when = " after it was delivered" if record.get(ACCEPTED_SINCE) else ""
+        return f"The result was accepted as it is{when} by {person['by']}: {reason}."
     return f"{person['by']} would have accepted the result as it is ({reason}); that was not needed."
 
 

@@ -13,11 +13,22 @@ from expunge.core.certificate import UNCHANGED, Verdict
 from expunge.metrics.outcomes import Word
 from expunge.report import numbers as say
 from expunge.report.forgetting import before_and_now, better_known, hides_forgotten, still_known, warned
-from expunge.report.outcome import CERTIFICATE, OUTCOME, PERSON, accepted_by, is_accepted, is_held, person_of
+from expunge.report.guarantee import is_weak, weakest_certificate
+from expunge.report.outcome import (
+    CERTIFICATE,
+    OUTCOME,
+    PERSON,
+    accepted_by,
+    is_accepted,
+    is_held,
+    person_of,
+    speaks_against,
+)
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
 FORGOTTEN, NOT, UNKNOWN = "Forgotten", "Not forgotten", "Not known"
+IF_DECLARED = "Forgotten, if what was declared is true"
 NOWHERE = "not stated"
 # What else may hold the data of a model; the job says of each whose it is and what became of it (``copies``).
 _RETRAIN = (
@@ -36,7 +47,7 @@ _CALLED = {**COPIES, RETRAINED: "The retrained model, in the private folder: it 
 _INSTEAD: Mapping[str, str] = {
     Word.UNDER_FORGETS: "Take another method or stronger settings (expunge advise names them, with prices), or retrain.",
     Word.OVER_FORGETS: "Take milder settings: failing where a model that never knew the examples does not gives them away.",
-    Word.UTILITY_COLLAPSE: "Take milder settings or retrain: nobody can use this model.",
+    Word.UTILITY_COLLAPSE: "Take milder settings or retrain: the model lost too much of what it is used for.",
     Word.UNDECIDABLE: f"There was no retrained model to compare with. {_RETRAIN}; take a method with a certificate, or let a "
     "person accept it as it is (accept in the job).",
 }
@@ -54,8 +65,8 @@ _FACTOR: Mapping[str, float] = {Word.UNDER_FORGETS: 3.0, Word.OVER_FORGETS: 1 / 
 
 
 def bottom_line(run: Record, person: Record | None = None, held: bool = False) -> Row:
-    """Of one run: ``state`` (forgotten, not forgotten, not known), ``ship``, ``advice`` (in words) and ``why``, a sentence or
-    two.
+    """Of one run: ``state`` (forgotten, forgotten under a condition, not forgotten, not known), ``ship``, ``advice`` (in words)
+    and ``why``, a few sentences.
 
     Args:
         person: who accepts a result that measuring cannot decide, where the job names one.
@@ -74,22 +85,20 @@ def _line(run: Record, person: Record | None) -> Row:
     word = str((run.get("outcome") or {}).get("word", ""))
     if verdict == UNCHANGED:
         return {"state": NOT, "ship": False, "why": "The model was left as it is: this was a control."}
-    if by == CERTIFICATE and verdict == Verdict.CERTIFIED:
-        why = "The certificate holds within the published budget, and no check refuted it."
-        return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == CERTIFICATE:
-        why = "The guarantee holds if what was declared is true (see the assumptions), and no measurement speaks against it."
-        return {"state": FORGOTTEN, "ship": True, "why": why}
+        return _by_certificate(run, word)
     if by == OUTCOME:
-        why = "What was measured went at least half of the way to a retrained model, and not far past it. That is no proof: "
-        why += "attacks that were not run may find more."
+        why = "The measurement that decides went at least half of the way to a retrained model, and not far past it. "
+        if run["evidence"]["verdict"] == "differs from retraining":
+            why += "Single values differ from a retrained model's all the same. "
+        why += "That is no proof: attacks that were not run may find more."
         return {"state": FORGOTTEN, "ship": True, "why": why}
     if by == PERSON:
         assert person is not None
         void = "the certificate is void (see the assumptions)" if verdict == Verdict.VOID else "nothing is proven"
-        near = "went at least half of the way to a retrained model"
-        found = near if word == Word.FORGETS else "cannot tell whether it forgets"
-        why = f"By {person['by']}: {person['reason'].rstrip('.')}. {say.initial(void)}, and what was measured {found}. "
+        near = "the measurement that decides went at least half of the way to a retrained model"
+        found = near if word == Word.FORGETS else "what was measured cannot tell whether it forgets"
+        why = f"By {person['by']}: {person['reason'].rstrip('.')}. {say.initial(void)}, and {found}. "
         why = " ".join([why.strip(), *_measured(run)])
         return {"state": UNKNOWN, "ship": True, "advice": "Accepted as it is.", "why": why}
     if verdict == Verdict.VOID and not word:
@@ -106,6 +115,30 @@ def _line(run: Record, person: Record | None) -> Row:
     states: Mapping[str, str] = {Word.UNDER_FORGETS: NOT, Word.OVER_FORGETS: FORGOTTEN}
     state = states.get(word, UNKNOWN)
     return {"state": state, "ship": False, "why": _INSTEAD.get(word, "No outcome was recorded.") + _rate(run, word)}
+
+
+def _by_certificate(run: Record, word: str) -> Row:
+    """A result that its certificate accepts: a weak bound does not say that anything was forgotten, and what was measured is
+    said where the record has it, whatever it is."""
+    certified, certificate = run["verdict"] == Verdict.CERTIFIED, weakest_certificate(run)
+    within = "" if run["budget"] is None else " within the published budget"
+    why = [
+        f"The certificate holds{within}, and no check refuted it."
+        if certified
+        else f"The guarantee holds{within} if what was declared is true (see the assumptions), and no check refuted it."
+    ]
+    weak = certificate is None or is_weak(certificate)
+    if weak:
+        why.append("That is a weak bound, which rules out little.")
+    if word == Word.FORGETS and not certified:
+        why.append("The measurement that decides went at least half of the way to a retrained model.")
+    elif word == Word.UNDECIDABLE:
+        why.append("What was measured cannot tell whether it forgets.")
+    elif speaks_against(run):
+        why.append(f"What was measured speaks against it: {word}.")
+    state = UNKNOWN if weak else FORGOTTEN if certified or word == Word.FORGETS else IF_DECLARED
+    advice = {"advice": "Accepted by its certificate."} if weak else {}
+    return {"state": state, "ship": True, **advice, "why": " ".join(why)}
 
 
 def _measured(run: Record, reason: bool = True) -> list[str]:
@@ -137,6 +170,16 @@ def copies(record: Record) -> list[list[str]]:
     return rows + [[COPIES[kind], say.NOTHING, NOWHERE, NOWHERE, say.NOTHING] for kind in COPIES if kind not in known]
 
 
+def _found(record: Record, records: str) -> list[str]:
+    """What was found of the person, as far as the record has it; that later training leaves it out only where it was marked."""
+    if not record["data"]["member"]:
+        return ["Your request names what the model must no longer know, and no records that it was trained on."]
+    found = f"We found {records} in the data that the model concerned was trained on."
+    if not (record["request"].get("matched") or {}).get("marks"):
+        return [found]
+    return [f"{found} They are excluded from the training of later versions by a list that does not contain your name."]
+
+
 def reply(record: Record) -> str:
     """A draft of the answer to the person: to be read, completed and sent by somebody who answers for it."""
     request = record["request"]
@@ -145,22 +188,25 @@ def reply(record: Record) -> str:
     from_ = f", from {say.plural(talks, 'conversation')}," if talks else ""
     states = [bottom_line(run, person_of(record), is_held(record)) for run in record["runs"]]
     open_ = [row for row in copies(record) if row[3] not in ("removed", "replaced") and row[0] != _CALLED[RETRAINED]]
+    unchanged = {run["status"] for run in record["runs"]} == {UNCHANGED}
     lines = [
         "DRAFT. Read it, complete what stands in brackets, and check that every sentence is true where you are.", "",
         "Dear [name],", "",
         f"We received your request on {request.get('received') or '[date]'}. Our reference is {request['id']}.", "",
-        f"We found {count} of yours{from_} in the data that the model concerned was trained on. They are excluded from the "
-        "training of later versions by a list that does not contain your name.", "",
+        *_found(record, f"{count} of yours{from_}"), "",
     ]  # fmt: skip
     made = "We made a new version of the model from which they were to be removed"
     if is_accepted(record) and all(line["ship"] for line in states):
-        sure = {line["state"] for line in states} == {FORGOTTEN}
+        sure = {line["state"] for line in states} <= {FORGOTTEN, IF_DECLARED}
+        by_person = any(accepted_by(run, person_of(record)) == PERSON for run in record["runs"])
         lines += [f"{made}, and put it in the place of the former version on [date].", ""]
         lines += [
             "Our examination of the new version did not find that it still depends on your data. No examination can exclude it "
             "completely."
             if sure
-            else "Our examination could not decide whether it still depends on your data; [name and role] decided to use it.",
+            else "Our examination could not decide whether it still depends on your data; [name and role] decided to use it."
+            if by_person
+            else "What we can guarantee of it is little, and our examination does not say if it still depends on your data.",
             "",
         ]
         if any(better_known(run) for run in record["runs"]):
@@ -175,7 +221,9 @@ def reply(record: Record) -> str:
             ]
     else:
         lines += [
-            f"{made}. Our examination did not satisfy us, and we do not use it.",
+            "We have not made a new version of the model yet."
+            if unchanged
+            else f"{made}. Our examination did not satisfy us, and we do not use it.",
             f"We will [retrain the model / take it out of use] by {request.get('due') or '[date]'}.",
             "",
         ]

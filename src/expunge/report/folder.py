@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from expunge.core.certificate import Verdict
-from expunge.core.digest import digest_arrays, digest_bytes, digest_file
+from expunge.core.digest import digest_arrays, digest_bytes
 from expunge.core.errors import HeldBackError, InputError
 from expunge.core.files import in_words, leftovers, private_folder, read_json, write_atomic
 from expunge.core.measurement import PRIVATE_BELOW, Evidence
@@ -89,37 +89,31 @@ def write_evidence(
         _open_folder(paths[name].parent)
         write_atomic(paths[name], data)
     write_review(folder, whole, private or {})
-    envelope = signing.sign(_statement(record, paths), signing_key or signing.signing_key())
+    envelope = signing.sign(_statement(record, content), signing_key or signing.signing_key())
     paths[STATEMENT] = folder / STATEMENT
     write_atomic(paths[STATEMENT], as_json(envelope))
     return paths
 
 
-def write_accepted(folder: Path, record: Mapping[str, Any]) -> None:
+def write_accepted(folder: Path, record: Mapping[str, Any], whole: Mapping[str, Any] | None) -> None:
     """Write the pages of an evidence folder again, and sign them, when a person has accepted its result since.
 
-    In the private folder the review and the reply to the person follow. Models and all else stay as they are.
+    In the private folder the review and the reply to the person follow. Models and all else stay as they are: what is signed
+    of them are the digests that ``record`` lists, whatever lies there.
 
     Args:
-        record: of the folder, with ``accepted_since``.
+        record: of the folder, verified, with ``accepted_since``. whole: that of the private folder, where there is one.
 
-    Raises:
-        InputError: if the folder has a PDF and this installation cannot make one.
-
-    Guarantee: a process that dies leaves a folder that does not verify, and the same call repairs it.
+    Guarantee: a process that dies leaves either the folder of before, or one that does not verify and whose statement still
+        vouches for the record without ``accepted_since``; the same call repairs it.
     """
-    if record["pdf"] and not portable.available():
-        raise InputError(
-            f"{folder} has a report.pdf, which is to say who accepted the result. Install the extra pdf and repeat this."
-        )
     content = _pages(record)
-    (folder / STATEMENT).unlink(missing_ok=True)
     for name, data in content.items():
         write_atomic(folder / name, data)
-    if (whole := private_path(folder) / REVIEWED).is_file():
-        write_review(folder, {**read_json(whole), ACCEPTED_SINCE: record[ACCEPTED_SINCE]}, {})
-    paths = {name: folder / name for name in (*content, *record["files"])}
-    write_atomic(folder / STATEMENT, as_json(signing.sign(_statement(record, paths), signing.signing_key())))
+    if whole is not None:
+        write_review(folder, {**whole, ACCEPTED_SINCE: record[ACCEPTED_SINCE]}, {})
+    signed = signing.sign(_statement(record, content), signing.signing_key())
+    write_atomic(folder / STATEMENT, as_json(signed))
 
 
 def write_report(
@@ -359,6 +353,7 @@ def _is_model(name: str) -> bool:
     return top == MODELS and 1 <= len(inside) <= 2 and name.endswith(kinds)
 
 
-def _statement(record: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
-    subjects = {name: digest_file(path) for name, path in paths.items()}
-    return signing.statement(subjects, PREDICATE, predicate(record, PDF in paths))
+def _statement(record: Mapping[str, Any], pages: Mapping[str, bytes]) -> dict[str, Any]:
+    """What is signed: the pages as they were made, and all else as the record lists it. Nothing is read from disk for it."""
+    subjects = {**record["files"], **{name: digest_bytes(data) for name, data in pages.items()}}
+    return signing.statement(subjects, PREDICATE, predicate(record, PDF in pages))

@@ -19,20 +19,20 @@ CALLED: Mapping[str, str] = {
     Word.FORGETS: "Forgotten, as far as was measured",
     Word.UNDER_FORGETS: "Not forgotten, or only in part",
     Word.OVER_FORGETS: "Forgotten beyond what retraining would do, which can itself give away who left",
-    Word.UTILITY_COLLAPSE: "The model is no longer useful for what it was made for",
+    Word.UTILITY_COLLAPSE: "The model lost much of what it is used for",
     Word.UNDECIDABLE: "Whether anything was forgotten cannot be told from these measurements",
     PRIVATE: "The outcome of the measurements is private, as it depends on the original model",
 }
 _ACCEPTED: Mapping[str | None, str] = {
-    CERTIFICATE: "The result is accepted: its certificate holds, within the published budget, and nothing refuted it.",
+    CERTIFICATE: "The result is accepted by its certificate; no check refuted it.",
     OUTCOME: "The result is accepted by what was measured; nothing is proven.",
-    PERSON: "The result is accepted as it is by a person, who is named above: neither a certificate nor what was measured "
-    "shows that it forgets.",
+    PERSON: "The result is accepted as it is by a person, who is named above.",
     None: (
         "The result was delivered and is not accepted: neither a certificate nor what was measured shows that it does what "
         "was asked. The request is not fulfilled; its examples stay out of later training all the same."
     ),
 }
+_LEFT = "Nothing was forgotten: the model is that of before"
 _HELD = "The result is held back: nothing was delivered, and the request is not fulfilled."
 _SAME = 1.15  # from this factor on two probabilities are called different in words; our choice
 _AS_BEFORE = 0.98  # of the original's share of right answers: from here on little was forgotten, in words; our choice
@@ -60,7 +60,17 @@ def forgetting(run: Record, person: Record | None, held: bool = False) -> list[s
     sentence = f"{lead}: {beside}." if beside and word != PRIVATE else f"{lead}."
     reason = [found["reason"]] if found["reason"] else []
     warning = [said] if (said := warned(run)) else []
-    return [sentence, *reason, *warning, _HELD if held else _ACCEPTED[accepted_by(run, person)]]
+    if run["status"] == UNCHANGED:
+        sentence, reason = f"{_LEFT}: {beside}." if beside and word != PRIVATE else f"{_LEFT}.", []
+    return [sentence, *reason, *warning, _HELD if held else _acceptance(run, person)]
+
+
+def _acceptance(run: Record, person: Record | None) -> str:
+    """Whether the result is accepted, by what, and what does not stand behind that."""
+    by = accepted_by(run, person)
+    if by == PERSON and run["outcome"]["word"] != Word.FORGETS:
+        return f"{_ACCEPTED[by]} Neither a certificate nor what was measured shows that it forgets."
+    return f"{_ACCEPTED[by]} No certificate shows that it forgets." if by == PERSON else _ACCEPTED[by]
 
 
 def better_known(run: Record) -> str:

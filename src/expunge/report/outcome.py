@@ -76,9 +76,13 @@ def accepted_by(run: Record, person: Record | None = None) -> str | None:
     * ``person``: what was measured is undecidable, and the job says who accepts that and why; or the certificate is void, which
       only a person lets out, and what was measured is ``forgets`` or undecidable.
 
+    Nothing accepts a control that left the model as it was: of that it is known that nothing was forgotten.
+
     Args:
         person: ``{"by": …, "reason": …}`` of the job, where there is one.
     """
+    if run["verdict"] == UNCHANGED:
+        return None
     if accepted_by_certificate(run):
         return CERTIFICATE
     word = (run.get("outcome") or {}).get("word")

@@ -12,8 +12,8 @@ from typing import Any
 from expunge.core.certificate import Verdict
 from expunge.report import numbers as say
 from expunge.report.drawing import ACCENT, GREY, INK, LIGHT, PALE, Figure, canvas, finished, powers, styled
+from expunge.report.guarantee import certificates
 from expunge.report.vocabulary import is_attack, label, place
-from expunge.report.words import certificates
 
 Record = Mapping[str, Any]
 

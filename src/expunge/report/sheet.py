@@ -17,6 +17,7 @@ from expunge.report.bottom_line import bottom_line, copies
 from expunge.report.differences import differences
 from expunge.report.drawing import Figure
 from expunge.report.forgetting import forgetting
+from expunge.report.guarantee import certificates
 from expunge.report.measurement_names import with_keys
 from expunge.report.outcome import is_held, person_of
 from expunge.report.views import at_peers, held_by, in_short
@@ -84,7 +85,7 @@ def _numbered(outline: bool) -> Callable[..., list[Row]]:
 
 
 def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None, held: bool) -> Row:
-    certificates = words.certificates(run)
+    found = certificates(run)
     method, model = run["method"], run["model"]
     settings = method.get("settings") or {}
     return {
@@ -92,9 +93,9 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None, 
         "verdict": verdict_row(run),
         "proven": words.proven(run),
         "measured": [*forgetting(run, person, held), *words.measured(run), *at_peers(run)],
-        "certificates": [_certificate(item, view) for view, item in certificates if item is not None],
+        "certificates": [_certificate(item, view) for view, item in found if item is not None],
         "figures": figures(
-            *(plot(run, view) for view, _ in certificates for plot in (plots.trade_off, plots.bounds))
+            *(plot(run, view) for view, _ in found for plot in (plots.trade_off, plots.bounds))
         ),
         "measurements": [_measurement(item, run["evidence"]["reference"]) for item in run["evidence"]["measurements"]],
         "differences": figures(differences(run)),
@@ -108,7 +109,7 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None, 
         "method": [
             ["Method", method["name"]],
             *([["Paper", run["paper"]]] if run["paper"] else []),
-            *([f"Setting {name.replace('_', ' ')}", say.text(item)] for name, item in settings.items() if acts(item)),
+            *([f"Setting {name.replace('_', ' ')}", _setting(name, item)] for name, item in settings.items() if acts(item)),
             *([name.capitalize(), say.text(item)] for name, item in say.flat(run["details"])),
         ],
         "cost": _cost(run),
@@ -138,6 +139,10 @@ def _run(run: Record, figures: Callable[..., list[Row]], person: Record | None, 
             for name, fact in run["facts"].items()
         ],
     }  # fmt: skip
+
+
+def _setting(name: str, item: Any) -> str:
+    return words.settings_in_words(item, name) if isinstance(item, Mapping) else say.text(item)
 
 
 def _answers(answers: Any) -> list[Row]:

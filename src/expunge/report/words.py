@@ -7,18 +7,18 @@ followed by its condition; for every other verdict it does not occur.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from expunge.core.certificate import UNCERTIFIED, UNCHANGED, Verdict
-from expunge.core.measurement import FORBIDDEN, OWN_PROBES, UNDECIDABLE
+from expunge.core.measurement import AT, FORBIDDEN, OWN_PROBES, UNDECIDABLE
 from expunge.core.trained import Origin
 from expunge.report import numbers as say
 from expunge.report import views
 from expunge.report.asked import asked
 from expunge.report.forgetting import forgetting, probed
+from expunge.report.guarantee import certificates, pair, told_apart, weakest_certificate
 from expunge.report.headline import headline
 from expunge.report.outcome import is_held, person_of, speaks_against
 from expunge.report.vocabulary import UNRECORDED, acts, is_attack, key, label, status_of
@@ -31,7 +31,7 @@ ASKED, DONE, PROVEN, MEASURED, UNKNOWN = (
 _SHOWN = 3  # assumptions in a sentence
 RETRAIN = "retrain"  # the method that is no alternative to retraining
 MOST = 4  # numbers of a run on the half page
-WEAK = 0.95  # above this chance of guessing right a bound rules out little; our threshold, no paper names one
+NEAR, SOON = 1.5, 1.0  # factor and seconds within which two times are equal, as `expunge advise` takes them; our choice
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,7 @@ def _lead(record: Record, run: Record) -> str:
 def done(run: Record) -> list[str]:
     """The method and what it cost."""
     method = run["method"]
-    settings = ", ".join(
-        f"{name.replace('_', ' ')} {say.text(item)}"
-        for name, item in (method.get("settings") or {}).items()
-        if acts(item)
-    )
+    settings = settings_in_words(method.get("settings") or {})
     what = f"{method['name']} ({settings})" if settings else method["name"]
     if run["status"] == UNCHANGED:
         return [f"Nothing was changed: {what} is a control that releases the model as it was."]
@@ -92,9 +88,20 @@ def done(run: Record) -> list[str]:
         retraining = None  # the same once more, to measure: no alternative
     beside = f"; retraining once took {say.seconds(retraining)}" if retraining is not None else ""
     own, cheaper = run["cost"].get("seconds"), ""
-    if own is not None and retraining is not None and retraining < own:
-        cheaper = " Retraining would have been cheaper."
+    if own is not None and retraining is not None and own > max(NEAR * retraining, retraining + SOON):
+        cheaper = " Retraining would have been faster."
     return [f"The method {what} made a new model in {cost}{beside}.{cheaper}"]
+
+
+def settings_in_words(settings: Record, prefix: str = "") -> str:
+    """Settings that did something, in one line; those of a group, which repeat its name, in brackets: lora (alpha 32, r 16)."""
+    said = []
+    for name, item in settings.items():
+        called = name.removeprefix(f"{prefix}_").replace("_", " ")
+        if acts(item):
+            value = f"({settings_in_words(item, name)})" if isinstance(item, Mapping) else say.text(item)
+            said.append(f"{called} {value}")
+    return ", ".join(said)
 
 
 def proven(run: Record) -> list[str]:
@@ -152,60 +159,6 @@ def _publish_first(items: Any) -> list[str]:
     ]
 
 
-def told_apart(certificate: Record) -> list[str]:
-    """(epsilon, delta) for people: how much better than guessing anybody can do."""
-    if certificate["composed_mu"] == 0 and certificate["epsilon"] == 0:
-        return [
-            f"The model was made by the reference procedure itself, without the forgotten records ({say.equals('ε', '0')}): "
-            "it holds nothing of them that a model which never saw them would not hold."
-        ]
-    epsilon, delta = certificate["epsilon"], certificate["delta"]
-    if epsilon is None:
-        return ["No finite ε is known."]
-    factor = math.exp(epsilon) if epsilon < 700 else math.inf
-    right = best_guess(epsilon, delta)
-    parameters = certificate["parameters"]
-    earlier = parameters.get("releases_before", len(parameters.get("spent") or ()))  # records of before list them
-    releases = f", counting all {earlier + 1} releases so far together" if earlier else ""
-    stated = say.equals("ε", say.number(say.ceiling(epsilon)))
-    sentences = [
-        "Any test of whether the released model has seen the forgotten records says yes at most "
-        f"{say.number(say.ceiling(factor), 'without limit')} times as often (e^ε with {stated}{releases}) as on a model made "
-        f"the same way without them, plus a chance of {say.chance(delta)} (δ).",
-        f"Who starts from even odds guesses right at most {at_most(right)} of the time; blind guessing gives 50{say.PERCENT}.",
-    ]
-    if right > WEAK:
-        sentences.append("That is a weak bound: it rules out little.")
-    return sentences
-
-
-def pair(certificate: Record) -> str:
-    """The stated epsilon and delta."""
-    if certificate["composed_mu"] == 0 and certificate["epsilon"] == 0:
-        return say.equals("ε", "0")
-    epsilon, delta = say.number(certificate["epsilon"], say.UNBOUNDED), say.number(certificate["delta"])
-    return f"{say.equals('ε', epsilon)}, {say.equals('δ', delta)}"
-
-
-def best_guess(epsilon: float, delta: float) -> float:
-    """How often the best distinguisher is right from even odds: (e^ε + δ) / (1 + e^ε), implied by (ε, δ)."""
-    return min(1.0, 1 / (1 + math.exp(-epsilon)) + delta / (1 + math.exp(min(epsilon, 700))))
-
-
-def certificates(run: Record) -> list[tuple[str, Record | None]]:
-    """View and certificate of each release of a run; the first view, which is the only one of most runs, has no name."""
-    return [("", run["certificate"]), *((view["view"], view["certificate"]) for view in run.get("other_views", ()))]
-
-
-def weakest_certificate(run: Record) -> Record | None:
-    """The certificate that decides the run's verdict: of several views, the one that promises least."""
-    found = [certificate for _, certificate in certificates(run) if certificate is not None]
-    if len(found) < len(certificates(run)):
-        return None
-    order = list(Verdict)
-    return max(found, key=lambda c: (order.index(c["verdict"]), math.inf if c["epsilon"] is None else c["epsilon"]))
-
-
 def measured(run: Record) -> list[str]:
     """The numbers that matter most, beside retraining, and what they come to."""
     evidence = run["evidence"]
@@ -216,13 +169,8 @@ def measured(run: Record) -> list[str]:
     chosen = [item for item in headline(open_) if item["set"] != OWN_PROBES][:MOST] if open_ else []
     sentences = [say.initial("; ".join(_one(item, first=item is chosen[0]) for item in chosen)) + "."] if chosen else []
     if hidden := [item for item in found.values() if item.get("withheld")]:
-        agree = sum(item["agrees"] is True for item in hidden)
-        compared = sum(item["agrees"] is not None for item in hidden)
-        said = f", of which {agree} of {compared} that were compared agree with retraining" if compared else ""
-        verb = "is" if len(hidden) == 1 else "are"
-        sentences.append(
-            f"{say.plural(len(hidden), 'value')} on forgotten rows or single weights {verb} private{said}."
-        )
+        said = "is private" if len(hidden) == 1 else "are private"
+        sentences.append(f"{say.plural(len(hidden), 'value')} {said} ({hidden_kinds(hidden)}).")
     sentences += [probed(item) for item in open_ if item["metric"] == FORBIDDEN]
     for item in [item for of in ("test", "retain") for item in found.values() if key(item)[:2] == ("accuracy", of)]:
         if item["agrees"] is False and None not in (item["value"], item["ideal"]) and item["value"] < item["ideal"]:
@@ -262,14 +210,16 @@ def withheld(record: Record) -> str:
     if "private_below" not in record:
         return ""
     return (
-        "This page may be shown. Values on the forgotten rows of a request for fewer than "
-        f"{record['private_below']} of them, values of the model before, and distances of weights are not on it; whether they "
-        "agree with retraining is. Whoever made this has them in review.html, in a private folder."
+        "This page may be shown. Values on the forgotten and the retained rows of a request for fewer than "
+        f"{record['private_below']} of them, values of the model before, and distances of weights are not on it, nor whether "
+        "they agree with retraining. Whoever made this has them in review.html, in a private folder."
     )
 
 
 def _comes_to(run: Record, evidence: Record) -> list[str]:
     verdict = evidence["verdict"]
+    if run["status"] == UNCHANGED:
+        return []
     if verdict == UNDECIDABLE:
         return [
             "There is no retrained model to compare with, so whether it has forgotten is undecidable from these numbers."
@@ -313,6 +263,17 @@ def _comes_to(run: Record, evidence: Record) -> list[str]:
             "The same measurements would not tell the model before either: they have too little power here."
         )
     return sentences
+
+
+def hidden_kinds(hidden: list[Record]) -> str:
+    """What values are about that a page which may be shown withholds."""
+    sets = {(item["set"] or "").partition(AT)[0] for item in hidden}
+    attacks = any(is_attack(item) for item in hidden)
+    kinds = ["forgotten rows"] if "forget" in sets or attacks else []
+    kinds += ["retained rows"] if "retain" in sets else []
+    kinds += ["other rows"] if sets - {"forget", "retain", ""} else []
+    kinds += ["distances of weights"] if any(not item["set"] and not is_attack(item) for item in hidden) else []
+    return say.joined(kinds)
 
 
 def hides_comparisons(evidence: Record) -> bool:
@@ -365,7 +326,7 @@ def _base(run: Record) -> list[str]:
 
 def _undecided(run: Record) -> list[str]:
     evidence = run["evidence"]
-    if evidence["verdict"] == UNDECIDABLE:
+    if evidence["verdict"] == UNDECIDABLE and run["status"] != UNCHANGED:
         return ["What a retrained model would score: whether this one has forgotten cannot be told by measuring."]
     checks = [check["name"].replace("_", " ") for check in evidence["checks"] if check["passed"] is None]
     return [f"Undecided checks: {say.joined(checks)}."] if checks else []
@@ -389,8 +350,3 @@ def _statements(items: Any) -> str:
         for item in items
     ]
     return "; ".join(texts) or "see the table of assumptions"
-
-
-def at_most(share: float) -> str:
-    """A percentage rounded up: a bound must not shrink in print."""
-    return say.percent(share) if share >= 0.9995 else say.percent(math.ceil(share * 1000) / 1000)

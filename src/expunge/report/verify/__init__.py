@@ -119,7 +119,10 @@ def verify_folder(
     note = ""
     with suppress(ExpungeError, OSError):
         note = NOTES.get(str(seen.record.get("format")), "")
-    return Verification(checks, "known" if public_key is not None and checks[0].ok else "unknown", note)
+    read = ""
+    with suppress(ExpungeError, OSError):
+        read = digest_bytes(seen.evidence_bytes)
+    return Verification(checks, "known" if public_key is not None and checks[0].ok else "unknown", note, read)
 
 
 class _Folder:
@@ -341,8 +344,8 @@ class _Folder:
         evidence = (digest_bytes(self.evidence_bytes), digest_json(self.record))
         with self._ledger() as ledger:
             if ledger is not None:
-                _none(ledgers.live_problems(self.record, ledger, evidence, here=self.ledger_path is None))
-                return ledgers.since(self.record, ledger)
+                _none(ledgers.live_problems(self.record, ledger, evidence, self.ledger_path is None, self.public_key))
+                return ledgers.since(self.record, ledger, self.public_key)
         if self.record.get("live_ledger") == IN_FOLDER:
             raise TamperedError(f"{LIVE[0]} lay in the folder and is gone")
         if self.record["ledger"] is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expunge.core.errors import ExpungeError, of_the_machine
@@ -39,11 +39,14 @@ class Verification:
         checks: all that were made, also those that passed.
         signer: ``known`` where the given key signed the folder, else ``unknown``.
         note: what the version that wrote the folder did not promise; empty for this version's.
+        evidence: digest of evidence.json as it was checked, so that whoever reads it afterwards reads the same; empty where
+            it cannot be read.
     """
 
     checks: tuple[Finding, ...]
     signer: str
     note: str = ""
+    evidence: str = ""
 
     @property
     def consistent(self) -> bool:
@@ -85,6 +88,20 @@ class Verification:
 
 def found(name: str, check: Callable[[], str | None], clock: Clock) -> Finding:
     """What a check found: it returns a note, raises :class:`Skipped` where it cannot be made, and else what is wrong."""
+    finding = _found(name, check, clock)
+    return replace(
+        finding, **{part: printable(getattr(finding, part)) for part in ("name", "problem", "skipped", "note")}
+    )
+
+
+def printable(text: str) -> str:
+    """``text`` in one line: what a folder or a ledger says must not look like lines of ours, or steer a terminal."""
+    return "".join(
+        each if each.isprintable() else " " if each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
+
+
+def _found(name: str, check: Callable[[], str | None], clock: Clock) -> Finding:
     try:
         with limited(clock):
             return Finding(name, note=check() or "")

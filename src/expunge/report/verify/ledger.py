@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from expunge.core.certificate import UNCHANGED, Verdict
+from expunge.core.digest import digest_bytes, digest_json
 from expunge.core.errors import TamperedError
 from expunge.ledger import Entry, Ledger
 from expunge.model_folder import PUBLISHED, spent_on
 from expunge.privacy.again import without_lists
 from expunge.privacy.composition import compose_gaussian
-from expunge.report.folder import models_of
+from expunge.report import acceptance
+from expunge.report.folder import as_json, models_of
 from expunge.report.outcome import ACCEPTED_SINCE, is_accepted
 from expunge.report.record import FORMAT
 from expunge.report.shown import name_of
@@ -22,7 +26,7 @@ from expunge.requests_book import ACCEPTANCE, END, ROLLBACK, RequestBook
 
 Record = Mapping[str, Any]
 Item = Mapping[str, Any]
-_SINCE = {"abandon": "abandoned", "supersede": "superseded", "accept": "accepted after it was delivered"}
+_SINCE = {"abandon": "abandoned", "supersede": "superseded"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -121,11 +125,14 @@ def needs_excerpt(record: Record) -> bool:
     )
 
 
-def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], here: bool) -> list[str]:
+def live_problems(
+    record: Record, ledger: Ledger, evidence: Collection[str], here: bool, key: Ed25519PublicKey | None = None
+) -> list[str]:
     """The ledger itself, verified already, against the excerpt and the record.
 
     Args:
         evidence: digests under which a fulfilment may name evidence.json. here: whether the ledger lies in the folder.
+        key: the expected signer's, where it is known.
     """
     excerpt, identity = record["ledger"], record["request"]["id"]
     if excerpt is not None:
@@ -133,12 +140,10 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     own = [entry for entry in ledger.entries(prefix=identity) if entry.key.split("/")[0] == identity]
     problems = []
     closed = [entry.payload.get("evidence") for entry in own if entry.kind == "fulfilment"]
-    since = [entry.payload for entry in own if entry.kind == ACCEPTANCE]
-    problems += _accepted_since(record, since, evidence)
-    named = [
-        *evidence,
-        *(map(str, closed) if record.get(ACCEPTED_SINCE) else []),
-    ]  # the acceptance names these files instead
+    problems += acceptance.problems(record, [entry.payload for entry in own if entry.kind == ACCEPTANCE], evidence, key)
+    before = acceptance.as_delivered(record)
+    # what a person accepted since was closed as it stood before
+    named = [*evidence] if record.get(ACCEPTED_SINCE) is None else [digest_bytes(as_json(before)), digest_json(before)]
     by_a_job = any("record" in entry.payload for entry in own if entry.kind == "release")
     if (
         closed and _DIGEST.fullmatch(str(closed[0])) and closed[0] not in named
@@ -150,7 +155,6 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
         later = [entry for entry in own if entry.sequence > excerpt["length"] and entry.kind == "decision"]
         problems += [f"entry {entry.sequence} decides the request anew, after this record" for entry in later]
     said = [entry.payload["accepted"] for entry in own if entry.kind == "fulfilment" and "accepted" in entry.payload]
-    before = {name: value for name, value in record.items() if name != ACCEPTED_SINCE}
     if said and (said[0] != is_accepted(before) or any("outcome" not in run for run in record["runs"])):
         problems.append("the ledger closed the request with another outcome than the record's")
     if not closed and record["format"] == FORMAT and (here or by_a_job):
@@ -170,22 +174,6 @@ def live_problems(record: Record, ledger: Ledger, evidence: Collection[str], her
     return problems
 
 
-def _accepted_since(record: Record, entries: Sequence[Item], evidence: Collection[str]) -> list[str]:
-    """A person who accepted the result after it was delivered: the ledger has the same, of the same record."""
-    if (person := record.get(ACCEPTED_SINCE)) is None:
-        return []
-    if not any(
-        item.get("evidence") in evidence and {name: item.get(name) for name in ("by", "reason")} == person
-        for item in entries
-    ):
-        return ["the ledger does not say that the person whom the record names accepted this result"]
-    return (
-        []
-        if is_accepted(record)
-        else ["a person cannot accept a result of which more is known than that it is undecidable"]
-    )
-
-
 def _counted_before(run: Record, released: Iterable[Item], sequence: int, ledger: Ledger) -> list[str]:
     """Where a certificate rests on the ledger: the releases that were on it before this one, against those that it counts."""
     item, certificate = _of(run, released), run["certificate"]
@@ -202,14 +190,16 @@ def _counted_before(run: Record, released: Iterable[Item], sequence: int, ledger
     ]
 
 
-def since(record: Record, ledger: Ledger) -> str | None:
+def since(record: Record, ledger: Ledger, key: Ed25519PublicKey | None = None) -> str | None:
     """What the ledger says of the request since the record was made, and how many entries were appended after the excerpt that
-    the record shows: nothing in the folder vouches for them."""
+    the record shows: nothing in the folder vouches for them, but for an acceptance that ``key`` signed."""
     excerpt = record["ledger"]
-    words = [
+    entries = RequestBook(ledger).entries_of(record["request"]["id"])
+    words = [acceptance.in_words(record, entry.payload, key) for entry in entries if entry.kind == ACCEPTANCE]
+    words += [
         f"the request was {_SINCE[entry.payload['decision']]} by {entry.payload['by']:.100}: {entry.payload['reason']:.300}"
-        for entry in RequestBook(ledger).entries_of(record["request"]["id"])
-        if entry.kind in (END, ACCEPTANCE)
+        for entry in entries
+        if entry.kind == END
     ]
     own = {model["digest"] for model in models_of(record)}
     for entry in ledger.entries(ROLLBACK):
@@ -218,7 +208,9 @@ def since(record: Record, ledger: Ledger) -> str | None:
             word = "put in use again" if back["digest"] in own else "taken out of use"
             words.append(f"its model was {word} by {back['by']:.100}: {back['reason']:.300}")
     if count := ledger.head()[0] - (excerpt["length"] if excerpt is not None else 0):
-        words.append(f"{count:,} of its entries came after the signed excerpt; only a later checkpoint speaks for them")
+        words.insert(
+            0, f"{count:,} of its entries came after the signed excerpt; only a later checkpoint speaks for them"
+        )
     return "; ".join(words) or None
 
 

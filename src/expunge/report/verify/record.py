@@ -21,9 +21,11 @@ from expunge.requests_book import END
 
 Record = Mapping[str, Any]
 # Of a record besides the examples that matched. Ours have some 2,000 values and 30,000 letters, 254 at most in one text; and of
-# a network some 340 values and 1,800 letters for each different model, whose file lies in the folder.
+# a network some 350 values and 2,200 letters for each different model, whose file lies in the folder; at most 580 values and
+# 6,700 letters more for the certificate of one.
 MOST_SHOWN, MOST_LETTERS, LONGEST_TEXT = 300_000, 2_000_000, 50_000
 OF_A_MODEL, LETTERS_OF_A_MODEL = 500, 3_000
+OF_A_CERTIFICATE, LETTERS_OF_A_CERTIFICATE = 800, 9_000
 FORMAT_1, FORMAT_2 = "expunge-evidence/1", "expunge-evidence/2"
 
 
@@ -173,9 +175,11 @@ def size_problems(record: Record, models: int) -> list[str]:
     request = record["request"]
     hidden = {"matched": None, "decision": {**(request.get("decision") or {}), "look_alikes": None}}
     values, letters, longest = _extent({**record, "request": {**request, **hidden}})
+    views = (view for run in record.get("runs", ()) for view in (run, *run.get("other_views", ())))
+    certified = min(models, sum(view.get("certificate") is not None for view in views))
     counts = {
-        "values": (values, MOST_SHOWN + OF_A_MODEL * models),
-        "letters": (letters, MOST_LETTERS + LETTERS_OF_A_MODEL * models),
+        "values": (values, MOST_SHOWN + OF_A_MODEL * models + OF_A_CERTIFICATE * certified),
+        "letters": (letters, MOST_LETTERS + LETTERS_OF_A_MODEL * models + LETTERS_OF_A_CERTIFICATE * certified),
         "letters in one text": (longest, LONGEST_TEXT),
     }
     return [
