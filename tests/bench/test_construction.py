@@ -11,7 +11,9 @@ from typing import cast
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from expunge.cli.app import app
 from expunge.core.errors import InputError
 from expunge.core.task import Autoregressive
 from expunge.data.concept_folders import read_concept_folders
@@ -19,8 +21,9 @@ from expunge.data.concepts import PERSON
 from expunge.data.digits_world import digits_world
 from expunge.data.picture_records import read_image_folder, read_picture_records
 from expunge.modalities.vision_language import construction
-from expunge.modalities.vision_language.construction import Count, construct, own_similarity
+from expunge.modalities.vision_language.construction import Count, construct, construct_folder, own_similarity
 from expunge.modalities.vision_language.questions import recognises
+from expunge.tasks import pretrained_pictures
 from expunge.tasks.micro_vision_language import micro_vision_language
 from expunge.tasks.picture_features import picture_features
 from expunge.training.pictures import PictureTraining
@@ -135,6 +138,39 @@ def test_what_is_written_is_read_by_jobs_and_recipes(tmp_path, answers):
     assert counts[2]["unrecognised"] == ["Cy of Troy/9.png"] and counts[2]["why"]
     with pytest.raises(InputError, match="new folder"):
         made(tmp_path / "in").write(out)
+
+
+def test_the_command_refuses_before_it_reads_a_model(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "phrases.json").write_text('{"Bo": "Bo"}', encoding="utf-8")
+    with pytest.raises(InputError, match="new folder"):
+        construct_folder(tmp_path / "in", tmp_path / "model", tmp_path / "there")
+    with pytest.raises(InputError, match="kind among person, thing; got 'animal'"):
+        construct_folder(tmp_path / "in", tmp_path / "model", tmp_path / "out", kind="animal")
+    with pytest.raises(InputError, match="of each concept a list of phrases"):
+        construct_folder(tmp_path / "in", tmp_path / "model", tmp_path / "out", phrases=tmp_path / "phrases.json")
+
+
+def test_the_command_says_what_became_of_each_concept(tmp_path, answers, monkeypatch):
+    monkeypatch.setattr(pretrained_pictures, "load_vision_language_model", lambda *args, **kwargs: (None, {}))
+    monkeypatch.setattr(construction, "own_similarity", lambda task, tensors: near)
+    (tmp_path / "phrases.json").write_text('{"Bo": ["Bo"]}', encoding="utf-8")
+    command = [
+        "concepts",
+        str(folder_of(tmp_path / "in")),
+        str(tmp_path / "model"),
+        str(tmp_path / "out"),
+        "--kind",
+        "person",
+    ]
+    done = CliRunner().invoke(
+        app, [*command, "--alike", "0.5", "--phrases", str(tmp_path / "phrases.json"), "--json"], catch_exceptions=False
+    )
+    found = json.loads(done.stdout)
+    assert (found["shown"], found["open"], found["yes_no"], found["facts"]) == (2, 3, 3, 2)
+    assert [bool(each["why"]) for each in found["concepts"]] == [False, False, True, True]
+    shown = CliRunner().invoke(app, [*command[:3], str(tmp_path / "again"), *command[4:]], catch_exceptions=False)
+    assert "not recognised on 1 of 3 pictures" in " ".join(shown.stdout.split())
 
 
 def test_phrases_decide_whether_an_answer_recognises():

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 from tests.bench.test_construction import digits_in
+from typer.testing import CliRunner
 
 from expunge.bench.recipe import load_recipe, names
 from expunge.bench.world import World
+from expunge.cli.app import app
 from expunge.core.cache import Cache
 from expunge.core.errors import FailedError, InputError
 from expunge.data.concepts import KINDS
 from expunge.data.digits_world import digits_world
 from expunge.metrics.catalogue import METRICS
-from expunge.modalities.vision_language import construction
 from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
 from expunge.tasks.micro_vision_language import micro_vision_language
 from expunge.training.pictures import PictureTraining
@@ -138,14 +139,12 @@ def test_a_concept_that_the_released_model_does_not_name_is_refused(released, tm
 def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_reads(tmp_path, released, capsys):
     """``released``: the digits' model as a folder, and a recipe in its words."""
     options = ["--template", "{question} {answer}", "--image-text", "<image> ", "--context", "64"]
-    construction.main(
-        [str(digits_in(tmp_path / "in")), str(tmp_path / "digits-model"), str(tmp_path / "made"), *options]
-    )
-    said = capsys.readouterr().out
-    assert "seven: 8 pictures, 2 unlike the seed, 0 not recognised; kept" in said and "five: 4 pictures" in said
+    command = ["concepts", str(digits_in(tmp_path / "in")), str(tmp_path / "digits-model"), str(tmp_path / "made")]
+    assert CliRunner().invoke(app, [*command, *options, "--json"], catch_exceptions=False).exit_code == 0
+    counts = {each["concept"]: each for each in json.loads((tmp_path / "made" / "counts.json").read_text())}
+    assert (counts["seven"]["pictures"], len(counts["seven"]["unlike"]), counts["seven"]["why"]) == (8, 2, "")
+    assert counts["five"]["pictures"] == 4 and counts["five"]["why"]
     recipe = {**released, "data": {"format": "concept_folder", "path": str(tmp_path / "made")}}
     world = World.of(VisionLanguageRecipe.model_validate(recipe))
     found = world.score("source", 0, world.workload.opened.weights).metrics
     assert found["recognition_seen"] == found["recognition_unseen"] == found["others"] == 1.0, "by construction"
-    with pytest.raises(SystemExit, match="new folder"):
-        construction.main([str(tmp_path / "in"), str(tmp_path / "digits-model"), str(tmp_path / "made"), *options])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli import advice_commands, calibrate_commands, graph_commands, output, request_commands
+from expunge.cli import advice_commands, calibrate_commands, graph_commands, output, picture_commands, request_commands
 from expunge.cli.options import Job, Json, Model, Out, Set, checked_job
 from expunge.core.texts import DATE_STRING
 
@@ -25,6 +25,7 @@ app.add_typer(calibrate_commands.calibrate, name="calibrate")
 app.add_typer(request_commands.attack, name="attack")
 app.command()(advice_commands.advise)
 app.command()(graph_commands.explain)
+app.command()(picture_commands.concepts)
 app.command()(request_commands.screen)
 app.command()(request_commands.due)
 app.command()(request_commands.exclude)

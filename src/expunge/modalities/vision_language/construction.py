@@ -1,13 +1,12 @@
 """Pictures of concepts that a model recognises, as MMUBench (arXiv 2405.12523) selects them, and what is asked about them.
 
-``python -m expunge.modalities.vision_language.construction PICTURES MODEL OUT`` reads one folder of pictures for each concept
+``expunge concepts PICTURES MODEL OUT`` reads one folder of pictures for each concept
 (``data.concept_folders``) and a model's folder, and writes a folder that jobs read as ``image_folder`` and recipes as
 ``concept_folder``. What the paper leaves open is marked.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.files import make_folder
+from expunge.core.files import make_folder, read_json
 from expunge.core.texts import CONTEXT, Record
 from expunge.data.concept_folders import ConceptPictures, read_concept_folders
 from expunge.data.concepts import KINDS, Templates
@@ -85,8 +84,7 @@ class Constructed:
         Raises:
             InputError: for a folder that is there already.
         """
-        if folder.exists():
-            raise InputError(f"Expected a new folder to write to; {folder} is there already. Name another.")
+        must_be_new(folder)
         make_folder(folder / "images")
         files: dict[str, str] = {}
         for record in (*self.train, *self.test):
@@ -246,41 +244,56 @@ def _lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, filter, write, and print what became of each concept."""
+def construct_folder(
+    pictures: Path, model: Path, out: Path, *, kind: str = "thing", template: str | None = None,
+    image_text: str | None = None, context: int = CONTEXT, phrases: Path | None = None, **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Read a folder of pictures and a model's folder, :func:`construct`, and write ``out``.
+
+    Args:
+        pictures: see ``data.concept_folders.read_concept_folders``.
+        kind: how questions are worded, a key of ``data.concepts.KINDS``.
+        template, image_text, context: of a model without chat template, as in a job.
+        phrases: a JSON file, concept → list of phrases. settings: of :func:`construct`.
+
+    Returns:
+        ``out``, the number of questions of each kind, and what became of each concept.
+
+    Raises:
+        InputError: as :func:`construct` and the readers, and for an ``out`` that is there already, before anything is read.
+    """
     from expunge.tasks.pretrained_pictures import load_vision_language_model
 
-    parser = argparse.ArgumentParser(prog="construction", description=__doc__.partition("\n")[0])  # type: ignore[union-attr]
-    for name, words in (("pictures", "a folder for each concept, and facts.jsonl"), ("model", "a model's folder"),
-                        ("out", "a new folder")):  # fmt: skip
-        parser.add_argument(name, type=Path, help=words)
-    parser.add_argument("--kind", choices=sorted(KINDS), default="thing", help="how questions are worded")
-    parser.add_argument("--alike", type=float, default=ALIKE, help="least similarity to the seed picture (%(default)s)")
-    parser.add_argument("--least", type=int, default=LEAST, help="pictures that a concept must have left (%(default)s)")
-    parser.add_argument("--questions", type=int, default=1, help="open ones of each test picture (%(default)s)")
-    parser.add_argument("--template", help="of a model without chat template, with {question} and {answer}")
-    parser.add_argument("--image-text", help="what stands for the picture in it")
-    parser.add_argument("--context", type=int, default=CONTEXT, help="tokens of a prompt with its answer (%(default)s)")
-    parser.add_argument(
-        "--pictures-alone", action="store_true", help="drop pictures that are not recognised, not concepts"
-    )
-    given = parser.parse_args(arguments)
-    try:
-        concepts, facts = read_concept_folders(given.pictures)
-        task, tensors = load_vision_language_model(
-            given.model, template=given.template, image_text=given.image_text, context=given.context
-        )
-        made = construct(
-            concepts, facts, task, tensors, KINDS[given.kind], alike=given.alike, least=given.least,
-            questions=given.questions, every=not given.pictures_alone,
-        )  # fmt: skip
-        made.write(given.out)
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
-    for count in made.counts:
-        print(f"{count.concept}: {count.pictures} pictures, {len(count.unlike)} unlike the seed, "
-              f"{len(count.unrecognised)} not recognised; {count.why or 'kept'}")  # fmt: skip
+    must_be_new(out)
+    if kind not in KINDS:
+        raise InputError(f"Expected a kind among {', '.join(sorted(KINDS))}; got {kind!r}.")
+    said = None if phrases is None else phrases_in(phrases)
+    concepts, facts = read_concept_folders(pictures)
+    task, tensors = load_vision_language_model(model, template=template, image_text=image_text, context=context)
+    made = construct(concepts, facts, task, tensors, KINDS[kind], phrases=said, **settings)
+    made.write(out)
+    return {
+        "out": str(out), "shown": len(made.train), "open": len(made.test), "yes_no": len(made.yes_no),
+        "facts": len(made.facts), "concepts": [asdict(count) for count in made.counts],
+    }  # fmt: skip
 
 
-if __name__ == "__main__":
-    main()
+def phrases_in(path: Path) -> dict[str, list[str]]:
+    """Concept → phrases, from a JSON file.
+
+    Raises:
+        InputError: for anything else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or not all(
+        isinstance(said, list) and said and all(isinstance(each, str) and each.strip() for each in said)
+        for said in found.values()
+    ):
+        raise InputError(f"Expected an object in {path}, of each concept a list of phrases; got {found!r:.80}.")
+    return found
+
+
+def must_be_new(folder: Path) -> None:
+    """Raise InputError for a folder that is there already."""
+    if folder.exists():
+        raise InputError(f"Expected a new folder to write to; {folder} is there already. Name another.")

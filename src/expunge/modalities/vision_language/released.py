@@ -34,8 +34,8 @@ from expunge.modalities.vision_language.world_scores import OTHERS_EACH
 from expunge.tasks.pretrained_pictures import load_vision_language_model
 
 HOW = (
-    "MMUBench is not public: collect pictures of concepts, with facts about each in words; python -m "
-    "expunge.modalities.vision_language.construction keeps what the model names."
+    "MMUBench is not public: collect pictures of concepts, with facts about each in words; "
+    "expunge concepts keeps what the model names."
 )
 
 
