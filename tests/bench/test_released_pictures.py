@@ -16,6 +16,7 @@ from expunge.core.cache import Cache
 from expunge.core.errors import FailedError, InputError
 from expunge.data.concepts import KINDS
 from expunge.data.digits_world import digits_world
+from expunge.data.picture_records import read_picture_records
 from expunge.metrics.catalogue import METRICS
 from expunge.modalities.vision_language import construction
 from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
@@ -138,10 +139,15 @@ def test_a_concept_that_the_released_model_does_not_name_is_refused(released, tm
 def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_reads(tmp_path, released, capsys):
     """``released``: the digits' model as a folder, and a recipe in its words."""
     options = ["--template", "{question} {answer}", "--image-text", "<image> ", "--context", "64"]
+    (tmp_path / "phrases.json").write_text('{"three": ["third", "three"]}')
+    options += ["--phrases", str(tmp_path / "phrases.json")]
     construction.main(
         [str(digits_in(tmp_path / "in")), str(tmp_path / "digits-model"), str(tmp_path / "made"), *options]
     )
     said = capsys.readouterr().out
+    assert {tuple(r.get("phrases", ())) for r in read_picture_records(tmp_path / "made" / "open.jsonl")} == {
+        ("seven",), ("two",), ("third", "three")
+    }  # fmt: skip
     assert "seven: 8 pictures, 2 unlike the seed, 0 not recognised; kept" in said and "five: 4 pictures" in said
     recipe = {**released, "data": {"format": "concept_folder", "path": str(tmp_path / "made")}}
     world = World.of(VisionLanguageRecipe.model_validate(recipe))
@@ -149,3 +155,6 @@ def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_re
     assert found["recognition_seen"] == found["recognition_unseen"] == found["others"] == 1.0, "by construction"
     with pytest.raises(SystemExit, match="new folder"):
         construction.main([str(tmp_path / "in"), str(tmp_path / "digits-model"), str(tmp_path / "made"), *options])
+    (tmp_path / "phrases.json").write_text('{"three": "three"}')
+    with pytest.raises(SystemExit, match="at least one phrase"):
+        construction.main([str(tmp_path / "in"), str(tmp_path / "digits-model"), str(tmp_path / "more"), *options])

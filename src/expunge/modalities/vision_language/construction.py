@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from expunge.core.errors import InputError
-from expunge.core.files import make_folder
+from expunge.core.files import make_folder, read_json
 from expunge.core.texts import CONTEXT, Record
 from expunge.data.concept_folders import ConceptPictures, read_concept_folders
 from expunge.data.concepts import KINDS, Templates
@@ -246,6 +246,18 @@ def _lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
 
 
+def _phrases(path: Path | None) -> Mapping[str, Sequence[str]]:
+    found = {} if path is None else read_json(path)
+    lists = found.values() if isinstance(found, dict) else [None]
+    if not all(
+        isinstance(own, list) and own and all(isinstance(each, str) and each.strip() for each in own) for own in lists
+    ):
+        raise InputError(
+            f'Expected {{"concept": ["phrase", …]}} in {path}, each with at least one phrase; got something else.'
+        )
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read, filter, write, and print what became of each concept."""
     from expunge.tasks.pretrained_pictures import load_vision_language_model
@@ -258,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--alike", type=float, default=ALIKE, help="least similarity to the seed picture (%(default)s)")
     parser.add_argument("--least", type=int, default=LEAST, help="pictures that a concept must have left (%(default)s)")
     parser.add_argument("--questions", type=int, default=1, help="open ones of each test picture (%(default)s)")
+    parser.add_argument("--phrases", type=Path, help="JSON: concept to what an answer that recognises it says, a list")
     parser.add_argument("--template", help="of a model without chat template, with {question} and {answer}")
     parser.add_argument("--image-text", help="what stands for the picture in it")
     parser.add_argument("--context", type=int, default=CONTEXT, help="tokens of a prompt with its answer (%(default)s)")
@@ -272,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         made = construct(
             concepts, facts, task, tensors, KINDS[given.kind], alike=given.alike, least=given.least,
-            questions=given.questions, every=not given.pictures_alone,
+            questions=given.questions, phrases=_phrases(given.phrases), every=not given.pictures_alone,
         )  # fmt: skip
         made.write(given.out)
     except InputError as error:
