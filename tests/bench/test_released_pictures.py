@@ -18,6 +18,7 @@ from expunge.core.cache import Cache
 from expunge.core.errors import FailedError, InputError
 from expunge.data.concepts import KINDS
 from expunge.data.digits_world import digits_world
+from expunge.data.picture_records import read_picture_records
 from expunge.metrics.catalogue import METRICS
 from expunge.modalities.vision_language.recipes import VisionLanguageRecipe
 from expunge.tasks.micro_vision_language import micro_vision_language
@@ -136,14 +137,18 @@ def test_a_concept_that_the_released_model_does_not_name_is_refused(released, tm
 
 
 @pytest.mark.slow
-def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_reads(tmp_path, released, capsys):
+def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_reads(tmp_path, released):
     """``released``: the digits' model as a folder, and a recipe in its words."""
     options = ["--template", "{question} {answer}", "--image-text", "<image> ", "--context", "64"]
+    (tmp_path / "phrases.json").write_text('{"three": ["third", "three"]}')
+    options += ["--phrases", str(tmp_path / "phrases.json")]
     command = ["concepts", str(digits_in(tmp_path / "in")), str(tmp_path / "digits-model"), str(tmp_path / "made")]
     assert CliRunner().invoke(app, [*command, *options, "--json"], catch_exceptions=False).exit_code == 0
     counts = {each["concept"]: each for each in json.loads((tmp_path / "made" / "counts.json").read_text())}
     assert (counts["seven"]["pictures"], len(counts["seven"]["unlike"]), counts["seven"]["why"]) == (8, 2, "")
     assert counts["five"]["pictures"] == 4 and counts["five"]["why"]
+    asked = read_picture_records(tmp_path / "made" / "open.jsonl")
+    assert {tuple(r["phrases"]) for r in asked} == {("seven",), ("two",), ("third", "three")}
     recipe = {**released, "data": {"format": "concept_folder", "path": str(tmp_path / "made")}}
     world = World.of(VisionLanguageRecipe.model_validate(recipe))
     found = world.score("source", 0, world.workload.opened.weights).metrics
