@@ -151,7 +151,9 @@ def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_re
     assert "seven: 8 pictures, 2 unlike the seed, 0 not recognised; kept" in said and "five: 4 pictures" in said
     recipe = {**released, "data": {"format": "concept_folder", "path": str(tmp_path / "made")}}
     world = World.of(VisionLanguageRecipe.model_validate(recipe))
-    found = world.score("source", 0, world.workload.opened.weights).metrics
+    weights = world.workload.opened.weights
+    assert weights is not None
+    found = world.score("source", 0, weights).metrics
     assert found["recognition_seen"] == found["recognition_unseen"] == found["others"] == 1.0, "by construction"
     with pytest.raises(SystemExit, match="new folder"):
         construction.main([str(tmp_path / "in"), str(tmp_path / "digits-model"), str(tmp_path / "made"), *options])
