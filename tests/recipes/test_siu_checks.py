@@ -151,8 +151,8 @@ def test_b07_ga_falls_off_a_cliff_with_its_steps_and_siu_does_not(world):
 
 @on_both
 def test_b07_a_divergence_on_what_stays_keeps_facts_and_not_the_rest(world):
-    """GA+KL, where facts are what stays: spec falls by .24 and .35 from twelve steps to 24; after 48 other concepts are named in
-    .03 and .02 and facts known in .90 and .83, where GA has .03 and .04 of them (digits, letters).
+    """GA+KL, where facts are what stays: spec falls by .24 and .35 from twelve steps to 24; after 48 others are named in .03
+    and .02 and facts known in .90 and .83, where GA has .03 and .04 of them (digits, letters).
     """
     own = trials(world)
     assert own.mean("ga_kl 12", "spec") - own.mean("ga_kl 24", "spec") >= 0.2
