@@ -151,5 +151,7 @@ def test_a_folder_that_the_command_makes_is_what_a_recipe_of_a_released_model_re
     assert {tuple(r["phrases"]) for r in asked} == {("seven",), ("two",), ("third", "three")}
     recipe = {**released, "data": {"format": "concept_folder", "path": str(tmp_path / "made")}}
     world = World.of(VisionLanguageRecipe.model_validate(recipe))
-    found = world.score("source", 0, world.workload.opened.weights).metrics
+    weights = world.workload.opened.weights
+    assert weights is not None
+    found = world.score("source", 0, weights).metrics
     assert found["recognition_seen"] == found["recognition_unseen"] == found["others"] == 1.0, "by construction"

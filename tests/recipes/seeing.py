@@ -67,6 +67,11 @@ def ga(lr: float, steps: int) -> Row:
     return "ga", {"lr": lr, "steps": steps, **PLAIN}, RECOGNITION
 
 
+def ga_kl(lr: float, steps: int) -> Row:
+    """The same, with the divergence to the original on retained records, which are facts in words here."""
+    return "grad_diff", {"lr": lr, "steps": steps, "retain": "kl", **PLAIN}, RECOGNITION
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """The original model of a world, and the one that was never shown pictures of ``names``.
