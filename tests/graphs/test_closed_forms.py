@@ -35,7 +35,7 @@ def by_autograd(task, model, batch, sign):
 @pytest.mark.parametrize(("depth", "hidden", "dropout"), [(1, 4, 0.5), (2, 20, 0.5), (3, 5, 0.3), (2, 4, 0.0)])
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize(("training", "sign"), [(True, 1.0), (False, -1.0)])
-def test_written_out_derivatives_are_those_of_autograd(kind, depth, hidden, dropout, compressed, training, sign):
+def test_derivatives_in_closed_form_are_those_of_autograd(kind, depth, hidden, dropout, compressed, training, sign):
     factory = functools.partial(GCN, COLUMNS, CLASSES, hidden=hidden, depth=depth, dropout=dropout)
     task = kind.of(factory, dtype=torch.float64, compressed=compressed)
     data = made() if kind is NodeClassification else split_links(made(), 0.8, 0.1, 0)[0]
@@ -61,7 +61,7 @@ def test_training_is_that_of_autograd_and_a_loss_that_is_not_finite_is_refused(m
     fast = recipe.fit(task, graph, seed=2).artifact.tensors
     with pytest.raises(InputError, match="not finite"):
         GraphTraining(epochs=6, lr=1e200, optimizer="sgd").fit(task, graph)
-    monkeypatch.setattr(NodeClassification, "written_out", lambda *_: None)
+    monkeypatch.setattr(NodeClassification, "closed_form", lambda *_: None)
     slow = recipe.fit(task, graph, seed=2).artifact.tensors
     assert all(torch.allclose(fast[name], slow[name], atol=1e-10) for name in slow)
     assert any(not torch.equal(fast[name], slow[name]) for name in slow)  # two ways of rounding: it was the closed form

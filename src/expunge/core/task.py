@@ -122,10 +122,10 @@ class Derivative(Protocol):
 
 
 @runtime_checkable
-class WrittenOut(Protocol):
+class HasClosedForm(Protocol):
     """A task that knows the derivatives of some of its models in closed form."""
 
-    def written_out(self, model: Any) -> Derivative | None:
+    def closed_form(self, model: Any) -> Derivative | None:
         """Of ``model``; ``None`` for a module that it does not know."""
         ...
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import stack_module_state, vmap
 
 from expunge.core.errors import InputError
-from expunge.core.task import Task, WrittenOut
+from expunge.core.task import HasClosedForm, Task
 from expunge.core.trained import Artifact, Trained
 from expunge.tasks.graphs.dropout import drawn_from
 from expunge.training.batches import LAYERS, epoch_generator
@@ -92,7 +92,7 @@ class GraphTraining:
 
 
 def _pays(task: Task, data: Any) -> bool:
-    form = task.written_out(task.build(seed=0)) if isinstance(task, WrittenOut) else None
+    form = task.closed_form(task.build(seed=0)) if isinstance(task, HasClosedForm) else None
     return len(getattr(data, "graph", data).nodes) <= (STACKED if form is None else STACKED_WITH_CLOSED_FORM)
 
 

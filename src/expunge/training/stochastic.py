@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from expunge.core.batch import Batch
 from expunge.core.errors import InputError
-from expunge.core.task import Task, WrittenOut
+from expunge.core.task import HasClosedForm, Task
 from expunge.core.trained import Artifact, Trained
 from expunge.tasks.closed_forms import Examples, closed_form
 from expunge.tasks.half_precision import is_half
@@ -158,7 +158,7 @@ def _differentiated(task: Task, model: nn.Module, batch: Batch, sign: float) -> 
     params = dict(model.named_parameters())
     moved = [name for name, parameter in params.items() if parameter.requires_grad]
     form = None if any(is_half(parameter) for parameter in params.values()) else closed_form(task, model)
-    derivative = task.written_out(model) if isinstance(task, WrittenOut) else None
+    derivative = task.closed_form(model) if isinstance(task, HasClosedForm) else None
 
     def by_autograd(part: Batch) -> Tensor:
         loss = task.losses(model, params, part).mean()

@@ -150,7 +150,7 @@ class NodeClassification:
         """Cross-entropy of each example, (b,), from their logits."""
         return nn.functional.cross_entropy(logits, batch["y"], reduction="none")
 
-    def written_out(self, model: nn.Module) -> Derivative | None:
+    def closed_form(self, model: nn.Module) -> Derivative | None:
         """See ``tasks.graphs.closed_forms``."""
         from expunge.tasks.graphs.closed_forms import closed_form_of_convolutions  # which knows this task by its type
 
