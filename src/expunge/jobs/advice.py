@@ -27,15 +27,13 @@ from expunge.methods import registry
 from expunge.modalities.settings import Job
 from expunge.planning.checks import answer
 from expunge.planning.figures import finite_values
+from expunge.report.words import NEAR, SOON
 from expunge.requests_book import RequestBook
 from expunge.screening.result import screen_breadth
 
 RETRAIN, WAIT = "retrain", "wait and batch"
 FIELDS = ("method", "can", "reason", "promises", "seconds")
 MEASURED = "Promises nothing before the run, which measures how far it gets."
-# Prices within this factor, or this many seconds, are equal to who chooses: single timed steps on a busy machine vary by as
-# much (prices of milliseconds were seen to differ by factors of 1.5 to 5 from run to run). Our choice.
-NEAR, SOON = 1.5, 1.0
 OPEN = ("received", "granted", "quarantined")  # states of requests that nothing was released for
 
 

@@ -31,7 +31,9 @@ ASKED, DONE, PROVEN, MEASURED, UNKNOWN = (
 _SHOWN = 3  # assumptions in a sentence
 RETRAIN = "retrain"  # the method that is no alternative to retraining
 MOST = 4  # numbers of a run on the half page
-NEAR, SOON = 1.5, 1.0  # factor and seconds within which two times are equal, as `expunge advise` takes them; our choice
+# Times within this factor, or this many seconds, are equal to who chooses: single timed steps on a busy machine vary by as
+# much (prices of milliseconds were seen to differ by factors of 1.5 to 5 from run to run). Our choice.
+NEAR, SOON = 1.5, 1.0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from expunge.core.cache import Cache
 from expunge.core.data import Deletion
 from expunge.core.errors import InputError
+from expunge.core.method import Watch
 from expunge.data.graphs.links import graph_of
 from expunge.evidence.explanations.explainers import SALIENCY, Explainer
 from expunge.evidence.explanations.explainers import explainer as explainer_of
@@ -36,7 +37,7 @@ Tensors = Mapping[str, Tensor]
 
 def explain(
     job: Any, before: Path, after: Path, *, nulls: int = NULLS, explainer: str = SALIENCY.name, cache: Cache | None = None,
-    watch: Callable[[str, int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What the weights in ``after`` still know of what the job's request names, next to retrained models.
 
@@ -80,11 +81,8 @@ def explain(
     models: list[Tensors] = [original, unlearned, *(model.tensors for model in retrained)]
     plays += [played(task, each, scene, way) for each in models[2:]]
     if len(plays[0].scores):
-        seeds = [job.seed + KNOWING_SEEDS + i for i in range(KNOWING)]
-        knowing = retrain_all(
-            task, [(deletion.before, seed) for seed in seeds], opened.recipe, cache=cache or Cache(), watch=watch
-        )
-        plays = with_kept(plays, np.mean([scores_of(task, each.tensors, scene) for each in knowing], 0))
+        knowing = knowing_models(task, deletion.before, opened.recipe, job.seed, cache or Cache(), watch)
+        plays = with_kept(plays, np.mean([scores_of(task, each, scene) for each in knowing], 0))
     found = verified(plays[1].statistics, plays[0].statistics, [each.statistics for each in plays[2:]], DECIDING)
     more: Any = explained_links if job.predict == "links" else explained_nodes
     return {
@@ -102,6 +100,14 @@ def explain(
         "attack": more.attacks(task, models, deletion, heldout, job.seed),
         "neighbourhood": _around(task, way, models[:3], deletion),
     }
+
+
+def knowing_models(
+    task: Any, data: Any, recipe: Any, seed: int, cache: Cache, watch: Watch | None = None
+) -> list[Mapping[str, Tensor]]:
+    """Weights of ``KNOWING`` further models that were trained on everything; the same for every request on ``data``."""
+    jobs = [(data, seed + KNOWING_SEEDS + i) for i in range(KNOWING)]
+    return [each.tensors for each in retrain_all(task, jobs, recipe, cache=cache, watch=watch)]
 
 
 def with_kept(plays: Sequence[Played], known: np.ndarray) -> list[Played]:

@@ -11,13 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from expunge.core.data import Deletion
-from expunge.evidence.explanations.kept import KNOWING
 from expunge.evidence.explanations.links import answered
 from expunge.evidence.explanations.replay import Scene, scores_of
 from expunge.modalities.benchmark import Scores
-from expunge.modalities.graph.explaining import KNOWING_SEEDS
+from expunge.modalities.graph.explaining import knowing_models
 from expunge.modalities.graph.workload import KNOWN, GraphWorkload
-from expunge.training.retrainings import retrain_all
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,7 @@ class LinkWorkload(GraphWorkload):
     @cached_property
     def knowing(self) -> list[Mapping[str, Tensor]]:
         """Further models that were trained on everything, the same for all forget sets."""
-        jobs = [(self.opened.data, self.recipe.seed + KNOWING_SEEDS + i) for i in range(KNOWING)]
-        return [each.tensors for each in retrain_all(self.opened.task, jobs, self.opened.recipe, cache=self.cache)]
+        return knowing_models(self.opened.task, self.opened.data, self.opened.recipe, self.recipe.seed, self.cache)
 
     def score(
         self, deletion: Deletion, tensors: Mapping[str, Tensor], retrained: Mapping[str, Tensor] | None
